@@ -1,0 +1,1 @@
+"""REML and ML fits of nested mixed-effects models: arrays in, arrays out."""

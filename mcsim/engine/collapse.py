@@ -1,0 +1,436 @@
+"""A design, compiled once: its classes of identical units, and the moments that replace the rows.
+
+Knows arrays only. Every unit gets an orthonormal basis Q of its columns [Z_outer .. Z_own | X]; the
+data of a unit are t = Q'y. Innermost units with the same columns form a class; a unit whose children
+are all alike is uniform and its basis is theirs, stacked; any other unit is a class of its own.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mcsim.engine.kernels import Floats, Ints, Moments, Tree
+from mcsim.errors import DataError
+
+RANK_TOLERANCE = 1e-10  # share of a column's length that must be new for it to join the basis
+
+
+@dataclass(frozen=True)
+class Level:
+    """The random effects of one grouping level, outermost level first.
+
+    unit_of_row : (n_rows,) any integers; units are nested within those of the level above
+    Z : (n_rows, q)
+    block_sizes : columns that are correlated with each other stand together; (1, 1) is diagonal
+    """
+
+    unit_of_row: Ints
+    Z: Floats
+    block_sizes: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+class Reduction(NamedTuple):
+    """How the rows of one response become moments: see `reduce_response`."""
+
+    row_start: Ints  # (n_leaves + 1,) rows of each innermost unit
+    basis_start: Ints  # (n_leaves,) where the unit's basis begins in `basis`
+    basis: Floats  # (n_rows_of_distinct_units, k)
+    unit_start: Ints  # (n_levels + 1,) units are numbered innermost level first
+    class_of_unit: Ints
+    parent_of_unit: Ints  # unit number; -1 at the outermost level
+    share: Floats  # 1 / sqrt(number of siblings): weight of t in a uniform parent's t
+    link_of_unit: Ints  # link or root group that takes the unit's t, -1 if a uniform parent does
+
+
+@dataclass(frozen=True)
+class CompiledDesign:
+    """What the engine needs of a design; `order` sorts the rows so that units are contiguous."""
+
+    tree: Tree
+    reduction: Reduction
+    order: Ints
+    scales: tuple[Floats, ...]  # per level S: Lam of the original columns is S Lam
+    R: Floats  # (p, p) X = X~ R
+    n_rows: int
+
+
+def compile_design(
+    X: Floats, levels: tuple[Level, ...], *, names: tuple[str, ...], is_reml: bool = True
+) -> CompiledDesign:
+    """Compile a design.
+
+    Parameters
+    ----------
+    X : (n_rows, p) fixed-effect columns, called `names`
+    levels : outermost first, at least one
+
+    Raises
+    ------
+    DataError
+        A column is zero or a combination of the columns before it, or too few rows.
+    """
+    n, p = X.shape
+    if n <= p:
+        raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
+    units, order = _nested_units(levels)
+    X_tilde, R = _orthonormalise(X, names)
+    scales = tuple(_scale_of_level(level) for level in levels)
+    columns = [_combine(level.Z, scale) for level, scale in zip(levels, scales, strict=True)]
+    n_columns = [block.shape[1] for block in columns]
+    W = np.ascontiguousarray(np.hstack([*columns, X_tilde])[order])
+    builder = _TreeBuilder(n_columns, p)
+    reduction = builder.build(W, units[:, order])
+    log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
+    tree = builder.tree(_free_entries(levels), n - p if is_reml else n, is_reml, log_constant)
+    return CompiledDesign(tree, reduction, order, scales, R, n)
+
+
+def _nested_units(levels: tuple[Level, ...]) -> tuple[Ints, Ints]:
+    """Unit numbers per level (outermost first), nested by construction, and the sorting order."""
+    units = []
+    outer = np.zeros(len(levels[0].unit_of_row), dtype=np.int64)
+    for level in levels:
+        pairs = np.column_stack([outer, level.unit_of_row])
+        outer = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        units.append(outer)
+    return np.array(units), np.argsort(outer, kind="stable").astype(np.int64)
+
+
+def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """X = X~ R with X~'X~ = n I; refuses a column that the others already determine."""
+    n = len(X)
+    length = np.linalg.norm(X, axis=0)
+    R = np.linalg.qr(X / np.where(length > 0, length, 1.0), mode="r")
+    for j, name in enumerate(names):
+        if abs(R[j, j]) < 1e-9 or length[j] == 0:
+            before = ", ".join(names[:j]) or "none"
+            raise DataError(
+                f"the fixed effect {name!r} is zero or a combination of the columns before it"
+                f" ({before}); leave it out of the formula"
+            )
+    R = R * length / np.sqrt(n)
+    return _combine(X, np.linalg.inv(R)), R
+
+
+def _combine(columns: Floats, weights: Floats) -> Floats:
+    """columns @ weights, where equal rows give equal bits (BLAS does not promise that)."""
+    product = np.zeros((len(columns), weights.shape[1]))
+    for i, row in enumerate(weights):
+        product += columns[:, i : i + 1] * row
+    return product
+
+
+def _scale_of_level(level: Level) -> Floats:
+    """Lower triangular S, one block per block of the level, such that Z S has unit scale."""
+    S = np.zeros((level.Z.shape[1], level.Z.shape[1]))
+    start = 0
+    for size in level.block_sizes:
+        block = slice(start, start + size)
+        Z = level.Z[:, block]
+        _, R = _orthonormalise(Z, level.names[block])
+        inverse = np.linalg.inv(R)  # Z R^-1 has Z'Z = n I; S = chol(R^-1 R^-T) spans the same
+        S[block, block] = np.linalg.cholesky(inverse @ inverse.T)
+        start += size
+    return S
+
+
+def _free_entries(levels: tuple[Level, ...]) -> Ints:
+    """Level, row and column of the free entries of Lam, innermost level first as in the tree."""
+    entries = []
+    for depth, level in enumerate(reversed(levels)):
+        start = 0
+        for size in level.block_sizes:
+            entries += [(depth, start + i, start + j) for j in range(size) for i in range(j, size)]
+            start += size
+    return np.array(entries, dtype=np.int64)
+
+
+@njit(cache=True, nogil=True)
+def orthonormal_basis(W, n_wanted):  # type: ignore[no-untyped-def]
+    """Q and coefficients with W = Q coefficients for the span of W, columns taken in order.
+
+    Gram-Schmidt, twice (Giraud et al. 2005: twice is enough); `n_wanted` bounds the rank.
+    """
+    n, m = W.shape
+    Q = np.zeros((n, n_wanted))
+    coefficients = np.zeros((n_wanted, m))
+    rank = 0
+    for j in range(m):
+        rest = W[:, j].copy()
+        length = np.sqrt(np.sum(rest * rest))
+        for _ in range(2):
+            for i in range(rank):
+                s = np.sum(Q[:, i] * rest)
+                coefficients[i, j] += s
+                rest -= s * Q[:, i]
+        left = np.sqrt(np.sum(rest * rest))
+        if left > RANK_TOLERANCE * length and rank < n_wanted:
+            Q[:, rank] = rest / left
+            coefficients[rank, j] = left
+            rank += 1
+    return Q, coefficients, rank
+
+
+class _Unit(NamedTuple):
+    """A unit's class and its columns in the basis of that class."""
+
+    class_number: int
+    columns: Floats  # (rank, n_columns)
+
+
+class _Class(NamedTuple):
+    level: int
+    rank: int
+    is_uniform: bool
+    columns: Floats  # (rank, q) of its own level
+
+
+class _Link(NamedTuple):
+    child: int
+    parent: int
+    count: int
+    C: Floats
+
+
+class _TreeBuilder:
+    """Builds classes, links and the reduction, innermost level first."""
+
+    def __init__(self, n_columns: list[int], p: int) -> None:
+        self.n_columns, self.p = n_columns, p  # outermost level first
+        self.classes: list[_Class] = []
+        self.n_units: list[int] = []
+        self.links: list[list[_Link]] = []
+        self.roots: list[tuple[int, int, Floats]] = []
+        self.unit_kinds: list[list[int]] = []
+        self.kinds: list[_Unit] = []
+
+    def build(self, W: Floats, units: Ints) -> Reduction:
+        """Classes of all levels from the sorted rows W and unit numbers (outermost first)."""
+        n_levels = len(units)
+        starts = np.flatnonzero(np.diff(units[-1], prepend=-1))
+        row_start = np.append(starts, len(W))
+        basis, basis_start = self._leaves(W, row_start)
+        parents, shares, takers = [], [], []
+        unit_start = np.concatenate([[0], np.cumsum([units[i].max() + 1 for i in range(n_levels)][::-1])])
+        for depth in range(1, n_levels):
+            parent = units[n_levels - 1 - depth][starts]
+            share, taker = self._parents(depth, parent)
+            parents.append(parent + unit_start[depth])
+            shares.append(share)
+            takers.append(taker)
+            starts = starts[np.flatnonzero(np.diff(parent, prepend=-1))]
+        parents.append(np.full(len(starts), -1))
+        shares.append(np.zeros(len(starts)))
+        takers.append(self._root())
+        class_of_unit = [self.kinds[kind].class_number for level in self.unit_kinds for kind in level]
+        return Reduction(
+            row_start.astype(np.int64),
+            basis_start,
+            basis,
+            unit_start.astype(np.int64),
+            np.array(class_of_unit, dtype=np.int64),
+            np.concatenate(parents).astype(np.int64),
+            np.concatenate(shares),
+            np.concatenate(takers).astype(np.int64),
+        )
+
+    def _own(self, depth: int, columns: Floats) -> Floats:
+        """The columns of the unit's own level; those of levels further in are already dropped."""
+        end = sum(self.n_columns[: len(self.n_columns) - depth])
+        return columns[:, end - self.n_columns[len(self.n_columns) - 1 - depth] : end]
+
+    def _outer(self, depth: int, columns: Floats) -> Floats:
+        """Without the columns of the unit's own level: what its parent needs."""
+        end = sum(self.n_columns[: len(self.n_columns) - 1 - depth])
+        own_end = sum(self.n_columns[: len(self.n_columns) - depth])
+        return np.hstack([columns[:, :end], columns[:, own_end:]])
+
+    def _new_class(self, depth: int, columns: Floats, *, is_uniform: bool) -> int:
+        self.classes.append(_Class(depth, len(columns), is_uniform, self._own(depth, columns)))
+        self.n_units.append(0)
+        return len(self.classes) - 1
+
+    def _kind(self, class_number: int, columns: Floats) -> int:
+        self.kinds.append(_Unit(class_number, columns))
+        return len(self.kinds) - 1
+
+    def _leaves(self, W: Floats, row_start: Ints) -> tuple[Floats, Ints]:
+        """Kinds (all columns alike) and classes (basis and Z alike) of the innermost units."""
+        n_z = sum(self.n_columns)
+        kind_of_rows: dict[bytes, tuple[int, int]] = {}
+        class_of_basis: dict[bytes, tuple[int, int]] = {}
+        bases: list[Floats] = []
+        n_basis_rows, unit_kinds, basis_start = 0, [], []
+        for first, last in zip(row_start[:-1], row_start[1:], strict=True):
+            rows = W[first:last]
+            key = rows.tobytes()
+            if key not in kind_of_rows:
+                Q, columns, rank = orthonormal_basis(rows, min(rows.shape))
+                Q, columns = Q[:, :rank], columns[:rank]
+                basis_key = Q.tobytes() + columns[:, :n_z].tobytes()
+                if basis_key not in class_of_basis:
+                    number = self._new_class(0, columns, is_uniform=True)
+                    class_of_basis[basis_key] = (number, n_basis_rows)
+                    bases.append(Q)
+                    n_basis_rows += len(Q)
+                number, position = class_of_basis[basis_key]
+                kind_of_rows[key] = (self._kind(number, columns), position)
+            kind, position = kind_of_rows[key]
+            self.n_units[self.kinds[kind].class_number] += 1
+            unit_kinds.append(kind)
+            basis_start.append(position)
+        self.unit_kinds.append(unit_kinds)
+        k = max(Q.shape[1] for Q in bases)
+        padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
+        return np.ascontiguousarray(padded), np.array(basis_start, dtype=np.int64)
+
+    def _parents(self, depth: int, parent: Ints) -> tuple[Floats, Ints]:
+        """Classes of one level; per child its weight in the parent and the link that takes it."""
+        child_kinds = self.unit_kinds[-1]
+        bounds = np.append(np.flatnonzero(np.diff(parent, prepend=-1)), len(parent))
+        share, taker = np.zeros(len(parent)), np.full(len(parent), -1)
+        links: list[_Link] = []
+        n_links_before = sum(len(level) for level in self.links)
+        kind_of_children: dict[tuple[int, int], int] = {}
+        class_of_children: dict[tuple[int, int], int] = {}
+        unit_kinds = []
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            counts = Counter(child_kinds[first:last])
+            kind = child_kinds[first]
+            child = self.kinds[kind]
+            if len(counts) == 1 and self.classes[child.class_number].is_uniform:
+                m = int(last - first)
+                share[first:last] = 1.0 / np.sqrt(m)
+                if (kind, m) not in kind_of_children:
+                    columns = np.sqrt(m) * self._outer(depth - 1, child.columns)
+                    if (child.class_number, m) not in class_of_children:
+                        number = self._new_class(depth, columns, is_uniform=True)
+                        class_of_children[child.class_number, m] = number
+                        C = np.eye(len(columns)) / np.sqrt(m)
+                        links.append(_Link(child.class_number, number, m, C))
+                    number = class_of_children[child.class_number, m]
+                    kind_of_children[kind, m] = self._kind(number, columns)
+                unit_kinds.append(kind_of_children[kind, m])
+            else:
+                first_link = n_links_before + len(links)
+                position = {kind: first_link + i for i, kind in enumerate(sorted(counts))}
+                taker[first:last] = [position[kind] for kind in child_kinds[first:last]]
+                unit_kinds.append(self._mixed_parent(depth, counts, links))
+            self.n_units[self.kinds[unit_kinds[-1]].class_number] += 1
+        self.links.append(links)
+        self.unit_kinds.append(unit_kinds)
+        return share, taker
+
+    def _mixed_parent(self, depth: int, counts: Counter[int], links: list[_Link]) -> int:
+        """A unit whose children differ: a class of its own, one link per kind of child."""
+        children = [(self.kinds[kind], counts[kind]) for kind in sorted(counts)]
+        blocks = [np.sqrt(m) * self._outer(depth - 1, child.columns) for child, m in children]
+        stacked = np.vstack(blocks)
+        Q, columns, rank = orthonormal_basis(stacked, min(stacked.shape))
+        number = self._new_class(depth, columns[:rank], is_uniform=False)
+        first = 0
+        for (child, m), block in zip(children, blocks, strict=True):
+            C = Q[first : first + len(block), :rank] / np.sqrt(m)
+            links.append(_Link(child.class_number, number, m, C))
+            first += len(block)
+        return self._kind(number, columns[:rank])
+
+    def _root(self) -> Ints:
+        """Root groups: outermost units with the same class and the same fixed-effect columns."""
+        kinds = self.unit_kinds[-1]
+        group_of_kind: dict[int, int] = {}
+        takers = []
+        for kind in kinds:
+            group = group_of_kind.setdefault(kind, len(group_of_kind))
+            takers.append(group)
+        counts = Counter(kinds)
+        for kind in group_of_kind:
+            unit = self.kinds[kind]
+            Bx = unit.columns[:, unit.columns.shape[1] - self.p :]
+            self.roots.append((unit.class_number, counts[kind], Bx))
+        return np.array(takers)
+
+    def tree(self, free: Ints, nu: int, is_reml: bool, log_constant: float) -> Tree:
+        """Everything in flat arrays, padded to one rank and one number of columns."""
+        k, q = max(c.rank for c in self.classes), max(self.n_columns)
+        n_levels = len(self.n_columns)
+        level_of_class = [c.level for c in self.classes]
+        B = np.zeros((k, q, len(self.classes)))
+        for number, unit_class in enumerate(self.classes):
+            B[: unit_class.rank, : unit_class.columns.shape[1], number] = unit_class.columns
+        links = [link for level in self.links for link in level]
+        C = np.zeros((k, k, len(links)))
+        for number, link in enumerate(links):
+            C[: link.C.shape[0], : link.C.shape[1], number] = link.C
+        Bx = np.zeros((k, self.p, len(self.roots)))
+        for number, (_, _, columns) in enumerate(self.roots):
+            Bx[: len(columns), :, number] = columns
+        return Tree(
+            np.searchsorted(level_of_class, np.arange(n_levels + 1)).astype(np.int64),
+            np.array(self.n_units, dtype=np.float64),
+            np.array([c.rank for c in self.classes], dtype=np.int64),
+            np.array([c.is_uniform for c in self.classes]),
+            B,
+            np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64),
+            np.array([link.child for link in links], dtype=np.int64),
+            np.array([link.parent for link in links], dtype=np.int64),
+            np.array([link.count for link in links], dtype=np.float64),
+            C,
+            np.array([child for child, _, _ in self.roots], dtype=np.int64),
+            np.array([count for _, count, _ in self.roots], dtype=np.float64),
+            Bx,
+            free,
+            float(nu),
+            is_reml,
+            log_constant,
+        )
+
+
+@njit(cache=True, nogil=True)
+def reduce_response(reduction, y, S, link_t, root_t):  # type: ignore[no-untyped-def]
+    """Moments of one response, its rows in the compiled order, into S, link_t, root_t; y'y.
+
+    Rows of a unit are always summed in the same order: the bits depend on this response alone.
+    """
+    k, n_units = reduction.basis.shape[1], len(reduction.class_of_unit)
+    t = np.zeros((n_units, S.shape[0]))
+    S[:] = 0.0
+    link_t[:] = 0.0
+    root_t[:] = 0.0
+    yy = 0.0
+    for leaf in range(reduction.unit_start[1]):
+        first, base = reduction.row_start[leaf], reduction.basis_start[leaf]
+        for row in range(reduction.row_start[leaf + 1] - first):
+            value = y[first + row]
+            yy += value * value
+            for i in range(k):
+                t[leaf, i] += reduction.basis[base + row, i] * value
+    n_levels = len(reduction.unit_start) - 1
+    for level in range(n_levels):
+        for unit in range(reduction.unit_start[level], reduction.unit_start[level + 1]):
+            c, taker = reduction.class_of_unit[unit], reduction.link_of_unit[unit]
+            for i in range(S.shape[0]):
+                for j in range(S.shape[0]):
+                    S[i, j, c] += t[unit, i] * t[unit, j]
+            if taker < 0:
+                t[reduction.parent_of_unit[unit]] += reduction.share[unit] * t[unit]
+            elif level == n_levels - 1:
+                root_t[:, taker] += t[unit]
+            else:
+                link_t[:, taker] += t[unit]
+    return yy
+
+
+def moments_of(design: CompiledDesign, y: NDArray[np.float64]) -> Moments:
+    """The moments of one response `y` (n_rows,), rows in the caller's order."""
+    tree = design.tree
+    k = tree.B.shape[0]
+    S = np.zeros((k, k, len(tree.n_units)))
+    link_t, root_t = np.zeros((k, len(tree.link_child))), np.zeros((k, len(tree.root_child)))
+    yy = reduce_response(design.reduction, y[design.order], S, link_t, root_t)
+    return Moments(yy, S, link_t, root_t)
