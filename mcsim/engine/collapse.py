@@ -86,7 +86,7 @@ def compile_design(
     builder = _TreeBuilder(n_columns, p)
     reduction = builder.build(W, units[:, order])
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
-    tree = builder.tree(_free_entries(levels), n - p if is_reml else n, is_reml, log_constant)
+    tree = builder.tree(_blocks(levels), n - p if is_reml else n, is_reml, log_constant)
     return CompiledDesign(tree, reduction, order, scales, R, n)
 
 
@@ -139,15 +139,29 @@ def _scale_of_level(level: Level) -> Floats:
     return S
 
 
-def _free_entries(levels: tuple[Level, ...]) -> Ints:
-    """Level, row and column of the free entries of Lam, innermost level first as in the tree."""
-    entries = []
-    for depth, level in enumerate(reversed(levels)):
-        start = 0
-        for size in level.block_sizes:
-            entries += [(depth, start + i, start + j) for j in range(size) for i in range(j, size)]
-            start += size
-    return np.array(entries, dtype=np.int64)
+def _blocks(levels: tuple[Level, ...]) -> Ints:
+    """Level, first column and size of the blocks of Lam, innermost level first as in the tree."""
+    return np.array(
+        [
+            (depth, sum(level.block_sizes[:number]), size)
+            for depth, level in enumerate(reversed(levels))
+            for number, size in enumerate(level.block_sizes)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _free_entries(blocks: Ints) -> Ints:
+    """Level, row and column of the free entries of Lam: the lower triangles of the blocks."""
+    return np.array(
+        [
+            (depth, first + i, first + j)
+            for depth, first, size in blocks
+            for j in range(size)
+            for i in range(j, size)
+        ],
+        dtype=np.int64,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -355,7 +369,7 @@ class _TreeBuilder:
             self.roots.append((unit.class_number, counts[kind], Bx))
         return np.array(takers)
 
-    def tree(self, free: Ints, nu: int, is_reml: bool, log_constant: float) -> Tree:
+    def tree(self, blocks: Ints, nu: int, is_reml: bool, log_constant: float) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
         k, q = max(c.rank for c in self.classes), max(self.n_columns)
         n_levels = len(self.n_columns)
@@ -384,7 +398,8 @@ class _TreeBuilder:
             np.array([child for child, _, _ in self.roots], dtype=np.int64),
             np.array([count for _, count, _ in self.roots], dtype=np.float64),
             Bx,
-            free,
+            _free_entries(blocks),
+            blocks,
             float(nu),
             is_reml,
             log_constant,

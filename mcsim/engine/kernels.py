@@ -46,6 +46,7 @@ class Tree(NamedTuple):
     root_count: Floats  # (n_roots,)
     Bx: Floats  # (k, p, n_roots)
     free: Ints  # (n_theta, 3) level, row, column of the free entries of Lam
+    blocks: Ints  # (n_blocks, 3) level, first column and size of the blocks of Lam
     nu: float  # n - p (REML) or n (ML)
     is_reml: bool
     log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
