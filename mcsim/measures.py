@@ -41,14 +41,14 @@ class Sample:
     """
 
     truth: float | None
+    is_scale: bool
+    alpha: float
     estimates: Array
     std_errors: Array
     ci_lower: Array
     ci_upper: Array
     p_values: Array
     realized: Array
-    is_scale: bool
-    alpha: float
 
 
 def mean(sample: Sample) -> Measure:

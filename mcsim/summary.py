@@ -1,7 +1,7 @@
-"""A study folder -> one row per condition, method and parameter; and how that is printed.
+"""Study folders -> one row per condition, method and parameter; and how that is printed.
 
-Works from the files alone, also of a study that still runs: `fits/part-X.parquet` is the mark
-that `estimates/part-X.parquet` is complete. A cell is one method in one condition.
+Works from the files alone, also while a study runs: `fits/part-X.parquet` is the mark that
+`estimates/part-X.parquet` is complete.
 """
 
 import csv
@@ -10,165 +10,120 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
 
 Record = dict[str, Any]
+Cells = list[str]
 
-CELL = ("condition", "method")
-LABELS = (*CELL, "parameter")
+ROW = ("condition", "method", "parameter")
+FIT = ("condition", "method", "replicate")
+ORDER = ("row", "replicate")
+DESCRIPTION = ("method", "parameter", "component", "truth")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
-FIT_SCHEMA = pa.schema([*((label, pa.string()) for label in (*CELL, "status"))]).append(
-    pa.field("replicate", pa.int32())
-)
-ESTIMATE_SCHEMA = pa.schema(
-    [*((label, pa.string()) for label in LABELS), *((name, pa.float64()) for name in NUMBERS)]
-).append(pa.field("replicate", pa.int32()))
-RESULT_SCHEMA = pa.schema(
-    [*((name, pa.int64()) for name in COUNTS)]
-    + [(name + suffix, pa.float64()) for name in MEASURES for suffix in ("", "_mcse")]
-)
-NOT_SWEPT = {"study", *LABELS, "component", "truth", *RESULT_SCHEMA.names}
-USABLE = ("ok", "boundary")
-SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # names of standard deviations and variances
+MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
+TYPES = dict.fromkeys((*ROW, "status"), pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
+TYPES |= {"replicate": pa.int32()}
+RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
+STATUSES = ("ok", "boundary", "not_converged", "failed")
+USABLE = STATUSES[:2]
+SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
-HEADER = ("method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0")
+HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
-MAX_DECIMALS = 9  # smaller numbers are written with a power of ten
-
+MAX_DECIMALS = 9  # what is smaller is written with a power of ten
 SENTENCES = {
-    "none": "{method}: no replicate finished yet",
-    "fits": "{method}: {n_replicates} replicate(s), {n_failed} failed, {n_boundary} on the boundary",
+    "fits": "{method}: {n_replicates} replicates, {n_failed} failed, {n_boundary} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
-    "left out": " (a variance of 0 or a correlation of +-1: left out of the table)",
-    "failed": "  why fits failed: the column message of fits/part-*.parquet",
+    "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
+    "none": "{method}: no replicate finished yet",
+    "failed": "  why fits failed: column `message` of fits/part-*.parquet",
     "undefined": "  no estimate (a correlation is undefined where an SD is 0): {}",
-    "interval": "  no interval (the information matrix is not positive definite): {}",
-    "mcse": "In parentheses: Monte Carlo standard errors. Coverage in percent, of nominal {}% intervals.",
-    "at 0": "at 0: share of estimates that are exactly 0.",
-    "variance": "Variances, such as {}, are left out here: see summary.csv or summary.parquet.",
+    "no interval": "  no interval (the information matrix was not positive definite): {}",
+    "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
+    "{}% intervals.\nat 0: share of estimates that are exactly 0.",
+    "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
 }
-
-
-class _Block(NamedTuple):
-    """What is printed on one condition."""
-
-    heading: str
-    sentences: list[str]
-    rows: list[tuple[str, ...]]
 
 
 def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.Table:
     """One row per condition, method and parameter, in the order of `conditions.parquet`.
 
-    Parameters
-    ----------
-    directories
-        Study folders, or folders that hold study folders. The column `study` names the folder,
-        where there are several.
-    only_regular
-        Leave boundary fits out of all but `n_boundary`.
-
-    Returns
-    -------
-    pa.Table
-        Labels, swept values, truth; of `n_replicates` finished ones, `n_failed` failed or did not
-        converge, `n_boundary` are on the boundary, `n` have a usable estimate, of which
-        `n_missing_interval` have no interval; each measure and its MCSE, null where undefined.
-        The metadata tell the confidence level and whether boundary fits were left out.
-
-    Raises
-    ------
-    DataError
-        A folder is no study, or holds results that its `conditions.parquet` does not list.
+    Of `n_replicates` finished ones, `n_failed` failed or did not converge, `n_boundary` ended on
+    the boundary (`only_regular` leaves them out of all else), `n` have a usable estimate, of which
+    `n_missing_interval` lack an interval. Measures and MCSEs are null where undefined. A directory
+    is a study or holds studies; if there are several, the column `study` tells them apart. The
+    metadata hold `confidence` (a list) and `boundary` ("kept" or "left out"). A folder that is no
+    study, or holds results that its `conditions.parquet` does not list, is a DataError.
     """
     studies = [study for directory in directories for study in _studies_in(directory)]
     usable = USABLE[:1] if only_regular else USABLE
-    tables = [_summarize_study(study, usable) for study in dict.fromkeys(studies)]
-    table = _concatenate(tables) if len(tables) > 1 else tables[0].drop_columns("study")
-    labels = [name for name in ("study", "condition") if name in table.column_names]
-    swept = [name for name in table.column_names if name not in NOT_SWEPT]
-    rest = [name for name in table.column_names if name not in {*labels, *swept}]
+    table = _concatenate([_summarize_study(study, usable) for study in dict.fromkeys(studies)])
+    labels = ("study", "condition") if len(set(studies)) > 1 else ("condition",)
+    known = {"study", *ROW, *DESCRIPTION, *RESULTS.names}
+    swept = [name for name in table.column_names if name not in known]
     confidences = sorted({_confidence(study) for study in studies})
-    return table.select([*labels, *swept, *rest]).replace_schema_metadata(
+    return table.select([*labels, *swept, *DESCRIPTION, *RESULTS.names]).replace_schema_metadata(
         {"confidence": json.dumps(confidences), "boundary": "left out" if only_regular else "kept"}
     )
 
 
 def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*") -> pa.Table:
-    """The rows whose method and parameter match the globs; brackets in names need no escape.
+    """Rows whose method and parameter match a glob; DataError where there are none.
 
-    Raises
-    ------
-    DataError
-        Nothing matches.
+    Brackets match themselves too: `diet[T.fed]*` finds `diet[T.fed]:x`.
     """
     for label, glob in (("method", methods), ("parameter", parameters)):
         names = table[label].unique().to_pylist()
-        patterns = (glob, glob.replace("[", "[[]"))  # diet[T.fed]* means the bracket
-        found = [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+        globs = (glob, glob.replace("[", "[[]"))
+        found = [name for name in names if any(fnmatch.fnmatchcase(name, g) for g in globs)]
         if not found:
-            raise DataError(
-                f"no {label} matches {glob!r}. The results have: {', '.join(sorted(names))}."
-                + nearest_name(glob, names)
-            )
+            allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
+            raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
         table = table.filter(pc.is_in(table[label], pa.array(found)))
     return table
 
 
 def write_summary(directory: Path, table: pa.Table) -> tuple[Path, Path]:
-    """Write `summary.parquet` and `summary.csv` into the folder, whole or not at all."""
+    """Paths of `summary.parquet` and `summary.csv`, each written whole or not at all."""
     parquet = io.BytesIO()
     pq.write_table(table, parquet, compression="zstd")
-    return (
-        _replace(directory / "summary.parquet", parquet.getvalue()),
-        _replace(directory / "summary.csv", to_csv(table).encode()),
-    )
+    path = _replace(directory / "summary.parquet", parquet.getvalue())
+    return path, _replace(directory / "summary.csv", to_csv(table).encode())
 
 
 def to_text(table: pa.Table) -> str:
-    """What a reader needs first, in aligned columns."""
-    parts = [
-        "\n".join([*filter(None, [heading]), *sentences, *_align([HEADER, *rows])])
-        for heading, sentences, rows in _blocks(table)
-    ]
-    return "\n\n".join([*parts, "\n".join(_notes(table))]) + "\n"
+    """Text with what a reader needs first, in aligned columns."""
+    return _page(table, _align, "")
 
 
 def to_markdown(table: pa.Table) -> str:
-    """The same as `to_text`, as Markdown tables."""
-    parts = []
-    for heading, sentences, rows in _blocks(table):
-        cells = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *rows]
-        pipes = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells]
-        items = [f"- {sentence.strip()}" for sentence in sentences]
-        parts += [*([f"### {heading}"] if heading else []), "\n".join(items), "\n".join(pipes)]
-    return "\n\n".join([*parts, *_notes(table)]) + "\n"
+    """Text with what a reader needs first, as Markdown tables."""
+    return _page(table, _pipe, "- ")
 
 
 def to_csv(table: pa.Table) -> str:
-    """All columns; an empty field where undefined."""
+    """All columns; a field is empty where undefined."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.column_names)
-    writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([table.column_names, *rows])
     return text.getvalue()
 
 
 def to_json(table: pa.Table) -> str:
-    """All columns, one object per row."""
+    """All columns, one object per row; null where undefined."""
     return json.dumps(table.to_pylist(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -185,30 +140,179 @@ def _studies_in(directory: Path) -> list[Path]:
     folders = [directory, *sorted(directory.glob("*/"))]
     studies = [path for path in folders if all((path / mark).exists() for mark in marks)]
     if not studies:
-        raise DataError(
-            f"{directory}: no study found. Give a folder that mcsim run wrote, or a folder of such."
-        )
+        raise DataError(f"{directory}: no study here. Give a folder that mcsim run has written.")
     return studies
 
 
-def _confidence(directory: Path) -> float:
-    return float(json.loads((directory / "manifest.json").read_text())["confidence"])
+def _confidence(study: Path) -> float:
+    return float(json.loads((study / "manifest.json").read_text())["confidence"])
 
 
-def _summarize_study(directory: Path, usable: Sequence[str]) -> pa.Table:
-    conditions = pq.read_table(directory / "conditions.parquet").drop_columns("swept")
-    parts = sorted(path.name for path in (directory / "fits").glob("part-*.parquet"))
-    fits = _read_parts(directory / "fits", parts, FIT_SCHEMA)
-    estimates = _read_parts(directory / "estimates", parts, ESTIMATE_SCHEMA)
+def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
+    conditions = pq.read_table(study / "conditions.parquet").drop_columns("swept")
+    fits = _read_parts(study, "fits", (*FIT, "status"))
+    estimates = _place(_read_parts(study, "estimates", (*ROW, "replicate", *NUMBERS)), conditions)
+    estimates = estimates.join(fits, FIT).sort_by([(name, "ascending") for name in ORDER])
+    estimates = estimates.filter(pc.is_in(estimates["status"], pa.array(usable)))
+    samples = _samples(conditions, estimates, alpha=round(1 - _confidence(study), 12))
+    counts = _count_fits(fits, conditions)
+    records = [count | _measure(sample) for count, sample in zip(counts, samples, strict=True)]
+    results = pa.Table.from_pylist(records, RESULTS)
+    names = ["study", *conditions.column_names, *RESULTS.names]
+    first = pa.array([str(study)] * len(records), pa.string())
+    return pa.table([first, *conditions.columns, *results.columns], names)
 
-    cells = _keys(conditions, CELL).unique()
-    cell_of_row = _locate(_keys(conditions, CELL), cells)
-    cell_of_fit = _locate(_keys(fits, CELL), cells)
-    row_of_estimate = _locate(_keys(estimates, LABELS), _keys(conditions, LABELS))
-    is_usable = pc.is_in(fits["status"], pa.array(usable)).to_numpy()
-    usable_fits = _fit_numbers(fits, cell_of_fit)[is_usable]
-    kept = np.isin(_fit_numbers(estimates, cell_of_row[row_of_estimate]), usable_fits)
 
-    alpha = round(1 - _confidence(directory), 12)
-    samples = _samples(conditions, estimates.filter(kept), row_of_estimate[kept], alpha)
-    results = _count_fits(fits, cell_of_fit, len(cells)).take(cell_of_row)
+def _read_parts(study: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    schema = pa.schema({name: TYPES[name] for name in columns})
+    paths = [study / kind / path.name for path in sorted((study / "fits").glob("part-*.parquet"))]
+    return ds.dataset(paths, schema=schema).to_table() if paths else schema.empty_table()
+
+
+def _place(estimates: pa.Table, conditions: pa.Table) -> pa.Table:
+    """Estimates with the number of the row of `conditions` that they belong to."""
+    row = pa.array(range(conditions.num_rows), pa.int32())
+    placed = estimates.join(conditions.select(ROW).append_column("row", row), ROW)
+    if placed["row"].null_count:
+        unknown = placed.filter(placed["row"].is_null()).select(ROW).take([0]).to_pylist()[0]
+        raise DataError(f"conditions.parquet does not list {unknown}, which estimates/ holds.")
+    return placed
+
+
+def _count_fits(fits: pa.Table, conditions: pa.Table) -> Iterator[Record]:
+    columns = (fits[name].to_pylist() for name in ("condition", "method", "status"))
+    tally = Counter(zip(*columns, strict=True))
+    for row in conditions.select(ROW).to_pylist():
+        ok, boundary, *bad = (tally[row["condition"], row["method"], status] for status in STATUSES)
+        total = ok + boundary + sum(bad)
+        yield {"n_replicates": total, "n_failed": sum(bad), "n_boundary": boundary}
+
+
+def _samples(conditions: pa.Table, estimates: pa.Table, *, alpha: float) -> Iterator[Sample]:
+    bounds = np.searchsorted(estimates["row"], np.arange(conditions.num_rows + 1))
+    numbers = [estimates[name].to_numpy() for name in NUMBERS]
+    for row, record in enumerate(conditions.select(DESCRIPTION).to_pylist()):
+        is_scale = record["component"] != "fixed" and SCALE.match(record["parameter"]) is not None
+        arrays = [number[bounds[row] : bounds[row + 1]] for number in numbers]
+        yield Sample(record["truth"], is_scale, alpha, *arrays)
+
+
+def _measure(sample: Sample) -> Record:
+    has_estimate = ~np.isnan(sample.estimates)
+    has_no_interval = np.isnan(sample.ci_lower) | np.isnan(sample.ci_upper)
+    record = {"n": has_estimate.sum(), "n_missing_interval": (has_estimate & has_no_interval).sum()}
+    for name, measure in MEASURES.items():
+        record[name], record[f"{name}_mcse"] = measure(sample)
+    return record
+
+
+def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        raise DataError(f"these sweeps differ in kind; do one at a time: {error}") from error
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _page(table: pa.Table, draw: Callable[[list[Cells]], list[str]], bullet: str) -> str:
+    boundary = table.schema.metadata[b"boundary"].decode()
+    conditions = _group(_printed(table), "study", "condition")
+    paragraphs = []
+    for rows in conditions:
+        paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
+        lines = [line for group in _group(rows, "method") for line in _describe(group, boundary)]
+        paragraphs += ["\n".join(bullet + line for line in lines)]
+        paragraphs += ["\n".join(draw([HEADER, *map(_cells, rows)]))]
+    return "\n\n".join([*paragraphs, *_notes(table)]) + "\n"
+
+
+def _group(records: list[Record], *names: str) -> list[list[Record]]:
+    groups: dict[tuple[str | None, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record.get(name) for name in names), []).append(record)
+    return list(groups.values())
+
+
+def _align(rows: list[Cells]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = " " if sum(widths) + 2 * (len(widths) - 1) > MAX_WIDTH else "  "
+    form = gap.join(f"{{:{side}{width}}}" for side, width in zip("<<>>>>>>>", widths, strict=True))
+    return [form.format(*row) for row in rows]
+
+
+def _pipe(rows: list[Cells]) -> list[str]:
+    ruler = ["---", "---", *["---:"] * (len(HEADER) - 2)]
+    return ["| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:])]
+
+
+def _printed(table: pa.Table) -> list[Record]:
+    """All rows but those of variances, unless there is nothing else."""
+    records: list[Record] = table.to_pylist()
+    shown = [r for r in records if r["component"] == "fixed" or ".var(" not in r["parameter"]]
+    return shown or records
+
+
+def _heading(record: Record) -> str:
+    names = list(record)
+    swept = names[names.index("condition") + 1 : names.index("method")]
+    values = [f"{name} = {record[name]}" for name in swept if record[name] is not None]
+    return ": ".join(filter(None, [record.get("study"), ", ".join(values) or record["condition"]]))
+
+
+def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
+    method = rows[0]
+    n, n_failed, n_boundary = (method[f"n_{name}"] for name in ("replicates", "failed", "boundary"))
+    n_usable = n - n_failed - (n_boundary if boundary == "left out" else 0)
+    undefined = _list({r["parameter"]: n_usable - r["n"] for r in rows})
+    # n % n = 0: where there is no interval at all, the dash in the table says so
+    lacking = _list({r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows})
+    sentence = SENTENCES["fits" if n else "none"].format_map(method)
+    yield sentence + (SENTENCES[boundary] if n_boundary else "")
+    for key, counts in (("failed", n_failed), ("undefined", undefined), ("no interval", lacking)):
+        if counts:
+            yield SENTENCES[key].format(counts)
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+
+
+def _cells(record: Record) -> Cells:
+    errors = [_with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
+    coverage = _percent(record["coverage"], record["coverage_mcse"])
+    truth, at_zero = _format(record["truth"], ".6g"), _format(record["share_at_zero"], ".1%")
+    labels = [record["method"], record["parameter"], truth]
+    return [*labels, *errors, coverage, str(record["n"]), at_zero]
+
+
+def _format(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _percent(share: float | None, mcse: float | None) -> str:
+    return "-" if share is None or mcse is None else f"{100 * share:.1f} ({100 * mcse:.1f})"
+
+
+def _with_mcse(value: float | None, mcse: float | None) -> str:
+    """Both to the second significant digit of the MCSE."""
+    if value is None or not mcse:
+        return _format(value, ".4g") + (" (0)" if mcse == 0 else "")
+    decimals = max(0, 1 - int(f"{mcse:.1e}".partition("e")[2]))
+    form = f".{decimals}f" if decimals <= MAX_DECIMALS else ".1e"
+    return f"{value:z{form}} ({mcse:{form}})"
+
+
+def _notes(table: pa.Table) -> list[str]:
+    levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
+    notes = [SENTENCES["reading"].format(" and ".join(levels))]
+    printed = {record["parameter"] for record in _printed(table)}
+    hidden = [name for name in table["parameter"].unique().to_pylist() if name not in printed]
+    return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]

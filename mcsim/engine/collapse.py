@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from mcsim.engine.kernels import Floats, Ints, Moments, Tree
+from mcsim.engine.matrices import orthonormal_basis
+from mcsim.engine.tree import Floats, Ints, Reduction, Tree
 from mcsim.errors import DataError
-
-RANK_TOLERANCE = 1e-10  # share of a column's length that must be new for it to join the basis
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,6 @@ class Level:
     Z: Floats
     block_sizes: tuple[int, ...]
     names: tuple[str, ...]
-
-
-class Reduction(NamedTuple):
-    """How the rows of one response become moments: see `reduce_response`."""
-
-    row_start: Ints  # (n_leaves + 1,) rows of each innermost unit
-    basis_start: Ints  # (n_leaves,) where the unit's basis begins in `basis`
-    basis: Floats  # (n_rows_of_distinct_units, k)
-    unit_start: Ints  # (n_levels + 1,) units are numbered innermost level first
-    class_of_unit: Ints
-    parent_of_unit: Ints  # unit number; -1 at the outermost level
-    share: Floats  # 1 / sqrt(number of siblings): weight of t in a uniform parent's t
-    link_of_unit: Ints  # link or root group that takes the unit's t, -1 if a uniform parent does
 
 
 @dataclass(frozen=True)
@@ -164,32 +148,6 @@ def _free_entries(blocks: Ints) -> Ints:
     )
 
 
-@njit(cache=True, nogil=True)
-def orthonormal_basis(W, n_wanted):  # type: ignore[no-untyped-def]
-    """Q and coefficients with W = Q coefficients for the span of W, columns taken in order.
-
-    Gram-Schmidt, twice (Giraud et al. 2005: twice is enough); `n_wanted` bounds the rank.
-    """
-    n, m = W.shape
-    Q = np.zeros((n, n_wanted))
-    coefficients = np.zeros((n_wanted, m))
-    rank = 0
-    for j in range(m):
-        rest = W[:, j].copy()
-        length = np.sqrt(np.sum(rest * rest))
-        for _ in range(2):
-            for i in range(rank):
-                s = np.sum(Q[:, i] * rest)
-                coefficients[i, j] += s
-                rest -= s * Q[:, i]
-        left = np.sqrt(np.sum(rest * rest))
-        if left > RANK_TOLERANCE * length and rank < n_wanted:
-            Q[:, rank] = rest / left
-            coefficients[rank, j] = left
-            rank += 1
-    return Q, coefficients, rank
-
-
 class _Unit(NamedTuple):
     """A unit's class and its columns in the basis of that class."""
 
@@ -230,7 +188,9 @@ class _TreeBuilder:
         row_start = np.append(starts, len(W))
         basis, basis_start = self._leaves(W, row_start)
         parents, shares, takers = [], [], []
-        unit_start = np.concatenate([[0], np.cumsum([units[i].max() + 1 for i in range(n_levels)][::-1])])
+        unit_start = np.concatenate(
+            [[0], np.cumsum([units[i].max() + 1 for i in range(n_levels)][::-1])]
+        )
         for depth in range(1, n_levels):
             parent = units[n_levels - 1 - depth][starts]
             share, taker = self._parents(depth, parent)
@@ -241,8 +201,11 @@ class _TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root())
-        class_of_unit = [self.kinds[kind].class_number for level in self.unit_kinds for kind in level]
+        class_of_unit = [
+            self.kinds[kind].class_number for level in self.unit_kinds for kind in level
+        ]
         return Reduction(
+            np.ascontiguousarray(W[:, W.shape[1] - self.p :]),
             row_start.astype(np.int64),
             basis_start,
             basis,
@@ -404,48 +367,3 @@ class _TreeBuilder:
             is_reml,
             log_constant,
         )
-
-
-@njit(cache=True, nogil=True)
-def reduce_response(reduction, y, S, link_t, root_t):  # type: ignore[no-untyped-def]
-    """Moments of one response, its rows in the compiled order, into S, link_t, root_t; y'y.
-
-    Rows of a unit are always summed in the same order: the bits depend on this response alone.
-    """
-    k, n_units = reduction.basis.shape[1], len(reduction.class_of_unit)
-    t = np.zeros((n_units, S.shape[0]))
-    S[:] = 0.0
-    link_t[:] = 0.0
-    root_t[:] = 0.0
-    yy = 0.0
-    for leaf in range(reduction.unit_start[1]):
-        first, base = reduction.row_start[leaf], reduction.basis_start[leaf]
-        for row in range(reduction.row_start[leaf + 1] - first):
-            value = y[first + row]
-            yy += value * value
-            for i in range(k):
-                t[leaf, i] += reduction.basis[base + row, i] * value
-    n_levels = len(reduction.unit_start) - 1
-    for level in range(n_levels):
-        for unit in range(reduction.unit_start[level], reduction.unit_start[level + 1]):
-            c, taker = reduction.class_of_unit[unit], reduction.link_of_unit[unit]
-            for i in range(S.shape[0]):
-                for j in range(S.shape[0]):
-                    S[i, j, c] += t[unit, i] * t[unit, j]
-            if taker < 0:
-                t[reduction.parent_of_unit[unit]] += reduction.share[unit] * t[unit]
-            elif level == n_levels - 1:
-                root_t[:, taker] += t[unit]
-            else:
-                link_t[:, taker] += t[unit]
-    return yy
-
-
-def moments_of(design: CompiledDesign, y: NDArray[np.float64]) -> Moments:
-    """The moments of one response `y` (n_rows,), rows in the caller's order."""
-    tree = design.tree
-    k = tree.B.shape[0]
-    S = np.zeros((k, k, len(tree.n_units)))
-    link_t, root_t = np.zeros((k, len(tree.link_child))), np.zeros((k, len(tree.root_child)))
-    yy = reduce_response(design.reduction, y[design.order], S, link_t, root_t)
-    return Moments(yy, S, link_t, root_t)

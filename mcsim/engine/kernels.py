@@ -16,133 +16,23 @@ predicted from above). With D1 = sum Z'PZ and D2 = sum (Z'Py)(Z'Py)' per level,
 
     d(-2 logLik) / d Lam = 2 (D1 - (nu / r2) D2) Lam.
 
-Everything is analytic in Lam, so a complex step through the gradient gives exact second derivatives.
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from mcsim.engine.compiled import kernel
+from mcsim.engine.matrices import add_cross_product, multiply, multiply_transposed
 
-
-class Tree(NamedTuple):
-    """A design in classes of identical units; the last axis is the class, link or root group."""
-
-    level_start: Ints  # (n_levels + 1,) first class of each level, innermost level first
-    n_units: Floats  # (n_classes,)
-    rank: Ints  # (n_classes,) columns of the basis in use, the rest is padding
-    is_uniform: NDArray[np.bool_]  # (n_classes,)
-    B: Floats  # (k, q, n_classes)
-    link_start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
-    link_child: Ints  # (n_links,)
-    link_parent: Ints  # (n_links,)
-    link_count: Floats  # (n_links,) children per parent unit
-    C: Floats  # (k, k, n_links)
-    root_child: Ints  # (n_roots,)
-    root_count: Floats  # (n_roots,)
-    Bx: Floats  # (k, p, n_roots)
-    free: Ints  # (n_theta, 3) level, row, column of the free entries of Lam
-    blocks: Ints  # (n_blocks, 3) level, first column and size of the blocks of Lam
-    nu: float  # n - p (REML) or n (ML)
-    is_reml: bool
-    log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
+HESSIAN_STEP = 1e-5  # of Lam in columns of unit scale; error about 1e-9 relative
 
 
-class Moments(NamedTuple):
-    """One replicate's data as the elimination needs them."""
-
-    yy: float  # y'y
-    S: Floats  # (k, k, n_classes) sum of t t' over the units of a uniform class
-    link_t: Floats  # (k, n_links) sum of t over the children of a link
-    root_t: Floats  # (k, n_roots)
-
-
-class Workspace(NamedTuple):
-    """Arrays that every evaluation overwrites; real, or complex for second derivatives."""
-
-    Lam: Any  # (n_levels, q, q)
-    A: Any  # (k, k, n_classes), as the five that follow
-    J: Any
-    F: Any
-    E: Any
-    E1: Any
-    E2: Any
-    k1: Any  # (k, k, n_classes) scratch
-    k2: Any
-    b1: Any  # (k, q, n_classes) scratch
-    q1: Any  # (q, q, n_classes) scratch
-    q2: Any
-    a: Any  # (k, n_classes)
-    e: Any
-    w: Any
-    v: Any
-    T: Any  # (p, p) Cholesky factor of X'V^-1X
-    beta: Any  # (p,)
-    T_inverse: Any  # (p, p)
-    D1: Any  # (n_levels, q, q)
-    D2: Any
-    gradient: Any  # (n_theta,)
-
-
-def new_workspace(tree: Tree, dtype: type) -> Workspace:
-    """Arrays of the sizes that `tree` needs."""
-    k, q, n_classes = tree.B.shape
-    p, n_levels, n_theta = tree.Bx.shape[1], len(tree.level_start) - 1, len(tree.free)
-    shapes = [(n_levels, q, q)] + [(k, k, n_classes)] * 8 + [(k, q, n_classes)]
-    shapes += [(q, q, n_classes)] * 2 + [(k, n_classes)] * 4
-    shapes += [(p, p), (p,), (p, p), (n_levels, q, q), (n_levels, q, q), (n_theta,)]
-    return Workspace(*[np.zeros(shape, dtype) for shape in shapes])
-
-
-@njit(cache=True, nogil=True)
-def _multiply(out, P, Q, start, stop):  # type: ignore[no-untyped-def]
-    """Put P Q into out, class by class."""
-    for i in range(P.shape[0]):
-        for j in range(Q.shape[1]):
-            for c in range(start, stop):
-                out[i, j, c] = P[i, 0, c] * Q[0, j, c]
-            for m in range(1, P.shape[1]):
-                for c in range(start, stop):
-                    out[i, j, c] += P[i, m, c] * Q[m, j, c]
-
-
-@njit(cache=True, nogil=True)
-def _multiply_transposed(out, P, Q, start, stop):  # type: ignore[no-untyped-def]
-    """Put P' Q into out, class by class."""
-    for i in range(P.shape[1]):
-        for j in range(Q.shape[1]):
-            for c in range(start, stop):
-                out[i, j, c] = P[0, i, c] * Q[0, j, c]
-            for m in range(1, P.shape[0]):
-                for c in range(start, stop):
-                    out[i, j, c] += P[m, i, c] * Q[m, j, c]
-
-
-@njit(cache=True, nogil=True)
-def _cross_product(R, C, child, out, parent, count):  # type: ignore[no-untyped-def]
-    """Add count C' R C of one child to its parent."""
-    k = C.shape[0]
-    for i in range(C.shape[1]):
-        for m in range(k):
-            s = C[0, i] * R[0, m, child]
-            for j in range(1, k):
-                s += C[j, i] * R[j, m, child]
-            s *= count
-            for j in range(C.shape[1]):
-                out[i, j, parent] += s * C[m, j]
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def _factor_of_level(ws, B, level, start, stop):  # type: ignore[no-untyped-def]
     """Put J of each class into ws.J, and log|K| into ws.q1[0, 0]."""
     Lam, K, H = ws.Lam[level], ws.q1, ws.q2
     k, q = B.shape[0], B.shape[1]
-    _multiply(ws.b1, ws.A, B, start, stop)
-    _multiply_transposed(H, B, ws.b1, start, stop)
+    multiply(ws.b1, ws.A, B, start, stop)
+    multiply_transposed(H, B, ws.b1, start, stop)
     for i in range(q):  # K = I + Lam' G Lam, lower triangle
         for j in range(i + 1):
             for c in range(start, stop):
@@ -191,7 +81,7 @@ def _factor_of_level(ws, B, level, start, stop):  # type: ignore[no-untyped-def]
         K[0, 0, c] = 2.0 * s
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _gather_children(tree, moments, ws, level):  # type: ignore[no-untyped-def]
     """Sum what the children of one level pass up: A, and a for units that are not uniform."""
     k = tree.B.shape[0]
@@ -206,7 +96,7 @@ def _gather_children(tree, moments, ws, level):  # type: ignore[no-untyped-def]
     for g in range(tree.link_start[level - 1], tree.link_start[level]):
         child, parent = tree.link_child[g], tree.link_parent[g]
         C = tree.C[:, :, g]
-        _cross_product(ws.E, C, child, ws.A, parent, tree.link_count[g])
+        add_cross_product(ws.E, C, child, ws.A, parent, tree.link_count[g])
         if not tree.is_uniform[parent]:
             for m in range(k):
                 s = ws.e[m, child]
@@ -218,13 +108,24 @@ def _gather_children(tree, moments, ws, level):  # type: ignore[no-untyped-def]
                     ws.a[i, parent] += C[m, i] * s
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _quadratic_of_level(tree, moments, ws, start, stop):  # type: ignore[no-untyped-def]
-    """What the level's random effects take out of y'y; leaves e = F a in ws.e."""
+    """What the level's random effects take out of y'y; leaves e = F a in ws.e.
+
+    At the innermost level the part of y'y within the bases is added in the same sum, so that
+    no digits are lost where the random effects are large.
+    """
     k = tree.B.shape[0]
-    _multiply(ws.k1, ws.A, moments.S, start, stop)
-    _multiply(ws.k2, ws.k1, ws.A, start, stop)
-    total = ws.A[0, 0, start] * 0.0
+    if start == 0:
+        remaining = 0.0
+        for i in range(k):
+            for j in range(k):
+                for c in range(stop):
+                    remaining += ws.F[i, j, c] * moments.S[i, j, c]
+        return -remaining
+    multiply(ws.k1, ws.A, moments.S, start, stop)
+    multiply(ws.k2, ws.k1, ws.A, start, stop)
+    total = 0.0
     for c in range(start, stop):
         if tree.is_uniform[c]:
             for i in range(k):
@@ -241,7 +142,7 @@ def _quadratic_of_level(tree, moments, ws, start, stop):  # type: ignore[no-unty
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _solve_root(tree, moments, ws, yVy):  # type: ignore[no-untyped-def]
     """X'V^-1X, its factor and inverse, b; returns log|X'V^-1X| and r2 = y'Py."""
     k, p = tree.Bx.shape[0], tree.Bx.shape[1]
@@ -263,7 +164,7 @@ def _solve_root(tree, moments, ws, yVy):  # type: ignore[no-untyped-def]
                 for m in range(p):
                     for n in range(m + 1):
                         T[m, n] += s * Bx[i, m] * Bx[j, n]
-    log_det = beta[0] * 0.0
+    log_det = 0.0
     for j in range(p):
         for i in range(j, p):
             for m in range(j):
@@ -293,25 +194,25 @@ def _solve_root(tree, moments, ws, yVy):  # type: ignore[no-untyped-def]
     return log_det, r2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def deviance(tree, moments, ws, theta):  # type: ignore[no-untyped-def]
     """-2 logLik, profiled over beta and sigma, and r2; leaves in `ws` what the gradient needs."""
     ws.Lam[:] = 0.0
     for t in range(len(theta)):
         ws.Lam[tree.free[t, 0], tree.free[t, 1], tree.free[t, 2]] = theta[t]
-    log_det, yVy = theta[0] * 0.0, moments.yy + theta[0] * 0.0
+    log_det, yVy = 0.0, moments.rss
     for level in range(len(tree.level_start) - 1):
         start, stop = tree.level_start[level], tree.level_start[level + 1]
         _gather_children(tree, moments, ws, level)
         _factor_of_level(ws, tree.B, level, start, stop)
         for c in range(start, stop):
             log_det += tree.n_units[c] * ws.q1[0, 0, c]
-        _multiply(ws.F, ws.A, ws.J, start, stop)
+        multiply(ws.F, ws.A, ws.J, start, stop)
         for i in range(tree.B.shape[0]):
             for j in range(tree.B.shape[0]):
                 for c in range(start, stop):
                     ws.F[i, j, c] = (1.0 if i == j else 0.0) - ws.F[i, j, c]
-        _multiply(ws.E, ws.F, ws.A, start, stop)
+        multiply(ws.E, ws.F, ws.A, start, stop)
         yVy -= _quadratic_of_level(tree, moments, ws, start, stop)
     log_det_x, r2 = _solve_root(tree, moments, ws, yVy)
     if tree.is_reml:
@@ -319,7 +220,7 @@ def deviance(tree, moments, ws, theta):  # type: ignore[no-untyped-def]
     return log_det + tree.nu * (1.0 + np.log(2.0 * np.pi * r2 / tree.nu)), r2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_residual_moments(E2, child, w, t, count):  # type: ignore[no-untyped-def]
     """Sum of (t - w)(t - w)' - t t' over `count` children whose t add up to `t`."""
     for i in range(len(w)):
@@ -327,14 +228,14 @@ def _add_residual_moments(E2, child, w, t, count):  # type: ignore[no-untyped-de
             E2[i, j, child] += count * w[i] * w[j] - w[i] * t[j] - t[i] * w[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _descend_from_root(tree, moments, ws):  # type: ignore[no-untyped-def]
     """Start E1, E2 and w: what the fixed effects pass down."""
     k, p = tree.Bx.shape[0], tree.Bx.shape[1]
     ws.E1[:] = 0.0
     ws.E2[:] = moments.S
     ws.w[:] = 0.0
-    predicted = np.zeros(k, ws.beta.dtype)
+    predicted = np.zeros(k)
     for g in range(len(tree.root_child)):
         c, Bx = tree.root_child[g], tree.Bx[:, :, g]
         for i in range(k):
@@ -356,7 +257,7 @@ def _descend_from_root(tree, moments, ws):  # type: ignore[no-untyped-def]
             ws.w[:, c] = predicted
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _derivative_of_level(tree, ws, level):  # type: ignore[no-untyped-def]
     """Sum D1 and D2 of one level over its classes."""
     start, stop = tree.level_start[level], tree.level_start[level + 1]
@@ -365,14 +266,14 @@ def _derivative_of_level(tree, ws, level):  # type: ignore[no-untyped-def]
     D1[:] = 0.0
     D2[:] = 0.0
     EB, E1EB = ws.b1, ws.k1
-    _multiply(EB, ws.E, tree.B, start, stop)
+    multiply(EB, ws.E, tree.B, start, stop)
     for i in range(q):
         for j in range(q):
             for m in range(k):
                 for c in range(start, stop):
                     D1[i, j] += tree.n_units[c] * tree.B[m, i, c] * EB[m, j, c]
-    _multiply(E1EB, ws.E1, ws.E, start, stop)
-    _multiply(ws.k2, ws.E, E1EB, start, stop)
+    multiply(E1EB, ws.E1, ws.E, start, stop)
+    multiply(ws.k2, ws.E, E1EB, start, stop)
     for i in range(q):
         for j in range(q):
             for m in range(k):
@@ -403,15 +304,15 @@ def _derivative_of_level(tree, ws, level):  # type: ignore[no-untyped-def]
                     D2[i, j] += ws.q2[i, 0, c] * ws.q2[j, 0, c]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _descend_from_level(tree, moments, ws, level):  # type: ignore[no-untyped-def]
     """Pass E1, E2 and w from the classes of one level on to their children."""
     k = tree.B.shape[0]
     start, stop = tree.level_start[level], tree.level_start[level + 1]
-    _multiply(ws.k1, ws.E1, ws.F, start, stop)
-    _multiply_transposed(ws.E1, ws.F, ws.k1, start, stop)  # E1 of this level is not needed again
-    _multiply(ws.k1, ws.E2, ws.F, start, stop)
-    _multiply_transposed(ws.E2, ws.F, ws.k1, start, stop)
+    multiply(ws.k1, ws.E1, ws.F, start, stop)
+    multiply_transposed(ws.E1, ws.F, ws.k1, start, stop)  # E1 of this level is not needed again
+    multiply(ws.k1, ws.E2, ws.F, start, stop)
+    multiply_transposed(ws.E2, ws.F, ws.k1, start, stop)
     for i in range(k):
         for j in range(k):
             for c in range(start, stop):
@@ -426,13 +327,13 @@ def _descend_from_level(tree, moments, ws, level):  # type: ignore[no-untyped-de
             for i in range(k):
                 for j in range(k):
                     ws.w[i, c] += ws.J[i, j, c] * ws.v[j, c]
-    predicted = np.zeros(k, ws.beta.dtype)
+    predicted = np.zeros(k)
     for g in range(tree.link_start[level - 1], tree.link_start[level]):
         child, parent, count = tree.link_child[g], tree.link_parent[g], tree.link_count[g]
         C = tree.C[:, :, g]
-        _cross_product(ws.E1, C.T, parent, ws.E1, child, count)
+        add_cross_product(ws.E1, C.T, parent, ws.E1, child, count)
         if tree.is_uniform[parent]:
-            _cross_product(ws.E2, C.T, parent, ws.E2, child, count)
+            add_cross_product(ws.E2, C.T, parent, ws.E2, child, count)
             continue
         for i in range(k):
             predicted[i] = 0.0
@@ -444,7 +345,7 @@ def _descend_from_level(tree, moments, ws, level):  # type: ignore[no-untyped-de
             ws.w[:, child] = predicted
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gradient(tree, moments, ws, r2):  # type: ignore[no-untyped-def]
     """d(-2 logLik)/d theta into ws.gradient, D1 and D2 into ws; `deviance` must have run."""
     _descend_from_root(tree, moments, ws)
@@ -455,27 +356,25 @@ def gradient(tree, moments, ws, r2):  # type: ignore[no-untyped-def]
             _descend_from_level(tree, moments, ws, level)
     for t in range(len(tree.free)):
         level, i, j = tree.free[t]
-        s = ws.D1[0, 0, 0] * 0.0
+        s = 0.0
         for m in range(ws.Lam.shape[1]):
             s += (ws.D1[level, i, m] - kappa * ws.D2[level, i, m]) * ws.Lam[level, m, j]
         ws.gradient[t] = 2.0 * s
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hessian(tree, moments, ws, theta):  # type: ignore[no-untyped-def]
-    """Second derivatives of -2 logLik in theta, exact to rounding; `ws` must be complex."""
+    """Second derivatives of -2 logLik in theta, by central differences of the gradient."""
     n = len(theta)
     H = np.zeros((n, n))
-    step = 1e-30
-    point = theta.astype(np.complex128)
+    point = theta.copy()
     for t in range(n):
-        point[t] = theta[t] + 1j * step
-        _, r2 = deviance(tree, moments, ws, point)
-        gradient(tree, moments, ws, r2)
-        for s in range(n):
-            H[s, t] = ws.gradient[s].imag / step
+        step = HESSIAN_STEP * max(1.0, abs(theta[t]))
+        for side in (1.0, -1.0):
+            point[t] = theta[t] + side * step
+            _, r2 = deviance(tree, moments, ws, point)
+            gradient(tree, moments, ws, r2)
+            for s in range(n):
+                H[s, t] += side * ws.gradient[s] / (2.0 * step)
         point[t] = theta[t]
-    for t in range(n):
-        for s in range(t):
-            H[s, t] = H[t, s] = 0.5 * (H[s, t] + H[t, s])
-    return H
+    return 0.5 * (H + H.T)

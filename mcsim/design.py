@@ -1,0 +1,253 @@
+"""Who is measured, and where: units, factors and covariates, and the columns that formulas make.
+
+Knows names and data frames; the engine gets the arrays. Formulas arrive parsed and checked, so the
+formula library sees only names, numbers, operators and a short list of functions.
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mcsim.errors import DataError, nearest_name
+from mcsim.formula import Formula, RandomTerm
+from mcsim.scenario import CovariateSpec, DesignSpec, UniformCount
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The units and rows of a condition.
+
+    frame : one row per observation: factors, unit labels, covariates
+    unit_of_row : per level (n_rows,), 0 .. n_units - 1
+    cell_of_unit : per level (n_units,), the factor cell that each unit belongs to
+    """
+
+    frame: pd.DataFrame
+    unit_of_row: Mapping[str, Ints]
+    cell_of_unit: Mapping[str, Ints]
+
+
+@dataclass(frozen=True)
+class RandomColumns:
+    """Random-effect columns of one level of a model; `block_sizes` columns are correlated."""
+
+    level: str
+    unit_of_row: Ints
+    Z: Floats
+    names: tuple[str, ...]
+    block_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """What a formula makes of a data frame; levels outermost first.
+
+    X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
+    """
+
+    X: Floats
+    names: tuple[str, ...]
+    term_of_column: tuple[int, ...]
+    levels: tuple[RandomColumns, ...]
+
+
+def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
+    """The design of one condition; `generator` draws random counts and covariates."""
+    cells = list(itertools.product(*spec.factors.values()))
+    cell_of_outer = np.repeat(np.arange(len(cells)), _outermost_counts(spec, cells, generator))
+    parents = [cell_of_outer]
+    for level in spec.levels[1:]:
+        counts = _draw_counts(level.count, len(parents[-1]), generator)
+        parents.append(np.repeat(np.arange(len(counts)), counts))
+    n_points = _draw_counts(spec.observations.count, len(parents[-1]), generator)
+    unit_of_row, cell_of_unit = _resolve_units(spec, parents, n_points)
+    frame = pd.DataFrame(
+        {
+            name: pd.Categorical.from_codes(
+                np.array([list(levels).index(cell[position]) for cell in cells])[
+                    cell_of_outer[unit_of_row[spec.levels[0].name]]
+                ],
+                categories=list(levels),
+            )
+            for position, (name, levels) in enumerate(spec.factors.items())
+        },
+        index=pd.RangeIndex(int(n_points.sum())),
+    )
+    for level in spec.levels:
+        frame[level.name] = _unit_labels(level.name, unit_of_row[level.name])
+    for name, covariate in spec.covariates.items():
+        frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
+    return Design(frame, unit_of_row, cell_of_unit)
+
+
+def _outermost_counts(
+    spec: DesignSpec, cells: Sequence[tuple[str, ...]], generator: np.random.Generator
+) -> Ints:
+    count = spec.levels[0].count
+    if isinstance(count, Mapping):
+        return np.array([count[":".join(cell)] for cell in cells], dtype=np.int64)
+    return _draw_counts(count, len(cells), generator)
+
+
+def _draw_counts(count: object, n_units: int, generator: np.random.Generator) -> Ints:
+    if isinstance(count, UniformCount):
+        lowest, highest = count.uniform
+        return generator.integers(lowest, highest, size=n_units, endpoint=True)
+    assert isinstance(count, int)
+    return np.full(n_units, count, dtype=np.int64)
+
+
+def _resolve_units(
+    spec: DesignSpec, parents: Sequence[Ints], n_points: Ints
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    """Unit of every row and factor cell of every unit, per level."""
+    unit_of_row, cell_of_unit = {}, {}
+    unit = np.repeat(np.arange(len(n_points)), n_points)
+    for depth in range(len(parents) - 1, -1, -1):
+        unit_of_row[spec.levels[depth].name] = unit
+        unit = parents[depth][unit]
+    cell = parents[0]
+    for depth, level in enumerate(spec.levels):
+        cell_of_unit[level.name] = cell
+        if depth + 1 < len(parents):
+            cell = cell[parents[depth + 1]]
+    return {level.name: unit_of_row[level.name] for level in spec.levels}, cell_of_unit
+
+
+def _unit_labels(name: str, unit_of_row: Ints) -> pd.Categorical:
+    n_units = int(unit_of_row.max()) + 1
+    width = len(str(n_units))
+    labels = [f"{name}{number:0{width}d}" for number in range(1, n_units + 1)]
+    return pd.Categorical.from_codes(unit_of_row, categories=labels)
+
+
+def _draw_covariate(
+    covariate: CovariateSpec,
+    n_points: Ints,
+    unit_of_row: Mapping[str, Ints],
+    generator: np.random.Generator,
+) -> Floats:
+    if covariate.grid is not None:
+        lowest, highest = covariate.grid
+        return np.concatenate([np.linspace(lowest, highest, n) for n in n_points])
+    if covariate.values is not None:
+        return np.tile(np.asarray(covariate.values, dtype=np.float64), len(n_points))
+    by_unit = None if covariate.level is None else unit_of_row[covariate.level]
+    n_draws = int(n_points.sum()) if by_unit is None else int(by_unit.max()) + 1
+    if covariate.uniform is not None:
+        drawn = generator.uniform(*covariate.uniform, size=n_draws)
+    else:
+        assert covariate.normal is not None
+        drawn = generator.normal(*covariate.normal, size=n_draws)
+    return drawn if by_unit is None else drawn[by_unit]
+
+
+def column(frame: pd.DataFrame, name: str) -> Floats:
+    """The column called `name`, as the formula library prints names: `diet[T.fed]:x`.
+
+    Raises
+    ------
+    DataError
+        The frame cannot make this column.
+    """
+    product = np.ones(len(frame))
+    for piece in re.split(r":(?![^(\[]*[)\]])", name):
+        product = product * _piece(frame, piece)
+    return product
+
+
+def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
+    if piece == "Intercept":
+        return 1.0
+    if piece in frame.columns and not isinstance(frame[piece].dtype, pd.CategoricalDtype):
+        return frame[piece].to_numpy(dtype=np.float64)
+    indicator = re.fullmatch(r"(\w+)\[(?:T\.)?(.+)\]", piece)
+    if indicator and indicator[1] in frame.columns:
+        return (frame[indicator[1]] == indicator[2]).to_numpy(dtype=np.float64)
+    X, names, _ = _matrix(f"0 + {piece}", frame)
+    if len(names) != 1:
+        raise DataError(f"{piece!r} makes {len(names)} columns; name one of them: {names}")
+    return X[:, 0]
+
+
+def model_columns(formula: Formula, frame: pd.DataFrame) -> ModelColumns:
+    """Columns of the fixed and random parts of `formula`.
+
+    Raises
+    ------
+    DataError
+        A name is not in the frame, the grouping is not nested, or a level repeats a column.
+    """
+    _check_names(formula, frame)
+    X, names, terms = _matrix(formula.fixed, frame)
+    paths: dict[tuple[str, ...], list[RandomTerm]] = {}
+    for term in formula.random:
+        paths.setdefault(term.group, []).append(term)
+    levels = [_random_columns(path, terms, frame) for path, terms in paths.items()]
+    levels.sort(key=lambda level: int(level.unit_of_row.max()))
+    for outer, inner in itertools.pairwise(levels):
+        _check_nested(outer, inner)
+    return ModelColumns(X, names, terms, tuple(levels))
+
+
+def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
+    for name in (formula.response, *formula.names):
+        if name not in frame.columns and name != formula.response:
+            columns = ", ".join(map(str, frame.columns))
+            raise DataError(
+                f"the formula names {name!r}, which is no column of the data. The data have:"
+                f" {columns}.{nearest_name(name, map(str, frame.columns))}"
+            )
+
+
+def _matrix(
+    right_hand_side: str, frame: pd.DataFrame
+) -> tuple[Floats, tuple[str, ...], tuple[int, ...]]:
+    """Columns, their names and the number of the term of each."""
+    from formulaic import Formula as ModelFormula
+
+    matrix = ModelFormula(right_hand_side).get_model_matrix(
+        frame, na_action="raise", context={"sqrt": np.sqrt}
+    )
+    terms = [0] * matrix.shape[1]
+    for number, positions in enumerate(matrix.model_spec.term_indices.values()):
+        for position in positions:
+            terms[position] = number
+    values = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64))
+    return values, tuple(matrix.model_spec.column_names), tuple(terms)
+
+
+def _random_columns(
+    path: tuple[str, ...], terms: Sequence[RandomTerm], frame: pd.DataFrame
+) -> RandomColumns:
+    blocks, names, sizes = [], [], []
+    for term in terms:
+        Z, term_names, _ = _matrix(term.columns, frame)
+        repeated = sorted(set(names) & set(term_names))
+        if repeated:
+            raise DataError(f"level {path[-1]!r} has the random effect {repeated[0]!r} twice")
+        blocks.append(Z)
+        names += term_names
+        sizes += [Z.shape[1]] if term.structure == "general" else [1] * Z.shape[1]
+    codes = np.zeros(len(frame), dtype=np.int64)
+    for name in path:
+        codes = pd.factorize(pd.MultiIndex.from_arrays([codes, frame[name]]))[0].astype(np.int64)
+    return RandomColumns(path[-1], codes, np.hstack(blocks), tuple(names), tuple(sizes))
+
+
+def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
+    pairs = np.unique(np.column_stack([inner.unit_of_row, outer.unit_of_row]), axis=0)
+    if len(pairs) > int(inner.unit_of_row.max()) + 1:
+        raise DataError(
+            f"{inner.level!r} is not nested in {outer.level!r}: some unit of {inner.level!r} lies"
+            f" in two of {outer.level!r}. Where labels repeat, write"
+            f" (... | {outer.level}/{inner.level}); crossed grouping is not supported"
+        )

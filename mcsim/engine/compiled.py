@@ -1,0 +1,47 @@
+"""The decorator of all compiled functions: one cache per machine and version of the sources."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def _source_hash() -> str:
+    """Names the cache: numba does not notice that a function called from another file changed."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    text = b"".join(source.read_bytes() for source in sources)
+    return hashlib.sha256(text + numba.__version__.encode()).hexdigest()[:16]
+
+
+def _usable_cache() -> Path:
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "mcsim" / f"kernels-{_source_hash()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # a read-only home: compile anew in every process that asks
+        return Path(tempfile.mkdtemp(prefix="mcsim-kernels-"))
+
+
+CACHE = _usable_cache()
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` at its first call, or take it from the cache."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(CACHE)  # read when the function is decorated
+    try:
+        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
+
+
+def is_cold() -> bool:
+    """Whether nothing was compiled on this machine yet, so that the first fit takes seconds."""
+    return not any(CACHE.rglob("*.nbc"))

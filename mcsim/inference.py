@@ -1,0 +1,255 @@
+"""Standard errors, degrees of freedom, intervals and tests: functions of the fit alone.
+
+Fixed effects: t (or normal) intervals. SDs: Wald on the log scale; correlations: Wald on Fisher's z
+scale (Pinheiro & Bates 2000, section 2.4.3); variances: the squares of the SD's. Components on the
+boundary are held there and get no interval.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mcsim.engine.collapse import CompiledDesign
+from mcsim.engine.reml import FitBlock, relative_factors
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ParameterBlock:
+    """Estimates of one parameter over the replicates of a block; NaN where there is none."""
+
+    parameter: str
+    component: str
+    estimate: Floats
+    std_error: Floats
+    df: Floats
+    ci_lower: Floats
+    ci_upper: Floats
+    p_value: Floats
+
+
+@dataclass(frozen=True)
+class RandomNames:
+    """What the random effects of one level are called; outermost level first."""
+
+    level: str
+    columns: tuple[str, ...]
+    block_sizes: tuple[int, ...]
+
+
+def containment_df(
+    X: Floats, term_of_column: Sequence[int], units: Sequence[Ints], is_intercept: Sequence[bool]
+) -> Floats:
+    """Degrees of freedom of every fixed effect by nlme's inner-outer rule.
+
+    A term is estimated at the outermost level within whose units all its columns are constant, or
+    among the rows. That stratum has m_l - m_(l-1) - p_l df, with m units there, m_0 = 1 with an
+    intercept, and p columns estimated there; the intercept takes the df of the rows. NaN where
+    nothing is left. Source: Pinheiro & Bates (2000), section 2.4.2.
+
+    Parameters
+    ----------
+    X : (n_rows, p); units : unit of every row, outermost level first
+    """
+    n_rows = len(X)
+    sizes = [int(any(is_intercept)), *(int(unit.max()) + 1 for unit in units), n_rows]
+    stratum = np.array([_stratum(X[:, j], units) for j in range(X.shape[1])])
+    for term in set(term_of_column):
+        columns = [j for j, number in enumerate(term_of_column) if number == term]
+        stratum[columns] = stratum[columns].max()
+    innermost = len(units) + 1
+    df = np.zeros(innermost + 1)
+    for level in range(1, innermost + 1):
+        estimated = sum(stratum[j] == level and not is_intercept[j] for j in range(X.shape[1]))
+        df[level] = sizes[level] - sizes[level - 1] - estimated
+    stratum[np.array(is_intercept, dtype=bool)] = innermost
+    return np.where(df[stratum] > 0, df[stratum], np.nan)
+
+
+def _stratum(values: Floats, units: Sequence[Ints]) -> int:
+    """1 .. L for the outermost level within whose units the column is constant, else L + 1."""
+    for level, unit in enumerate(units, start=1):
+        first = np.zeros(int(unit.max()) + 1)
+        first[unit] = values
+        if np.array_equal(first[unit], values):
+            return level
+    return len(units) + 1
+
+
+def fixed_effects(
+    fit: FitBlock, names: Sequence[str], df: Floats, confidence: float
+) -> list[ParameterBlock]:
+    """Estimates, t intervals and tests; `df` (p,), infinite for the normal, NaN for none."""
+    n = len(fit.beta)
+    blocks = []
+    for j, name in enumerate(names):
+        estimate, std_error = fit.beta[:, j], np.sqrt(fit.beta_covariance[:, j, j])
+        quantile = stats.t.ppf(0.5 + 0.5 * confidence, df[j])
+        p_value = 2.0 * stats.t.sf(np.abs(estimate / std_error), df[j])
+        half = quantile * std_error
+        blocks.append(
+            ParameterBlock(
+                name,
+                "fixed",
+                estimate,
+                std_error,
+                np.full(n, df[j]),
+                estimate - half,
+                estimate + half,
+                p_value,
+            )  # fmt: skip
+        )
+    return blocks
+
+
+def variance_components(
+    fit: FitBlock, design: CompiledDesign, levels: Sequence[RandomNames], confidence: float
+) -> list[ParameterBlock]:
+    """SDs, variances and correlations per level, outermost first, then sigma."""
+    covariance = _component_covariance(fit, design)
+    quantile = float(stats.norm.ppf(0.5 + 0.5 * confidence))
+    factors = relative_factors(design, fit.theta)
+    blocks = []
+    for depth, names in enumerate(levels):
+        jacobian = _factor_jacobian(design, depth)
+        Lam, Sigma = factors[depth], fit.covariances[depth]
+        blocks += _level_components(names, Lam, Sigma, jacobian, covariance, quantile)
+    sigma = np.sqrt(fit.sigma2)
+    blocks.append(_log_scale("sigma", "residual", sigma, covariance[:, -1, -1], quantile))
+    return blocks
+
+
+def _component_covariance(fit: FitBlock, design: CompiledDesign) -> Floats:
+    """Covariance of (theta, log sigma), zero in entries held at the boundary, NaN where none.
+
+    The profiled Hessian is completed by the terms of log sigma2:
+    d2/dtheta dlog(sigma2) = -nu dlog(r2)/dtheta and d2/dlog(sigma2)2 = nu.
+    """
+    n, n_theta = fit.theta.shape
+    nu = design.tree.nu
+    full = np.zeros((n, n_theta + 1, n_theta + 1))
+    gradient = fit.log_r2_gradient
+    full[:, :-1, :-1] = fit.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
+    full[:, :-1, -1] = full[:, -1, :-1] = -2.0 * nu * gradient  # log sigma = log(sigma2) / 2
+    full[:, -1, -1] = 4.0 * nu
+    held = np.hstack([_held_entries(fit, design), np.zeros((n, 1), dtype=bool)])
+    full[held[:, :, None] | held[:, None, :]] = 0.0
+    full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
+    covariance = np.full_like(full, np.nan)
+    usable = np.isfinite(full).all(axis=(1, 2))
+    usable[usable] = np.linalg.eigvalsh(full[usable])[:, 0] > 0.0
+    covariance[usable] = 2.0 * np.linalg.inv(full[usable])
+    covariance[held[:, :, None] | held[:, None, :]] = 0.0
+    return covariance
+
+
+def _held_entries(fit: FitBlock, design: CompiledDesign) -> NDArray[np.bool_]:
+    """Entries of Lam in a column without a pivot."""
+    free = design.tree.free
+    pivot = [
+        next(
+            s for s, entry in enumerate(free)
+            if tuple(entry) == (free[t, 0], free[t, 2], free[t, 2])
+        )
+        for t in range(len(free))
+    ]  # fmt: skip
+    return fit.theta[:, pivot] == 0.0
+
+
+def _factor_jacobian(design: CompiledDesign, level: int) -> Floats:
+    """d Lam / d theta of one level (outermost 0) in the original columns: (n_theta, q, q)."""
+    S = design.scales[level]
+    depth = len(design.scales) - 1 - level
+    jacobian = np.zeros((len(design.tree.free), *S.shape))
+    for t, (entry_depth, row, column) in enumerate(design.tree.free):
+        if entry_depth == depth:
+            jacobian[t, :, column] = S[:, row]
+    return jacobian
+
+
+def _level_components(
+    names: RandomNames, Lam: Floats, Sigma: Floats, jacobian: Floats, covariance: Floats,
+    quantile: float,
+) -> list[ParameterBlock]:  # fmt: skip
+    """All components of one level; delta method from (theta, log sigma)."""
+    # dPsi[n, t, i, j] = d(Lam Lam')/dtheta
+    dPsi = np.einsum("tik,njk->ntij", jacobian, Lam)
+    dPsi = dPsi + np.swapaxes(dPsi, 2, 3)
+    Psi = np.einsum("nik,njk->nij", Lam, Lam)
+    sds, variances, correlations = [], [], []
+    for i, name in enumerate(names.columns):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = dPsi[:, :, i, i] / (2.0 * Psi[:, i, i, None])
+        weights = np.hstack([slope, np.ones((len(slope), 1))])
+        sd = np.sqrt(Sigma[:, i, i])
+        sds.append(
+            _log_scale(f"{names.level}.sd({name})", names.level, sd,
+                       _variance_of(weights, covariance), quantile)
+        )  # fmt: skip
+        variances.append(_squared(sds[-1], f"{names.level}.var({name})"))
+    for i, j in _correlated_pairs(names):
+        label = f"{names.level}.cor({names.columns[i]},{names.columns[j]})"
+        correlations.append(
+            _fisher_z(label, names.level, (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
+                      (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
+                      covariance, quantile)
+        )  # fmt: skip
+    return sds + variances + correlations
+
+
+def _correlated_pairs(names: RandomNames) -> list[tuple[int, int]]:
+    pairs, first = [], 0
+    for size in names.block_sizes:
+        pairs += [(first + i, first + j) for i in range(size) for j in range(i + 1, size)]
+        first += size
+    return pairs
+
+
+def _variance_of(weights: Floats, covariance: Floats) -> Floats:
+    return np.einsum("ni,nij,nj->n", weights, covariance, weights)
+
+
+def _log_scale(
+    parameter: str, component: str, sd: Floats, log_variance: Floats, quantile: float
+) -> ParameterBlock:
+    """Wald interval on the log scale; none at zero."""
+    none = np.full(len(sd), np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):
+        log_se = np.where(sd > 0, np.sqrt(log_variance), np.nan)
+        lower, upper = sd * np.exp(-quantile * log_se), sd * np.exp(quantile * log_se)
+    upper = np.where(np.isfinite(upper), upper, np.nan)
+    lower = np.where(np.isfinite(upper), lower, np.nan)
+    return ParameterBlock(parameter, component, sd, sd * log_se, none, lower, upper, none)
+
+
+def _squared(sd: ParameterBlock, parameter: str) -> ParameterBlock:
+    return ParameterBlock(
+        parameter, sd.component, sd.estimate**2, 2.0 * sd.estimate * sd.std_error, sd.df,
+        sd.ci_lower**2, sd.ci_upper**2, sd.p_value,
+    )  # fmt: skip
+
+
+def _fisher_z(
+    parameter: str, component: str, Psi: tuple[Floats, Floats, Floats],
+    dPsi: tuple[Floats, Floats, Floats], covariance: Floats, quantile: float,
+) -> ParameterBlock:  # fmt: skip
+    """Correlation with its Wald interval on the z scale; none at +-1 or where an SD is zero."""
+    first, cross, second = Psi
+    none = np.full(len(first), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.clip(cross / np.sqrt(first * second), -1.0, 1.0)
+        gradient = dPsi[1] / np.sqrt(first * second)[:, None] - 0.5 * correlation[:, None] * (
+            dPsi[0] / first[:, None] + dPsi[2] / second[:, None]
+        )
+        weights = np.hstack([gradient, np.zeros((len(first), 1))])
+        inside = np.abs(correlation) < 1.0 - 1e-12
+        correlation = np.where(inside, correlation, np.sign(correlation))
+        std_error = np.where(inside, np.sqrt(_variance_of(weights, covariance)), np.nan)
+        z, z_se = np.arctanh(correlation), std_error / (1.0 - correlation**2)
+        lower, upper = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
+    return ParameterBlock(parameter, component, correlation, std_error, none, lower, upper, none)
