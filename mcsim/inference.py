@@ -5,6 +5,7 @@ scale (Pinheiro & Bates 2000, section 2.4.3); variances: the squares of the SD's
 boundary are held there and get no interval.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,25 @@ class RandomNames:
     level: str
     columns: tuple[str, ...]
     block_sizes: tuple[int, ...]
+
+    def correlated_pairs(self) -> list[tuple[int, int]]:
+        """Positions of the columns that the model correlates."""
+        pairs, first = [], 0
+        for size in self.block_sizes:
+            pairs += list(itertools.combinations(range(first, first + size), 2))
+            first += size
+        return pairs
+
+    def parameters(self) -> list[str]:
+        """Names of the level's parameters, in the order of the estimates."""
+        return [
+            *(f"{self.level}.sd({name})" for name in self.columns),
+            *(f"{self.level}.var({name})" for name in self.columns),
+            *(
+                f"{self.level}.cor({self.columns[i]},{self.columns[j]})"
+                for i, j in self.correlated_pairs()
+            ),
+        ]
 
 
 def containment_df(
@@ -82,29 +102,34 @@ def _stratum(values: Floats, units: Sequence[Ints]) -> int:
 
 
 def fixed_effects(
-    fit: FitBlock, names: Sequence[str], df: Floats, confidence: float
+    beta: Floats, covariance: Floats, names: Sequence[str], df: Floats, confidence: float
 ) -> list[ParameterBlock]:
-    """Estimates, t intervals and tests; `df` (p,), infinite for the normal, NaN for none."""
-    n = len(fit.beta)
+    """Estimates, t intervals and tests.
+
+    Parameters
+    ----------
+    beta : (n_replicates, p); covariance : (n_replicates, p, p)
+    df : (p,), infinite for the normal distribution, NaN for no interval and no test
+    """
     blocks = []
     for j, name in enumerate(names):
-        estimate, std_error = fit.beta[:, j], np.sqrt(fit.beta_covariance[:, j, j])
-        quantile = stats.t.ppf(0.5 + 0.5 * confidence, df[j])
+        estimate, std_error = beta[:, j], np.sqrt(covariance[:, j, j])
+        half = stats.t.ppf(0.5 + 0.5 * confidence, df[j]) * std_error
         p_value = 2.0 * stats.t.sf(np.abs(estimate / std_error), df[j])
-        half = quantile * std_error
+        reported_df = np.full(len(beta), df[j] if np.isfinite(df[j]) else np.nan)
         blocks.append(
             ParameterBlock(
-                name,
-                "fixed",
-                estimate,
-                std_error,
-                np.full(n, df[j]),
-                estimate - half,
-                estimate + half,
-                p_value,
+                name, "fixed", estimate, std_error, reported_df,
+                estimate - half, estimate + half, p_value,
             )  # fmt: skip
         )
     return blocks
+
+
+def without_interval(parameter: str, component: str, estimate: Floats) -> ParameterBlock:
+    """Estimates of a program that gives no standard error for this parameter."""
+    none = np.full(len(estimate), np.nan)
+    return ParameterBlock(parameter, component, estimate, none, none, none, none, none)
 
 
 def variance_components(
@@ -192,7 +217,7 @@ def _level_components(
                        _variance_of(weights, covariance), quantile)
         )  # fmt: skip
         variances.append(_squared(sds[-1], f"{names.level}.var({name})"))
-    for i, j in _correlated_pairs(names):
+    for i, j in names.correlated_pairs():
         label = f"{names.level}.cor({names.columns[i]},{names.columns[j]})"
         correlations.append(
             _fisher_z(label, names.level, (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
@@ -200,14 +225,6 @@ def _level_components(
                       covariance, quantile)
         )  # fmt: skip
     return sds + variances + correlations
-
-
-def _correlated_pairs(names: RandomNames) -> list[tuple[int, int]]:
-    pairs, first = [], 0
-    for size in names.block_sizes:
-        pairs += [(first + i, first + j) for i in range(size) for j in range(i + 1, size)]
-        first += size
-    return pairs
 
 
 def _variance_of(weights: Floats, covariance: Floats) -> Floats:

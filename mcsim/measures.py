@@ -4,9 +4,9 @@ Knows arrays only; where they come from and how they are printed is `summary.py`
 
 Letters: `T` estimates, `theta` truth, `R` realized values, `L` and `U` interval limits,
 `V` squared standard errors, `S` empirical SD, `n` replicates that the measure at hand can use.
-Formulas: Morris, White & Crowther (2019), table 6, with the MCSE of the empirical SE in its
-kurtosis form, which holds for estimates that pile up at zero too. Inside, what is undefined is
-NaN; outside, None. Sums are exactly rounded (`math.fsum`): how files were cut leaves no trace.
+Formulas: Morris, White & Crowther (2019), table 6; the MCSE of the empirical SE in its kurtosis
+form, which holds for estimates that pile up at zero too. What is undefined is NaN inside, None
+outside. Sums are pairwise, in replicate order: the same bits however the files were cut.
 """
 
 import math
@@ -230,7 +230,7 @@ def _share(hits: NDArray[np.bool_]) -> Measure:
 def _mean(values: Array) -> float:
     if values.size == 0:
         return math.nan
-    average = math.fsum(values.tolist()) / values.size
+    average = float(values.sum()) / values.size
     # rounding must not push the mean of equal values off their value
     return min(max(average, float(values.min())), float(values.max()))
 
@@ -239,7 +239,7 @@ def _variance(values: Array) -> float:
     centre = _mean(values)
     if values.size < 2 or not math.isfinite(centre):
         return math.nan
-    return math.fsum(((values - centre) ** 2).tolist()) / (values.size - 1)
+    return float(((values - centre) ** 2).sum()) / (values.size - 1)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -1,6 +1,7 @@
-"""A scenario: frozen records of the file, checks across its parts, sweep and identities.
+"""A scenario: frozen records of the file, the conditions of its sweep, and their identities.
 
-Knows neither files nor lines: a mistake is a key path and a sentence, and loading.py finds the line.
+A record checks its own fields (fields.py); checks.py finds what is wrong between them, and
+loading.py says where in a file. Everything here trusts that both have passed.
 """
 
 import hashlib
@@ -8,156 +9,356 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any
 
-import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from mcsim.errors import FormulaError, nearest_name
-from mcsim.formula import (
-    FORMULA_FUNCTIONS,
-    Formula,
-    is_name,
-    parse_formula,
-    split_column,
-    variable_names,
+from mcsim.fields import (
+    AboveZero,
+    AtLeastZero,
+    Confidence,
+    Correlation,
+    Count,
+    DfMethods,
+    Ends,
+    Estimator,
+    FactorLevels,
+    Interval,
+    MeanAndSd,
+    MethodName,
+    Name,
+    Number,
+    Points,
+    Positive,
+    Record,
+    SweptValues,
+    Text,
+    UniformCount,
+    Whole,
+    shape_of_count,
+    shape_of_range,
 )
+from mcsim.formula import Formula, parse_formula
 
 KeyPath = tuple[str | int, ...]
-Finding = tuple[KeyPath, str]
-T = TypeVar("T")
 
-ESTIMATORS = ("reml", "ml", "statsmodels")
-DF_METHODS = ("containment", "z")
-RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
-MAX_CONDITIONS = 10_000  # more is a slip of the pen: each has a row in every table
-
-
-def _must_be(rule: str, accepts: Callable[[Any], bool]) -> BeforeValidator:
-    """Complete the sentence `key is value; it must be ...` for every value not accepted."""
-
-    def check(value: Any) -> Any:
-        if not accepts(value):
-            raise ValueError(f"must be {rule}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _is_number(value: object, low: float = -math.inf) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low <= value and abs(value) < 1e300  # type: ignore[operator,arg-type]
-
-
-def _is_whole(value: Any, low: int) -> bool:
-    return _is_number(value, low) and int(value) == value
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0
-
-
-def _is_distinct(value: Any) -> bool:
-    return _is_list(value) and len({str(item) for item in value}) == len(value)
-
-
-def _is_pair(value: Any, *, increasing: bool = False) -> bool:
-    numbers = _is_list(value) and len(value) == 2 and all(map(_is_number, value))
-    return numbers and (value[0] < value[1] or not increasing)
-
-
-def _is_count_range(value: Any) -> bool:
-    return _is_pair(value) and all(_is_whole(item, 1) for item in value) and value[0] <= value[1]
-
-
-def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if value not in allowed:
-            names = ", ".join(sorted(allowed))
-            raise ValueError(f"must be one of: {names}.{nearest_name(str(value), allowed)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _shape(value: object) -> str:
-    if isinstance(value, UniformCount) or (isinstance(value, Mapping) and "uniform" in value):
-        return "<uniform>"
-    return "<table>" if isinstance(value, Mapping) else "<number>"
-
-
-def _shape_of_range(value: object) -> str:
-    return "<uniform>" if isinstance(value, Mapping | UniformCount) else "<number>"
-
-
-Text = Annotated[str, _must_be("text; put it in quotes", lambda value: isinstance(value, str))]
-Name = Annotated[
-    str,
-    Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$"),
-    _must_be(
-        "a name of letters, digits and _, other than a word of Python and "
-        + ", ".join(sorted(RESERVED_NAMES)),
-        lambda value: isinstance(value, str) and is_name(value) and value not in RESERVED_NAMES,
-    ),
+_RangeCount = Annotated[
+    Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
+    Discriminator(shape_of_range),
 ]
-FactorLevel = Annotated[
-    str,
-    _must_be(
-        "text in quotes, without : , [ or ]",
-        lambda value: isinstance(value, str) and re.fullmatch(r"[^:,\[\]\s][^:,\[\]\n]*", value),
-    ),
+_LevelCount = Annotated[
+    Annotated[Count, Tag("<number>")]
+    | Annotated[UniformCount, Tag("<range>")]
+    | Annotated[dict[str, Positive], Tag("<table>")],
+    Discriminator(shape_of_count),
 ]
-FactorLevels = Annotated[
-    tuple[FactorLevel, ...],
-    Field(min_length=2),
-    _must_be("a list of two or more different levels", lambda v: _is_distinct(v) and len(v) > 1),
-]
-Whole = Annotated[
-    int,
-    Field(ge=0),
-    _must_be("a whole number of at least 0", lambda value: _is_whole(value, 0)),
-]
-Positive = Annotated[
-    int,
-    Field(ge=1),
-    _must_be("a whole number of at least 1", lambda value: _is_whole(value, 1)),
-]
-Number = Annotated[float, _must_be("a number", _is_number)]
-Spread = Annotated[
-    float, Field(ge=0), _must_be("a number of at least 0", lambda value: _is_number(value, 0))
-]
-AboveZero = Annotated[
-    float,
-    Field(gt=0),
-    _must_be("a number above 0", lambda value: _is_number(value, 0) and value > 0),
-]
-Share = Annotated[
-    float,
-    Field(gt=0, lt=1),
-    _must_be("a number between 0 and 1", lambda value: _is_number(value, 0) and 0 < value < 1),
-]
-Correlation = Annotated[
-    float,
-    Field(ge=-1, le=1),
-    _must_be("a number from -1 to 1", lambda value: _is_number(value, -1) and value <= 1),
+_Correlations = Annotated[
+    Annotated[Correlation, Tag("<number>")] | Annotated[dict[str, Correlation], Tag("<table>")],
+    Discriminator(shape_of_count),
 ]
 
 
-class Record(BaseModel):
-    """One table of the file: cannot be changed, and refuses keys that it does not know."""
+class LevelName(Record):
+    """The name of a grouping level, whatever else its table holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name = Field(description="name of the level, as formulas write it")
+
+
+class LevelSpec(LevelName):
+    """One grouping level of the design."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: _LevelCount = Field(
+        description="units per unit of the level above, or per cell of the factors on the "
+        "outermost level; { uniform = [low, high] } draws it; the outermost level may have a "
+        "count per cell, { fasted = 25, fed = 20 }"
+    )
+
+
+class ObservationsSpec(Record):
+    """Observations of each innermost unit."""
+
+    count: _RangeCount = Field(
+        description="observations per innermost unit, or { uniform = [low, high] }"
+    )
+
+
+class CovariateSpec(Record):
+    """Where a covariate's values come from: exactly one of grid, values, uniform, normal."""
+
+    grid: Ends | None = Field(
+        None, description="first and last of points evenly spaced in every innermost unit"
+    )
+    values: Points | None = Field(
+        None, description="the points themselves, the same in every innermost unit"
+    )
+    uniform: Interval | None = Field(None, description="drawn uniformly between these two")
+    normal: MeanAndSd | None = Field(None, description="drawn from a normal: mean and sd")
+    level: Text | None = Field(
+        None, description="draw one value per unit of this level, not one per observation"
+    )
+
+
+class DesignNames(Record):
+    """Names that a design gives to its parts, whatever else its tables hold."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    response: Name = Field("y", description="name of the response column")
+    factors: dict[Name, FactorLevels] = Field(
+        {}, description="factors between the outermost units; the first level is the reference"
+    )
+    levels: tuple[LevelName, ...] = Field(
+        description="grouping levels, outermost first", min_length=1
+    )
+    covariates: dict[Name, Any] = Field({}, description="covariates of the observations")
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of the grouping levels, outermost first."""
+        return tuple(level.name for level in self.levels)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Cells of the factors, such as `fed:male`, the last factor changing fastest."""
+        return tuple(":".join(cell) for cell in itertools.product(*self.factors.values()))
+
+
+class DesignSpec(DesignNames):
+    """Who is measured, and where."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    levels: tuple[LevelSpec, ...] = Field(
+        description="grouping levels, outermost first", min_length=1
+    )
+    covariates: dict[Name, CovariateSpec] = Field({}, description="covariates, by name")
+    observations: ObservationsSpec = Field(description="observations of each innermost unit")
+
+
+class RandomSpec(Record):
+    """Distribution of the effects of one level's units; exactly one of sd and variance."""
+
+    sd: dict[str, AtLeastZero] | None = Field(None, description="standard deviation per column")
+    variance: dict[str, AtLeastZero] | None = Field(None, description="variance per column")
+    correlation: _Correlations = Field(
+        0.0, description='one number for every pair, or a table { "Intercept,x" = 0.3 }'
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns whose effects vary."""
+        return tuple(self.sd or self.variance or ())
+
+    @property
+    def standard_deviations(self) -> dict[str, float]:
+        """Standard deviation per column, however the file gives it."""
+        if self.sd is not None:
+            return dict(self.sd)
+        return {column: math.sqrt(value) for column, value in (self.variance or {}).items()}
+
+    def correlation_of(self, first: str, second: str) -> float:
+        """Correlation between the effects of two columns, 0 where the file gives none."""
+        if first == second:
+            return 1.0
+        if isinstance(self.correlation, float):
+            return self.correlation
+        pairs = ((first, second), (second, first))
+        return next((r for key, r in self.correlation.items() if split_pair(key) in pairs), 0.0)
+
+
+class TruthSpec(Record):
+    """Parameters that the data are generated from."""
+
+    sigma: AboveZero = Field(description="standard deviation of the residuals")
+    fixed: dict[str, Number] = Field(
+        {}, description="fixed effects, named as the formula library prints them; others are 0"
+    )
+    random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
+
+
+class MethodSpec(Record):
+    """One way to analyse a data set; a list of df methods makes one method for each."""
+
+    name: MethodName = Field(description="name in the results, different for each method")
+    formula: Text = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
+    estimator: Estimator = Field("reml", description="how the model is fitted")
+    df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
+
+    @property
+    def parsed(self) -> Formula:
+        """The formula, taken apart."""
+        return parse_formula(self.formula)
+
+
+class Scenario(Record):
+    """Everything that determines a study."""
+
+    title: Text = Field("", description="a line for the reader")
+    replicates: Positive = Field(description="simulated data sets per condition")
+    seed: Whole = Field(description="start of every random stream")
+    confidence: Confidence = Field(0.95, description="level of the intervals")
+    design: DesignSpec = Field(description="who is measured, and where")
+    truth: TruthSpec = Field(description="parameters that the data are generated from")
+    methods: tuple[MethodSpec, ...] = Field(
+        description="ways to analyse each data set", min_length=1
+    )
+    sweep: dict[str, SweptValues] = Field(
+        {}, description="values per dotted key of design or truth; each combination is a condition"
+    )
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One point of the sweep: what determines the data of its replicates.
+
+    `identity` is the SHA-256 of design and truth alone, so that no other part of a scenario and
+    no other condition can change the data. Tables are sorted by name, so that neither can the
+    order of the file (the factors keep theirs, which orders the cells and is in the identity).
+    """
+
+    label: str
+    values: dict[str, Any]
+    design: DesignSpec
+    truth: TruthSpec
+    identity: str
+
+
+def conditions(scenario: Scenario) -> tuple[Condition, ...]:
+    """Every combination of the swept values, in the order of the file; one without a sweep."""
+    raw = scenario.model_dump(exclude_defaults=True)
+    names = _short_names(list(scenario.sweep))
+    return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
+
+
+def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the swept values of each condition, and the scenario with them and without a sweep.
+
+    Raises
+    ------
+    KeyError
+        Where a swept key leads nowhere; the message says at which step.
+    """
+    sweep = raw.get("sweep", {})
+    for combination in itertools.product(*sweep.values()):
+        values = dict(zip(sweep, combination, strict=True))
+        swept = plain_copy({key: value for key, value in raw.items() if key != "sweep"})
+        for key, value in values.items():
+            put_value(swept, key, plain_copy(value))
+        yield values, swept
+
+
+def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
+    """Put `value` at a dotted key of `raw`, and return the path to it.
+
+    A table in a list goes by its `name` or its number; brackets and quotes protect dots.
+
+    Raises
+    ------
+    KeyError
+        Where the key leads nowhere.
+    """
+    here: Any = raw
+    path: list[str | int] = []
+    *parents, last = _split_key(key)
+    for piece in parents:
+        path.append(_place(here, piece))
+        here = here.setdefault(path[-1], {}) if isinstance(here, dict) else here[path[-1]]
+    path.append(_place(here, last))
+    here[path[-1]] = value
+    return tuple(path)
+
+
+def study_identity(scenario: Scenario) -> dict[str, Any]:
+    """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
+    raw = scenario.model_dump(exclude={"title", "replicates"}, exclude_none=True)
+    order = {"design.factors": list(scenario.design.factors)}
+    return dict(sorted(_flatten(canonical(raw), ""))) | order
+
+
+def canonical(value: Any) -> Any:
+    """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
+    if isinstance(value, Mapping):
+        # the intercept leads, as in every table of coefficients
+        keys = sorted(value, key=lambda key: (key != "Intercept", key))
+        return {key: canonical(value[key]) for key in keys}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole else value
+
+
+def plain_copy(value: Any) -> Any:
+    """Copy tables and lists so that no two keys share one (an alias in YAML does)."""
+    if isinstance(value, Mapping):
+        return {key: plain_copy(item) for key, item in value.items()}
+    return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def show_value(value: object) -> str:
+    """Value as a user would write it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(show_value, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def split_pair(key: str) -> tuple[str, ...]:
+    """Split `Intercept,x`, the key of a correlation, at the commas outside parentheses."""
+    return tuple(piece.strip() for piece in re.split(r",(?![^(]*\))", key))
+
+
+def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:
+    given = DesignSpec.model_validate(raw["design"])
+    # a value that is written out and one left at its default are the same
+    design = canonical(given.model_dump(exclude_defaults=True))
+    design["factors"] = canonical(list(given.factors.items()))
+    truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
+    text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
+    shown = {key: v if isinstance(v, str) else show_value(v) for key, v in values.items()}
+    return Condition(
+        label=", ".join(f"{names[key]}={value}" for key, value in shown.items()) or "all",
+        values=values,
+        design=DesignSpec.model_validate(design | {"factors": given.factors}),
+        truth=TruthSpec.model_validate(truth),
+        identity=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _short_names(keys: list[str]) -> dict[str, str]:
+    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
+    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
+
+
+def _split_key(key: str) -> list[str]:
+    pieces = re.findall(r'(?:"[^"]*"|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
+    return [piece[1:-1] if re.fullmatch(r'"[^"]*"', piece) else piece for piece in pieces]
+
+
+def _place(here: Any, piece: str) -> str | int:
+    if isinstance(here, dict):
+        return piece
+    items = here if isinstance(here, list) else []
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if piece in names:
+        return names.index(piece)
+    if piece.isdecimal() and int(piece) < len(items):
+        return int(piece)
+    raise KeyError(piece)
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        yield f"{prefix}names", [item["name"] for item in value]
+        value = {item["name"]: item for item in value}
+    if not isinstance(value, dict) or not value:
+        yield prefix.removesuffix("."), value
+        return
+    for key, item in value.items():
+        yield from _flatten(item, f"{prefix}{key}.")

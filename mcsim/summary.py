@@ -1,7 +1,6 @@
 """Study folders -> one row per condition, method and parameter; and how that is printed.
 
-Works from the files alone, also while a study runs: `fits/part-X.parquet` is the mark that
-`estimates/part-X.parquet` is complete.
+Works from the files alone, also while a study runs: a part is complete once it is in `fits/`.
 """
 
 import csv
@@ -25,11 +24,9 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
 
 Record = dict[str, Any]
-Cells = list[str]
 
 ROW = ("condition", "method", "parameter")
 FIT = ("condition", "method", "replicate")
-ORDER = ("row", "replicate")
 DESCRIPTION = ("method", "parameter", "component", "truth")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
@@ -37,21 +34,19 @@ MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 TYPES = dict.fromkeys((*ROW, "status"), pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
 TYPES |= {"replicate": pa.int32()}
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
-STATUSES = ("ok", "boundary", "not_converged", "failed")
-USABLE = STATUSES[:2]
+STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
 MAX_DECIMALS = 9  # what is smaller is written with a power of ten
 SENTENCES = {
-    "fits": "{method}: {n_replicates} replicates, {n_failed} failed, {n_boundary} on the boundary",
+    "fits": "{method}: {n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
-    "none": "{method}: no replicate finished yet",
-    "failed": "  why fits failed: column `message` of fits/part-*.parquet",
     "undefined": "  no estimate (a correlation is undefined where an SD is 0): {}",
     "no interval": "  no interval (the information matrix was not positive definite): {}",
+    "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
     "{}% intervals.\nat 0: share of estimates that are exactly 0.",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
@@ -69,7 +64,7 @@ def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.
     study, or holds results that its `conditions.parquet` does not list, is a DataError.
     """
     studies = [study for directory in directories for study in _studies_in(directory)]
-    usable = USABLE[:1] if only_regular else USABLE
+    usable = STATUSES[: 1 if only_regular else 2]
     table = _concatenate([_summarize_study(study, usable) for study in dict.fromkeys(studies)])
     labels = ("study", "condition") if len(set(studies)) > 1 else ("condition",)
     known = {"study", *ROW, *DESCRIPTION, *RESULTS.names}
@@ -81,10 +76,7 @@ def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.
 
 
 def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*") -> pa.Table:
-    """Rows whose method and parameter match a glob; DataError where there are none.
-
-    Brackets match themselves too: `diet[T.fed]*` finds `diet[T.fed]:x`.
-    """
+    """Rows whose method and parameter match a glob (`diet[T.fed]*` too), or a DataError."""
     for label, glob in (("method", methods), ("parameter", parameters)):
         names = table[label].unique().to_pylist()
         globs = (glob, glob.replace("[", "[[]"))
@@ -92,7 +84,7 @@ def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*"
         if not found:
             allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
             raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
-        table = table.filter(pc.is_in(table[label], pa.array(found)))
+        table = table.filter(pc.field(label).isin(found))
     return table
 
 
@@ -102,16 +94,6 @@ def write_summary(directory: Path, table: pa.Table) -> tuple[Path, Path]:
     pq.write_table(table, parquet, compression="zstd")
     path = _replace(directory / "summary.parquet", parquet.getvalue())
     return path, _replace(directory / "summary.csv", to_csv(table).encode())
-
-
-def to_text(table: pa.Table) -> str:
-    """Text with what a reader needs first, in aligned columns."""
-    return _page(table, _align, "")
-
-
-def to_markdown(table: pa.Table) -> str:
-    """Text with what a reader needs first, as Markdown tables."""
-    return _page(table, _pipe, "- ")
 
 
 def to_csv(table: pa.Table) -> str:
@@ -125,14 +107,6 @@ def to_csv(table: pa.Table) -> str:
 def to_json(table: pa.Table) -> str:
     """All columns, one object per row; null where undefined."""
     return json.dumps(table.to_pylist(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[pa.Table], str]] = {
-    "table": to_text,
-    "csv": to_csv,
-    "json": to_json,
-    "markdown": to_markdown,
-}
 
 
 def _studies_in(directory: Path) -> list[Path]:
@@ -150,10 +124,11 @@ def _confidence(study: Path) -> float:
 
 def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
     conditions = pq.read_table(study / "conditions.parquet").drop_columns("swept")
+    # fits first: of a part that arrives in between, the estimates match none and drop out
     fits = _read_parts(study, "fits", (*FIT, "status"))
     estimates = _place(_read_parts(study, "estimates", (*ROW, "replicate", *NUMBERS)), conditions)
-    estimates = estimates.join(fits, FIT).sort_by([(name, "ascending") for name in ORDER])
-    estimates = estimates.filter(pc.is_in(estimates["status"], pa.array(usable)))
+    estimates = estimates.join(fits, FIT).filter(pc.field("status").isin(usable))
+    estimates = estimates.sort_by([("row", "ascending"), ("replicate", "ascending")])
     samples = _samples(conditions, estimates, alpha=round(1 - _confidence(study), 12))
     counts = _count_fits(fits, conditions)
     records = [count | _measure(sample) for count, sample in zip(counts, samples, strict=True)]
@@ -173,9 +148,9 @@ def _place(estimates: pa.Table, conditions: pa.Table) -> pa.Table:
     """Estimates with the number of the row of `conditions` that they belong to."""
     row = pa.array(range(conditions.num_rows), pa.int32())
     placed = estimates.join(conditions.select(ROW).append_column("row", row), ROW)
-    if placed["row"].null_count:
-        unknown = placed.filter(placed["row"].is_null()).select(ROW).take([0]).to_pylist()[0]
-        raise DataError(f"conditions.parquet does not list {unknown}, which estimates/ holds.")
+    unknown = placed.filter(pc.field("row").is_null()).select(ROW).slice(0, 1).to_pylist()
+    if unknown:
+        raise DataError(f"conditions.parquet does not list {unknown[0]}, which estimates/ holds.")
     return placed
 
 
@@ -184,8 +159,8 @@ def _count_fits(fits: pa.Table, conditions: pa.Table) -> Iterator[Record]:
     tally = Counter(zip(*columns, strict=True))
     for row in conditions.select(ROW).to_pylist():
         ok, boundary, *bad = (tally[row["condition"], row["method"], status] for status in STATUSES)
-        total = ok + boundary + sum(bad)
-        yield {"n_replicates": total, "n_failed": sum(bad), "n_boundary": boundary}
+        n = ok + boundary + sum(bad)
+        yield {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary}
 
 
 def _samples(conditions: pa.Table, estimates: pa.Table, *, alpha: float) -> Iterator[Sample]:
@@ -222,16 +197,16 @@ def _replace(path: Path, content: bytes) -> Path:
         temporary.unlink(missing_ok=True)
 
 
-def _page(table: pa.Table, draw: Callable[[list[Cells]], list[str]], bullet: str) -> str:
+def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
     boundary = table.schema.metadata[b"boundary"].decode()
     conditions = _group(_printed(table), "study", "condition")
     paragraphs = []
     for rows in conditions:
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
-        lines = [line for group in _group(rows, "method") for line in _describe(group, boundary)]
-        paragraphs += ["\n".join(bullet + line for line in lines)]
-        paragraphs += ["\n".join(draw([HEADER, *map(_cells, rows)]))]
-    return "\n\n".join([*paragraphs, *_notes(table)]) + "\n"
+        described = (_describe(group, boundary) for group in _group(rows, "method"))
+        sentences = [bullet + sentence for sentences in described for sentence in sentences]
+        paragraphs += ["\n".join(sentences), draw([HEADER, *map(_cells, rows)])]
+    return "\n\n".join([*paragraphs, "\n".join(_notes(table))]) + "\n"
 
 
 def _group(records: list[Record], *names: str) -> list[list[Record]]:
@@ -241,16 +216,16 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _align(rows: list[Cells]) -> list[str]:
+def _align(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gap = " " if sum(widths) + 2 * (len(widths) - 1) > MAX_WIDTH else "  "
     form = gap.join(f"{{:{side}{width}}}" for side, width in zip("<<>>>>>>>", widths, strict=True))
-    return [form.format(*row) for row in rows]
+    return "\n".join(form.format(*row) for row in rows)
 
 
-def _pipe(rows: list[Cells]) -> list[str]:
+def _pipe(rows: list[list[str]]) -> str:
     ruler = ["---", "---", *["---:"] * (len(HEADER) - 2)]
-    return ["| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:]))
 
 
 def _printed(table: pa.Table) -> list[Record]:
@@ -271,26 +246,22 @@ def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
     method = rows[0]
     n, n_failed, n_boundary = (method[f"n_{name}"] for name in ("replicates", "failed", "boundary"))
     n_usable = n - n_failed - (n_boundary if boundary == "left out" else 0)
-    undefined = _list({r["parameter"]: n_usable - r["n"] for r in rows})
+    undefined = {r["parameter"]: n_usable - r["n"] for r in rows}
     # n % n = 0: where there is no interval at all, the dash in the table says so
-    lacking = _list({r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows})
-    sentence = SENTENCES["fits" if n else "none"].format_map(method)
+    lacking = {r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows}
+    sentence = SENTENCES["fits"].format_map(method | {"n": n, "s": "" if n == 1 else "s"})
     yield sentence + (SENTENCES[boundary] if n_boundary else "")
-    for key, counts in (("failed", n_failed), ("undefined", undefined), ("no interval", lacking)):
-        if counts:
-            yield SENTENCES[key].format(counts)
+    for key, counts in (("undefined", undefined), ("no interval", lacking)):
+        if any(counts.values()):
+            yield SENTENCES[key].format(", ".join(f"{p} {n}" for p, n in counts.items() if n))
 
 
-def _list(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-
-
-def _cells(record: Record) -> Cells:
+def _cells(record: Record) -> list[str]:
     errors = [_with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
     coverage = _percent(record["coverage"], record["coverage_mcse"])
-    truth, at_zero = _format(record["truth"], ".6g"), _format(record["share_at_zero"], ".1%")
-    labels = [record["method"], record["parameter"], truth]
-    return [*labels, *errors, coverage, str(record["n"]), at_zero]
+    truth, zeros = _format(record["truth"], ".6g"), _format(record["share_at_zero"], ".1%")
+    parameter, n = record["parameter"], str(record["n"])
+    return [record["method"], parameter, truth, *errors, coverage, n, zeros]
 
 
 def _format(value: float | None, form: str) -> str:
@@ -311,8 +282,18 @@ def _with_mcse(value: float | None, mcse: float | None) -> str:
 
 
 def _notes(table: pa.Table) -> list[str]:
+    printed = _printed(table)
+    shown = {record["parameter"] for record in printed}
+    hidden = [name for name in table["parameter"].unique().to_pylist() if name not in shown]
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     notes = [SENTENCES["reading"].format(" and ".join(levels))]
-    printed = {record["parameter"] for record in _printed(table)}
-    hidden = [name for name in table["parameter"].unique().to_pylist() if name not in printed]
+    notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
+
+
+FORMATS: dict[str, Callable[[pa.Table], str]] = {
+    "table": lambda table: _page(table, _align, bullet=""),
+    "csv": to_csv,
+    "json": to_json,
+    "markdown": lambda table: _page(table, _pipe, bullet="- "),
+}

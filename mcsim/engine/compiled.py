@@ -36,7 +36,9 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE)  # read when the function is decorated
     try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
+        compiled: Callable[..., Any] = numba.njit(
+            cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
+        )(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled

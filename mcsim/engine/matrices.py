@@ -6,6 +6,7 @@ from mcsim.engine.compiled import kernel
 
 RANK_TOLERANCE = 1e-10  # share of a column's length that must be new for it to join the basis
 
+
 @kernel
 def multiply(out, P, Q, start, stop):  # type: ignore[no-untyped-def]
     """Put P Q into out, class by class."""

@@ -101,9 +101,7 @@ def _fit_responses(tree, reduction, responses, ws, out):  # type: ignore[no-unty
     for r in range(len(responses)):
         rss = reduce_response(reduction, responses[r], (S, link_t, root_t), beta[r])
         moments = Moments(rss, S, link_t, root_t)
-        f, r2, violation, status, evaluations = fit(
-            tree, moments, ws, theta[r], hessians[r]
-        )
+        f, r2, violation, status, evaluations = fit(tree, moments, ws, theta[r], hessians[r])
         scalars[r, 0], scalars[r, 1], scalars[r, 2] = f, r2, violation
         codes[r, 0], codes[r, 1] = status, evaluations
         beta[r] += ws.beta

@@ -1,0 +1,176 @@
+"""Values that a scenario may hold: each type with the sentence a user reads where it does not fit.
+
+Every refusal reads `must be ...`: it ends the sentence `key is value; it ...` of checks.py.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from mcsim.errors import nearest_name
+from mcsim.formula import FORMULA_FUNCTIONS, is_name
+
+ESTIMATORS = ("reml", "ml", "statsmodels")
+DF_METHODS = ("containment", "z")
+RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
+
+
+class Record(BaseModel):
+    """One table of the file: cannot be changed, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _must_be(rule: str, accepts: Callable[[Any], object]) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not accepts(value):
+            raise ValueError(f"must be {rule}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            names = ", ".join(sorted(allowed))
+            raise ValueError(f"must be one of: {names}.{nearest_name(str(value), allowed)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _is_text(value: Any, pattern: str = r"(?s).*") -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and low <= value <= high and abs(value) < 1e300
+
+
+def _is_whole(value: Any, low: int) -> bool:
+    return _is_number(value, low) and int(value) == value
+
+
+def _is_list(value: Any, at_least: int = 1) -> bool:
+    return isinstance(value, list | tuple) and len(value) >= at_least
+
+
+def _is_distinct(value: Any, at_least: int = 1) -> bool:
+    return _is_list(value, at_least) and len({str(item) for item in value}) == len(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return _is_list(value) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_count_range(value: Any) -> bool:
+    return _is_pair(value) and all(_is_whole(item, 1) for item in value) and value[0] <= value[1]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and is_name(value) and value not in RESERVED_NAMES
+
+
+_NAME_RULE = (
+    "letters, digits and _, not starting with a digit or __, no word of Python and none of "
+    + ", ".join(sorted(RESERVED_NAMES))
+)
+_LIST_OF_TWO = "a list of two numbers"
+_METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
+_DF_SCHEMA = {"enum": [*DF_METHODS]}
+
+Text = Annotated[str, _must_be("text in quotes", _is_text)]
+Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
+MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
+FactorLevel = Annotated[
+    str,
+    _must_be("text in quotes without : , [ ]", lambda v: _is_text(v, r"[^:,\[\]\r\n]+")),
+]
+FactorLevels = Annotated[
+    tuple[FactorLevel, ...],
+    Field(min_length=2),
+    _must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
+]
+Whole = Annotated[
+    int,
+    Field(ge=0),
+    _must_be("a whole number of at least 0", lambda v: _is_whole(v, 0)),
+]
+Positive = Annotated[
+    int,
+    Field(ge=1),
+    _must_be("a whole number of at least 1", lambda v: _is_whole(v, 1)),
+]
+Count = Annotated[
+    int,
+    Field(ge=1),
+    _must_be(
+        "a whole number of at least 1 or { uniform = [low, high] }", lambda v: _is_whole(v, 1)
+    ),
+]
+CountRange = Annotated[
+    tuple[int, int],
+    _must_be("a list of two whole numbers of at least 1, the lower first", _is_count_range),
+]
+Number = Annotated[float, _must_be("a number", _is_number)]
+AtLeastZero = Annotated[
+    float,
+    Field(ge=0),
+    _must_be("a number of at least 0", lambda v: _is_number(v, 0)),
+]
+AboveZero = Annotated[
+    float,
+    Field(gt=0),
+    _must_be("a number above 0", lambda v: _is_number(v, 0) and v > 0),
+]
+Confidence = Annotated[
+    float,
+    Field(gt=0, lt=1),
+    _must_be("a number between 0 and 1", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
+]
+Correlation = Annotated[
+    float,
+    Field(ge=-1, le=1),
+    _must_be("a number from -1 to 1", lambda v: _is_number(v, -1, 1)),
+]
+Ends = Annotated[tuple[float, float], _must_be(f"{_LIST_OF_TWO}, first and last point", _is_pair)]
+Interval = Annotated[
+    tuple[float, float],
+    _must_be(f"{_LIST_OF_TWO}, the lower first", lambda v: _is_pair(v) and v[0] < v[1]),
+]
+MeanAndSd = Annotated[
+    tuple[float, float],
+    _must_be(f"{_LIST_OF_TWO}, the mean and an sd above 0", lambda v: _is_pair(v) and v[1] > 0),
+]
+Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number", _is_list)]
+SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
+Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
+DfMethods = Annotated[
+    tuple[Annotated[str, _one_of(DF_METHODS)], ...],
+    _must_be("one name or a list of different names", _is_distinct),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [_DF_SCHEMA, {"type": "array", "items": _DF_SCHEMA, "minItems": 1}]}),
+]
+
+
+class UniformCount(Record):
+    """A number of units drawn for each parent, every whole number of the range equally likely."""
+
+    uniform: CountRange = Field(description="smallest and largest number of units")
+
+
+def shape_of_count(value: object) -> str:
+    """Name the alternative that a count is written in: a number, a range, or one per cell."""
+    if isinstance(value, UniformCount) or (isinstance(value, Mapping) and "uniform" in value):
+        return "<range>"
+    return "<table>" if isinstance(value, Mapping) else "<number>"
+
+
+def shape_of_range(value: object) -> str:
+    """Name the alternative of a count that cannot differ between cells."""
+    return shape_of_count(value).replace("<table>", "<range>")

@@ -1,0 +1,285 @@
+"""Oracles: plain loops over the published formulas; for each MCSE a study of studies."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mcsim.measures import MEASURES, UNDEFINED, Measure, Sample
+
+ARRAYS = ("estimates", "std_errors", "ci_lower", "ci_upper", "p_values", "realized")
+N_STUDIES = 1000
+N_REPLICATES = 400
+# SD of 1000 values: 4 x 2.2%; the rest for what is right only for many replicates
+MCSE_TOLERANCE = 0.12
+QUANTILES = ("q05", "q25", "median", "q75", "q95")
+WITHOUT_SPREAD = ("q05", "q25", "median_ci_width", "share_at_zero")  # for one of the estimators
+
+
+def sample_of(estimates, **changes):
+    T = np.asarray(estimates, dtype=float)
+    V = 0.8 + 0.1 * np.cos(np.arange(T.size))
+    sample = Sample(
+        truth=0.5,
+        is_scale=True,
+        alpha=0.05,
+        estimates=T,
+        std_errors=np.sqrt(V),
+        ci_lower=T - 1.96 * np.sqrt(V),
+        ci_upper=T + 1.96 * np.sqrt(V),
+        p_values=np.linspace(0, 0.2, T.size),
+        realized=0.4 + 0.1 * np.sin(np.arange(T.size)),
+    )
+    return replace(sample, **changes)
+
+
+def draw(rng, *, spiked):
+    T = np.maximum(rng.normal(0.3, 1.0, N_REPLICATES), 0 if spiked else -np.inf)
+    R = 0.5 + 0.6 * (T - 0.5) + rng.normal(0, 0.5, N_REPLICATES)
+    SE = np.sqrt(rng.chisquare(12, N_REPLICATES) / 12)
+    lower, upper = T - 1.96 * SE, T + 1.96 * SE
+    p = rng.uniform(0, 0.3, N_REPLICATES)
+    return Sample(0.5, True, 0.05, T, SE, lower, upper, p, R)
+
+
+def naive_measures(s):
+    """Each formula as it is printed, in plain loops; everything present, nothing degenerate."""
+    T, theta, n = list(s.estimates), s.truth, len(s.estimates)
+    SE, L, U, R = list(s.std_errors), list(s.ci_lower), list(s.ci_upper), list(s.realized)
+
+    def average(x):
+        return sum(x) / len(x)
+
+    def sd(x):
+        return math.sqrt(sum((v - average(x)) ** 2 for v in x) / (len(x) - 1))
+
+    def mean_square(x):
+        q = [v**2 for v in x]
+        mse = average(q)
+        return mse, math.sqrt(sum((v - mse) ** 2 for v in q) / (n * (n - 1)))
+
+    def root(pair):
+        return math.sqrt(pair[0]), pair[1] / (2 * math.sqrt(pair[0]))
+
+    def share(hits):
+        c = average([float(hit) for hit in hits])
+        return c, math.sqrt(c * (1 - c) / n)
+
+    S, Tbar = sd(T), average(T)
+    k = sum((t - Tbar) ** 4 for t in T) / (n * S**4)
+    V = [se**2 for se in SE]
+    Vbar, VV = average(V), sd(V) ** 2
+    model = math.sqrt(Vbar)
+    emp_mcse = S / 2 * math.sqrt((k - 1) / n)
+    relative_mcse = model / S * math.sqrt(VV / (4 * n * Vbar**2) + emp_mcse**2 / S**2)
+    width = [u - low for low, u in zip(L, U, strict=True)]
+    c = round((n + 1) / 2 - 1.96 * math.sqrt(n / 4))
+    ranked = sorted(T)
+    errors = [t - theta for t in T]
+    return {
+        "mean": (Tbar, S / math.sqrt(n)),
+        "bias": (Tbar - theta, S / math.sqrt(n)),
+        "relative_bias": ((Tbar - theta) / theta, S / (abs(theta) * math.sqrt(n))),
+        "median": (np.median(T), (ranked[n - c] - ranked[c - 1]) / (2 * 1.96)),
+        "emp_se": (S, emp_mcse),
+        "mse": mean_square(errors),
+        "rmse": root(mean_square(errors)),
+        "rmse_estimation": root(mean_square([t - r for t, r in zip(T, R, strict=True)])),
+        "rmse_sample": root(mean_square([r - theta for r in R])),
+        "model_se": (model, math.sqrt(VV / (4 * n * Vbar))),
+        "relative_error_se": (model / S - 1, relative_mcse),
+        "coverage": share([low <= theta <= u for low, u in zip(L, U, strict=True)]),
+        "be_coverage": share([low <= Tbar <= u for low, u in zip(L, U, strict=True)]),
+        "rejection": share([p < s.alpha for p in s.p_values]),
+        "ci_width": (average(width), sd(width) / math.sqrt(n)),
+        "share_at_zero": share([t == 0 for t in T]),
+    }
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["normal", "zero-spiked"])
+def studies(request):
+    rng = np.random.default_rng(20190519)
+    return [draw(rng, spiked=request.param) for _ in range(N_STUDIES)]
+
+
+def spread_over_mcse(studies, name):
+    """SD of a measure over the studies divided by the root mean square of its MCSE."""
+    values, mcses = np.array([MEASURES[name](sample) for sample in studies]).T
+    return values.std(ddof=1) / np.sqrt(np.mean(mcses**2))
+
+
+@pytest.mark.parametrize("truth", [0.5, -2.0])
+@pytest.mark.parametrize("name", naive_measures(sample_of([0.0, 1.0, 3.0] * 9)))
+def test_measure_is_the_published_formula_in_a_plain_loop(name, truth):
+    rng = np.random.default_rng(7)
+    sample = replace(draw(rng, spiked=True), truth=truth)
+    assert MEASURES[name](sample) == pytest.approx(naive_measures(sample)[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name not in WITHOUT_SPREAD])
+def test_mcse_is_the_spread_over_a_study_of_studies(studies, name):
+    # the interval of a quantile is a rough estimate of a density
+    tolerance = 0.2 if name in QUANTILES else MCSE_TOLERANCE
+    assert spread_over_mcse(studies, name) == pytest.approx(1, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "spiked"), [("q05", False), ("q25", False), ("share_at_zero", True)]
+)
+def test_mcse_is_the_spread_where_only_one_estimator_has_any(name, spiked):
+    rng = np.random.default_rng(5)
+    studies = [draw(rng, spiked=spiked) for _ in range(N_STUDIES)]
+    tolerance = 0.2 if name in QUANTILES else MCSE_TOLERANCE
+    assert spread_over_mcse(studies, name) == pytest.approx(1, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", ["q05", "q25"])
+def test_a_quantile_inside_the_spike_of_38_percent_zeros_is_exactly_zero(name):
+    sample = draw(np.random.default_rng(5), spiked=True)
+    assert MEASURES[name](sample) == Measure(0.0, 0.0)
+
+
+def test_mcse_of_emp_se_for_normal_estimates_would_be_wrong_for_zero_spiked_ones():
+    rng = np.random.default_rng(1)
+    zero_spiked = [np.maximum(rng.normal(-1.5, 1, N_REPLICATES), 0) for _ in range(N_STUDIES)]
+    spread = np.std([T.std(ddof=1) for T in zero_spiked], ddof=1)
+    normal_theory = np.mean([T.std(ddof=1) for T in zero_spiked]) / math.sqrt(2 * N_REPLICATES)
+    assert normal_theory < 0.5 * spread
+    samples = [sample_of(T) for T in zero_spiked]
+    assert spread_over_mcse(samples, "emp_se") == pytest.approx(1, abs=MCSE_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "p"), [("q05", 0.05), ("q25", 0.25), ("q75", 0.75), ("q95", 0.95)]
+)
+def test_mcse_of_a_quantile_comes_from_two_ranks(name, p):
+    # of the numbers 1..n, the k-th smallest is k: the MCSE shows the ranks
+    n = 399
+    half = 1.96 * math.sqrt(n * p * (1 - p))
+    ranks = round(400 * p + half) - round(400 * p - half)
+    value, mcse = MEASURES[name](sample_of(np.arange(1, n + 1)))
+    assert value == pytest.approx(np.quantile(np.arange(1, n + 1), p))
+    assert mcse == pytest.approx(ranks / (2 * 1.96))
+
+
+def test_quantiles_mirror_each_other():
+    T = np.random.default_rng(3).exponential(size=301)
+    for low, high in (("q05", "q95"), ("q25", "q75")):
+        value, mcse = MEASURES[low](sample_of(T))
+        assert MEASURES[high](sample_of(-T)) == pytest.approx((-value, mcse))
+
+
+def test_mcse_of_a_quantile_is_undefined_when_its_ranks_leave_the_sample():
+    few = sample_of(np.arange(30.0))
+    assert MEASURES["q05"](few).mcse is None
+    assert MEASURES["q95"](few).mcse is None
+    assert MEASURES["median"](few).mcse is not None
+
+
+def test_median_ci_width_has_no_mcse():
+    sample = sample_of(np.arange(9.0), ci_lower=np.zeros(9), ci_upper=np.arange(9.0) ** 2)
+    assert MEASURES["median_ci_width"](sample) == Measure(16.0, None)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("n", [0, 5])
+def test_nothing_present_is_undefined(name, n):
+    nothing = {field: np.full(n, np.nan) for field in ARRAYS}
+    assert MEASURES[name](replace(sample_of(np.zeros(n)), **nothing)) == UNDEFINED
+
+
+def test_one_replicate_has_a_mean_and_no_spread():
+    one = {name: measure(sample_of([0.75])) for name, measure in MEASURES.items()}
+    assert one["mean"] == Measure(0.75, None)
+    assert one["bias"] == Measure(0.25, None)
+    assert one["emp_se"] == UNDEFINED
+    assert one["relative_error_se"] == UNDEFINED
+    assert one["rmse"] == Measure(0.25, None)
+    assert one["model_se"].mcse is None
+    assert one["median"] == Measure(0.75, None)
+
+
+def test_equal_estimates_have_no_spread_at_all():
+    # 0.1 summed 49 times is not 4.9
+    sample = sample_of(np.full(49, 0.1))
+    assert MEASURES["mean"](sample) == Measure(0.1, 0.0)
+    assert MEASURES["emp_se"](sample) == Measure(0.0, None)
+    assert MEASURES["relative_error_se"](sample) == UNDEFINED
+    exact = replace(sample, truth=0.1)
+    assert MEASURES["mse"](exact) == Measure(0.0, 0.0)
+    assert MEASURES["rmse"](exact) == Measure(0.0, None)
+
+
+def test_two_estimates_say_nothing_about_the_error_of_their_spread():
+    assert MEASURES["emp_se"](sample_of([0.0, 2.0])) == Measure(pytest.approx(math.sqrt(2)), None)
+
+
+def test_relative_bias_is_undefined_where_the_truth_is_zero():
+    assert MEASURES["relative_bias"](sample_of([1.0, 2.0], truth=0.0)) == UNDEFINED
+
+
+@pytest.mark.parametrize(
+    "name", ["bias", "relative_bias", "mse", "rmse", "rmse_sample", "coverage"]
+)
+def test_measures_against_the_truth_are_undefined_without_one(name):
+    assert MEASURES[name](sample_of([1.0, 2.0, 4.0], truth=None)) == UNDEFINED
+
+
+def test_share_at_zero_is_of_standard_deviations_and_variances_only():
+    estimates = [0.0, 0.0, 0.0, 1.0]
+    assert MEASURES["share_at_zero"](sample_of(estimates)).value == 0.75
+    assert MEASURES["share_at_zero"](sample_of(estimates, is_scale=False)) == UNDEFINED
+
+
+def test_each_measure_uses_the_replicates_it_can():
+    nan = math.nan
+    sample = sample_of(
+        [1.0, 2.0, 6.0, nan],
+        std_errors=np.array([3.0, nan, 5.0, 1.0]),
+        ci_lower=np.array([0.0, 1.0, nan, nan]),
+        ci_upper=np.array([1.0, 2.0, 9.0, nan]),
+        p_values=np.array([0.01, nan, nan, 0.5]),
+    )
+    assert MEASURES["mean"](sample).value == 3.0
+    assert MEASURES["model_se"](sample).value == pytest.approx(math.sqrt((9 + 25 + 1) / 3))
+    model, empirical = math.sqrt((9 + 25) / 2), math.sqrt(12.5)  # of replicates 1 and 3
+    assert MEASURES["relative_error_se"](sample).value == pytest.approx(model / empirical - 1)
+    assert MEASURES["coverage"](sample).value == 0.5
+    assert MEASURES["rejection"](sample).value == 0.5
+    assert MEASURES["ci_width"](sample).value == 1.0
+
+
+def test_an_infinite_interval_covers_and_has_no_mean_width():
+    sample = sample_of(
+        [0.0, 1.0], ci_lower=np.array([-math.inf, 0.6]), ci_upper=np.full(2, math.inf)
+    )
+    assert MEASURES["coverage"](sample).value == 0.5
+    assert MEASURES["ci_width"](sample) == UNDEFINED
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_missing_replicate_changes_nothing(name):
+    sample = draw(np.random.default_rng(11), spiked=True)
+    gap = {field: np.insert(getattr(sample, field), 17, math.nan) for field in ARRAYS}
+    assert MEASURES[name](replace(sample, **gap)) == MEASURES[name](sample)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n=st.integers(0, 12), truth=st.none() | st.sampled_from([0.0, 1.0, -3.0]))
+def test_no_measure_is_ever_nan_nor_an_mcse_negative(data, n, truth):
+    numbers = st.sampled_from([math.nan, 0.0, 1.0, 0.1]) | st.floats(-1e6, 1e6, width=32)
+    columns = [data.draw(arrays(np.float64, n, elements=numbers)) for _ in ARRAYS]
+    sample = Sample(truth, True, 0.05, *columns)
+    for name, measure in MEASURES.items():
+        value, mcse = measure(sample)
+        assert value is None or math.isfinite(value), name
+        assert mcse is None or (value is not None and 0 <= mcse < math.inf), name
+
+
+def test_results_are_plain_floats():
+    for measure in MEASURES.values():
+        assert all(type(x) in (float, type(None)) for x in measure(sample_of(np.arange(5.0))))
