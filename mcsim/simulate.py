@@ -4,7 +4,7 @@ Every draw is addressed by (seed, condition, replicate, purpose): no replicate d
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import Design, Floats, Ints, build_design, column
-from mcsim.scenario import Condition, RandomSpec
+from mcsim.scenario import Condition, RandomSpec, TruthSpec
 
 Words = NDArray[np.uint32]
 
@@ -147,6 +147,40 @@ def _realized(effects: LevelEffects, u: Floats) -> dict[str, float]:
         for j, second in enumerate(effects.names[i + 1 :], start=i + 1):
             scale = sd[i] * sd[j] * degrees
             product = float(np.sum(within[:, i] * within[:, j]))
-            name = f"{effects.level}.cor({first},{second})"
-            realized[name] = product / scale if scale > 0 else np.nan
+            correlation = product / scale if scale > 0 else np.nan
+            realized |= dict.fromkeys(_either_order(effects.level, first, second), correlation)
     return realized
+
+
+def _either_order(level: str, first: str, second: str) -> tuple[str, str]:
+    """Both names of a correlation: a formula may list its columns in another order."""
+    return f"{level}.cor({first},{second})", f"{level}.cor({second},{first})"
+
+
+def true_values(truth: TruthSpec) -> dict[str, float]:
+    """The parameters that the truth states: fixed effects, SDs, variances, correlations, sigma."""
+    values = dict(truth.fixed) | {"sigma": truth.sigma}
+    for level, spec in truth.random.items():
+        for i, name in enumerate(spec.columns):
+            sd = spec.standard_deviations[name]
+            values |= {f"{level}.sd({name})": sd, f"{level}.var({name})": sd**2}
+            for other in spec.columns[i + 1 :]:
+                if sd > 0 and spec.standard_deviations[other] > 0:
+                    values |= dict.fromkeys(
+                        _either_order(level, name, other), spec.correlation_of(name, other)
+                    )
+    return values
+
+
+def true_value(values: Mapping[str, float], parameter: str) -> float | None:
+    """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
+    missing = None if ".cor(" in parameter else 0.0
+    return values.get(parameter, missing)
+
+
+def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:
+    """Realized values of a method's parameter; a variance is the square of its SD."""
+    if ".var(" in parameter:
+        sd = realized.get(parameter.replace(".var(", ".sd("))
+        return None if sd is None else sd**2
+    return realized.get(parameter)

@@ -144,3 +144,159 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
             store.commit_chunk(chunk, estimates, fits)
             options.advance(_progress(chunk, fits))
     return store
+
+
+def plan_chunks(
+    scenario: Scenario,
+    conditions: Sequence[Condition],
+    store: Store,
+    wanted: tuple[tuple[int, int], ...] | None,
+) -> list[Chunk]:
+    """The chunks of every condition that are not in the store yet."""
+    ranges = wanted or ((1, scenario.replicates),)
+    return [
+        Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
+        for condition in conditions
+        for first, last in chunks(
+            store.missing_replicates(condition.identity[:KEY_LENGTH], ranges)
+        )
+    ]
+
+
+def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | None) -> Executor:
+    """Processes, or this process where the work is too small to share."""
+    n_workers = min(usable_cpus() if n_workers is None else n_workers, max(1, len(todo)))
+    n_values = sum(
+        (chunk.last - chunk.first + 1)
+        * len(analyser.prepared(chunk.condition).simulator.mean)
+        * analyser.cost
+        for chunk in todo
+    )
+    if n_workers == 1 or n_values < SERIAL_ROWS:
+        return EXECUTORS["serial"](1)
+    return EXECUTORS["processes"](n_workers)
+
+
+def _progress(chunk: Chunk, fits: pa.Table) -> Progress:
+    failed = pc.sum(pc.is_in(fits["status"], pa.array(["failed", "not_converged"])))
+    return Progress(chunk.last - chunk.first + 1, failed.as_py() or 0)
+
+
+def conditions_table(scenario: Scenario, prepared: Sequence[PreparedCondition]) -> pa.Table:
+    """One row per condition, method and parameter: swept values and truth."""
+    rows = []
+    for condition, ready in zip(expand_sweep(scenario), prepared, strict=True):
+        truth = true_values(condition.truth)
+        for spec in scenario.methods:
+            for name in method_names(spec):
+                rows += [
+                    {
+                        "condition": condition.label,
+                        "swept": json.dumps(condition.values),
+                        "method": name,
+                        "parameter": parameter,
+                        "component": component,
+                        "truth": true_value(truth, parameter),
+                        **condition.values,
+                    }
+                    for parameter, component in ready.methods[spec.name].parameters()
+                ]
+    table = pa.Table.from_pylist(rows)
+    truth_column = table.schema.get_field_index("truth")
+    return table.set_column(truth_column, "truth", table["truth"].cast(pa.float64()))
+
+
+def method_names(spec: MethodSpec) -> list[str]:
+    """One name, or with several df methods one per entry: `general/containment`."""
+    return [spec.name] if len(spec.df) == 1 else [f"{spec.name}/{df}" for df in spec.df]
+
+
+def _estimate_rows(label: str, block: ResponseBlock, analyses: dict[str, Analysis]) -> pa.Table:
+    """Rows of a block, replicate by replicate."""
+    named = [
+        (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
+        for name, analysis in analyses.items()
+        for df, estimates in analysis.estimates.items()
+        for estimate in estimates
+    ]
+    n_replicates, n_rows = len(block.replicates), len(named)
+    columns: dict[str, pa.Array] = {
+        "condition": _repeated([label] * n_rows, n_replicates),
+        "replicate": pa.array(np.repeat(np.asarray(block.replicates, dtype=np.int32), n_rows)),
+        "method": _repeated([name for name, _ in named], n_replicates),
+        "parameter": _repeated([one.parameter for _, one in named], n_replicates),
+        "component": _repeated([one.component for _, one in named], n_replicates),
+    }
+    for measure in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value"):
+        columns[measure] = _numbers(
+            np.column_stack([getattr(one, measure) for _, one in named]).ravel()
+        )
+    realized = [realized_value(block.realized, one.parameter) for _, one in named]
+    columns["realized"] = _numbers(
+        np.column_stack(
+            [np.full(n_replicates, np.nan) if one is None else one for one in realized]
+        ).ravel()
+    )
+    return pa.table(columns, schema=ESTIMATES_SCHEMA)
+
+
+def _fit_rows(label: str, block: ResponseBlock, analyses: dict[str, Analysis]) -> pa.Table:
+    """One row per replicate and method."""
+    named = [
+        (name if len(analysis.estimates) == 1 else f"{name}/{df}", analysis.fits)
+        for name, analysis in analyses.items()
+        for df in analysis.estimates
+    ]
+    n_replicates = len(block.replicates)
+    rows = range(n_replicates)
+    return pa.table(
+        {
+            "condition": _repeated([label] * len(named), n_replicates),
+            "replicate": pa.array(
+                np.repeat(np.asarray(block.replicates, dtype=np.int32), len(named))
+            ),
+            "method": _repeated([name for name, _ in named], n_replicates),
+            "status": _dictionary([fits.status[row] for row in rows for _, fits in named]),
+            "loglik": _numbers(np.column_stack([fits.loglik for _, fits in named]).ravel()),
+            "evaluations": pa.array(
+                [fits.evaluations[row] for row in rows for _, fits in named], pa.int32()
+            ),
+            "certificate": _numbers(
+                np.column_stack([fits.certificate for _, fits in named]).ravel()
+            ),
+            "message": pa.array(
+                [fits.message[row] for row in rows for _, fits in named], pa.string()
+            ),
+        },
+        schema=FITS_SCHEMA,
+    )
+
+
+def _numbers(values: Floats) -> pa.Array:
+    """Null where there is no number."""
+    return pa.array(values, mask=~np.isfinite(values))
+
+
+def _dictionary(values: Sequence[str]) -> pa.DictionaryArray:
+    return pa.array(values, pa.string()).dictionary_encode()
+
+
+def _repeated(values: Sequence[str], times: int) -> pa.DictionaryArray:
+    once = _dictionary(values)
+    indices = np.tile(once.indices.to_numpy(), times)
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), once.dictionary)
+
+
+def _manifest(scenario: Scenario, conditions: Sequence[Condition]) -> dict[str, object]:
+    """What a reader of the folder wants to know and the numbers do not depend on."""
+    packages = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
+    return {
+        "title": scenario.title,
+        "confidence": scenario.confidence,
+        "replicates": scenario.replicates,
+        "conditions": {condition.label: condition.identity for condition in conditions},
+        "versions": {"mcsim": __version__} | {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }

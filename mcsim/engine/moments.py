@@ -4,10 +4,13 @@ import numpy as np
 
 from mcsim.engine.compiled import kernel
 
+ROUNDING = 1e-26  # of y'y: what is left of an exact fit
+
 
 @kernel
 def reduce_response(reduction, y, moments, beta):  # type: ignore[no-untyped-def]
-    """Put the moments of one response into `moments`; its sum of squares outside the bases.
+    """Put the moments of one response into `moments`; its sum of squares outside the bases,
+    NaN where the fixed effects fit it exactly.
 
     The least-squares fit `beta` is taken out first: y'Py does not change, and its digits are kept.
     Rows are always summed in the same order: the bits depend on this response alone.
@@ -20,7 +23,8 @@ def reduce_response(reduction, y, moments, beta):  # type: ignore[no-untyped-def
     S[:] = 0.0
     link_t[:] = 0.0
     root_t[:] = 0.0
-    _take_out_least_squares(reduction.X, y, beta)
+    if not _take_out_least_squares(reduction.X, y, beta):
+        return np.nan
     t = np.zeros((len(reduction.class_of_unit), S.shape[0]))
     rss = _project_rows(reduction, y, t)
     n_levels = len(reduction.unit_start) - 1
@@ -45,15 +49,20 @@ def reduce_response(reduction, y, moments, beta):  # type: ignore[no-untyped-def
 
 @kernel
 def _take_out_least_squares(X, y, beta):  # type: ignore[no-untyped-def]
+    """Whether more than rounding is left of y."""
     n, p = X.shape
     beta[:] = 0.0
+    before, after = 0.0, 0.0
     for row in range(n):
         for j in range(p):
             beta[j] += X[row, j] * y[row]
+        before += y[row] * y[row]
     beta /= n
     for row in range(n):
         for j in range(p):
             y[row] -= X[row, j] * beta[j]
+        after += y[row] * y[row]
+    return after > ROUNDING * before
 
 
 @kernel

@@ -1,0 +1,144 @@
+"""Fits against stored optima, and what must hold for any fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.engine.collapse import Level, compile_design
+from mcsim.engine.optimise import CERTIFICATE_TOLERANCE, Status
+from mcsim.engine.reml import fit_block
+from mcsim.errors import DataError
+
+REFERENCE = Path(__file__).parent.parent / "reference"
+DATA = ("seed_1", "seed_5", "small_1", "small_2", "unbalanced_1")
+NAMES = ("Intercept", "diet", "x", "diet:x")
+
+
+def read_model(name, structure):
+    frame = pd.read_csv(REFERENCE / f"{name}.csv")
+    x, fed = frame["x"].to_numpy(), (frame["diet"] == "fed").to_numpy(dtype=float)
+    X = np.column_stack([np.ones(len(x)), fed, x, fed * x])
+    Z = np.column_stack([np.ones(len(x)), x])
+    sizes = (2,) if structure == "general" else (1, 1)
+    units = [pd.factorize(frame["animal"])[0], pd.factorize(frame["animal"] + frame["image"])[0]]
+    levels = tuple(Level(unit, Z, sizes, ("Intercept", "x")) for unit in units)
+    return X, levels, frame["y"].to_numpy()
+
+
+def fit(X, levels, y, *, is_reml=True):
+    return fit_block(compile_design(X, levels, names=NAMES, is_reml=is_reml), y[None])
+
+
+@pytest.mark.parametrize("criterion", ["REML", "ML"])
+@pytest.mark.parametrize("structure", ["general", "diagonal"])
+@pytest.mark.parametrize("name", DATA)
+def test_fit_reaches_the_best_known_optimum(name, structure, criterion):
+    # lme4::lmer(y ~ diet * x + (x | animal/image)), best of four optimizers and several starts
+    stored = json.loads((REFERENCE / f"{name}.json").read_text())["models"][structure][criterion]
+    X, levels, y = read_model(name, structure)
+    result = fit(X, levels, y, is_reml=criterion == "REML")
+    assert result.loglik[0] >= stored["logLik"] - 1e-6
+    assert result.certificate[0] <= CERTIFICATE_TOLERANCE
+    assert result.status[0] in (Status.OK, Status.BOUNDARY)
+    assert (result.status[0] == Status.BOUNDARY) == stored["singular"]
+    if not stored["singular"]:
+        assert np.sqrt(result.sigma2[0]) == pytest.approx(stored["sigma"], rel=1e-4)
+        for level, covariance in zip(("animal", "image"), result.covariances, strict=True):
+            sd = np.sqrt(np.diag(covariance[0]))
+            assert sd == pytest.approx(np.array(stored["levels"][level]["sd"]), rel=1e-4)
+            if structure == "general":
+                correlation = covariance[0, 0, 1] / sd.prod()
+                assert correlation == pytest.approx(stored["levels"][level]["corr"], rel=1e-4, abs=1e-5)
+        assert result.beta[0] == pytest.approx(
+            np.array(stored["satterthwaite"]["estimate"]), rel=1e-4
+        )
+        assert np.sqrt(np.diag(result.beta_covariance[0])) == pytest.approx(
+            np.array(stored["satterthwaite"]["se"]), rel=1e-4
+        )
+
+
+def sds(result):
+    return np.concatenate([np.sqrt(np.diagonal(c[0])) for c in result.covariances])
+
+
+@pytest.mark.parametrize("name", ["small_2", "unbalanced_1"])
+def test_change_of_scale_and_location_of_y_transforms_the_estimates(name):
+    X, levels, y = read_model(name, "general")
+    shift = np.array([3.0, -1.0, 2.0, 0.5])
+    before, after = fit(X, levels, y), fit(X, levels, 1000.0 * y + X @ shift)
+    assert after.beta[0] == pytest.approx(1000.0 * before.beta[0] + shift, rel=1e-7)
+    assert after.sigma2[0] == pytest.approx(1e6 * before.sigma2[0], rel=1e-7)
+    assert sds(after) == pytest.approx(1000.0 * sds(before), rel=1e-7, abs=1e-9)
+    assert after.status[0] == before.status[0]
+
+
+def test_change_of_unit_and_origin_of_x_transforms_the_estimates():
+    X, levels, y = read_model("small_2", "general")
+    a, b = 365.25, 2001.0  # years to days, from year 0
+    to_new = np.array([[1.0, b], [0.0, a]])  # (1, x) -> (1, a x + b)
+    X_new = np.column_stack([X[:, :2], X[:, 2:] * a + X[:, :2] * b])
+    levels_new = tuple(
+        Level(level.unit_of_row, level.Z @ to_new, level.block_sizes, level.names)
+        for level in levels
+    )
+    before, after = fit(X, levels, y), fit(X_new, levels_new, y)
+    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-7)
+    for old, new in zip(before.covariances, after.covariances, strict=True):
+        # u0 + u1 x = v0 + v1 (a x + b): Sigma of (1, x) from that of (1, a x + b)
+        assert to_new @ new[0] @ to_new.T == pytest.approx(old[0], rel=1e-6, abs=1e-12)
+
+
+def test_order_of_the_rows_does_not_matter():
+    X, levels, y = read_model("unbalanced_1", "general")
+    order = np.random.default_rng(1).permutation(len(y))
+    shuffled = tuple(
+        Level(level.unit_of_row[order], level.Z[order], level.block_sizes, level.names)
+        for level in levels
+    )
+    before, after = fit(X, levels, y), fit(X[order], shuffled, y[order])
+    assert after.loglik[0] == pytest.approx(before.loglik[0], abs=1e-8)
+    assert sds(after) == pytest.approx(sds(before), rel=1e-6, abs=1e-9)
+
+
+def test_large_constant_does_not_cost_digits():
+    X, levels, y = read_model("small_2", "general")
+    before, after = fit(X, levels, y), fit(X, levels, y + 1e6)
+    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-6)
+    assert sds(after) == pytest.approx(sds(before), rel=1e-6)
+
+
+def test_bits_do_not_depend_on_the_block():
+    X, levels, y = read_model("small_2", "general")
+    design = compile_design(X, levels, names=NAMES)
+    generator = np.random.default_rng(7)
+    responses = y + 0.01 * generator.normal(size=(5, len(y)))
+    together = fit_block(design, responses)
+    for row in range(5):
+        alone = fit_block(design, responses[row : row + 1])
+        assert alone.theta[0].tobytes() == together.theta[row].tobytes()
+        assert alone.beta[0].tobytes() == together.beta[row].tobytes()
+
+
+def test_dependent_columns_are_named():
+    X, levels, y = read_model("small_2", "general")
+    with pytest.raises(DataError, match="'diet:x' is zero or a combination"):
+        compile_design(np.column_stack([X[:, :3], X[:, 1]]), levels, names=NAMES)
+
+
+def test_data_without_residual_variation_fail_with_a_reason():
+    X, levels, _ = read_model("small_2", "general")
+    result = fit(X, levels, X @ np.ones(4))
+    assert result.status[0] == Status.FAILED
+
+
+def test_random_data_sets_are_certified():
+    X, levels, _ = read_model("small_1", "general")
+    design = compile_design(X, levels, names=NAMES)
+    generator = np.random.default_rng(20240319)
+    responses = 0.085 * generator.normal(size=(200, len(X)))  # all variances are zero in truth
+    result = fit_block(design, responses)
+    assert np.isin(result.status, (Status.OK, Status.BOUNDARY)).all()
+    assert np.max(result.certificate) <= CERTIFICATE_TOLERANCE
