@@ -3,7 +3,7 @@
 import numpy as np
 
 from mcsim.engine.compiled import kernel
-from mcsim.engine.matrices import forward_substitution, semidefinite_factor, symmetric_eigen
+from mcsim.engine.matrices import forward_substitution, semidefinite_factor, symmetric_eigen, times_transpose
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 
@@ -33,8 +33,7 @@ def violation_of(tree, ws, kappa):  # type: ignore[no-untyped-def]
             scaled[i] = forward_substitution(C, scaled[i].copy())
         scaled = 0.5 * (scaled + scaled.T)
         values, vectors = symmetric_eigen(scaled)
-        factor = C.T @ ws.Lam[level, inside, inside]
-        Psi = factor @ factor.T
+        Psi = times_transpose(np.ascontiguousarray(C.T) @ ws.Lam[level, inside, inside].copy())
         size_of_Psi = np.sqrt(np.sum(Psi * Psi))
         if size_of_Psi > 0.0:
             product = scaled @ Psi

@@ -37,8 +37,8 @@ def _factor_of_level(ws, B, level, start, stop):  # type: ignore[no-untyped-def]
         for j in range(i + 1):
             for c in range(start, stop):
                 K[i, j, c] = 1.0 if i == j else 0.0
-            for m in range(i, q):
-                for n in range(j, q):
+            for m in range(q):
+                for n in range(q):
                     weight = Lam[m, i] * Lam[n, j]
                     for c in range(start, stop):
                         K[i, j, c] += weight * H[m, n, c]
@@ -199,7 +199,8 @@ def deviance(tree, moments, ws, theta):  # type: ignore[no-untyped-def]
     """-2 logLik, profiled over beta and sigma, and r2; leaves in `ws` what the gradient needs."""
     ws.Lam[:] = 0.0
     for t in range(len(theta)):
-        ws.Lam[tree.free[t, 0], tree.free[t, 1], tree.free[t, 2]] = theta[t]
+        level, i, j = tree.free[t]
+        ws.Lam[level, ws.order[level, i], j] = theta[t]
     log_det, yVy = 0.0, moments.rss
     for level in range(len(tree.level_start) - 1):
         start, stop = tree.level_start[level], tree.level_start[level + 1]
@@ -358,7 +359,8 @@ def gradient(tree, moments, ws, r2):  # type: ignore[no-untyped-def]
         level, i, j = tree.free[t]
         s = 0.0
         for m in range(ws.Lam.shape[1]):
-            s += (ws.D1[level, i, m] - kappa * ws.D2[level, i, m]) * ws.Lam[level, m, j]
+            row = ws.order[level, i]
+            s += (ws.D1[level, row, m] - kappa * ws.D2[level, row, m]) * ws.Lam[level, m, j]
         ws.gradient[t] = 2.0 * s
 
 

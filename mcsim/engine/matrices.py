@@ -72,6 +72,17 @@ def orthonormal_basis(W, n_wanted):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def times_transpose(L):  # type: ignore[no-untyped-def]
+    """L L'."""
+    product = np.zeros((L.shape[0], L.shape[0]))
+    for i in range(L.shape[0]):
+        for j in range(L.shape[0]):
+            for m in range(L.shape[1]):
+                product[i, j] += L[i, m] * L[j, m]
+    return product
+
+
+@kernel
 def semidefinite_factor(Psi, held):  # type: ignore[no-untyped-def]
     """Lower triangular factor of Psi, its columns `held` (and those without a pivot) zero."""
     n = len(Psi)
@@ -80,7 +91,7 @@ def semidefinite_factor(Psi, held):  # type: ignore[no-untyped-def]
         pivot = Psi[j, j]
         for m in range(j):
             pivot -= L[j, m] * L[j, m]
-        if held[j] or pivot <= 1e-15 * Psi[j, j] or pivot <= 0.0:
+        if held[j] or pivot <= 1e-14 * Psi[j, j] or pivot <= 0.0:
             continue
         L[j, j] = np.sqrt(pivot)
         for i in range(j + 1, n):

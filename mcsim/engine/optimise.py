@@ -13,15 +13,18 @@ import numpy as np
 from mcsim.engine.compiled import kernel
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, violation_of
 from mcsim.engine.kernels import deviance, gradient, hessian
-from mcsim.engine.matrices import semidefinite_factor, solve_factored
+from mcsim.engine.matrices import semidefinite_factor, solve_factored, times_transpose
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-18  # in -2 logLik, where Newton stops
 SNAP_PIVOT = 0.05  # pivots below this are tried at zero ...
 SNAP_COST = 1e-9  # ... and stay there where -2 logLik rises by no more than this
+JUMP_COST = 1e-2  # the same where BFGS cannot finish
 MAX_EVALUATIONS = 1000
-MAX_ESCAPES = 20
+MAX_ROUNDS = 20
+ESCAPE_STEP = 0.25  # first length of the step in Psi, then its quarters
+MAX_ESCAPE_STEPS = 40
 MAX_NEWTON_STEPS = 12
 ROUNDING = 1e-13  # of -2 logLik, relative
 
@@ -47,14 +50,15 @@ def fit(tree, moments, ws, theta, H):  # type: ignore[no-untyped-def]
     """
     for t in range(len(theta)):
         theta[t] = START if tree.free[t, 1] == tree.free[t, 2] else 0.0
-    evaluations = 0
-    for _ in range(MAX_ESCAPES):
+    ws.order[:] = np.arange(ws.order.shape[1])
+    evaluations, snap_cost = 0, SNAP_COST
+    for _ in range(MAX_ROUNDS):
         f, used = _bfgs(tree, moments, ws, theta, MAX_EVALUATIONS - evaluations)
         evaluations += used
         if not np.isfinite(f):
             H[:] = np.nan
             return np.nan, np.nan, np.nan, FAILED, evaluations
-        evaluations += _snap(tree, moments, ws, theta, f)
+        evaluations += _snap(tree, moments, ws, theta, f, snap_cost)
         evaluations += _newton(tree, moments, ws, theta, H)
         f, r2 = deviance(tree, moments, ws, theta)
         gradient(tree, moments, ws, r2)
@@ -62,9 +66,97 @@ def fit(tree, moments, ws, theta, H):  # type: ignore[no-untyped-def]
         violation, is_negative, block, direction = violation_of(tree, ws, tree.nu / r2)
         if violation <= CERTIFICATE_TOLERANCE or evaluations >= MAX_EVALUATIONS:
             break
+        snap_cost = SNAP_COST if is_negative else JUMP_COST
         if is_negative:
             evaluations += _escape(tree, moments, ws, theta, f, block, direction)
+        _put_largest_pivots_first(tree, ws, theta)
+    if _restore_order(tree, ws, theta):
+        H[:] = hessian(tree, moments, ws, theta)
+        f, r2 = deviance(tree, moments, ws, theta)
+        gradient(tree, moments, ws, r2)
+        evaluations += 2 * len(theta) + 1
     return f, r2, violation, _status(tree, theta, violation), evaluations
+
+
+@kernel
+def _put_largest_pivots_first(tree, ws, theta):  # type: ignore[no-untyped-def]
+    """Reorder the factor of every block: where a leading pivot is nearly zero, the entries below
+    it and the next pivot are two names for one thing, and steps get lost between them.
+    """
+    for b in range(len(tree.blocks)):
+        level, first, size = tree.blocks[b]
+        Psi = _covariance(tree, ws, theta, b)
+        rest = Psi.copy()
+        order = np.arange(size)
+        for j in range(size):
+            largest = j
+            for i in range(j + 1, size):
+                if rest[order[i], order[i]] > rest[order[largest], order[largest]]:
+                    largest = i
+            order[j], order[largest] = order[largest], order[j]
+            pivot = rest[order[j], order[j]]
+            if pivot <= 0.0:
+                break
+            column = rest[:, order[j]].copy()
+            for i in range(size):
+                for m in range(size):
+                    rest[i, m] -= column[i] * column[m] / pivot
+        for i in range(size):
+            ws.order[level, first + i] = first + order[i]
+        _set_block(tree, ws, theta, b, Psi, np.zeros(size, dtype=np.bool_))
+
+
+@kernel
+def _restore_order(tree, ws, theta):  # type: ignore[no-untyped-def]
+    """Back to the lower triangular factor; whether anything had to change."""
+    changed = False
+    for b in range(len(tree.blocks)):
+        level, first, size = tree.blocks[b]
+        Psi = _covariance(tree, ws, theta, b)
+        for i in range(first, first + size):
+            changed = changed or ws.order[level, i] != i
+            ws.order[level, i] = i
+        if changed:
+            _set_block(tree, ws, theta, b, Psi, np.zeros(size, dtype=np.bool_))
+    return changed
+
+
+@kernel
+def _covariance(tree, ws, theta, b):  # type: ignore[no-untyped-def]
+    """Psi of one block in its original order."""
+    level, first, size = tree.blocks[b]
+    factor = np.zeros((size, size))
+    for t in range(len(theta)):
+        if tree.free[t, 0] == level and first <= tree.free[t, 1] < first + size:
+            row = ws.order[level, tree.free[t, 1]] - first
+            factor[row, tree.free[t, 2] - first] = theta[t]
+    return times_transpose(factor)
+
+
+@kernel
+def _set_block(tree, ws, theta, b, Psi, held):  # type: ignore[no-untyped-def]
+    """Entries of theta that make the block Psi, the columns `held` of its factor zero."""
+    level, first, size = tree.blocks[b]
+    ordered = np.zeros((size, size))
+    for i in range(size):
+        for j in range(size):
+            row, column = ws.order[level, first + i], ws.order[level, first + j]
+            ordered[i, j] = Psi[row - first, column - first]
+    factor = semidefinite_factor(ordered, held)
+    for t in range(len(theta)):
+        if tree.free[t, 0] == level and first <= tree.free[t, 1] < first + size:
+            theta[t] = factor[tree.free[t, 1] - first, tree.free[t, 2] - first]
+
+
+@kernel
+def _pivots(tree, theta, b):  # type: ignore[no-untyped-def]
+    level, first, size = tree.blocks[b]
+    pivots = np.zeros(size)
+    for t in range(len(theta)):
+        i, j = tree.free[t, 1], tree.free[t, 2]
+        if tree.free[t, 0] == level and i == j and first <= i < first + size:
+            pivots[i - first] = theta[t]
+    return pivots
 
 
 @kernel
@@ -129,47 +221,25 @@ def _bfgs(tree, moments, ws, theta, budget):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _set_theta(tree, Lam, theta):  # type: ignore[no-untyped-def]
-    for t in range(len(theta)):
-        theta[t] = Lam[tree.free[t, 0], tree.free[t, 1], tree.free[t, 2]]
-
-
-@kernel
-def _factor_of(tree, theta, shape):  # type: ignore[no-untyped-def]
-    Lam = np.zeros(shape)
-    for t in range(len(theta)):
-        Lam[tree.free[t, 0], tree.free[t, 1], tree.free[t, 2]] = theta[t]
-    return Lam
-
-
-@kernel
-def _snap(tree, moments, ws, theta, f):  # type: ignore[no-untyped-def]
-    """Non-negative pivots, and small ones at exactly zero where the objective allows it."""
-    Lam = _factor_of(tree, theta, ws.Lam.shape)
-    trial = theta.copy()
+def _snap(tree, moments, ws, theta, f, cost):  # type: ignore[no-untyped-def]
+    """Non-negative pivots, and small ones at exactly zero where -2 logLik rises little."""
     evaluations = 0
     for b in range(len(tree.blocks)):
-        level, first, size = tree.blocks[b]
-        block = Lam[level, first : first + size, first : first + size]
-        held = np.zeros(size, dtype=np.bool_)
-        for j in range(size):
-            held[j] = block[j, j] == 0.0
-        block[:] = semidefinite_factor(block @ block.T, held)
-        _set_theta(tree, Lam, theta)
-        for j in range(size - 1, -1, -1):
-            if 0.0 < block[j, j] < SNAP_PIVOT:
-                before = block.copy()
+        Psi = _covariance(tree, ws, theta, b)
+        held = _pivots(tree, theta, b) == 0.0
+        _set_block(tree, ws, theta, b, Psi, held)
+        for j in range(len(held) - 1, -1, -1):
+            if 0.0 < _pivots(tree, theta, b)[j] < SNAP_PIVOT:
+                trial = theta.copy()
                 held[j] = True
-                block[:] = semidefinite_factor(before @ before.T, held)
-                _set_theta(tree, Lam, trial)
+                _set_block(tree, ws, trial, b, Psi, held)
                 f_trial, r2 = deviance(tree, moments, ws, trial)
                 evaluations += 1
-                if r2 > 0.0 and f_trial <= f + SNAP_COST:
-                    f = min(f, f_trial)
+                if r2 > 0.0 and f_trial <= f + cost:
+                    f = f_trial
                     theta[:] = trial
                 else:
                     held[j] = False
-                    block[:] = before
     return evaluations
 
 
@@ -240,16 +310,19 @@ def _newton_step(H, g, active):  # type: ignore[no-untyped-def]
 @kernel
 def _escape(tree, moments, ws, theta, f, b, direction):  # type: ignore[no-untyped-def]
     """Leave a false zero: add a multiple of the direction's square to Psi, in place."""
-    level, first, size = tree.blocks[b]
-    Lam = _factor_of(tree, theta, ws.Lam.shape)
-    block = Lam[level, first : first + size, first : first + size]
-    Psi = block @ block.T
-    v = direction[:size] / np.sqrt(direction[:size] @ direction[:size])
+    size = tree.blocks[b, 2]
+    Psi = _covariance(tree, ws, theta, b)
     trial, best = theta.copy(), f
-    step, evaluations = 0.25, 0
-    for _ in range(40):
-        block[:] = semidefinite_factor(Psi + step * np.outer(v, v), np.zeros(size, dtype=np.bool_))
-        _set_theta(tree, Lam, trial)
+    length = 0.0
+    for i in range(size):
+        length += direction[i] * direction[i]
+    step, evaluations = ESCAPE_STEP / length, 0
+    added = np.zeros((size, size))
+    for _ in range(MAX_ESCAPE_STEPS):
+        for i in range(size):
+            for j in range(size):
+                added[i, j] = Psi[i, j] + step * direction[i] * direction[j]
+        _set_block(tree, ws, trial, b, added, np.zeros(size, dtype=np.bool_))
         f_trial, r2 = deviance(tree, moments, ws, trial)
         evaluations += 1
         if r2 > 0.0 and f_trial < best:

@@ -58,6 +58,7 @@ class Moments(NamedTuple):
 class Workspace(NamedTuple):
     """Arrays that every evaluation overwrites."""
 
+    order: Ints  # (n_levels, q) row of Lam that stands first, second, ... in its factor
     Lam: Floats  # (n_levels, q, q)
     A: Floats  # (k, k, n_classes), as the five that follow
     J: Floats
@@ -89,4 +90,5 @@ def new_workspace(tree: Tree) -> Workspace:
     shapes = [(n_levels, q, q)] + [(k, k, n_classes)] * 8 + [(k, q, n_classes)]
     shapes += [(q, q, n_classes)] * 2 + [(k, n_classes)] * 4
     shapes += [(p, p), (p,), (p, p), (n_levels, q, q), (n_levels, q, q), (n_theta,)]
-    return Workspace(*[np.zeros(shape) for shape in shapes])
+    order = np.tile(np.arange(q), (n_levels, 1))
+    return Workspace(order, *[np.zeros(shape) for shape in shapes])
