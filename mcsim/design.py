@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.formula import Formula, RandomTerm
-from mcsim.scenario import CovariateSpec, DesignSpec, UniformCount
+from mcsim.fields import UniformCount
+from mcsim.formula import Formula, RandomTerm, split_column
+from mcsim.scenario import CovariateSpec, DesignSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -159,7 +160,7 @@ def column(frame: pd.DataFrame, name: str) -> Floats:
         The frame cannot make this column.
     """
     product = np.ones(len(frame))
-    for piece in re.split(r":(?![^(\[]*[)\]])", name):
+    for piece in split_column(name):
         product = product * _piece(frame, piece)
     return product
 

@@ -119,8 +119,14 @@ def fixed_effects(
         reported_df = np.full(len(beta), df[j] if np.isfinite(df[j]) else np.nan)
         blocks.append(
             ParameterBlock(
-                name, "fixed", estimate, std_error, reported_df,
-                estimate - half, estimate + half, p_value,
+                name,
+                "fixed",
+                estimate,
+                std_error,
+                reported_df,
+                estimate - half,
+                estimate + half,
+                p_value,
             )  # fmt: skip
         )
     return blocks
@@ -187,7 +193,7 @@ def _held_entries(fit: FitBlock, design: CompiledDesign) -> NDArray[np.bool_]:
 
 
 def _factor_jacobian(design: CompiledDesign, level: int) -> Floats:
-    """d Lam / d theta of one level (outermost 0) in the original columns: (n_theta, q, q)."""
+    """D Lam / d theta of one level (outermost 0) in the original columns: (n_theta, q, q)."""
     S = design.scales[level]
     depth = len(design.scales) - 1 - level
     jacobian = np.zeros((len(design.tree.free), *S.shape))

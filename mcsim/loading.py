@@ -109,7 +109,9 @@ def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
             ]
         )
     if not isinstance(raw, dict):
-        raise _refusal(name, "the file holds no keys; see `mcsim init` for a scenario to start from")
+        raise _refusal(
+            name, "the file holds no keys; see `mcsim init` for a scenario to start from"
+        )
     return plain_copy(raw), positions
 
 
@@ -139,9 +141,7 @@ def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     """Plain keys first, then tables and arrays of tables under their headers."""
     nested = {}
     for key, value in table.items():
-        if isinstance(value, dict) and len(path) < 2 and path != ("design", "factors"):
-            nested[key] = value
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        if (isinstance(value, dict) and len(path) < 2 and path != ("design", "factors")) or (isinstance(value, list) and value and all(isinstance(item, dict) for item in value)):
             nested[key] = value
         else:
             yield f"{_key(key)} = {_value(value)}"

@@ -18,8 +18,8 @@ from mcsim.inference import (
     RandomNames,
     containment_df,
     fixed_effects,
-    without_interval,
     variance_components,
+    without_interval,
 )
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcsim.errors import McsimError, StudyMismatchError
+from mcsim.errors import DataError, McsimError, StudyMismatchError
 
 Range = tuple[int, int]  # first and last replicate
 
@@ -218,10 +218,45 @@ class Store:
                 done.setdefault(match[1], []).append((int(match[2]), int(match[3])))
         return {key: merge(ranges) for key, ranges in done.items()}
 
+    def status(self) -> list[str]:
+        """A line per condition: planned, done, failed fits and missing replicates.
+
+        Raises
+        ------
+        DataError
+            The folder holds no study.
+        """
+        path = self.directory / "manifest.json"
+        if not path.exists():
+            raise DataError(f"{self.directory} holds no study; mcsim run makes one")
+        manifest, done = json.loads(path.read_text()), self.committed()
+        planned = int(manifest["replicates"])
+        lines = []
+        for label, identity in manifest["conditions"].items():
+            key = identity[:KEY_LENGTH]
+            missing = subtract([(1, planned)], done.get(key, ()))
+            n_missing = sum(last - first + 1 for first, last in missing)
+            rest = f"missing: --replicates {format_ranges(missing)}" if missing else "complete"
+            lines.append(
+                f"{label}: {planned} planned, {planned - n_missing} done,"
+                f" {self._count_failed(key)} fits failed; {rest}"
+            )
+        return lines
+
+    def _count_failed(self, key: str) -> int:
+        parts = sorted((self.directory / "fits").glob(f"part-{key}-*.parquet"))
+        return sum(
+            status in ("failed", "not_converged")
+            for part in parts
+            for status in pq.read_table(part, columns=["status"])["status"].to_pylist()
+        )
+
     def _refuse_another_study(self, identity: Mapping[str, object]) -> None:
         path = self.directory / "manifest.json"
         if not path.exists():
-            names = [one.name for one in self.directory.iterdir()] if self.directory.exists() else []
+            names = (
+                [one.name for one in self.directory.iterdir()] if self.directory.exists() else []
+            )
             if set(names) - {".tmp"}:
                 raise StudyMismatchError(
                     f"{self.directory} holds files but no study ({', '.join(sorted(names)[:3])});"

@@ -1,28 +1,46 @@
 """A study from start to end: plan the chunks, skip what is done, analyse, commit, report progress."""
 
 import json
-import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.design import model_columns
 from mcsim.engine import compiled
-from mcsim.errors import McsimError, Problem, ScenarioError, DataError
-from mcsim.executors import EXECUTORS, Executor, usable_cpus
-from mcsim.formula import parse_formula
+from mcsim.errors import DataError, TooManyFailuresError
+from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
 from mcsim.methods import Analysis, Method, MethodSettings, prepare_method
-from mcsim.scenario import Condition, MethodSpec, Scenario, expand_sweep, study_identity
-from mcsim.simulate import ResponseBlock, Simulator, draw_responses, prepare_simulator, true_values
-from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store
+from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
+from mcsim.simulate import (
+    ResponseBlock,
+    Simulator,
+    draw_responses,
+    prepare_simulator,
+    realized_value,
+    true_value,
+    true_values,
+)
+from mcsim.store import (
+    ESTIMATES_SCHEMA,
+    FITS_SCHEMA,
+    KEY_LENGTH,
+    Chunk,
+    Range,
+    Store,
+    StudyDescription,
+    cut,
+    subtract,
+)
 
 Floats = NDArray[np.float64]
 
@@ -55,9 +73,7 @@ class ChunkAnalyser:
         for first in range(chunk.first, chunk.last + 1, block_size):
             replicates = range(first, min(first + block_size, chunk.last + 1))
             block = draw_responses(condition.simulator, replicates)
-            analyses = {
-                name: method.analyse(block.y) for name, method in condition.methods.items()
-            }
+            analyses = {name: method.analyse(block.y) for name, method in condition.methods.items()}
             estimates.append(_estimate_rows(condition.label, block, analyses))
             fits.append(_fit_rows(condition.label, block, analyses))
         return chunk, pa.concat_tables(estimates), pa.concat_tables(fits)
@@ -65,7 +81,7 @@ class ChunkAnalyser:
     def prepared(self, label: str) -> PreparedCondition:
         """The condition called `label`, prepared at its first use in this process."""
         if label not in self._prepared:
-            by_label = {condition.label: condition for condition in expand_sweep(self.scenario)}
+            by_label = {condition.label: condition for condition in conditions(self.scenario)}
             self._prepared[label] = prepare_condition(self.scenario, by_label[label])
         return self._prepared[label]
 
@@ -85,11 +101,13 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
     methods = {}
     for spec in scenario.methods:
         try:
-            columns = model_columns(parse_formula(spec.formula), simulator.design.frame)
+            columns = model_columns(spec.parsed, simulator.design.frame)
             settings = MethodSettings(spec.estimator, spec.df, scenario.confidence)
             methods[spec.name] = prepare_method(columns, settings)
         except DataError as error:
-            raise DataError(f"method {spec.name!r} in condition {condition.label}: {error}") from error
+            raise DataError(
+                f"method {spec.name!r} in condition {condition.label}: {error}"
+            ) from error
     return PreparedCondition(condition.label, simulator, methods)
 
 
@@ -108,7 +126,7 @@ class RunOptions:
     directory: Path
     n_workers: int | None = None
     overwrite: bool = False
-    replicates: tuple[tuple[int, int], ...] | None = None
+    replicates: Sequence[Range] | None = None
     report: Callable[[str], None] = lambda message: None
     start: Callable[[int], None] = lambda n_replicates: None
     advance: Callable[[Progress], None] = lambda progress: None
@@ -124,42 +142,42 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     DataError
         A method cannot be fitted to a design of the scenario.
     """
-    conditions = expand_sweep(scenario)
+    planned = conditions(scenario)
     if compiled.is_cold():
         options.report("Compiling the engine: once per machine and version, about a minute.")
     analyser = ChunkAnalyser(scenario)
-    table = conditions_table(scenario, [analyser.prepared(one.label) for one in conditions])
-    store = Store.open(
-        options.directory,
+    table = conditions_table(scenario, [analyser.prepared(one.label) for one in planned])
+    description = StudyDescription(
         identity=study_identity(scenario),
-        manifest=_manifest(scenario, conditions),
+        manifest=_manifest(scenario, planned),
         scenario_text=dump_scenario(scenario),
         conditions=table,
-        overwrite=options.overwrite,
     )
-    chunks = plan_chunks(scenario, conditions, store, options.replicates)
-    options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
-    with _executor(analyser, chunks, options.n_workers) as executor:
-        for chunk, estimates, fits in executor.map_unordered(analyser, chunks):
-            store.commit_chunk(chunk, estimates, fits)
-            options.advance(_progress(chunk, fits))
+    with stop_on_signals() as guard:
+        store = Store.open(options.directory, description, overwrite=options.overwrite)
+        chunks = plan_chunks(scenario, planned, store, options.replicates)
+        options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
+        with _executor(analyser, chunks, options.n_workers) as executor:
+            for chunk, estimates, fits in executor.map_unordered(analyser, chunks):
+                with guard.held():
+                    store.commit_chunk(chunk, estimates, fits)
+                options.advance(_progress(chunk, fits))
     return store
 
 
 def plan_chunks(
     scenario: Scenario,
-    conditions: Sequence[Condition],
+    planned: Sequence[Condition],
     store: Store,
-    wanted: tuple[tuple[int, int], ...] | None,
+    wanted: Sequence[Range] | None,
 ) -> list[Chunk]:
     """The chunks of every condition that are not in the store yet."""
+    done = store.committed()
     ranges = wanted or ((1, scenario.replicates),)
     return [
         Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
-        for condition in conditions
-        for first, last in chunks(
-            store.missing_replicates(condition.identity[:KEY_LENGTH], ranges)
-        )
+        for condition in planned
+        for first, last in cut(subtract(ranges, done.get(condition.identity[:KEY_LENGTH], ())))
     ]
 
 
@@ -167,9 +185,7 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
     """Processes, or this process where the work is too small to share."""
     n_workers = min(usable_cpus() if n_workers is None else n_workers, max(1, len(todo)))
     n_values = sum(
-        (chunk.last - chunk.first + 1)
-        * len(analyser.prepared(chunk.condition).simulator.mean)
-        * analyser.cost
+        (chunk.last - chunk.first + 1) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo
     )
     if n_workers == 1 or n_values < SERIAL_ROWS:
@@ -185,7 +201,7 @@ def _progress(chunk: Chunk, fits: pa.Table) -> Progress:
 def conditions_table(scenario: Scenario, prepared: Sequence[PreparedCondition]) -> pa.Table:
     """One row per condition, method and parameter: swept values and truth."""
     rows = []
-    for condition, ready in zip(expand_sweep(scenario), prepared, strict=True):
+    for condition, ready in zip(conditions(scenario), prepared, strict=True):
         truth = true_values(condition.truth)
         for spec in scenario.methods:
             for name in method_names(spec):
@@ -287,16 +303,53 @@ def _repeated(values: Sequence[str], times: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), once.dictionary)
 
 
-def _manifest(scenario: Scenario, conditions: Sequence[Condition]) -> dict[str, object]:
+def _manifest(scenario: Scenario, planned: Sequence[Condition]) -> dict[str, object]:
     """What a reader of the folder wants to know and the numbers do not depend on."""
     packages = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
     return {
         "title": scenario.title,
         "confidence": scenario.confidence,
         "replicates": scenario.replicates,
-        "conditions": {condition.label: condition.identity for condition in conditions},
+        "conditions": {condition.label: condition.identity for condition in planned},
         "versions": {"mcsim": __version__} | {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.DataFrame:
+    """The data set of one replicate, columns as the scenario names them.
+
+    Raises
+    ------
+    DataError
+        The scenario has several conditions and `label` names none of them.
+    """
+    by_label = {condition.label: condition for condition in conditions(scenario)}
+    if label is None and len(by_label) == 1:
+        (label,) = by_label
+    if label not in by_label:
+        raise DataError(
+            f"--condition {label!r} is none of the scenario's conditions: {'; '.join(by_label)}"
+        )
+    simulator = prepare_simulator(by_label[label], scenario.seed)
+    response = draw_responses(simulator, [replicate]).y[0]
+    return simulator.design.frame.assign(**{scenario.design.response: response})
+
+
+def check_failures(summary: pa.Table, allowed: float) -> None:
+    """Refuse a study with too many failed fits.
+
+    Raises
+    ------
+    TooManyFailuresError
+        The share of failed fits of some method exceeds `allowed`.
+    """
+    for row in summary.select(["condition", "method", "n_replicates", "n_failed"]).to_pylist():
+        if row["n_failed"] > allowed * row["n_replicates"]:
+            raise TooManyFailuresError(
+                f"{row['n_failed']} of {row['n_replicates']} fits of {row['method']!r} failed"
+                f" in condition {row['condition']}; --max-failures allows {allowed:.1%}."
+                " Column message of fits/ says why"
+            )

@@ -3,7 +3,12 @@
 import numpy as np
 
 from mcsim.engine.compiled import kernel
-from mcsim.engine.matrices import forward_substitution, semidefinite_factor, symmetric_eigen, times_transpose
+from mcsim.engine.matrices import (
+    forward_substitution,
+    semidefinite_factor,
+    symmetric_eigen,
+    times_transpose,
+)
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 

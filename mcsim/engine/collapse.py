@@ -102,7 +102,7 @@ def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
 
 
 def _combine(columns: Floats, weights: Floats) -> Floats:
-    """columns @ weights, where equal rows give equal bits (BLAS does not promise that)."""
+    """Columns @ weights, where equal rows give equal bits (BLAS does not promise that)."""
     product = np.zeros((len(columns), weights.shape[1]))
     for i, row in enumerate(weights):
         product += columns[:, i : i + 1] * row

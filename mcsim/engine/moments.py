@@ -67,7 +67,7 @@ def _take_out_least_squares(X, y, beta):  # type: ignore[no-untyped-def]
 
 @kernel
 def _project_rows(reduction, y, t):  # type: ignore[no-untyped-def]
-    """t = basis' y of every innermost unit; returns the sum of squares that is left."""
+    """T = basis' y of every innermost unit; returns the sum of squares that is left."""
     rss = 0.0
     for leaf in range(reduction.unit_start[1]):
         first, base = reduction.row_start[leaf], reduction.basis_start[leaf]

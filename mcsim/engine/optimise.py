@@ -10,8 +10,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from mcsim.engine.compiled import kernel
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, violation_of
+from mcsim.engine.compiled import kernel
 from mcsim.engine.kernels import deviance, gradient, hessian
 from mcsim.engine.matrices import semidefinite_factor, solve_factored, times_transpose
 

@@ -51,7 +51,9 @@ def test_fit_reaches_the_best_known_optimum(name, structure, criterion):
             assert sd == pytest.approx(np.array(stored["levels"][level]["sd"]), rel=1e-4)
             if structure == "general":
                 correlation = covariance[0, 0, 1] / sd.prod()
-                assert correlation == pytest.approx(stored["levels"][level]["corr"], rel=1e-4, abs=1e-5)
+                assert correlation == pytest.approx(
+                    stored["levels"][level]["corr"], rel=1e-4, abs=1e-5
+                )
         assert result.beta[0] == pytest.approx(
             np.array(stored["satterthwaite"]["estimate"]), rel=1e-4
         )

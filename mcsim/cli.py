@@ -1,0 +1,213 @@
+"""The `mcsim` command: parse, call one function, print, map errors to exit codes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcsim import __version__
+from mcsim.errors import McsimError, StoppedError
+
+if TYPE_CHECKING:
+    from mcsim.scenario import Scenario
+
+FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
+LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
+
+
+class _Commands(click.Group):
+    """A group whose commands end with the exit code of their error, without a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except StoppedError as error:
+            _say(f"{error}; what is done is safe. Repeat the command to go on.")
+            sys.exit(error.exit_code)
+        except McsimError as error:
+            _say(str(error))
+            sys.exit(error.exit_code)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mcsim")
+def main() -> None:
+    """Run Monte Carlo studies of nested mixed-effects designs.
+
+    Start with: mcsim run configs/stain_profile.toml
+
+    Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed; 4 the folder holds another
+    study; 75 stopped by a signal, repeat the command to go on; 130 the same after Ctrl-C.
+    """
+
+
+def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that change the scenario before it is checked."""
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                     help="Change a key of the scenario, such as truth.sigma=0.1."),
+        click.option("--seed", type=int, help="Change the seed."),
+        click.argument("scenario", type=click.Path(path_type=Path)),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@_scenario_options
+@click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
+@click.option("-j", "n_workers", type=click.IntRange(1), help="Processes; default: all CPUs.")
+@click.option("-n", "n_replicates", type=int, help="Replicates in all.")
+@click.option("--replicates", "ranges", help="Only these, such as 137 or 1201-1400.")
+@click.option("--overwrite", is_flag=True, help="Replace the study in the folder.")
+@click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of fits that may fail before the exit code is 3.")  # fmt: skip
+def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
+    """Run a study and print its summary.
+
+    Repeating the command does only what is missing; a larger -n adds replicates.
+
+    Example: mcsim run configs/stain_profile.toml -n 200
+    """
+    from mcsim.loading import load_scenario
+
+    loaded = load_scenario(
+        scenario, overrides=overrides, replicates=options.pop("n_replicates"), seed=seed
+    )
+    directory = options["directory"] or Path("results") / scenario.stem
+    _run(loaded, directory, options)
+
+
+def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None:
+    from mcsim import study, summary
+    from mcsim.store import parse_ranges
+
+    ranges = options["ranges"]
+    with _ProgressBar() as bar:
+        study.run_study(
+            scenario,
+            study.RunOptions(
+                directory=directory,
+                n_workers=options["n_workers"],
+                overwrite=options["overwrite"],
+                replicates=parse_ranges(ranges) if ranges else None,
+                report=_say,
+                start=bar.start,
+                advance=bar.advance,
+            ),
+        )
+    table = summary.summarize([directory])
+    summary.write_summary(directory, table)
+    click.echo(summary.FORMATS["table"](table))
+    _say(f"Results are in {directory}")
+    study.check_failures(table, options["max_failures"])
+
+
+class _ProgressBar:
+    """Progress of a run: a bar on a terminal, now and then a line in a log."""
+
+    def __enter__(self) -> "_ProgressBar":
+        self._bar: Any = None
+        self._n_failed = 0
+        return self
+
+    def start(self, n_replicates: int) -> None:
+        from tqdm import tqdm
+
+        on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=n_replicates,
+            unit=" replicates",
+            mininterval=0.1 if on_terminal else LOG_INTERVAL_S,
+            disable=n_replicates == 0,
+            leave=on_terminal,
+            file=sys.stderr,
+        )
+
+    def advance(self, progress: Any) -> None:
+        self._n_failed += progress.n_failed
+        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
+        self._bar.update(progress.n_replicates)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--method", default="*", help="Only methods that match, such as 'gen*'.")
+@click.option("--parameter", default="*", help="Only parameters that match, such as '*.sd(*'.")
+@click.option("--only-regular", is_flag=True, help="Leave out fits on the boundary.")
+def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
+    """Print performance measures with their Monte Carlo standard errors.
+
+    Works on a study that is still running, and on a folder of studies.
+
+    Example: mcsim summarize results/stain_profile --parameter '*.sd(*'
+    """
+    from mcsim import summary
+
+    table = summary.summarize(list(results), only_regular=options["only_regular"])
+    table = summary.filter_summary(
+        table, methods=options["method"], parameters=options["parameter"]
+    )
+    click.echo(summary.FORMATS[form](table), nl=form == "table")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def status(results: Path) -> None:
+    """Print planned, done, failed and missing replicates per condition.
+
+    Example: mcsim status results/stain_profile
+    """
+    from mcsim.store import Store
+
+    for line in Store(results).status():
+        click.echo(line)
+
+
+@main.command()
+@_scenario_options
+@click.option("--replicate", required=True, type=click.IntRange(1), help="Number of the replicate.")
+@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("-o", "output", type=click.Path(path_type=Path), help="File; default: print.")
+def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
+    """Write the data set of one replicate as CSV.
+
+    Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
+    """
+    from mcsim.loading import load_scenario
+    from mcsim.study import replicate_data
+
+    loaded = load_scenario(scenario, overrides=overrides, seed=seed)
+    frame = replicate_data(loaded, options["replicate"], options["condition"])
+    frame.to_csv(options["output"] or sys.stdout, index=False)
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
+@click.option("--estimator", type=click.Choice(["reml", "ml"]), default="reml", show_default=True)
+@click.option("--df", type=click.Choice(["containment", "z"]), default="containment",
+              show_default=True)  # fmt: skip
+@click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.01, 0.999))
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
+              show_default=True)  # fmt: skip
+def fit(data: Path, formula: str, form: str, **options: Any) -> None:
+    """Fit one model to a CSV or Parquet file.
+
+    Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
+    """
+    from mcsim import datafile
+
+    result = datafile.fit_file(data, formula, **options)
+    click.echo(datafile.FORMATS[form](result))

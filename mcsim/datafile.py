@@ -1,0 +1,151 @@
+"""One fit of a data file with the engine that studies use."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcsim.design import model_columns
+from mcsim.errors import DataError, FormulaError, nearest_name
+from mcsim.formula import Formula, parse_formula
+from mcsim.methods import MethodSettings, prepare_method
+
+
+@dataclass(frozen=True)
+class ParameterEstimate:
+    """One row of the result; None where a number does not exist."""
+
+    parameter: str
+    component: str
+    estimate: float | None
+    std_error: float | None
+    df: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class FileFit:
+    """A fit of a data file."""
+
+    estimator: str
+    loglik: float | None
+    status: str
+    certificate: float | None
+    n_obs: int
+    parameters: tuple[ParameterEstimate, ...]
+
+
+def fit_file(
+    path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
+    confidence: float = 0.95,
+) -> FileFit:  # fmt: skip
+    """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
+
+    Raises
+    ------
+    DataError
+        The file or a column cannot be used.
+    """
+    try:
+        parsed = parse_formula(formula)
+    except FormulaError as error:
+        raise DataError(f"--formula {formula!r}: {error}") from None
+    frame = _complete_rows(_read(path), parsed, path)
+    y = frame[parsed.response].to_numpy(dtype=np.float64)
+    method = prepare_method(
+        model_columns(parsed, frame), MethodSettings(estimator, (df,), confidence)
+    )
+    analysis = method.analyse(y[None])
+    parameters = tuple(
+        ParameterEstimate(
+            block.parameter,
+            block.component,
+            *(
+                _number(getattr(block, name)[0])
+                for name in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
+            ),
+        )
+        for block in analysis.estimates[df]
+    )
+    fits = analysis.fits
+    return FileFit(
+        estimator,
+        _number(fits.loglik[0]),
+        fits.status[0],
+        _number(fits.certificate[0]),
+        len(y),
+        parameters,
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    if path.suffix not in readers:
+        raise DataError(f"{path}: data come as .csv or .parquet, not {path.suffix!r}")
+    try:
+        return readers[path.suffix](path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _complete_rows(frame: pd.DataFrame, formula: Formula, path: Path) -> pd.DataFrame:
+    """Columns of the formula, numbers as floats, text as categories."""
+    used = [formula.response, *formula.names]
+    for name in used:
+        if name not in frame.columns:
+            columns = ", ".join(map(str, frame.columns))
+            near = nearest_name(name, map(str, frame.columns))
+            raise DataError(f"{path} has no column {name!r}. It has: {columns}.{near}")
+    frame = frame[list(dict.fromkeys(used))].copy()
+    n_missing = int(frame.isna().any(axis=1).sum())
+    if n_missing:
+        raise DataError(f"{path}: {n_missing} rows lack a value; remove them or fill them in")
+    for name in frame.columns:
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            frame[name] = frame[name].astype(np.float64)
+        else:
+            text = frame[name].astype(str)
+            frame[name] = pd.Categorical(text, categories=sorted(text.unique()))
+    if not pd.api.types.is_float_dtype(frame[formula.response]):
+        raise DataError(f"{path}: the response {formula.response!r} is text; it must be numbers")
+    return frame
+
+
+def to_json(result: FileFit) -> str:
+    """The result as one JSON object."""
+    return json.dumps(asdict(result), indent=2)
+
+
+def to_table(result: FileFit) -> str:
+    """The result as aligned text."""
+    rows = [["parameter", "estimate", "std. error", "df", "lower", "upper", "p"]]
+    for one in result.parameters:
+        numbers = (one.estimate, one.std_error, one.df, one.ci_lower, one.ci_upper, one.p_value)
+        rows.append([one.parameter, *("-" if v is None else f"{v:.5g}" for v in numbers)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    loglik = "-" if result.loglik is None else f"{result.loglik:.4f}"
+    certificate = "-" if result.certificate is None else f"{result.certificate:.1e}"
+    head = (
+        f"{result.estimator.upper()}, {result.n_obs} observations, log-likelihood {loglik},"
+        f" {result.status} (first-order conditions hold to {certificate})"
+    )
+    return "\n".join([head, "", *lines])
+
+
+FORMATS = {"table": to_table, "json": to_json}
