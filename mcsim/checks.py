@@ -5,7 +5,7 @@ each look at one part and read only what they need, so that one mistake does not
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import numpy as np

@@ -212,7 +212,7 @@ def _work(payload: bytes, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # a fork server has its own environment
-    function = pickle.loads(payload)
+    function = pickle.loads(payload)  # noqa: S301 - bytes of our own parent process
     while True:
         try:
             task = connection.recv()

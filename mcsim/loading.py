@@ -141,7 +141,9 @@ def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     """Plain keys first, then tables and arrays of tables under their headers."""
     nested = {}
     for key, value in table.items():
-        if (isinstance(value, dict) and len(path) < 2 and path != ("design", "factors")) or (isinstance(value, list) and value and all(isinstance(item, dict) for item in value)):
+        if (isinstance(value, dict) and len(path) < 2 and path != ("design", "factors")) or (
+            isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+        ):
             nested[key] = value
         else:
             yield f"{_key(key)} = {_value(value)}"

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import ModelColumns
+from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
-from mcsim.engine.optimise import CERTIFICATE_TOLERANCE, Status
+from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_block
 from mcsim.errors import DataError
 from mcsim.inference import (
@@ -290,7 +291,7 @@ class _MixedLMResults(Protocol):
     """What is read of statsmodels' result."""
 
     scale: float
-    cov_re: object
+    cov_re: Floats
     vcomp: Floats
     fe_params: Floats
     llf: float

@@ -5,6 +5,7 @@ data of a unit are t = Q'y. Innermost units with the same columns form a class; 
 are all alike is uniform and its basis is theirs, stacked; any other unit is a class of its own.
 """
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -165,7 +166,7 @@ class _Class(NamedTuple):
 class _Link(NamedTuple):
     child: int
     parent: int
-    count: int
+    n_children: int
     C: Floats
 
 
@@ -243,7 +244,7 @@ class _TreeBuilder:
         class_of_basis: dict[bytes, tuple[int, int]] = {}
         bases: list[Floats] = []
         n_basis_rows, unit_kinds, basis_start = 0, [], []
-        for first, last in zip(row_start[:-1], row_start[1:], strict=True):
+        for first, last in itertools.pairwise(row_start):
             rows = W[first:last]
             key = rows.tobytes()
             if key not in kind_of_rows:
@@ -276,7 +277,7 @@ class _TreeBuilder:
         kind_of_children: dict[tuple[int, int], int] = {}
         class_of_children: dict[tuple[int, int], int] = {}
         unit_kinds = []
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in itertools.pairwise(bounds):
             counts = Counter(child_kinds[first:last])
             kind = child_kinds[first]
             child = self.kinds[kind]
@@ -356,7 +357,7 @@ class _TreeBuilder:
             np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64),
             np.array([link.child for link in links], dtype=np.int64),
             np.array([link.parent for link in links], dtype=np.int64),
-            np.array([link.count for link in links], dtype=np.float64),
+            np.array([link.n_children for link in links], dtype=np.float64),
             C,
             np.array([child for child, _, _ in self.roots], dtype=np.int64),
             np.array([count for _, count, _ in self.roots], dtype=np.float64),
