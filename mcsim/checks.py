@@ -1,24 +1,31 @@
 """What is wrong with a scenario: every mistake at once, as a key path and a sentence.
 
-`find_problems` is the door. Field checks come from the records of scenario.py; the other functions
-each look at one part and read only what they need, so that one mistake does not hide another.
+The records of scenario.py check their own fields. The functions here each look at one part and
+read only what they need of the others, so that one mistake does not hide the next.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.formula import Formula, parse_formula, split_column, variable_names
+from mcsim.fields import FormulaText, SweptValues
+from mcsim.formula import parse_formula, split_column, variable_names
 from mcsim.scenario import (
+    CovariateSpec,
     DesignNames,
     KeyPath,
+    ObservationsSpec,
     RandomSpec,
     Scenario,
+    conditions,
+    expand_sweep,
     plain_copy,
     put_value,
     show_value,
@@ -30,6 +37,8 @@ Finding = tuple[KeyPath, str]
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 
+_SOURCES = ("grid", "normal", "uniform", "values")
+_CALL = re.compile(r"([A-Za-z]\w*\(.*\))(\[[^\]]*\])?")
 _SHAPES = {
     "model_type": "must be a table",
     "dict_type": "must be a table",
@@ -39,21 +48,23 @@ _SHAPES = {
 
 
 def find_problems(raw: Mapping[str, Any]) -> list[Finding]:
-    """Return every mistake of a scenario as read from its file; none means that it can be run."""
-    found = [*_field_problems(raw), *_part_problems(raw)]
-    return found + list(_sweep_problems(raw, set(found)))
+    """Every mistake of a scenario as read from its file; none means that it can be run."""
+    found = list(_problems_without_sweep(raw))
+    return found + list(dict.fromkeys(_sweep_problems(raw, found)))
 
 
-def _part_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    yield from _unique_method_names(raw)
-    names = _read(DesignNames, raw.get("design"))
+def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    yield from _field_problems(raw)
+    yield from _method_name_problems(raw)
+    yield from _source_problems(raw)
+    yield from _random_problems(raw)
+    names: DesignNames | None = _read(DesignNames, raw.get("design"))
     if names is not None:
         yield from _name_problems(names)
         yield from _count_problems(raw, names)
+        yield from _covariate_level_problems(raw, names)
         yield from _truth_problems(raw, names)
-        yield from _method_problems(raw, names)
-    yield from _covariate_problems(raw, names)
-    yield from _random_problems(raw)
+        yield from _formula_problems(raw, names)
 
 
 def _field_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -64,291 +75,301 @@ def _field_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
-    # the last two are marks of pydantic: an alternative of a union, the key of a table
-    path = tuple(p for p in error["loc"] if not re.fullmatch(r"<\w+>|\[key\]", str(p)))
-    record = _record_at(path[:-1])
+    # these are no keys: the alternative of a union that was tried, and the mark of a bad key
+    path = tuple(piece for piece in error["loc"] if not re.fullmatch(r"<\w+>|\[key\]", str(piece)))
+    fields = _record_at(path[:-1]).model_fields
     if error["type"] == "extra_forbidden":
-        return path, _unknown(f"key {path[-1]!r}", record.model_fields, "Allowed here")
+        return path, _unknown("key", path[-1], sorted(fields), "Allowed here")
     if error["type"] == "missing":
         where = _dotted(path[:-1], raw) or "the scenario"
-        meaning = record.model_fields[str(path[-1])].description
-        return path[:-1], f"the key {path[-1]!r} is missing in {where}. It holds: {meaning}"
+        meaning = fields[str(path[-1])].description
+        return path[:-1], f"missing key {path[-1]!r} in {where}; add it: {meaning}"
     rule = _SHAPES.get(error["type"]) or str(error["ctx"]["error"])
     if error["loc"][-1] == "[key]":
         return path, f"the name {path[-1]!r} {rule}"
+    if not rule.startswith("must "):
+        return path, rule
     return path, f"{_dotted(path, raw)} is {_short(error['input'])}; it {rule}"
 
 
-def _read(record: type[Any], raw: object) -> Any:
-    """The record, or None where the part is broken (its fields are reported elsewhere)."""
+def _method_name_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    names = [_table(method).get("name") for method in _list(raw.get("methods"))]
+    for number, name in enumerate(names):
+        if name is not None and name in names[:number]:
+            message = f"the name {name!r} is that of an earlier method; each needs its own"
+            yield ("methods", number, "name"), message
+
+
+def _source_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    design = _table(raw.get("design"))
+    observations: ObservationsSpec | None = _read(ObservationsSpec, design.get("observations"))
+    for name, table in _table(design.get("covariates")).items():
+        spec: CovariateSpec | None = _read(CovariateSpec, table)
+        path = ("design", "covariates", name)
+        if spec is None:
+            continue
+        given = [source for source in _SOURCES if getattr(spec, source) is not None]
+        if len(given) != 1:
+            found = ", ".join(given) or "none"
+            yield path, f"{name!r} must have exactly one of {', '.join(_SOURCES)}; it has: {found}"
+        if spec.level is not None and (spec.grid or spec.values):
+            yield (*path, "level"), "only a drawn covariate, uniform or normal, can have a level"
+        if spec.values is not None and observations is not None:
+            message = _wrong_length(len(spec.values), observations.count)
+            yield from [((*path, "values"), message)] if message else []
+
+
+def _wrong_length(n_values: int, count: object) -> str:
+    if not isinstance(count, int):
+        return "values need a fixed design.observations.count; with a drawn one use grid"
+    if n_values == count:
+        return ""
+    return f"values holds {n_values}, but design.observations.count is {count}; make them equal"
+
+
+def _random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    for level, table in _table(_table(raw.get("truth")).get("random")).items():
+        spec: RandomSpec | None = _read(RandomSpec, table)
+        path = ("truth", "random", level)
+        if spec is None:
+            continue
+        if (spec.sd is None) == (spec.variance is None) or not spec.columns:
+            message = f"truth.random.{level} must have exactly one of sd and variance, not empty"
+            yield path, message
+            continue
+        pairs = list(_pair_problems(spec))
+        yield from (((*path, "correlation", key), message) for key, message in pairs)
+        if not pairs and not _is_possible(spec):
+            message = "no effects can have these correlations together; bring them nearer to 0"
+            yield (*path, "correlation"), message
+
+
+def _pair_problems(spec: RandomSpec) -> Iterator[tuple[str, str]]:
+    table = spec.correlation if isinstance(spec.correlation, dict) else {}
+    seen: set[frozenset[str]] = set()
+    for key in table:
+        pair = frozenset(split_pair(key))
+        if len(pair) != 2 or not pair <= set(spec.columns) or pair in seen:
+            columns = ", ".join(spec.columns)
+            yield key, f"{key!r} must be a pair, given once, of two columns of: {columns}"
+        seen.add(pair)
+
+
+def _is_possible(spec: RandomSpec) -> bool:
+    varying = [column for column, sd in spec.standard_deviations.items() if sd > 0]
+    matrix = [[spec.correlation_of(a, b) for b in varying] for a in varying]
+    return not varying or bool(np.linalg.eigvalsh(matrix)[0] >= SINGULAR)
+
+
+def _name_problems(names: DesignNames) -> Iterator[Finding]:
+    used: list[tuple[KeyPath, str]] = [(("design", "response"), names.response)]
+    used += [(("design", "factors", name), name) for name in names.factors]
+    used += [(("design", "levels", i, "name"), name) for i, name in enumerate(names.level_names)]
+    used += [(("design", "covariates", name), name) for name in names.covariates]
+    taken: set[str] = set()
+    for path, name in used:
+        if name in taken:
+            others = "response, factors, levels and covariates"
+            yield path, f"the name {name!r} is used twice in the design; {others} must differ"
+        taken.add(name)
+
+
+def _count_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    for number, level in enumerate(raw["design"]["levels"]):
+        cells = level.get("count")
+        path = ("design", "levels", number, "count")
+        if not isinstance(cells, Mapping) or "uniform" in cells:
+            continue
+        if number > 0 or not names.factors:
+            reason = f"only {names.level_names[0]!r}, the outermost level, can, given factors"
+            number_or_range = "a whole number or { uniform = [low, high] }"
+            yield path, f"this is a count per cell; {reason}. Write {number_or_range}"
+            continue
+        for cell in cells.keys() - set(names.cells):
+            yield (*path, cell), _unknown("cell", cell, names.cells, "The factors have")
+        for cell in set(names.cells) - cells.keys():
+            yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(names.cells)}"
+
+
+def _covariate_level_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    for name, table in names.covariates.items():
+        level = _table(table).get("level")
+        if isinstance(level, str) and level not in names.level_names:
+            where = f"design.covariates.{name}"
+            yield ("design", "covariates", name, "level"), _unknown_level(level, where, names)
+
+
+def _truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    truth = _table(raw.get("truth"))
+    for column in _table(truth.get("fixed")):
+        for message in _column_problems(column, names):
+            yield ("truth", "fixed", column), message
+    for level, table in _table(truth.get("random")).items():
+        if level not in names.level_names:
+            yield ("truth", "random", level), _unknown_level(level, "truth.random", names)
+        for key in ("sd", "variance"):
+            for column in _table(_table(table).get(key)):
+                for message in _column_problems(column, names):
+                    yield ("truth", "random", level, key, column), message
+
+
+def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
+    """Why the design cannot make a column named as the formula library names it."""
+    if column == "Intercept":
+        return
+    printed = [f"{f}[T.{level}]" for f, levels in names.factors.items() for level in levels[1:]]
+    full = {f"{f}[{level}]" for f, levels in names.factors.items() for level in levels}
+    for piece in split_column(column) or ("",):
+        call = _CALL.fullmatch(piece)
+        if call:
+            yield from _call_problems(call[1], names)
+        elif piece not in {*printed, *full, *names.covariates}:
+            known = ["Intercept", *names.covariates, *printed]
+            hint = "The design makes these, and their products with ':'"
+            yield _unknown("column", piece, known, hint)
+
+
+def _call_problems(call: str, names: DesignNames) -> Iterator[str]:
     try:
-        return record.model_validate(raw)
+        variables = variable_names(call)
+    except FormulaError as error:
+        yield str(error)
+        return
+    yield from _variable_problems(variables, names)
+
+
+def _variable_problems(variables: Iterable[str], names: DesignNames) -> Iterator[str]:
+    known = [*names.factors, *names.covariates]
+    for name in variables:
+        if name not in known:
+            yield _unknown("variable", name, known, "The design has")
+
+
+def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    for number, method in enumerate(_list(raw.get("methods"))):
+        text: str | None = _read(FormulaText, _table(method).get("formula"))
+        for message in _misfits(text, names) if text is not None else ():
+            yield ("methods", number, "formula"), message
+
+
+def _misfits(text: str, names: DesignNames) -> Iterator[str]:
+    formula = parse_formula(text)
+    if formula.response != names.response:
+        response = f"design.response is {names.response!r}"
+        yield f"the response of the formula is {formula.response!r}, but {response}"
+    yield from _variable_problems(formula.columns, names)
+    levels = names.level_names
+    for path in dict.fromkeys(term.group for term in formula.random):
+        unknown = [name for name in path if name not in levels]
+        yield from (_unknown_level(name, f"{text!r}", names) for name in unknown[-1:])
+        ordered = sorted(path, key=lambda name: levels.index(name)) if not unknown else path
+        if list(path) != list(ordered):
+            yield f"{'/'.join(path)} is not outermost first; write {'/'.join(ordered)}"
+
+
+def _sweep_problems(raw: Mapping[str, Any], known: list[Finding]) -> Iterator[Finding]:
+    sweep: dict[str, tuple[Any, ...]] = _read(dict[str, SweptValues], raw.get("sweep", {})) or {}
+    paths: dict[str, KeyPath] = {}
+    for key in sweep:
+        try:
+            paths[key] = _swept_path(raw, key)
+        except KeyError as error:
+            yield ("sweep", key), str(error.args[0])
+    n_conditions = math.prod(len(values) for values in sweep.values())
+    if n_conditions > MAX_CONDITIONS:
+        yield ("sweep",), f"the sweep makes {n_conditions} conditions; at most {MAX_CONDITIONS}"
+    elif sweep and len(paths) == len(sweep):
+        yield from _condition_problems(dict(raw) | {"sweep": sweep}, paths, known)
+
+
+def _swept_path(raw: Mapping[str, Any], key: str) -> KeyPath:
+    if not key.startswith(("design.", "truth.")):
+        raise KeyError(f"{key!r} cannot be swept; a swept key starts with design. or truth.")
+    return put_value(plain_copy(raw), key, None)
+
+
+def _condition_problems(
+    raw: dict[str, Any], paths: dict[str, KeyPath], known: list[Finding]
+) -> Iterator[Finding]:
+    is_sound = not known
+    for values, swept in expand_sweep(raw):
+        for path, message in set(_problems_without_sweep(swept)) - set(known):
+            is_sound = False
+            own = [key for key in values if path[: len(paths[key])] == paths[key]]
+            blamed = own or list(values)
+            shown = ", ".join(f"{key} = {show_value(values[key])}" for key in blamed)
+            yield ("sweep", blamed[0]), f"with {shown}: {message}"
+    if is_sound:
+        yield from _twin_problems(raw)
+
+
+def _twin_problems(raw: dict[str, Any]) -> Iterator[Finding]:
+    label_of: dict[str, str] = {}
+    for condition in conditions(Scenario.model_validate(raw)):
+        first = label_of.setdefault(condition.identity, condition.label)
+        if first is not label_of.get(condition.identity) or first != condition.label:
+            yield ("sweep",), f"{first} and {condition.label} are the same condition"
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(kind: Any, raw: object) -> Any:
+    """Return `raw` as `kind`, or None where the field checks have something to say about it."""
+    try:
+        return _adapter(kind).validate_python(raw)
     except ValidationError:
         return None
 
 
 def _record_at(path: KeyPath) -> type[BaseModel]:
-    """The record whose keys stand at `path`."""
-    record: Any = Scenario
+    """Record that describes the table at `path`; free names and numbers stay at the same one."""
+    record: type[BaseModel] = Scenario
     for piece in path:
-        if isinstance(record, type) and issubclass(record, BaseModel):
-            record = record.model_fields[str(piece)].annotation
-        record = next(_records_in(record), record)
-    return record if isinstance(record, type) and issubclass(record, BaseModel) else Scenario
+        field = record.model_fields.get(str(piece))
+        record = next(_records_in(field.annotation), record) if field else record
+    return record
 
 
 def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for inner in get_args(annotation):
-        yield from _records_in(inner)
+    for part in get_args(annotation):
+        yield from _records_in(part)
 
 
-def _unknown(what: str, allowed: Iterable[str], introduction: str) -> str:
-    """`what` quotes the name that is not among those allowed."""
-    names = list(allowed)
-    near = nearest_name(what.split("'")[1], names)
-    return f"unknown {what}. {introduction}: {', '.join(names) or 'none'}.{near}"
+def _unknown_level(level: str, where: str, names: DesignNames) -> str:
+    return _unknown("level", level, names.level_names, "The design has", f" in {where}")
 
 
-def _dotted(path: KeyPath, raw: Mapping[str, Any]) -> str:
-    """The path as a user writes it: tables in lists go by their names."""
+def _unknown(kind: str, name: object, allowed: Iterable[str], heading: str, where: str = "") -> str:
+    known = list(allowed)
+    near = nearest_name(str(name), known)
+    return f"unknown {kind} {name!r}{where}. {heading}: {', '.join(known) or 'none'}.{near}"
+
+
+def _dotted(path: KeyPath, raw: object) -> str:
+    """Path as a swept key would write it: tables of a list by their name."""
     pieces: list[str] = []
-    here: Any = raw
     for piece in path:
-        here = here[piece] if _holds(here, piece) else None
-        named = isinstance(piece, int) and isinstance(here, Mapping) and "name" in here
-        pieces.append(str(here["name"]) if named else str(piece))
+        try:
+            raw = raw[piece]  # type: ignore[index]
+        except (TypeError, LookupError):
+            raw = None
+        pieces.append(str(_table(raw).get("name", piece) if isinstance(piece, int) else piece))
     return ".".join(pieces)
-
-
-def _holds(here: Any, piece: str | int) -> bool:
-    if isinstance(here, Mapping):
-        return piece in here
-    return isinstance(here, list) and isinstance(piece, int) and piece < len(here)
 
 
 def _short(value: object) -> str:
     text = show_value(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _table(raw: object, *keys: str) -> Mapping[str, Any]:
-    for key in keys:
-        raw = raw.get(key) if isinstance(raw, Mapping) else None
-    return raw if isinstance(raw, Mapping) else {}
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _unique_method_names(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    methods = raw.get("methods")
-    seen: set[object] = set()
-    for number, method in enumerate(methods if isinstance(methods, list) else []):
-        name = method.get("name") if isinstance(method, Mapping) else None
-        if isinstance(name, str) and name in seen:
-            yield ("methods", number, "name"), f"two methods are named {name!r}; rename one"
-        seen.add(name)
-
-
-def _name_problems(names: DesignNames) -> Iterator[Finding]:
-    """Factors, levels, covariates and the response share one set of column names."""
-    seen: dict[str, str] = {}
-    places: list[tuple[KeyPath, str]] = [(("design", "response"), names.response)]
-    places += [(("design", "factors", name), name) for name in names.factors]
-    places += [
-        (("design", "levels", number, "name"), level.name)
-        for number, level in enumerate(names.levels)
-    ]
-    places += [(("design", "covariates", name), name) for name in names.covariates]
-    for path, name in places:
-        what = path[1] if path[1] == "response" else str(path[1])[:-1]
-        if name in seen:
-            yield path, f"the name {name!r} is taken by a {seen[name]}; rename one"
-        seen[name] = str(what)
-
-
-def _count_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    """Counts per factor cell: on the outermost level only, every cell present."""
-    levels = _table(raw, "design").get("levels")
-    for number, level in enumerate(levels if isinstance(levels, list) else []):
-        count = level.get("count") if isinstance(level, Mapping) else None
-        if not isinstance(count, Mapping) or "uniform" in count:
-            continue
-        path: KeyPath = ("design", "levels", number, "count")
-        if number > 0:
-            yield path, "counts per cell belong to the outermost level; write one number here"
-            continue
-        for cell in names.cells:
-            if cell not in count:
-                yield path, f"the count of cell {cell!r} is missing; give one for every cell"
-        for cell in count:
-            if cell not in names.cells:
-                yield (*path, cell), _unknown(f"cell {cell!r}", names.cells, "The factors make")
-
-
-def _column_problem(name: str, names: DesignNames) -> str | None:
-    """Why the design cannot make the column called `name`."""
-    for piece in split_column(name):
-        indicator = re.fullmatch(r"(\w+)\[(T\.)?(.+)\]", piece)
-        if indicator and indicator[1] in names.factors:
-            levels = names.factors[indicator[1]]
-            if indicator[3] not in levels:
-                return _unknown(
-                    f"level {indicator[3]!r} of {indicator[1]}", levels, "The factor has"
-                )
-            if indicator[2] and indicator[3] == levels[0]:
-                return (
-                    f"{piece!r} names the reference level; the others are {', '.join(levels[1:])}"
-                )
-            continue
-        if piece == "Intercept":
-            continue
-        try:
-            used = variable_names(piece)
-        except FormulaError as error:
-            return f"{piece!r} is no column: {error}"
-        for variable in used:
-            if variable in names.factors:
-                columns = [f"{variable}[T.{level}]" for level in names.factors[variable][1:]]
-                return f"{variable!r} is a factor; name one of its columns: {', '.join(columns)}"
-            if variable not in names.covariates:
-                return _unknown(f"column {variable!r}", _columns(names), "The design makes")
-    return None
-
-
-def _columns(names: DesignNames) -> list[str]:
-    indicators = [
-        f"{factor}[T.{level}]" for factor, levels in names.factors.items() for level in levels[1:]
-    ]
-    return ["Intercept", *indicators, *names.covariates]
-
-
-def _truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    for name in _table(raw, "truth", "fixed"):
-        problem = _column_problem(str(name), names)
-        if problem:
-            yield ("truth", "fixed", name), problem
-    for level, spec in _table(raw, "truth", "random").items():
-        path: KeyPath = ("truth", "random", level)
-        if level not in names.level_names:
-            message = _unknown(
-                f"level {level!r} in truth.random", names.level_names, "The design has"
-            )
-            yield path, message
-        for scale in ("sd", "variance"):
-            for name in _table(spec, scale):
-                problem = _column_problem(str(name), names)
-                if problem:
-                    yield (*path, scale, name), problem
-
-
-def _method_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    methods = raw.get("methods")
-    for number, method in enumerate(methods if isinstance(methods, list) else []):
-        text = method.get("formula") if isinstance(method, Mapping) else None
-        if not isinstance(text, str):
-            continue
-        path: KeyPath = ("methods", number, "formula")
-        try:
-            formula = parse_formula(text)
-        except FormulaError as error:
-            yield path, f"{text!r}: {error}"
-            continue
-        yield from ((path, message) for message in _formula_problems(formula, names))
-
-
-def _formula_problems(formula: Formula, names: DesignNames) -> Iterator[str]:
-    if formula.response != names.response:
-        yield f"the response is {formula.response!r} here and {names.response!r} in the design"
-    columns = [*names.factors, *names.covariates]
-    for name in formula.columns:
-        if name not in columns:
-            yield _unknown(f"name {name!r}", columns, "The design has")
-    order = {name: depth for depth, name in enumerate(names.level_names)}
-    for term in formula.random:
-        for name in term.group:
-            if name not in order:
-                yield _unknown(f"level {name!r}", names.level_names, "The design has")
-        depths = [order[name] for name in term.group if name in order]
-        if depths != sorted(depths):
-            yield f"{'/'.join(term.group)} is inside out; levels go outermost first: {'/'.join(order)}"
-
-
-def _covariate_problems(raw: Mapping[str, Any], names: DesignNames | None) -> Iterator[Finding]:
-    observations = _table(raw, "design", "observations").get("count")
-    for name, covariate in _table(raw, "design", "covariates").items():
-        path: KeyPath = ("design", "covariates", name)
-        given = [key for key in ("grid", "values", "uniform", "normal") if key in _table(covariate)]
-        if isinstance(covariate, Mapping) and len(given) != 1:
-            found = " and ".join(given) or "none"
-            yield path, f"give exactly one of grid, values, uniform, normal; found {found}"
-        values = _table(covariate).get("values")
-        if isinstance(values, list) and observations != len(values):
-            yield (
-                (*path, "values"),
-                (
-                    f"there are {len(values)} values for {_short(observations)} observations;"
-                    " the numbers must agree"
-                ),
-            )
-        level = _table(covariate).get("level")
-        if level is not None and names and level not in names.level_names:
-            yield (
-                (*path, "level"),
-                _unknown(f"level {level!r}", names.level_names, "The design has"),
-            )
-        if level is not None and {"grid", "values"} & set(given):
-            yield (*path, "level"), "only uniform and normal covariates are drawn per level"
-
-
-def _random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    for level, table in _table(raw, "truth", "random").items():
-        path: KeyPath = ("truth", "random", level)
-        if isinstance(table, Mapping) and ("sd" in table) == ("variance" in table):
-            yield path, "give either sd or variance"
-        spec = _read(RandomSpec, table)
-        if spec is None:
-            continue
-        if isinstance(spec.correlation, Mapping):
-            for key in spec.correlation:
-                pair = split_pair(key)
-                if len(pair) != 2 or not set(pair) <= set(spec.columns):
-                    yield (
-                        (*path, "correlation", key),
-                        (f'{key!r} is no pair of columns; write "{",".join(spec.columns[:2])}"'),
-                    )
-        matrix = [[spec.correlation_of(a, b) for b in spec.columns] for a in spec.columns]
-        if spec.columns and np.linalg.eigvalsh(np.array(matrix))[0] < SINGULAR:
-            yield (
-                (*path, "correlation"),
-                "no random effects can be correlated like this all at once",
-            )
-
-
-def _sweep_problems(raw: Mapping[str, Any], found: set[Finding]) -> Iterator[Finding]:
-    """Every combination must be a valid scenario; only what the sweep adds is reported."""
-    sweep = _table(raw, "sweep")
-    usable = {}
-    for key, values in sweep.items():
-        path: KeyPath = ("sweep", key)
-        if not re.match(r"(design|truth)\.", str(key)):
-            yield path, f"{key!r} cannot be swept; keys of design and truth can"
-            continue
-        try:
-            put_value(plain_copy(raw), key, None)
-        except (KeyError, IndexError, TypeError):
-            yield path, f"{key!r} leads to nothing in this scenario"
-            continue
-        if isinstance(values, list) and values:
-            usable[key] = values
-    if np.prod([len(values) for values in usable.values()], dtype=float) > MAX_CONDITIONS:
-        yield ("sweep",), f"the sweep makes more than {MAX_CONDITIONS:,} conditions"
-        return
-    reported = {finding[1] for finding in found}
-    for key, values in usable.items():
-        for value in values:
-            changed = plain_copy({k: v for k, v in raw.items() if k != "sweep"})
-            put_value(changed, key, value)
-            for _, message in [*_field_problems(changed), *_part_problems(changed)]:
-                if message not in reported:
-                    reported.add(message)
-                    yield ("sweep", key), f"with {_short(value)}: {message}"
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []

@@ -70,18 +70,11 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
         parents.append(np.repeat(np.arange(len(counts)), counts))
     n_points = _draw_counts(spec.observations.count, len(parents[-1]), generator)
     unit_of_row, cell_of_unit = _resolve_units(spec, parents, n_points)
-    frame = pd.DataFrame(
-        {
-            name: pd.Categorical.from_codes(
-                np.array([list(levels).index(cell[position]) for cell in cells])[
-                    cell_of_outer[unit_of_row[spec.levels[0].name]]
-                ],
-                categories=list(levels),
-            )
-            for position, (name, levels) in enumerate(spec.factors.items())
-        },
-        index=pd.RangeIndex(int(n_points.sum())),
-    )
+    frame = pd.DataFrame(index=pd.RangeIndex(int(n_points.sum())))
+    cell_of_row = cell_of_outer[unit_of_row[spec.levels[0].name]]
+    for position, (name, levels) in enumerate(spec.factors.items()):
+        codes = np.array([levels.index(cell[position]) for cell in cells])
+        frame[name] = _categorical(codes[cell_of_row], levels)
     for level in spec.levels:
         frame[level.name] = _unit_labels(level.name, unit_of_row[level.name])
     for name, covariate in spec.covariates.items():
@@ -123,11 +116,15 @@ def _resolve_units(
     return {level.name: unit_of_row[level.name] for level in spec.levels}, cell_of_unit
 
 
-def _unit_labels(name: str, unit_of_row: Ints) -> pd.Categorical:
+def _categorical(codes: Ints, categories: Sequence[str]) -> pd.Series:
+    return pd.Series(pd.Categorical.from_codes(codes.tolist(), categories=pd.Index(categories)))
+
+
+def _unit_labels(name: str, unit_of_row: Ints) -> pd.Series:
     n_units = int(unit_of_row.max()) + 1
     width = len(str(n_units))
     labels = [f"{name}{number:0{width}d}" for number in range(1, n_units + 1)]
-    return pd.Categorical.from_codes(unit_of_row, categories=labels)
+    return _categorical(unit_of_row, labels)
 
 
 def _draw_covariate(
@@ -172,7 +169,8 @@ def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
         return frame[piece].to_numpy(dtype=np.float64)
     indicator = re.fullmatch(r"(\w+)\[(?:T\.)?(.+)\]", piece)
     if indicator and indicator[1] in frame.columns:
-        return (frame[indicator[1]] == indicator[2]).to_numpy(dtype=np.float64)
+        is_level = frame[indicator[1]].astype(str).to_numpy() == indicator[2]
+        return np.asarray(is_level, dtype=np.float64)
     X, names, _ = _matrix(f"0 + {piece}", frame)
     if len(names) != 1:
         raise DataError(f"{piece!r} makes {len(names)} columns; name one of them: {names}")
@@ -229,7 +227,9 @@ def _matrix(
 def _random_columns(
     path: tuple[str, ...], terms: Sequence[RandomTerm], frame: pd.DataFrame
 ) -> RandomColumns:
-    blocks, names, sizes = [], [], []
+    blocks: list[Floats] = []
+    names: list[str] = []
+    sizes: list[int] = []
     for term in terms:
         Z, term_names, _ = _matrix(term.columns, frame)
         repeated = sorted(set(names) & set(term_names))

@@ -95,7 +95,7 @@ class ProcessExecutor:
     def __init__(self, n_workers: int) -> None:
         methods = multiprocessing.get_all_start_methods()
         name = "forkserver" if "forkserver" in methods else "spawn"
-        self._context = multiprocessing.get_context(name)
+        self._context: Any = multiprocessing.get_context(name)
         self._n_workers = n_workers
         self._workers: list[_Worker] = []
 

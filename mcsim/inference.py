@@ -172,8 +172,9 @@ def _component_covariance(fit: FitBlock, design: CompiledDesign) -> Floats:
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
     covariance = np.full_like(full, np.nan)
-    usable = np.isfinite(full).all(axis=(1, 2))
-    usable[usable] = np.linalg.eigvalsh(full[usable])[:, 0] > 0.0
+    finite = np.isfinite(full).all(axis=(1, 2))
+    full[~finite] = -np.eye(n_theta + 1)  # no information
+    usable = np.linalg.eigvalsh(full)[:, 0] > 0.0
     covariance[usable] = 2.0 * np.linalg.inv(full[usable])
     covariance[held[:, :, None] | held[:, None, :]] = 0.0
     return covariance
@@ -181,15 +182,9 @@ def _component_covariance(fit: FitBlock, design: CompiledDesign) -> Floats:
 
 def _held_entries(fit: FitBlock, design: CompiledDesign) -> NDArray[np.bool_]:
     """Entries of Lam in a column without a pivot."""
-    free = design.tree.free
-    pivot = [
-        next(
-            s for s, entry in enumerate(free)
-            if tuple(entry) == (free[t, 0], free[t, 2], free[t, 2])
-        )
-        for t in range(len(free))
-    ]  # fmt: skip
-    return fit.theta[:, pivot] == 0.0
+    entries = [tuple(entry) for entry in design.tree.free.tolist()]
+    pivot = [entries.index((level, column, column)) for level, _, column in entries]
+    return np.asarray(fit.theta[:, pivot] == 0.0)
 
 
 def _factor_jacobian(design: CompiledDesign, level: int) -> Floats:
@@ -234,7 +229,7 @@ def _level_components(
 
 
 def _variance_of(weights: Floats, covariance: Floats) -> Floats:
-    return np.einsum("ni,nij,nj->n", weights, covariance, weights)
+    return np.asarray(np.einsum("ni,nij,nj->n", weights, covariance, weights))
 
 
 def _log_scale(

@@ -239,7 +239,8 @@ def _variance(values: Array) -> float:
     centre = _mean(values)
     if values.size < 2 or not math.isfinite(centre):
         return math.nan
-    return float(((values - centre) ** 2).sum()) / (values.size - 1)
+    with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
+        return float(((values - centre) ** 2).sum()) / (values.size - 1)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
+from mcsim.errors import nearest_name
 from mcsim.fields import (
     AboveZero,
     AtLeastZero,
@@ -25,6 +26,7 @@ from mcsim.fields import (
     Ends,
     Estimator,
     FactorLevels,
+    FormulaText,
     Interval,
     MeanAndSd,
     MethodName,
@@ -186,7 +188,7 @@ class MethodSpec(Record):
     """One way to analyse a data set; a list of df methods makes one method for each."""
 
     name: MethodName = Field(description="name in the results, different for each method")
-    formula: Text = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
+    formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
     estimator: Estimator = Field("reml", description="how the model is fitted")
     df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
 
@@ -242,7 +244,7 @@ def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[
     Raises
     ------
     KeyError
-        Where a swept key leads nowhere; the message says at which step.
+        Where a swept key leads nowhere.
     """
     sweep = raw.get("sweep", {})
     for combination in itertools.product(*sweep.values()):
@@ -261,7 +263,7 @@ def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
     Raises
     ------
     KeyError
-        Where the key leads nowhere.
+        Where the key leads nowhere; its argument is a sentence for the user.
     """
     here: Any = raw
     path: list[str | int] = []
@@ -350,7 +352,9 @@ def _place(here: Any, piece: str) -> str | int:
         return names.index(piece)
     if piece.isdecimal() and int(piece) < len(items):
         return int(piece)
-    raise KeyError(piece)
+    texts = [name for name in names if isinstance(name, str)]
+    found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
+    raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """A study's folder: schemas, complete parts, what is done and missing; refuses another study.
 
-The only module that writes result files. A chunk is written under another name, flushed and renamed,
-its estimates first; the part in fits/ marks it as finished.
+The only module that writes result files. A chunk is written under another name, flushed and
+renamed, its estimates first; the part in fits/ marks it as finished.
 """
 
 import contextlib

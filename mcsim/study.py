@@ -1,4 +1,4 @@
-"""A study from start to end: plan the chunks, skip what is done, analyse, commit, report progress."""
+"""A study from start to end: plan chunks, skip what is done, analyse, commit, report progress."""
 
 import json
 import platform
@@ -143,8 +143,6 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         A method cannot be fitted to a design of the scenario.
     """
     planned = conditions(scenario)
-    if compiled.is_cold():
-        options.report("Compiling the engine: once per machine and version, about a minute.")
     analyser = ChunkAnalyser(scenario)
     table = conditions_table(scenario, [analyser.prepared(one.label) for one in planned])
     description = StudyDescription(
@@ -154,6 +152,9 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         conditions=table,
     )
     with stop_on_signals() as guard:
+        if compiled.is_cold():  # before there are workers, so that they find it done
+            options.report("Compiling the engine: once per machine and version, about a minute.")
+            analyser(Chunk(planned[0].label, "", 1, 1))
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         chunks = plan_chunks(scenario, planned, store, options.replicates)
         options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))

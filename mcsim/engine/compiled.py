@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
+import numba as _numba
+
+numba: Any = _numba  # its type hints do not know every option
 
 
 def _source_hash() -> str:

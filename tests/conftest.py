@@ -1,0 +1,63 @@
+"""Shared fixtures: a small scenario, and the command as a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = """
+title = "Small"
+replicates = 60
+seed = 7
+[design]
+factors = { diet = ["fasted", "fed"] }
+[[design.levels]]
+name = "animal"
+count = { fasted = 4, fed = 5 }
+[[design.levels]]
+name = "image"
+count = 4
+[design.observations]
+count = 5
+[design.covariates]
+x = { grid = [0.0, 1.0] }
+[truth]
+sigma = 0.5
+[truth.fixed]
+Intercept = 1.0
+"diet[T.fed]" = 0.5
+x = -1.0
+[truth.random.animal]
+sd = { Intercept = 0.6, x = 0.4 }
+correlation = 0.3
+[truth.random.image]
+variance = { Intercept = 0.25 }
+[[methods]]
+name = "right"
+formula = "y ~ diet * x + (x | animal) + (1 | animal:image)"
+df = ["containment", "z"]
+[[methods]]
+name = "diagonal"
+formula = "y ~ diet * x + (x || animal/image)"
+"""
+
+
+@pytest.fixture
+def small_scenario(tmp_path: Path) -> Path:
+    """A scenario that runs in a second."""
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def run_mcsim(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mcsim", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
