@@ -127,7 +127,7 @@ def fixed_effects(
                 estimate - half,
                 estimate + half,
                 p_value,
-            )  # fmt: skip
+            )
         )
     return blocks
 
@@ -199,9 +199,13 @@ def _factor_jacobian(design: CompiledDesign, level: int) -> Floats:
 
 
 def _level_components(
-    names: RandomNames, Lam: Floats, Sigma: Floats, jacobian: Floats, covariance: Floats,
+    names: RandomNames,
+    Lam: Floats,
+    Sigma: Floats,
+    jacobian: Floats,
+    covariance: Floats,
     quantile: float,
-) -> list[ParameterBlock]:  # fmt: skip
+) -> list[ParameterBlock]:
     """All components of one level; delta method from (theta, log sigma)."""
     # dPsi[n, t, i, j] = d(Lam Lam')/dtheta
     dPsi = np.einsum("tik,njk->ntij", jacobian, Lam)
@@ -214,17 +218,27 @@ def _level_components(
         weights = np.hstack([slope, np.ones((len(slope), 1))])
         sd = np.sqrt(Sigma[:, i, i])
         sds.append(
-            _log_scale(f"{names.level}.sd({name})", names.level, sd,
-                       _variance_of(weights, covariance), quantile)
-        )  # fmt: skip
+            _log_scale(
+                f"{names.level}.sd({name})",
+                names.level,
+                sd,
+                _variance_of(weights, covariance),
+                quantile,
+            )
+        )
         variances.append(_squared(sds[-1], f"{names.level}.var({name})"))
     for i, j in names.correlated_pairs():
         label = f"{names.level}.cor({names.columns[i]},{names.columns[j]})"
         correlations.append(
-            _fisher_z(label, names.level, (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
-                      (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
-                      covariance, quantile)
-        )  # fmt: skip
+            _fisher_z(
+                label,
+                names.level,
+                (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
+                (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
+                covariance,
+                quantile,
+            )
+        )
     return sds + variances + correlations
 
 
@@ -247,15 +261,25 @@ def _log_scale(
 
 def _squared(sd: ParameterBlock, parameter: str) -> ParameterBlock:
     return ParameterBlock(
-        parameter, sd.component, sd.estimate**2, 2.0 * sd.estimate * sd.std_error, sd.df,
-        sd.ci_lower**2, sd.ci_upper**2, sd.p_value,
-    )  # fmt: skip
+        parameter,
+        sd.component,
+        sd.estimate**2,
+        2.0 * sd.estimate * sd.std_error,
+        sd.df,
+        sd.ci_lower**2,
+        sd.ci_upper**2,
+        sd.p_value,
+    )
 
 
 def _fisher_z(
-    parameter: str, component: str, Psi: tuple[Floats, Floats, Floats],
-    dPsi: tuple[Floats, Floats, Floats], covariance: Floats, quantile: float,
-) -> ParameterBlock:  # fmt: skip
+    parameter: str,
+    component: str,
+    Psi: tuple[Floats, Floats, Floats],
+    dPsi: tuple[Floats, Floats, Floats],
+    covariance: Floats,
+    quantile: float,
+) -> ParameterBlock:
     """Correlation with its Wald interval on the z scale; none at +-1 or where an SD is zero."""
     first, cross, second = Psi
     none = np.full(len(first), np.nan)

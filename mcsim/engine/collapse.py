@@ -1,8 +1,9 @@
 """A design, compiled once: its classes of identical units, and the moments that replace the rows.
 
 Knows arrays only. Every unit gets an orthonormal basis Q of its columns [Z_outer .. Z_own | X];
-the data of a unit are t = Q'y. Innermost units with the same columns form a class; a unit whose children
-are all alike is uniform and its basis is theirs, stacked; any other unit is a class of its own.
+the data of a unit are t = Q'y. Innermost units with the same columns form a class; a unit whose
+children are all alike is uniform and its basis is theirs, stacked; any other unit is a class of
+its own.
 """
 
 import itertools
@@ -90,16 +91,17 @@ def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
     """X = X~ R with X~'X~ = n I; refuses a column that the others already determine."""
     n = len(X)
     length = np.linalg.norm(X, axis=0)
-    R: Floats = np.linalg.qr(X / np.where(length > 0, length, 1.0), mode="r")
+    factor = np.linalg.qr(X / np.where(length > 0, length, 1.0), mode="r")
+    R = np.asarray(factor, dtype=np.float64)
     for j, name in enumerate(names):
-        if abs(R[j][j]) < 1e-9 or length[j] == 0:
+        if abs(R[j, j]) < 1e-9 or length[j] == 0:
             before = ", ".join(names[:j]) or "none"
             raise DataError(
                 f"the fixed effect {name!r} is zero or a combination of the columns before it"
                 f" ({before}); leave it out of the formula"
             )
     R = R * length / np.sqrt(n)
-    return _combine(X, np.linalg.inv(R)), R
+    return _combine(X, np.linalg.inv(R).astype(np.float64)), R
 
 
 def _combine(columns: Floats, weights: Floats) -> Floats:

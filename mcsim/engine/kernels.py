@@ -3,7 +3,8 @@
 Notation. A class is a set of identical units, its columns written in an orthonormal basis of k
 vectors. Classes of all levels share one last axis, innermost level first, so that every step is a
 loop over classes. Per class: B (k x q) the random-effect columns of its own level, A (k x k) the
-cross-products of the basis after its children were eliminated, Lam the relative factor of its level:
+cross-products of the basis after its children were eliminated, and per level Lam, the relative
+factor:
 
     K = I + Lam' B'A B Lam,   J = B Lam K^-1 Lam' B',   F = I - A J,   E = F A
 

@@ -87,10 +87,8 @@ def new_workspace(tree: Tree) -> Workspace:
     """Arrays of the sizes that `tree` needs."""
     k, q, n_classes = tree.B.shape
     p, n_levels, n_theta = tree.Bx.shape[1], len(tree.level_start) - 1, len(tree.free)
-    shapes: list[tuple[int, ...]] = (
-        [(n_levels, q, q)] + [(k, k, n_classes)] * 8 + [(k, q, n_classes)]
-    )
-    shapes += [(q, q, n_classes)] * 2 + [(k, n_classes)] * 4
+    shapes: list[tuple[int, ...]] = [(n_levels, q, q), *[(k, k, n_classes)] * 8, (k, q, n_classes)]
+    shapes += [*[(q, q, n_classes)] * 2, *[(k, n_classes)] * 4]
     shapes += [(p, p), (p,), (p, p), (n_levels, q, q), (n_levels, q, q), (n_theta,)]
     order = np.tile(np.arange(q), (n_levels, 1))
     return Workspace(order, *[np.zeros(shape) for shape in shapes])

@@ -125,7 +125,7 @@ def test_bits_do_not_depend_on_the_block():
 
 
 def test_dependent_columns_are_named():
-    X, levels, y = read_model("small_2", "general")
+    X, levels, _ = read_model("small_2", "general")
     with pytest.raises(DataError, match="'diet:x' is zero or a combination"):
         compile_design(np.column_stack([X[:, :3], X[:, 1]]), levels, names=NAMES)
 
