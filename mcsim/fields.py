@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from mcsim.errors import nearest_name
-from mcsim.formula import FORMULA_FUNCTIONS, is_name
+from mcsim.errors import FormulaError, nearest_name
+from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 
 ESTIMATORS = ("reml", "ml", "statsmodels")
 DF_METHODS = ("containment", "z")
@@ -41,6 +41,14 @@ def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def _check_formula(text: str) -> str:
+    try:
+        parse_formula(text)
+    except FormulaError as error:
+        raise ValueError(str(error)) from error
+    return text
 
 
 def _is_text(value: Any, pattern: str = r"(?s).*") -> bool:
@@ -85,7 +93,9 @@ _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the d
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
 Text = Annotated[str, _must_be("text in quotes", _is_text)]
+FormulaText = Annotated[Text, AfterValidator(_check_formula)]
 Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
+FormulaText = Annotated[str, _must_be("text in quotes", _is_text)]
 MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
 FactorLevel = Annotated[
     str,
