@@ -111,9 +111,9 @@ def test_help_imports_no_numpy():
         ("correlation = 0.3", "correlation = 1.3", "it must be a number from -1 to 1"),
         ("x = -1.0", "z = -1.0", "unknown column 'z'"),
         ("(x | animal)", "(x | anmal)", "unknown level 'anmal'"),
-        ("fed = 5", "fat = 5", "the count of cell 'fed' is missing"),
+        ("fed = 5", "fat = 5", "no count for the cell 'fed'"),
         ("grid = [0.0, 1.0]", "grid = [0.0]", "it must be a list of two numbers"),
-        ("diet * x + (x ||", "diet * __import__('os') + (x ||", "small.toml"),
+        ("diet * x + (x ||", "diet * __import__('os') + (x ||", "found '__import__' at"),
     ],
 )
 def test_a_mistake_in_the_scenario_is_named_and_nothing_is_written(
