@@ -47,7 +47,7 @@ def _check_formula(text: str) -> str:
     try:
         parse_formula(text)
     except FormulaError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"the formula cannot be read: {error}") from error
     return text
 
 
@@ -84,14 +84,6 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and is_name(value) and value not in RESERVED_NAMES
 
 
-def _readable_formula(text: str) -> str:
-    try:
-        parse_formula(text)
-    except FormulaError as error:
-        raise ValueError(f"cannot be read: {error}") from None
-    return text
-
-
 _NAME_RULE = (
     "letters, digits and _, not starting with a digit or __, no word of Python and none of "
     + ", ".join(sorted(RESERVED_NAMES))
@@ -103,9 +95,6 @@ _DF_SCHEMA = {"enum": [*DF_METHODS]}
 Text = Annotated[str, _must_be("text in quotes", _is_text)]
 FormulaText = Annotated[Text, AfterValidator(_check_formula)]
 Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
-FormulaText = Annotated[
-    str, _must_be("text in quotes", _is_text), AfterValidator(_readable_formula)
-]
 MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
 FactorLevel = Annotated[
     str,
