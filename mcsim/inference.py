@@ -260,14 +260,16 @@ def _log_scale(
 
 
 def _squared(sd: ParameterBlock, parameter: str) -> ParameterBlock:
+    with np.errstate(over="ignore"):
+        upper = sd.ci_upper**2
     return ParameterBlock(
         parameter,
         sd.component,
         sd.estimate**2,
         2.0 * sd.estimate * sd.std_error,
         sd.df,
-        sd.ci_lower**2,
-        sd.ci_upper**2,
+        np.where(np.isfinite(upper), sd.ci_lower**2, np.nan),
+        np.where(np.isfinite(upper), upper, np.nan),
         sd.p_value,
     )
 

@@ -1,0 +1,100 @@
+"""Simulated data have the moments that the scenario states."""
+
+import numpy as np
+import pytest
+
+from mcsim.design import model_columns
+from mcsim.formula import parse_formula
+from mcsim.loading import load_scenario
+from mcsim.methods import MethodSettings, prepare_method
+from mcsim.scenario import conditions
+from mcsim.simulate import draw_responses, prepare_simulator, true_value, true_values
+
+N_REPLICATES = 2000
+
+
+@pytest.fixture
+def simulator(small_scenario):
+    scenario = load_scenario(small_scenario)
+    return prepare_simulator(conditions(scenario)[0], scenario.seed)
+
+
+def test_design_has_the_stated_units(simulator):
+    frame = simulator.design.frame
+    assert frame.groupby("diet", observed=True)["animal"].nunique().to_dict() == {
+        "fasted": 4,
+        "fed": 5,
+    }
+    assert len(frame) == 9 * 4 * 5
+    assert frame.groupby("image", observed=True)["x"].apply(list).iloc[0] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_mean_and_covariance_of_the_data_equal_the_closed_form(simulator):
+    # error probability: 4 Monte Carlo standard errors for each of 2 x 20 numbers, 0.3% in all
+    y = draw_responses(simulator, range(1, N_REPLICATES + 1)).y
+    frame = simulator.design.frame
+    x, fed = frame["x"].to_numpy(), (frame["diet"] == "fed").to_numpy()
+    expected = 1.0 + 0.5 * fed - x
+    rows = np.arange(20)  # one animal: four images of five points
+    X = x[rows]
+    cross = 0.36 + 0.3 * 0.6 * 0.4 * (X[:, None] + X[None, :]) + 0.16 * np.outer(X, X)
+    same_image = rows[:, None] // 5 == rows[None, :] // 5
+    covariance = cross + 0.25 * same_image + 0.25 * np.eye(20)
+    sd = np.sqrt(np.diag(covariance))
+    assert np.all(np.abs(y[:, rows].mean(axis=0) - expected[rows]) < 4 * sd / N_REPLICATES**0.5)
+    observed = np.cov(y[:, rows], rowvar=False)
+    mcse = np.sqrt((covariance**2 + np.outer(sd, sd) ** 2) / N_REPLICATES)
+    assert np.all(np.abs(observed - covariance) < 5 * mcse)  # 210 numbers
+    other_animal = np.cov(y[:, 0], y[:, 20])[0, 1]
+    assert abs(other_animal) < 4 * sd[0] ** 2 / N_REPLICATES**0.5
+
+
+def test_replicates_are_independent_of_each_other_and_of_the_block(simulator):
+    together = draw_responses(simulator, range(1, 6)).y
+    alone = draw_responses(simulator, [4]).y
+    assert alone[0].tobytes() == together[3].tobytes()
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_realized_variances_have_the_stated_mean(simulator):
+    realized = draw_responses(simulator, range(1, N_REPLICATES + 1)).realized
+    variance = realized["animal.sd(x)"] ** 2
+    mcse = variance.std() / N_REPLICATES**0.5
+    assert abs(variance.mean() - 0.16) < 4 * mcse
+    # a sample of m animals in g groups: SD(variance) = variance sqrt(2 / (m - g))
+    assert variance.std() == pytest.approx(0.16 * np.sqrt(2 / 7), rel=0.1)
+
+
+def test_truth_of_an_effect_that_the_scenario_lacks_is_zero(small_scenario):
+    truth = true_values(conditions(load_scenario(small_scenario))[0].truth)
+    assert true_value(truth, "diet[T.fed]:x") == 0.0
+    assert true_value(truth, "image.sd(x)") == 0.0
+    assert true_value(truth, "image.cor(Intercept,x)") is None
+    assert true_value(truth, "image.var(Intercept)") == pytest.approx(0.25)
+    assert true_value(truth, "animal.cor(x,Intercept)") == pytest.approx(0.3)
+
+
+def test_balanced_one_way_estimates_equal_analysis_of_variance(small_scenario):
+    overrides = [
+        "design.levels.animal.count=6",
+        "truth.random.animal.sd={Intercept=2.0}",
+        "truth.random.animal.correlation=0.0",
+    ]
+    scenario = load_scenario(small_scenario, overrides=overrides)
+    simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
+    y = draw_responses(simulator, range(1, N_REPLICATES + 1)).y
+    columns = model_columns(parse_formula("y ~ diet + (1 | animal)"), simulator.design.frame)
+    method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
+    rows = {b.parameter: b for b in method.analyse(y).estimates["containment"]}
+    animals = y.reshape(N_REPLICATES, 2, 6, 20)
+    within = animals.var(axis=3, ddof=1).mean(axis=(1, 2))
+    between = 20 * animals.mean(axis=3).var(axis=2, ddof=1).mean(axis=1)
+    inside = between > within
+    assert rows["animal.var(Intercept)"].estimate[inside] == pytest.approx(
+        ((between - within) / 20)[inside], rel=1e-6
+    )
+    assert rows["sigma"].estimate[inside] == pytest.approx(np.sqrt(within[inside]), rel=1e-7)
+    assert np.all(rows["animal.var(Intercept)"].estimate[~inside] == 0.0)
+    for name, truth in (("Intercept", 0.5), ("diet[T.fed]", 0.5)):  # x averages -0.5
+        estimate = rows[name].estimate
+        assert abs(estimate.mean() - truth) < 4 * estimate.std() / N_REPLICATES**0.5
