@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.fields import FormulaText, SweptValues
+from mcsim.fields import FormulaText, SweptValues, shape_of_count
 from mcsim.formula import parse_formula, split_column, variable_names
 from mcsim.scenario import (
     CovariateSpec,
@@ -42,8 +42,6 @@ _CALL = re.compile(r"([A-Za-z]\w*\(.*\))(\[[^\]]*\])?")
 _SHAPES = {
     "model_type": "must be a table",
     "dict_type": "must be a table",
-    "tuple_type": "must be a list",
-    "too_short": "must hold at least one table",
 }
 
 
@@ -71,7 +69,17 @@ def _field_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         Scenario.model_validate(raw)
     except ValidationError as error:
-        yield from (_plain(detail, raw) for detail in error.errors())
+        details = error.errors()
+        yield from (_plain(it, raw) for it in details if not _is_misspelt(it, details))
+
+
+def _is_misspelt(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """Whether a key is missing whose name an unknown key beside it nearly has."""
+    *table, missing = error["loc"]
+    unknown = (list(it["loc"]) for it in errors if it["type"] == "extra_forbidden")
+    beside = (path[-1] for path in unknown if path[:-1] == table)
+    found = any(nearest_name(str(name), [str(missing)]) for name in beside)
+    return found and error["type"] == "missing"
 
 
 def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
@@ -178,12 +186,12 @@ def _count_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Find
     for number, level in enumerate(raw["design"]["levels"]):
         cells = level.get("count")
         path = ("design", "levels", number, "count")
-        if not isinstance(cells, Mapping) or "uniform" in cells:
+        if shape_of_count(cells) != "<table>":
             continue
         if number > 0 or not names.factors:
-            reason = f"only {names.level_names[0]!r}, the outermost level, can, given factors"
-            number_or_range = "a whole number or { uniform = [low, high] }"
-            yield path, f"this is a count per cell; {reason}. Write {number_or_range}"
+            place = f"at {names.level_names[0]!r}, the outermost level, of a design with factors"
+            instead = "a whole number or { uniform = [low, high] }"
+            yield path, f"a count per cell stands only {place}; write {instead}"
             continue
         for cell in cells.keys() - set(names.cells):
             yield (*path, cell), _unknown("cell", cell, names.cells, "The factors have")
@@ -268,9 +276,10 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
 
 
 def _sweep_problems(raw: Mapping[str, Any], known: list[Finding]) -> Iterator[Finding]:
-    sweep: dict[str, tuple[Any, ...]] = _read(dict[str, SweptValues], raw.get("sweep", {})) or {}
+    given = _table(raw.get("sweep"))
+    sweep: dict[str, tuple[Any, ...]] = _read(dict[str, SweptValues], given) or {}
     paths: dict[str, KeyPath] = {}
-    for key in sweep:
+    for key in given:
         try:
             paths[key] = _swept_path(raw, key)
         except KeyError as error:
@@ -279,7 +288,7 @@ def _sweep_problems(raw: Mapping[str, Any], known: list[Finding]) -> Iterator[Fi
     if n_conditions > MAX_CONDITIONS:
         yield ("sweep",), f"the sweep makes {n_conditions} conditions; at most {MAX_CONDITIONS}"
     elif sweep and len(paths) == len(sweep):
-        yield from _condition_problems(dict(raw) | {"sweep": sweep}, paths, known)
+        yield from _condition_problems({**raw, "sweep": sweep}, paths, known)
 
 
 def _swept_path(raw: Mapping[str, Any], key: str) -> KeyPath:
@@ -304,11 +313,12 @@ def _condition_problems(
 
 
 def _twin_problems(raw: dict[str, Any]) -> Iterator[Finding]:
-    label_of: dict[str, str] = {}
+    earlier: dict[str, str] = {}
     for condition in conditions(Scenario.model_validate(raw)):
-        first = label_of.setdefault(condition.identity, condition.label)
-        if first is not label_of.get(condition.identity) or first != condition.label:
-            yield ("sweep",), f"{first} and {condition.label} are the same condition"
+        twin = earlier.get(condition.identity)
+        if twin is not None:
+            yield ("sweep",), f"{twin} and {condition.label} are the same condition; drop one"
+        earlier[condition.identity] = condition.label
 
 
 @lru_cache
@@ -358,7 +368,8 @@ def _dotted(path: KeyPath, raw: object) -> str:
             raw = raw[piece]  # type: ignore[index]
         except (TypeError, LookupError):
             raw = None
-        pieces.append(str(_table(raw).get("name", piece) if isinstance(piece, int) else piece))
+        name = _table(raw).get("name") if isinstance(piece, int) else piece
+        pieces.append(name if isinstance(name, str) else str(piece))
     return ".".join(pieces)
 
 

@@ -51,7 +51,7 @@ def _check_formula(text: str) -> str:
     return text
 
 
-def _is_text(value: Any, pattern: str = r"(?s).*") -> bool:
+def _is_text(value: Any, pattern: str = r"[^\ud800-\udfff]*") -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
@@ -85,8 +85,9 @@ def _is_name(value: Any) -> bool:
 
 
 _NAME_RULE = (
-    "letters, digits and _, not starting with a digit or __, no word of Python and none of "
+    "a name of letters, digits and _ (no digit or __ first, no word of Python, none of "
     + ", ".join(sorted(RESERVED_NAMES))
+    + ")"
 )
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
@@ -98,32 +99,35 @@ Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
 MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
 FactorLevel = Annotated[
     str,
-    _must_be("text in quotes without : , [ ]", lambda v: _is_text(v, r"[^:,\[\]\r\n]+")),
+    _must_be(
+        "text in quotes without : , [ ]", lambda v: _is_text(v, r"[^:,\[\]\r\n\ud800-\udfff]+")
+    ),
 ]
 FactorLevels = Annotated[
     tuple[FactorLevel, ...],
-    Field(min_length=2),
+    Field(json_schema_extra={"minItems": 2}),
     _must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
 ]
+Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number
 Whole = Annotated[
-    int,
+    Int,
     Field(ge=0),
     _must_be("a whole number of at least 0", lambda v: _is_whole(v, 0)),
 ]
 Positive = Annotated[
-    int,
+    Int,
     Field(ge=1),
     _must_be("a whole number of at least 1", lambda v: _is_whole(v, 1)),
 ]
 Count = Annotated[
-    int,
+    Int,
     Field(ge=1),
     _must_be(
         "a whole number of at least 1 or { uniform = [low, high] }", lambda v: _is_whole(v, 1)
     ),
 ]
 CountRange = Annotated[
-    tuple[int, int],
+    tuple[Int, Int],
     _must_be("a list of two whole numbers of at least 1, the lower first", _is_count_range),
 ]
 Number = Annotated[float, _must_be("a number", _is_number)]
@@ -156,6 +160,8 @@ MeanAndSd = Annotated[
     tuple[float, float],
     _must_be(f"{_LIST_OF_TWO}, the mean and an sd above 0", lambda v: _is_pair(v) and v[1] > 0),
 ]
+# a length that pydantic checks is counted after faulty items are dropped, so it is checked here
+AtLeastOne = _must_be("a list of at least one table, each under double brackets", _is_list)
 Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number", _is_list)]
 SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
 Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
@@ -175,11 +181,18 @@ class UniformCount(Record):
 
 def shape_of_count(value: object) -> str:
     """Name the alternative that a count is written in: a number, a range, or one per cell."""
-    if isinstance(value, UniformCount) or (isinstance(value, Mapping) and "uniform" in value):
-        return "<range>"
+    if isinstance(value, UniformCount) or (
+        isinstance(value, Mapping) and list(value) == ["uniform"]
+    ):
+        return "<range>"  # with a second key `uniform` is a cell like the others
     return "<table>" if isinstance(value, Mapping) else "<number>"
 
 
 def shape_of_range(value: object) -> str:
     """Name the alternative of a count that cannot differ between cells."""
     return shape_of_count(value).replace("<table>", "<range>")
+
+
+def shape_of_table(value: object) -> str:
+    """Name the alternative of a value that is one number or a table of numbers."""
+    return shape_of_count(value).replace("<range>", "<table>")

@@ -12,9 +12,18 @@ import yaml
 from mcsim.checks import find_problems
 from mcsim.errors import Problem, ScenarioError, nearest_name
 from mcsim.positions import Positions, toml_positions, yaml_positions
-from mcsim.scenario import Scenario, plain_copy, put_value
+from mcsim.scenario import KeyPath, Scenario, plain_copy, put_value
 
 SUFFIXES = (".toml", ".yaml", ".yml")
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads 1e-3 as the number that it is in TOML and in YAML 1.2."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def load_scenario(
@@ -35,31 +44,66 @@ def load_scenario(
     ScenarioError
         With every problem of the file and the options.
     """
-    name = str(path)
-    raw, positions = _read(Path(path), name)
-    options: dict[tuple[str | int, ...], str] = {}
+    raw, positions = _read(Path(path), str(path))
+    problems: list[Problem] = []
+    options: dict[KeyPath, str] = {}
     for override in overrides:
-        options[_override(raw, override)] = f"--set {override.partition('=')[0]}"
-    for key, value in (("replicates", replicates), ("seed", seed)):
+        try:
+            options[_override(raw, override)] = _option(override)
+        except KeyError as error:
+            problems.append(Problem(_option(override), 0, 0, error.args[0]))
+    for key, value, option in (("replicates", replicates, "-n"), ("seed", seed, "--seed")):
         if value is not None:
             raw[key] = value
-            options[key,] = f"--{key}" if key == "seed" else "-n"
-    problems = []
+            options[key,] = option
     for key_path, message in find_problems(raw):
-        option = next((options[key_path[:end]] for end in range(len(key_path), 0, -1)
-                       if key_path[:end] in options), None)  # fmt: skip
-        line, column = (0, 0) if option else positions.of(key_path)
-        problems.append(Problem(option or name, line, column, message))
+        source = _option_at(key_path, options, positions)
+        place = (source, 0, 0) if source else (str(path), *positions.of(key_path))
+        problems.append(Problem(*place, message))
     if problems:
         raise ScenarioError(problems)
     return Scenario.model_validate(raw)
+
+
+def _option(override: str) -> str:
+    return f"--set {override.partition('=')[0].strip()}"
+
+
+def _override(raw: dict[str, Any], override: str) -> KeyPath:
+    """Put one `KEY=VALUE` into `raw`, and return the path of the key."""
+    key, equals, text = (part.strip() for part in override.partition("="))
+    if not equals:
+        raise KeyError("write --set KEY=VALUE, such as --set truth.sigma=0.1")
+    if key in raw.get("sweep", ()):
+        instead = f"--set 'sweep.\"{key}\"=[...]'"
+        raise KeyError(f"the sweep gives this key its values; change them with {instead}")
+    return put_value(raw, key, _option_value(text))
+
+
+def _option_value(text: str) -> object:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if len(table) == 1 else text
+
+
+def _option_at(path: KeyPath, options: Mapping[KeyPath, str], positions: Positions) -> str:
+    """Option that put `path` there: it set the path, a table around it, or all that lies in it."""
+    for changed, option in options.items():
+        if path[: len(changed)] == changed:
+            return option
+        if path and path == changed[: len(path)] and path not in positions.places:
+            return option
+    return ""
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Any], Positions]:
     if path.suffix not in SUFFIXES:
         raise _refusal(name, f"a scenario ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark first
+        return _parse_toml(text, name) if path.suffix == ".toml" else _parse_yaml(text, name)
     except FileNotFoundError:
         near = [str(other) for other in path.parent.glob("*") if other.suffix in SUFFIXES]
         raise _refusal(name, f"there is no such file.{nearest_name(name, near)}") from None
@@ -67,8 +111,8 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], Positions]:
         raise _refusal(name, "the file is not text in UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise _refusal(name, f"the file cannot be read: {error.strerror}") from None
-    raw, positions = _parse_toml(text, name) if path.suffix == ".toml" else _parse_yaml(text, name)
-    return raw, positions
+    except RecursionError:
+        raise _refusal(name, "tables and lists lie too deep within each other") from None
 
 
 def _refusal(name: str, message: str, line: int = 0, column: int = 0) -> ScenarioError:
@@ -81,54 +125,33 @@ def _parse_toml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
     except tomllib.TOMLDecodeError as error:
         found = re.match(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
         message, line, column = found.groups() if found else (str(error), None, None)
-        last_line = text.count("\n") + 1
-        raise _refusal(
-            name, f"this is not TOML: {message}", int(line or last_line), int(column or 1)
-        ) from None
+        place = (int(line or text.count("\n") + 1), int(column or 1))
+        if message == "Cannot overwrite a value":
+            message = "a key stands twice in one table"
+        raise _refusal(name, f"this is not TOML: {message}", *place) from None
     return raw, toml_positions(text)
 
 
 def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
+    loader = _YamlLoader(text)
     try:
-        raw = yaml.safe_load(text)
-        positions, repeated = yaml_positions(text)
+        node = loader.get_single_node()
+        positions, repeated = yaml_positions(node)
+        raw = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         message = str(error.problem)
         if "'\\t'" in message:
             message = "indented with a tab; YAML wants spaces"
         raise _refusal(name, f"this is not YAML: {message}", line, column) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise _refusal(name, f"this is not YAML: {error}".splitlines()[0]) from None
     if repeated:
-        raise ScenarioError(
-            [
-                Problem(name, line, column, f"the key {key!r} stands twice in one table")
-                for key, line, column in repeated
-            ]
-        )
+        raise ScenarioError([Problem(name, *place, message) for place, message in repeated])
     if not isinstance(raw, dict):
-        raise _refusal(
-            name, "the file holds no keys; see `mcsim init` for a scenario to start from"
-        )
+        raise _refusal(name, "the file holds no keys; `mcsim init` writes one to start from")
     return plain_copy(raw), positions
-
-
-def _override(raw: dict[str, Any], override: str) -> tuple[str | int, ...]:
-    """Put one `KEY=VALUE` into `raw`; returns the path of the key."""
-    key, equals, text = override.partition("=")
-    where = f"--set {key}"
-    if not equals:
-        raise _refusal(where, "write --set KEY=VALUE, such as --set truth.sigma=0.1")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    try:
-        return put_value(raw, key, value)
-    except (KeyError, ValueError) as error:
-        raise _refusal(where, str(error.args[0])) from None
 
 
 def dump_scenario(scenario: Scenario) -> str:
@@ -156,7 +179,7 @@ def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
 def _value(value: object) -> str:
@@ -166,4 +189,9 @@ def _value(value: object) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _text(value: str) -> str:
+    # JSON's escapes are TOML's, but for one control character that JSON leaves as it is
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,7 +5,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -144,30 +143,30 @@ class _TomlScanner:
         return self._skip(i + 1) if self.text[i] == "," else i
 
 
-def yaml_positions(text: str) -> tuple[Positions, list[tuple[str, int, int]]]:
-    """Positions in valid YAML, and the keys that stand twice in one table."""
+def yaml_positions(root: yaml.Node | None) -> tuple[Positions, list[tuple[tuple[int, int], str]]]:
+    """Positions in parsed YAML; and a place and a sentence for each key that stands twice."""
     places: dict[KeyPath, tuple[int, int]] = {}
-    repeated: list[tuple[str, int, int]] = []
+    repeated: list[tuple[tuple[int, int], str]] = []
 
-    def walk(node: Any, path: KeyPath, above: frozenset[int]) -> None:
-        if id(node) in above:  # an alias that holds itself
-            return
-        above = above | {id(node)}
+    def walk(node: yaml.Node | None, path: KeyPath) -> None:
         if isinstance(node, yaml.MappingNode):
-            seen = set()
+            first: set[str] = set()
             for key, value in node.value:
-                place = key.start_mark.line + 1, key.start_mark.column + 1
-                name = str(key.value)
-                if name in seen:
-                    repeated.append((name, *place))
-                seen.add(name)
-                places[*path, name] = place
-                walk(value, (*path, name), above)
+                place = _place_of(key)
+                if str(key.value) in first:
+                    message = f"the key {key.value!r} stands twice in one table"
+                    repeated.append((place, message))
+                first.add(str(key.value))
+                places[*path, str(key.value)] = place
+                walk(value, (*path, str(key.value)))
         elif isinstance(node, yaml.SequenceNode):
             for number, item in enumerate(node.value):
-                mark = item.start_mark
-                places[*path, number] = mark.line + 1, mark.column + 1
-                walk(item, (*path, number), above)
+                places[*path, number] = _place_of(item)
+                walk(item, (*path, number))
 
-    walk(yaml.SafeLoader(text).get_single_node(), (), frozenset())
+    walk(root, ())
     return Positions(places), repeated
+
+
+def _place_of(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from mcsim.errors import nearest_name
 from mcsim.fields import (
     AboveZero,
+    AtLeastOne,
     AtLeastZero,
     Confidence,
     Correlation,
@@ -41,6 +42,7 @@ from mcsim.fields import (
     Whole,
     shape_of_count,
     shape_of_range,
+    shape_of_table,
 )
 from mcsim.formula import Formula, parse_formula
 
@@ -58,7 +60,7 @@ _LevelCount = Annotated[
 ]
 _Correlations = Annotated[
     Annotated[Correlation, Tag("<number>")] | Annotated[dict[str, Correlation], Tag("<table>")],
-    Discriminator(shape_of_count),
+    Discriminator(shape_of_table),
 ]
 
 
@@ -115,8 +117,8 @@ class DesignNames(Record):
     factors: dict[Name, FactorLevels] = Field(
         {}, description="factors between the outermost units; the first level is the reference"
     )
-    levels: tuple[LevelName, ...] = Field(
-        description="grouping levels, outermost first", min_length=1
+    levels: Annotated[tuple[LevelName, ...], AtLeastOne] = Field(
+        description="grouping levels, outermost first", json_schema_extra={"minItems": 1}
     )
     covariates: dict[Name, Any] = Field({}, description="covariates of the observations")
 
@@ -136,8 +138,8 @@ class DesignSpec(DesignNames):
 
     model_config = ConfigDict(extra="forbid")
 
-    levels: tuple[LevelSpec, ...] = Field(
-        description="grouping levels, outermost first", min_length=1
+    levels: Annotated[tuple[LevelSpec, ...], AtLeastOne] = Field(
+        description="grouping levels, outermost first", json_schema_extra={"minItems": 1}
     )
     covariates: dict[Name, CovariateSpec] = Field({}, description="covariates, by name")
     observations: ObservationsSpec = Field(description="observations of each innermost unit")
@@ -207,8 +209,8 @@ class Scenario(Record):
     confidence: Confidence = Field(0.95, description="level of the intervals")
     design: DesignSpec = Field(description="who is measured, and where")
     truth: TruthSpec = Field(description="parameters that the data are generated from")
-    methods: tuple[MethodSpec, ...] = Field(
-        description="ways to analyse each data set", min_length=1
+    methods: Annotated[tuple[MethodSpec, ...], AtLeastOne] = Field(
+        description="ways to analyse each data set", json_schema_extra={"minItems": 1}
     )
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"
@@ -283,6 +285,12 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
     return dict(sorted(_flatten(canonical(raw), ""))) | order
 
 
+def scenario_schema() -> dict[str, Any]:
+    """JSON Schema of a scenario file, for editors; the checks between its parts are not in it."""
+    schema = Scenario.model_json_schema() | {"title": "mcsim scenario"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def canonical(value: Any) -> Any:
     """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
     if isinstance(value, Mapping):
@@ -296,9 +304,9 @@ def canonical(value: Any) -> Any:
 
 
 def plain_copy(value: Any) -> Any:
-    """Copy tables and lists so that no two keys share one (an alias in YAML does)."""
+    """Copy tables and lists: keys are text, and no two keys share a table as aliases in YAML do."""
     if isinstance(value, Mapping):
-        return {key: plain_copy(item) for key, item in value.items()}
+        return {str(key): plain_copy(item) for key, item in value.items()}
     return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -1,0 +1,178 @@
+"""Formulas as text: what lme4 says they mean, and what must never reach an evaluator."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcsim.errors import FormulaError
+from mcsim.formula import (
+    FORMULA_FUNCTIONS,
+    RandomTerm,
+    is_name,
+    parse_formula,
+    split_column,
+    variable_names,
+)
+
+NAMES = st.sampled_from(["x", "diet", "time_1", "z"])
+
+
+def random(text):
+    return [(term.columns, "/".join(term.group), term.structure) for term in text.random]
+
+
+def test_the_parts_of_a_formula():
+    formula = parse_formula("y ~ diet * x + (x || animal/image)")
+    assert (formula.response, formula.fixed) == ("y", "diet * x")
+    assert formula.random == (
+        RandomTerm("x", ("animal",), "diagonal"),
+        RandomTerm("x", ("animal", "image"), "diagonal"),
+    )
+    assert [term.level for term in formula.random] == ["animal", "image"]
+    assert formula.names == ("y", "diet", "x", "animal", "image")
+    assert formula.columns == ("diet", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("y ~ x", []),
+        ("y ~ (1 | g)", [("1", "g", "general")]),
+        ("y ~ (0 + x | g)", [("0 + x", "g", "general")]),
+        ("y ~ (x | a:b)", [("x", "a/b", "general")]),
+        ("y ~ (x | a/b)", [("x", "a", "general"), ("x", "a/b", "general")]),
+        ("y ~ (1 | a:b/c)", [("1", "a/b", "general"), ("1", "a/b/c", "general")]),
+        ("y ~ (1 | a:b) + x + (x || a)", [("x", "a", "diagonal"), ("1", "a/b", "general")]),
+        ("y ~ (1 | animal) + (1 | image)", [("1", "animal", "general"), ("1", "image", "general")]),
+        ("y ~ (1 + I(x ** 2) | g)", [("1 + I(x ** 2)", "g", "general")]),
+    ],
+)  # fmt: skip
+def test_random_terms_are_those_of_lme4_outermost_first(text, expected):
+    assert random(parse_formula(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed"),
+    [
+        ("y ~ (1 | g)", "1"),
+        ("y ~ 0 + x + (1 | g)", "0 + x"),
+        ("y ~ (1 | g) + x - 1", "x - 1"),
+        ("y ~ -1 + x", "- 1 + x"),
+        ("y~(a + b)^2 + (1|g)+I(x**2)", "(a + b)^2 + I(x**2)"),
+        ("y ~ a:b + poly(x, 2)*log(z + 1)", "a:b + poly(x, 2)*log(z + 1)"),
+        ("y ~ ((a))", "((a))"),
+    ],
+)
+def test_the_fixed_part_is_what_the_user_wrote(text, fixed):
+    assert parse_formula(text).fixed == fixed
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "found"),
+    [
+        ("y ~ __import__('os').system('true')", 4, "'__import__'"),
+        ("y ~ {__import__('os')}", 4, "'{'"),
+        ("y ~ x.__class__", 5, "'.'"),
+        ("y ~ x.real", 5, "'.'"),
+        ("y ~ `x`", 4, "'`'"),
+        ("y ~ I(open)", 6, "'open'"),
+        ("y ~ I(exec)", 6, "'exec'"),
+        ("y ~ exec(x)", 4, "'exec'"),
+        ("y ~ eval(x)", 4, "'eval'"),
+        ("y ~ I(getattr(x, x))", 6, "'getattr'"),
+        ("y ~ I(lambda)", 6, "'lambda'"),
+        ("y ~ lambda: x", 4, "'lambda'"),
+        ("y ~ x[0]", 5, "'['"),
+        ("y ~ log(x, base=2)", 15, "'='"),
+        ("y ~ I('a')", 6, '"\'"'),
+        ('y ~ I("a")', 6, "'\"'"),
+        ("y ~ x; import os", 5, "';'"),
+        ("y ~ x\\\n", 5, r"'\\'"),
+        ("y ~ I(x:z)", 7, "':'"),
+        ("y ~ I(9 ** 9)", 6, "'9'"),
+        ("y ~ I(x ** 9 ** 9)", 13, "'**'"),
+        ("y ~ (x + z) ** 99", 15, "'99'"),
+        ("y ~ I((9)**x)", 11, "'x'"),
+        ("y ~ é", 4, "'é'"),
+        ("y ~ x٣", 5, "'٣'"),
+        ("y ~ \u200bx", 4, r"'\u200b'"),
+    ],
+)
+def test_code_is_refused_where_it_stands(text, position, found):
+    with pytest.raises(FormulaError) as caught:
+        parse_formula(text)
+    assert caught.value.position == position
+    assert f"found {found} at character {position + 1}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("", "the name of one column first"),
+        ("x", "'~' after the response"),
+        ("log(y) ~ x", "'~' after the response"),
+        ("y ~", "found the end at character 4"),
+        ("y ~ x +", "expected a column"),
+        ("y ~ x z", "expected '+' and another term"),
+        ("y ~ x ~ z", "expected '+' and another term"),
+        ("y ~ x | g", "expected '+' and another term"),
+        ("y ~ x * (1 | g)", "stands by itself after a '+'"),
+        ("y ~ ((1 | g))", "stands by itself after a '+'"),
+        ("y ~ x - (1 | g)", "added with '+', not taken away"),
+        ("y ~ ( | g)", "expected a column"),
+        ("y ~ (x | )", "expected a grouping level"),
+        ("y ~ (x | a + b)", "joined with '/' or ':'"),
+        ("y ~ (x | a/a)", "a level stands once"),
+        ("y ~ (x | a/b) + (x | b/c)", "do not form one chain"),
+        ("y ~ (x | a:b) + (x | a:c)", "do not form one chain"),
+        ("y ~ 2 * x", "0 or 1 (arithmetic: I(...))"),
+        ("y ~ lgo(x)", "Did you mean 'log'?"),
+        ("y ~ I()", "expected a column, a number"),
+        ("y ~ I(x", "expected ')'"),
+        ("y ~ " + "(" * 100 + "x" + ")" * 100, "too long"),
+        ("y ~ " + "x + " * 1000 + "x", "too long"),
+    ],
+)
+def test_a_mistake_says_what_is_allowed(text, advice):
+    with pytest.raises(FormulaError) as caught:
+        parse_formula(text)
+    assert advice in str(caught.value)
+
+
+@given(st.text(alphabet="yxI1~+-*/:^()|, .{}['`_$", max_size=25))
+def test_any_text_parses_or_is_refused(text):
+    try:
+        formula = parse_formula(f"y ~ {text}")
+    except FormulaError:
+        return
+    assert not set(formula.fixed) & set("|{}['`$~")
+    assert set(formula.names) <= {"y"} | set(variable_names_of_text(text))
+
+
+def variable_names_of_text(text):
+    # oracle: whatever looks like a name in the text, functions included
+    return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
+
+
+@given(NAMES, NAMES, st.sampled_from(["+", "*", ":", "/"]), st.sampled_from(FORMULA_FUNCTIONS))
+def test_names_are_variables_not_functions(first, second, operator, function):
+    expression = f"{first} {operator} {function}({second})"
+    assert variable_names(expression) == tuple(dict.fromkeys((first, second)))
+
+
+def test_names_that_a_formula_can_use():
+    assert all(map(is_name, ("x", "_x", "diet2", "open")))
+    assert not any(map(is_name, ("", "2x", "x y", "lambda", "None", "__x__", "x.y", "é")))
+
+
+@pytest.mark.parametrize(
+    ("column", "pieces"),
+    [
+        ("Intercept", ("Intercept",)),
+        ("diet[T.fed]:x", ("diet[T.fed]", "x")),
+        ("I(x ** 2):poly(x, 2)[1]", ("I(x ** 2)", "poly(x, 2)[1]")),
+        ("", ()),
+    ],
+)
+def test_columns_split_at_colons(column, pieces):
+    assert split_column(column) == pieces

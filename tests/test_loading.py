@@ -1,0 +1,230 @@
+"""Scenario files: every mistake with its place, YAML as TOML, options, and the resolved copy."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcsim.errors import ScenarioError
+from mcsim.loading import dump_scenario, load_scenario
+from mcsim.positions import toml_positions
+from mcsim.scenario import Scenario, conditions, put_value
+from tests.conftest import SMALL
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+BROKEN = [path for path in Path(__file__).with_name("broken").iterdir() if path.suffix != ".txt"]
+
+
+def message_of(path, **options):
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="s.toml"):
+        data = text if isinstance(text, bytes) else text.encode()
+        Path(name).write_bytes(data)
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize("path", sorted(BROKEN), ids=lambda path: path.stem)
+def test_a_broken_scenario_is_answered_by_its_message(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    assert message_of(path.name) + "\n" == path.with_suffix(".txt").read_text()
+
+
+def test_every_config_loads():
+    sweeps = {path.stem: conditions(load_scenario(path)) for path in CONFIGS.glob("*.toml")}
+    assert [condition.label for condition in sweeps["animals"]] == [
+        f"animal.count={count}" for count in (4, 10, 25, 250)
+    ]
+    # the middle condition is the scenario without a sweep: the same data
+    assert sweeps["animals"][2].identity == sweeps["stain_profile"][0].identity
+
+
+def test_yaml_is_toml_in_other_clothes(write):
+    expected = load_scenario(write(SMALL))
+    raw = tomllib.loads(SMALL)
+    assert load_scenario(write(yaml.safe_dump(raw), "s.yaml")) == expected
+    assert load_scenario(write(yaml.safe_dump(raw, default_flow_style=True), "s.yml")) == expected
+
+
+def test_yaml_aliases_merges_and_exponents(write):
+    text = yaml.safe_dump(tomllib.loads(SMALL)).replace("sigma: 0.5", "sigma: 5e-1")
+    start = text.index("  covariates:")
+    text = text[:start] + "  covariates:\n    x: &x {grid: [0, 1]}\n    z: *x\n" + text[
+        text.index("  factors:") :
+    ]  # fmt: skip
+    scenario = load_scenario(write(text, "s.yaml"), overrides=["design.covariates.z.grid=[0, 2]"])
+    assert scenario.truth.sigma == 0.5
+    assert scenario.design.covariates["x"].grid == (0, 1)
+    assert scenario.design.covariates["z"].grid == (0, 2)
+
+
+def test_line_ends_and_marks_of_windows_do_no_harm(write):
+    expected = load_scenario(write(SMALL))
+    path = write(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert load_scenario(path) == expected
+    broken = write(SMALL.replace("replicates = 60", "replicates = 0").replace("\n", "\r\n"))
+    assert message_of(broken).startswith("s.toml:3:1: replicates is 0;")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("truth.sigma=0.25", lambda s: s.truth.sigma == 0.25),
+        ("title=Two words", lambda s: s.title == "Two words"),
+        ("title='quoted'", lambda s: s.title == "quoted"),
+        ("title=1 = 2", lambda s: s.title == "1 = 2"),
+        ("title=1\nseed = 3", lambda s: (s.title, s.seed) == ("1\nseed = 3", 7)),
+        ("truth.fixed.diet[T.fed]=2", lambda s: s.truth.fixed["diet[T.fed]"] == 2),
+        ('truth.fixed."diet[T.fed]" = 2', lambda s: s.truth.fixed["diet[T.fed]"] == 2),
+        ("design.levels.animal.count=6", lambda s: s.design.levels[0].count == 6),
+        ("design.levels.1.count={ uniform = [2, 3] }",
+         lambda s: s.design.levels[1].count.uniform == (2, 3)),
+        ("methods.diagonal.df=z", lambda s: s.methods[1].df == ("z",)),
+        ('sweep."truth.sigma"=[1, 2]', lambda s: len(conditions(s)) == 2),
+        ("confidence=0.9", lambda s: s.confidence == 0.9),
+    ],
+)  # fmt: skip
+def test_an_option_changes_one_value(write, override, expected):
+    assert expected(load_scenario(write(SMALL), overrides=[override]))
+
+
+def test_the_last_option_counts_and_numbers_have_their_own(write):
+    options = ["truth.sigma=1", "truth.sigma=2", "replicates=3", "seed=4"]
+    scenario = load_scenario(write(SMALL), overrides=options, replicates=5, seed=6)
+    assert (scenario.truth.sigma, scenario.replicates, scenario.seed) == (2, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("truth.sigma=-1", "--set truth.sigma: truth.sigma is -1; it must be a number above 0"),
+        ("truth.sgima=1", "--set truth.sgima: unknown key 'sgima'. Allowed here: fixed, random, "
+         "sigma. Did you mean 'sigma'?"),
+        ("desing.response=w", "--set desing.response: unknown key 'desing'. Allowed here: "
+         "confidence, design, methods, replicates, seed, sweep, title, truth. "
+         "Did you mean 'design'?"),
+        ("design.levels.imgae.count=3", "--set design.levels.imgae.count: the key leads nowhere "
+         "at 'imgae'. There are: animal, image. Did you mean 'image'?"),
+        ("seed.x=1", "--set seed.x: the key leads nowhere at 'x'. Nothing lies below it."),
+        ("truth.sigma", "--set truth.sigma: write --set KEY=VALUE, such as --set truth.sigma=0.1"),
+        ("seed=many", "--set seed: seed is 'many'; it must be a whole number of at least 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_named_instead_of_a_line(write, override, message):
+    assert message_of(write(SMALL), overrides=[override]) == message
+
+
+def test_options_and_file_are_reported_together(write):
+    path = write(SMALL.replace("sigma = 0.5", "sigma = 0"))
+    found = message_of(path, overrides=["seed=-1", "a"], replicates=0)
+    assert found.splitlines() == [
+        "--set a: write --set KEY=VALUE, such as --set truth.sigma=0.1",
+        "--set seed: seed is -1; it must be a whole number of at least 0",
+        "-n: replicates is 0; it must be a whole number of at least 1",
+        "s.toml:18:1: truth.sigma is 0; it must be a number above 0",
+    ]
+
+
+def test_a_swept_key_cannot_be_set_to_no_effect():
+    key = "design.levels.animal.count"
+    found = message_of(CONFIGS / "animals.toml", overrides=[f"{key}=6"])
+    assert found == (
+        f"--set {key}: the sweep gives this key its values; "
+        f"change them with --set 'sweep.\"{key}\"=[...]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("s.json", "{}", "s.json: a scenario ends in .toml, .yaml, .yml, not in '.json'"),
+        ("s.toml", b"title = '\xff'", "s.toml: the file is not text in UTF-8; save it as UTF-8"),
+        ("s.toml", "a = " + "[" * 5000, "s.toml: tables and lists lie too deep within each other"),
+        ("s.yaml", "a: &a [*a]", "s.yaml: tables and lists lie too deep within each other"),
+        ("s.yaml", "a: 2024-13-45", "s.yaml: this is not YAML: month must be in 1..12"),
+        ("s.yaml", "- 1", "s.yaml: the file holds no keys; `mcsim init` writes one to start from"),
+    ],
+)
+def test_a_file_that_is_no_scenario(write, name, content, message):
+    assert message_of(write(content, name)) == message
+
+
+def test_a_missing_file_names_its_neighbour(write):
+    write(SMALL, "stain.toml")
+    assert message_of("stian.toml") == (
+        "stian.toml: there is no such file. Did you mean 'stain.toml'?"
+    )
+    Path("folder.toml").mkdir()
+    assert message_of("folder.toml") == "folder.toml: the file cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_resolved_copy_of_a_config_loads_back(path, write):
+    scenario = load_scenario(path, overrides=["confidence=0.9"], replicates=7, seed=2**80)
+    copy = load_scenario(write(dump_scenario(scenario)))
+    assert copy == scenario
+    assert [one.identity for one in conditions(copy)] == [
+        one.identity for one in conditions(scenario)
+    ]
+
+
+def test_the_resolved_copy_shows_every_default(write):
+    text = dump_scenario(load_scenario(write(SMALL)))
+    for line in ("confidence = 0.95", 'response = "y"', 'estimator = "reml"', "[sweep]"):
+        assert line in text.splitlines()
+
+
+LEVEL = st.text(st.characters(codec="utf-8", exclude_characters=":,[]\r\n"), min_size=1)
+
+
+@given(
+    st.text(),
+    st.floats(1e-12, 1e12),
+    st.dictionaries(LEVEL, st.integers(1, 99), min_size=2, max_size=4),
+)
+def test_any_text_and_number_survives_the_resolved_copy(title, sigma, cells):
+    raw = tomllib.loads(SMALL)
+    for key, value in (("title", title), ("truth.sigma", sigma)):
+        put_value(raw, key, value)
+    raw["design"] |= {"factors": {"dose": list(cells)}}
+    raw["design"]["levels"][0]["count"] = cells
+    scenario = Scenario.model_validate(raw)
+    assert Scenario.model_validate(tomllib.loads(dump_scenario(scenario))) == scenario
+
+
+def test_positions_of_every_way_to_write_toml():
+    text = '''"a b".'c.d' = 1
+e = ["""x
+]""", [1, {f = '}', "g" = 2}], # ]
+  3]
+[[t]]
+n = { p.q = '# no comment' , r = """""" }
+[t.u]
+v = 1
+[[t]]
+[[t.w]]
+k = 2024-01-01 00:00:00 # date
+[ z . "y" ]
+'''
+    places = toml_positions(text).places
+    assert places["a b", "c.d"] == (1, 7)
+    assert places["e", 1, 1, "f"] == (3, 12)
+    assert places["e", 1, 1, "g"] == (3, 21)
+    assert places["e", 2] == (4, 3)
+    assert places["t", 0, "n", "p", "q"] == (6, 9)
+    assert places["t", 0, "n", "r"] == (6, 30)
+    assert places["t", 0, "u", "v"] == (8, 1)
+    assert places["t", 1, "w", 0, "k"] == (11, 1)
+    assert places["z", "y"] == (12, 7)
