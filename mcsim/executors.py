@@ -1,181 +1,161 @@
 """Run a function over tasks, here or in worker processes; knows nothing of statistics.
 
 Results arrive in any order. A worker that dies is replaced and its task given out once more; a task
-that kills its worker twice ends the run.
+that kills two workers is lost.
 """
 
 import contextlib
+import functools
+import itertools
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Protocol, Self, TypeVar
 
 from mcsim.errors import KeyboardStoppedError, McsimError, StoppedError
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+T = TypeVar("T")  # task
+R = TypeVar("R")  # result
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-PATIENCE_S = 2.0  # for a worker to end before it is killed
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+STOP_SIGNALS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1")]
+PATIENCE_S = 2.0  # for the workers to end before they are killed
+TASKS_PER_WORKER = 2  # one in hand, one waiting while the parent is busy with results
+DEATHS_PER_TASK = 2  # the first may be chance, such as another program that took the memory
 
 
 def usable_cpus() -> int:
     """CPUs that this process may use, at least 1."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Executor(Protocol):
-    """Where the tasks run."""
+    """Where the tasks run; as a context manager, it is closed at the end."""
 
-    def map_unordered(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
+    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """Results as they arrive; `tasks` is consumed as workers become free."""
         ...
 
     def close(self) -> None:
         """End all workers at once."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
-class SerialExecutor:
-    """One task after the other in this process."""
+class SerialExecutor(Executor):
+    """One task after the other in this process, in their order."""
 
     def __init__(self, n_workers: int = 1) -> None:
         assert n_workers == 1
 
-    def map_unordered(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
+    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """Results in the order of the tasks."""
         return map(function, tasks)
 
-    def close(self) -> None:
-        """Nothing to end."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-@dataclass
 class _Worker:
-    process: multiprocessing.process.BaseProcess
-    connection: Connection
-    task: Any = None
-    deaths: int = 0  # workers that the task in hand has killed
+    """A process at the other end of a pipe, and the tasks sent to it: the first is in hand."""
+
+    def __init__(self, context: Any, payload: bytes) -> None:
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(payload, theirs), daemon=True)
+        self.tasks: deque[Any] = deque()
+        self.deaths = 0  # before this worker, at the task in hand
+        with _one_thread_each():
+            self.process.start()
+        theirs.close()
+
+    def give(self, tasks: Iterable[Any]) -> None:
+        for task in tasks:
+            message = pickle.dumps(task)
+            self.tasks.append(task)
+            with contextlib.suppress(OSError):  # it is dead, which its sentinel tells
+                self.connection.send_bytes(message)
+
+    def receive(self) -> bytes | None:
+        """A message, or None from a dead worker; to be called when there is either."""
+        with contextlib.suppress(EOFError, OSError):
+            if self.connection.poll():  # a child of a dead worker may hold the pipe open
+                return bytes(self.connection.recv_bytes())
+        return None
 
 
-class ProcessExecutor:
-    """Worker processes, each with one thread and one task in hand."""
+class ProcessExecutor(Executor):
+    """Worker processes with one thread each.
 
-    def __init__(self, n_workers: int) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        name = "forkserver" if "forkserver" in methods else "spawn"
-        self._context: Any = multiprocessing.get_context(name)
+    on_lost : makes the result of a task that killed two workers; without it, that ends the run
+    """
+
+    def __init__(self, n_workers: int, *, on_lost: Callable[[Any], Any] | None = None) -> None:
+        has_server = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context("forkserver" if has_server else "spawn")
         self._n_workers = n_workers
+        self._on_lost = on_lost
         self._workers: list[_Worker] = []
 
-    def map_unordered(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
-        """Results as they arrive; raises what a task raised.
-
-        Raises
-        ------
-        McsimError
-            A task killed its worker twice.
-        """
+    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Results as they arrive; raises what a task raised, and McsimError for a lost task."""
         payload = pickle.dumps(function)
         queue = iter(tasks)
         try:
-            for task in queue:
-                self._workers.append(self._start(payload, task, 0))
-                if len(self._workers) == self._n_workers:
-                    break
-            while self._workers:
-                yield from self._collect(payload, queue)
+            for task in itertools.islice(queue, self._n_workers):
+                self._start(payload, [task])
+            for worker in self._workers:  # a second task only after everybody has the first
+                worker.give(itertools.islice(queue, TASKS_PER_WORKER - 1))
+            while busy := [worker for worker in self._workers if worker.tasks]:
+                for worker in _wait_for_any(busy):
+                    if (message := worker.receive()) is not None:
+                        task, worker.deaths = worker.tasks.popleft(), 0
+                        worker.give(itertools.islice(queue, 1))
+                        yield _opened(message, task)
+                    elif self._replace(worker, payload, queue):
+                        yield self._lost_result(worker)
         finally:
             self.close()
 
-    def _collect(self, payload: bytes, queue: Iterator[Task]) -> Iterator[Any]:
-        """Wait for a result or a death, and keep the worker busy."""
-        ready = wait([worker.connection for worker in self._workers])
-        for worker in [one for one in self._workers if one.connection in ready]:
-            try:
-                succeeded, value = worker.connection.recv()
-            except (EOFError, ConnectionResetError):
-                self._replace(worker, payload)
-                continue
-            if not succeeded:
-                raise value
-            self._give_next(worker, queue)
-            yield value
+    def _start(self, payload: bytes, tasks: Iterable[Any]) -> _Worker:
+        self._workers.append(_Worker(self._context, payload))
+        self._workers[-1].give(tasks)
+        return self._workers[-1]
 
-    def _start(self, payload: bytes, task: object, deaths: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(payload, theirs), daemon=True)
-        with _one_thread_each():
-            process.start()
-        theirs.close()
-        ours.send(task)
-        return _Worker(process, ours, task, deaths)
+    def _replace(self, dead: _Worker, payload: bytes, queue: Iterator[Any]) -> bool:
+        """Hand the tasks of a dead worker on; whether its first task is given up."""
+        self._workers.remove(dead)
+        _end([dead])
+        deaths = dead.deaths + 1
+        is_lost = deaths == DEATHS_PER_TASK
+        left = itertools.chain(itertools.islice(dead.tasks, int(is_lost), None), queue)
+        new = self._start(payload, itertools.islice(left, TASKS_PER_WORKER))
+        new.deaths = 0 if is_lost else deaths
+        return is_lost
 
-    def _give_next(self, worker: _Worker, queue: Iterator[Task]) -> None:
-        for task in queue:
-            worker.task, worker.deaths = task, 0
-            worker.connection.send(task)
-            return
-        self._workers.remove(worker)
-        _end(worker)
-
-    def _replace(self, worker: _Worker, payload: bytes) -> None:
-        self._workers.remove(worker)
-        _end(worker)
-        code = worker.process.exitcode
-        if worker.deaths:
-            raise McsimError(
-                f"a worker process died twice (exit code {code}) at {worker.task}. Was it out of"
-                " memory? What was finished is safe; use fewer workers (-j) and repeat the command"
-            )
-        self._workers.append(self._start(payload, worker.task, 1))
+    def _lost_result(self, dead: _Worker) -> Any:
+        task, code = dead.tasks[0], dead.process.exitcode
+        if self._on_lost is not None:
+            return self._on_lost(task)
+        raise McsimError(
+            f"a worker process died twice (exit code {code}) at {task}. Was it out of memory?"
+            " What was finished is safe; use fewer workers (-j) and repeat the command"
+        )
 
     def close(self) -> None:
         """End all workers at once."""
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            _end(worker)
+        _end(self._workers)
         self._workers.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 EXECUTORS: dict[str, Callable[[int], Executor]] = {
@@ -184,51 +164,56 @@ EXECUTORS: dict[str, Callable[[int], Executor]] = {
 }
 
 
-def _end(worker: _Worker) -> None:
-    worker.connection.close()
-    worker.process.join(PATIENCE_S)
-    if worker.process.is_alive():
-        worker.process.kill()
+def _wait_for_any(workers: list[_Worker]) -> list[_Worker]:
+    """Those of the workers that have a message or are dead."""
+    handles = [(worker.connection, worker.process.sentinel) for worker in workers]
+    ready = set(wait(itertools.chain.from_iterable(handles)))
+    return [worker for worker, pair in zip(workers, handles, strict=True) if ready & {*pair}]
+
+
+def _opened(message: bytes, task: object) -> Any:
+    succeeded, value, text = pickle.loads(message)  # noqa: S301 - from our own worker
+    if succeeded:
+        return value
+    value.add_note(f"At {task}, in a worker process:\n{text}")
+    raise value
+
+
+def _end(workers: list[_Worker]) -> None:
+    """Ask all first, then wait for all: PATIENCE_S in sum, not for each."""
+    for worker in workers:
+        worker.process.terminate()
+        worker.connection.close()
+    deadline = time.monotonic() + PATIENCE_S
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        worker.process.kill()  # nothing happens to one that has ended
         worker.process.join()
 
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Numerical libraries read these variables when the worker loads them."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _work(payload: bytes, connection: Connection) -> None:
     """Main of a worker: tasks in, results out, until the parent closes the pipe or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
+    for number in STOP_SIGNALS:  # they may reach the whole group; the parent acts, by SIGTERM
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # a fork server has its own environment
-    function = pickle.loads(payload)  # noqa: S301 - bytes of our own parent process
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        connection.send(_outcome(function, task))
-
-
-def _outcome(function: Callable[[Any], Any], task: object) -> tuple[bool, Any]:
-    try:
-        return True, function(task)
-    except McsimError as error:
-        return False, error
-    except Exception as error:
-        text = "".join(traceback.format_exception(error))
-        return False, RuntimeError(f"at {task}, in a worker process:\n{text}")
+    os.environ.update(ONE_THREAD)  # a fork server that was there before has another environment
+    load = functools.cache(pickle.loads)  # at the first task, so that its error travels too
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send_bytes(_outcome(load, payload, connection.recv_bytes()))
 
 
 def _exit_with_parent() -> None:
@@ -238,47 +223,76 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
+def _outcome(load: Callable[[bytes], Any], payload: bytes, message: bytes) -> bytes:
+    """Whether the function succeeded, its result or error, the error's traceback."""
+    try:
+        task = pickle.loads(message)  # noqa: S301 - from our own parent
+        return pickle.dumps((True, load(payload)(task), ""))
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        return pickle.dumps((False, _portable(error), text))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or where pickling would change it a plain one that says the same."""
+    with contextlib.suppress(Exception):
+        if str(pickle.loads(pickle.dumps(error))) == str(error):  # noqa: S301 - made here
+            return error
+    if isinstance(error, McsimError):
+        return McsimError(str(error))
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
 class SignalGuard:
-    """Turns signals into exceptions, but not while something must be finished."""
+    """Turns signals into StoppedError, but not while something must be finished.
+
+    If a library swallows the error, the next `held` raises it again: before the results of a task
+    that was broken off are kept.
+    """
 
     def __init__(self) -> None:
         self._is_held = False
-        self._pending: int | None = None
+        self._received: int | None = None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Handler: raise now, or when the guard is let go."""
-        if self._is_held:
-            self._pending = number
-        else:
-            self._raise(number)
+        self._received = number
+        if not self._is_held:
+            self._raise_received()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep signals waiting while the body runs."""
+        self._raise_received()
         self._is_held = True
         try:
             yield
         finally:
             self._is_held = False
-            if self._pending is not None:
-                self._raise(self._pending)
+        self._raise_received()  # unless the body has raised: that goes first
 
-    @staticmethod
-    def _raise(number: int) -> None:
-        name = signal.Signals(number).name
-        if number == signal.SIGINT:
+    def _raise_received(self) -> None:
+        if self._received == signal.SIGINT:
             raise KeyboardStoppedError("stopped by Ctrl-C")
-        raise StoppedError(f"stopped by {name}")
+        if self._received is not None:
+            raise StoppedError(f"stopped by {signal.Signals(self._received).name}")
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[SignalGuard]:
-    """While the body runs, SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise StoppedError."""
+    """While the body runs, STOP_SIGNALS raise StoppedError in it, if this is the main thread."""
     guard = SignalGuard()
-    numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-    before = {number: signal.signal(number, guard.receive) for number in numbers}
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread gets signals
+        before = {number: signal.signal(number, guard.receive) for number in _not_under_nohup()}
     try:
         yield guard
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _not_under_nohup() -> list[signal.Signals]:
+    """The signals to stop on, but for a hangup that the user wants ignored."""
+    ignored = [one for one in STOP_SIGNALS if signal.getsignal(one) == signal.SIG_IGN]
+    return [one for one in STOP_SIGNALS if one.name != "SIGHUP" or one not in ignored]
