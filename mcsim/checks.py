@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.fields import FormulaText, SweptValues, shape_of_count
-from mcsim.formula import parse_formula, split_column, variable_names
+from mcsim.formula import parse_formula, same_column, split_column, variable_names
 from mcsim.scenario import (
     CovariateSpec,
     DesignNames,
@@ -209,16 +209,25 @@ def _covariate_level_problems(raw: Mapping[str, Any], names: DesignNames) -> Ite
 
 def _truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
     truth = _table(raw.get("truth"))
-    for column in _table(truth.get("fixed")):
-        for message in _column_problems(column, names):
-            yield ("truth", "fixed", column), message
+    yield from _columns_problems(("truth", "fixed"), _table(truth.get("fixed")), names)
     for level, table in _table(truth.get("random")).items():
         if level not in names.level_names:
             yield ("truth", "random", level), _unknown_level(level, "truth.random", names)
         for key in ("sd", "variance"):
-            for column in _table(_table(table).get(key)):
-                for message in _column_problems(column, names):
-                    yield ("truth", "random", level, key, column), message
+            columns = _table(_table(table).get(key))
+            yield from _columns_problems(("truth", "random", level, key), columns, names)
+
+
+def _columns_problems(
+    path: KeyPath, columns: Iterable[str], names: DesignNames
+) -> Iterator[Finding]:
+    earlier: dict[str, str] = {}
+    for column in columns:
+        twin = earlier.setdefault(same_column(column), column)
+        if twin != column:
+            yield (*path, column), f"{column!r} is the column {twin!r} once more; leave one out"
+        for message in _column_problems(column, names):
+            yield (*path, column), message
 
 
 def _column_problems(column: str, names: DesignNames) -> Iterator[str]:

@@ -27,6 +27,7 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_]\w*)|(?P<operator>\*\*|\|\||[-+*/:^()|~,])|(?P<end>\Z)|(?P<other>.))",
     re.ASCII | re.DOTALL,
 )
+_CALL_SPACING = re.compile(r"\s+(?![^\[]*\])")  # blanks inside a factor's level are part of it
 _COLUMN_PIECE = re.compile(r"(?:\[[^\]]*\]|\([^:]*\)|[^:])+")
 
 
@@ -107,6 +108,12 @@ def is_name(text: str) -> bool:
 def split_column(name: str) -> tuple[str, ...]:
     """Split a column's name: `diet[T.fed]:x` gives `diet[T.fed]` and `x`."""
     return tuple(piece.strip() for piece in _COLUMN_PIECE.findall(name))
+
+
+@lru_cache(maxsize=1024)
+def same_column(name: str) -> str:
+    """One spelling for all names of a column: `x:I(z**2)` and `I(z ** 2):x` are the same."""
+    return ":".join(sorted(_CALL_SPACING.sub("", piece) for piece in split_column(name)))
 
 
 class _Token(NamedTuple):

@@ -4,15 +4,19 @@ Every draw is addressed by (seed, condition, replicate, purpose): no replicate d
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import Design, Floats, Ints, build_design, column
-from mcsim.scenario import Condition, RandomSpec, TruthSpec
+from mcsim.formula import same_column
+from mcsim.scenario import Condition, RandomSpec, TruthSpec, split_pair
 
+T = TypeVar("T")
 Words = NDArray[np.uint32]
 
 PURPOSES = {"design": 0, "response": 1}
@@ -147,13 +151,8 @@ def _realized(effects: LevelEffects, u: Floats) -> dict[str, float]:
             scale = sd[i] * sd[j] * degrees
             product = float(np.sum(within[:, i] * within[:, j]))
             correlation = product / scale if scale > 0 else np.nan
-            realized |= dict.fromkeys(_either_order(effects.level, first, second), correlation)
+            realized[f"{effects.level}.cor({first},{second})"] = correlation
     return realized
-
-
-def _either_order(level: str, first: str, second: str) -> tuple[str, str]:
-    """Both names of a correlation: a formula may list its columns in another order."""
-    return f"{level}.cor({first},{second})", f"{level}.cor({second},{first})"
 
 
 def true_values(truth: TruthSpec) -> dict[str, float]:
@@ -165,21 +164,31 @@ def true_values(truth: TruthSpec) -> dict[str, float]:
             values |= {f"{level}.sd({name})": sd, f"{level}.var({name})": sd**2}
             for other in spec.columns[i + 1 :]:
                 if sd > 0 and spec.standard_deviations[other] > 0:
-                    values |= dict.fromkeys(
-                        _either_order(level, name, other), spec.correlation_of(name, other)
-                    )
+                    values[f"{level}.cor({name},{other})"] = spec.correlation_of(name, other)
     return values
 
 
 def true_value(values: Mapping[str, float], parameter: str) -> float | None:
     """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
     missing = None if ".cor(" in parameter else 0.0
-    return values.get(parameter, missing)
+    return _by_meaning(values).get(_meaning(parameter), missing)
 
 
 def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:
     """Realized values of a method's parameter; a variance is the square of its SD."""
     if ".var(" in parameter:
-        sd = realized.get(parameter.replace(".var(", ".sd("))
+        sd = _by_meaning(realized).get(_meaning(parameter.replace(".var(", ".sd(")))
         return None if sd is None else sd**2
-    return realized.get(parameter)
+    return _by_meaning(realized).get(_meaning(parameter))
+
+
+def _by_meaning(values: Mapping[str, T]) -> dict[str, T]:
+    return {_meaning(parameter): value for parameter, value in values.items()}
+
+
+def _meaning(parameter: str) -> str:
+    """One spelling for all names of a parameter: a formula may order columns in another way."""
+    match = re.fullmatch(r"(\w+\.(?:sd|var|cor))\((.*)\)", parameter)
+    if match is None:
+        return same_column(parameter)
+    return f"{match[1]}({','.join(sorted(map(same_column, split_pair(match[2]))))})"

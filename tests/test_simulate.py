@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mcsim.design import model_columns
+from mcsim.errors import ScenarioError
 from mcsim.formula import parse_formula
 from mcsim.loading import load_scenario
 from mcsim.methods import MethodSettings, prepare_method
@@ -98,3 +99,20 @@ def test_balanced_one_way_estimates_equal_analysis_of_variance(small_scenario):
     for name, truth in (("Intercept", 0.5), ("diet[T.fed]", 0.5)):  # x averages -0.5
         estimate = rows[name].estimate
         assert abs(estimate.mean() - truth) < 4 * estimate.std() / N_REPLICATES**0.5
+
+
+@pytest.mark.parametrize("spelling", ["I(x**2)", "I(x ** 2)", "I( x**2 )"])
+def test_the_truth_of_a_column_does_not_depend_on_its_spelling(small_scenario, spelling):
+    overrides = [f'truth.fixed."{spelling}"=0.7', 'truth.fixed."x:diet[T.fed]"=0.3']
+    scenario = load_scenario(small_scenario, overrides=overrides)
+    simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
+    formula = parse_formula("y ~ diet * x + I(x**2) + (1 | animal)")
+    printed = model_columns(formula, simulator.design.frame).names
+    truth = true_values(scenario.truth)
+    assert [true_value(truth, name) for name in printed] == [1.0, 0.5, -1.0, 0.7, 0.3]
+
+
+def test_a_column_that_is_given_twice_is_refused(small_scenario):
+    twice = ['truth.fixed."x:diet[T.fed]"=0.3', 'truth.fixed."diet[T.fed]:x"=0.3']
+    with pytest.raises(ScenarioError, match=r"is the column 'x:diet\[T.fed\]' once more"):
+        load_scenario(small_scenario, overrides=twice)
