@@ -1,6 +1,7 @@
 """The `mcsim` command: parse, call one function, print, map errors to exit codes."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,25 +116,34 @@ class _ProgressBar:
     def __enter__(self) -> "_ProgressBar":
         self._bar: Any = None
         self._n_failed = 0
+        self._last_line = time.monotonic()
         return self
 
     def start(self, n_replicates: int) -> None:
         from tqdm import tqdm
 
-        on_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=n_replicates,
-            unit=" replicates",
-            mininterval=0.1 if on_terminal else LOG_INTERVAL_S,
-            disable=n_replicates == 0,
-            leave=on_terminal,
-            file=sys.stderr,
-        )
+        is_shown = n_replicates > 0 and sys.stderr.isatty()
+        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
+        self._n_replicates, self._n_done = n_replicates, 0
+        self._started = time.monotonic()
 
     def advance(self, progress: Any) -> None:
         self._n_failed += progress.n_failed
+        self._n_done += progress.n_replicates
         self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
         self._bar.update(progress.n_replicates)
+        if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
+            self._last_line = time.monotonic()
+            _say(
+                self._bar.format_meter(
+                    self._n_done,
+                    self._n_replicates,
+                    self._last_line - self._started,
+                    ncols=0,  # without a bar
+                    unit=" replicates",
+                    postfix=f"{self._n_failed} failed",
+                )
+            )
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
