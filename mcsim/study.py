@@ -144,6 +144,11 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     """
     planned = conditions(scenario)
     analyser = ChunkAnalyser(scenario)
+    if compiled.is_cold():  # before there are workers, so that they find it done
+        options.report("Compiling the engine: once per machine and version, about a minute.")
+        with stop_on_signals():
+            analyser(Chunk(planned[0].label, "", 1, 1))
+        compiled.note_complete()
     table = conditions_table(scenario, [analyser.prepared(one.label) for one in planned])
     description = StudyDescription(
         identity=study_identity(scenario),
@@ -152,9 +157,6 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         conditions=table,
     )
     with stop_on_signals() as guard:
-        if compiled.is_cold():  # before there are workers, so that they find it done
-            options.report("Compiling the engine: once per machine and version, about a minute.")
-            analyser(Chunk(planned[0].label, "", 1, 1))
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         chunks = plan_chunks(scenario, planned, store, options.replicates)
         options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))

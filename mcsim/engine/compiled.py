@@ -31,6 +31,7 @@ def _usable_cache() -> Path:
 
 
 CACHE = _usable_cache()
+_COMPLETE = "complete"
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,5 +48,10 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_cold() -> bool:
-    """Whether nothing was compiled on this machine yet, so that the first fit takes seconds."""
-    return not any(CACHE.rglob("*.nbc"))
+    """Whether no fit was finished on this machine yet, so that the first one takes long."""
+    return not (CACHE / _COMPLETE).exists()
+
+
+def note_complete() -> None:
+    """Remember that all that a fit needs is in the cache."""
+    (CACHE / _COMPLETE).touch()
