@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.reml import FitBlock, relative_factors
+from mcsim.engine.reml import FitBlock
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -139,36 +138,34 @@ def without_interval(parameter: str, component: str, estimate: Floats) -> Parame
 
 
 def variance_components(
-    fit: FitBlock, design: CompiledDesign, levels: Sequence[RandomNames], confidence: float
+    fit: FitBlock, levels: Sequence[RandomNames], nu: float, confidence: float
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first, then sigma."""
-    covariance = _component_covariance(fit, design)
+    covariance = _component_covariance(fit, nu)
     quantile = float(stats.norm.ppf(0.5 + 0.5 * confidence))
-    factors = relative_factors(design, fit.theta)
     blocks = []
-    for depth, names in enumerate(levels):
-        jacobian = _factor_jacobian(design, depth)
-        Lam, Sigma = factors[depth], fit.covariances[depth]
-        blocks += _level_components(names, Lam, Sigma, jacobian, covariance, quantile)
+    for names, Lam, Sigma, slopes in zip(
+        levels, fit.factors, fit.covariances, fit.slopes, strict=True
+    ):
+        blocks += _level_components(names, Lam, Sigma, slopes, covariance, quantile)
     sigma = np.sqrt(fit.sigma2)
     blocks.append(_log_scale("sigma", "residual", sigma, covariance[:, -1, -1], quantile))
     return blocks
 
 
-def _component_covariance(fit: FitBlock, design: CompiledDesign) -> Floats:
+def _component_covariance(fit: FitBlock, nu: float) -> Floats:
     """Covariance of (theta, log sigma), zero in entries held at the boundary, NaN where none.
 
     The profiled Hessian is completed by the terms of log sigma2:
     d2/dtheta dlog(sigma2) = -nu dlog(r2)/dtheta and d2/dlog(sigma2)2 = nu.
     """
     n, n_theta = fit.theta.shape
-    nu = design.tree.nu
     full = np.zeros((n, n_theta + 1, n_theta + 1))
     gradient = fit.log_r2_gradient
     full[:, :-1, :-1] = fit.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
     full[:, :-1, -1] = full[:, -1, :-1] = -2.0 * nu * gradient  # log sigma = log(sigma2) / 2
     full[:, -1, -1] = 4.0 * nu
-    held = np.hstack([_held_entries(fit, design), np.zeros((n, 1), dtype=bool)])
+    held = np.hstack([fit.is_held, np.zeros((n, 1), dtype=bool)])
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
     covariance = np.full_like(full, np.nan)
@@ -180,35 +177,17 @@ def _component_covariance(fit: FitBlock, design: CompiledDesign) -> Floats:
     return covariance
 
 
-def _held_entries(fit: FitBlock, design: CompiledDesign) -> NDArray[np.bool_]:
-    """Entries of Lam in a column without a pivot."""
-    entries = [tuple(entry) for entry in design.tree.free.tolist()]
-    pivot = [entries.index((level, column, column)) for level, _, column in entries]
-    return np.asarray(fit.theta[:, pivot] == 0.0)
-
-
-def _factor_jacobian(design: CompiledDesign, level: int) -> Floats:
-    """D Lam / d theta of one level (outermost 0) in the original columns: (n_theta, q, q)."""
-    S = design.scales[level]
-    depth = len(design.scales) - 1 - level
-    jacobian = np.zeros((len(design.tree.free), *S.shape))
-    for t, (entry_depth, row, column) in enumerate(design.tree.free):
-        if entry_depth == depth:
-            jacobian[t, :, column] = S[:, row]
-    return jacobian
-
-
 def _level_components(
     names: RandomNames,
     Lam: Floats,
     Sigma: Floats,
-    jacobian: Floats,
+    slopes: Floats,
     covariance: Floats,
     quantile: float,
 ) -> list[ParameterBlock]:
     """All components of one level; delta method from (theta, log sigma)."""
     # dPsi[n, t, i, j] = d(Lam Lam')/dtheta
-    dPsi = np.einsum("tik,njk->ntij", jacobian, Lam)
+    dPsi = np.einsum("ntik,njk->ntij", slopes, Lam)
     dPsi = dPsi + np.swapaxes(dPsi, 2, 3)
     Psi = np.einsum("nik,njk->nij", Lam, Lam)
     sds, variances, correlations = [], [], []

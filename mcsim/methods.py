@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mcsim.design import ModelColumns
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
-from mcsim.engine.optimise import Status
+from mcsim.engine.search import Status
 from mcsim.engine.reml import FitBlock, fit_block
 from mcsim.errors import DataError
 from mcsim.inference import (
@@ -111,7 +111,12 @@ class LikelihoodMethod:
         self._columns, self._settings = columns, settings
         self._df = {name: _degrees_of_freedom(columns, name) for name in settings.df}
         levels = tuple(
-            Level(level.unit_of_row, level.Z, level.block_sizes, level.names)
+            Level(
+                level.unit_of_row,
+                level.Z,
+                tuple(("general", size) for size in level.block_sizes),
+                level.names,
+            )
             for level in columns.levels
         )
         self._design: CompiledDesign = compile_design(
@@ -126,7 +131,7 @@ class LikelihoodMethod:
         """Fit every response."""
         fit = fit_block(self._design, responses)
         components = variance_components(
-            fit, self._design, _random_names(self._columns), self._settings.confidence
+            fit, _random_names(self._columns), self._design.tree.nu, self._settings.confidence
         )
         estimates = {
             name: fixed_effects(

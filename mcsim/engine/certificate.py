@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mcsim.engine.blocks import block_of, covariance
 from mcsim.engine.compiled import kernel
 from mcsim.engine.matrices import (
     forward_substitution,
@@ -14,31 +15,30 @@ CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 
 
 @kernel
-def violation_of(tree, ws, kappa):  # type: ignore[no-untyped-def]
-    """Violation of D Psi = 0 and D >= 0 in the metric of sum Z'PZ, per block the worst.
+def violation_of(tree, order, theta, D, N, direction):  # type: ignore[no-untyped-def]
+    """Violation of D Psi = 0 and D >= 0 in the metric of N = sum Z'PZ, per block the worst.
 
-    Returns it, whether a negative eigenvalue is the cause, the block, and the direction.
+    Returns it, the most negative eigenvalue that is more than rounding (else 0), and its block;
+    puts the eigenvector, with v'Nv = 1, into `direction`.
     """
-    violation, negative, worst = 0.0, False, 0
-    direction = np.zeros(ws.Lam.shape[1])
+    violation, worst = 0.0, 0
     lowest = -CERTIFICATE_TOLERANCE
-    for b in range(len(tree.blocks)):
-        level, first, size = tree.blocks[b]
-        inside = slice(first, first + size)
-        N = ws.D1[level, inside, inside].copy()
-        D = N - kappa * ws.D2[level, inside, inside]
-        ridge = 1e-12 * tree.nu
+    for b in range(len(tree.blocks.size)):
+        size = tree.blocks.size[b]
+        D_block, N_block = block_of(tree.blocks, b, D), block_of(tree.blocks, b, N)
         for i in range(size):
-            N[i, i] += ridge
-        C = semidefinite_factor(0.5 * (N + N.T), np.zeros(size, dtype=np.bool_))
+            N_block[i, i] += 1e-12 * tree.nu
+        C = semidefinite_factor(0.5 * (N_block + N_block.T), np.zeros(size, dtype=np.bool_))
         scaled = np.zeros((size, size))  # C^-1 D C^-T
         for j in range(size):
-            scaled[:, j] = forward_substitution(C, D[:, j])
+            scaled[:, j] = forward_substitution(C, D_block[:, j])
         for i in range(size):
             scaled[i] = forward_substitution(C, scaled[i].copy())
         scaled = 0.5 * (scaled + scaled.T)
         values, vectors = symmetric_eigen(scaled)
-        Psi = times_transpose(np.ascontiguousarray(C.T) @ ws.Lam[level, inside, inside].copy())
+        Psi = covariance(tree.blocks, order, theta, b)
+        root = semidefinite_factor(Psi, np.zeros(size, dtype=np.bool_))
+        Psi = times_transpose(np.ascontiguousarray(C.T) @ root)
         size_of_Psi = np.sqrt(np.sum(Psi * Psi))
         if size_of_Psi > 0.0:
             product = scaled @ Psi
@@ -46,11 +46,11 @@ def violation_of(tree, ws, kappa):  # type: ignore[no-untyped-def]
         smallest = np.argmin(values)
         violation = max(violation, -values[smallest])
         if values[smallest] < lowest:
-            lowest, negative, worst = values[smallest], True, b
+            lowest, worst = values[smallest], b
             direction[:] = 0.0
-            vector = vectors[:, smallest].copy()
-            for i in range(size - 1, -1, -1):  # C^-T vector
+            for i in range(size - 1, -1, -1):  # C^-T times the eigenvector
+                direction[i] = vectors[i, smallest]
                 for m in range(i + 1, size):
-                    vector[i] -= C[m, i] * direction[m]
-                direction[i] = vector[i] / C[i, i]
-    return violation, negative, worst, direction
+                    direction[i] -= C[m, i] * direction[m]
+                direction[i] /= C[i, i]
+    return violation, lowest if lowest < -CERTIFICATE_TOLERANCE else 0.0, worst

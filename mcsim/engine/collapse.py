@@ -9,13 +9,26 @@ its own.
 import itertools
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.tree import Floats, Ints, Reduction, Tree
+from mcsim.engine.probe import with_start
+from mcsim.engine.tree import (
+    LANE_POSITIONS,
+    MAX_WIDTH,
+    Blocks,
+    Floats,
+    Ints,
+    Positions,
+    Reduction,
+    Tree,
+)
 from mcsim.errors import DataError
+
+
+Structure = Literal["general", "identity", "compound"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +37,13 @@ class Level:
 
     unit_of_row : (n_rows,) any integers; units are nested within those of the level above
     Z : (n_rows, q)
-    block_sizes : columns that are correlated with each other stand together; (1, 1) is diagonal
+    structures : of blocks of consecutive columns, each with its number of columns; blocks are
+        independent of each other
     """
 
     unit_of_row: Ints
     Z: Floats
-    block_sizes: tuple[int, ...]
+    structures: tuple[tuple[Structure, int], ...]
     names: tuple[str, ...]
 
 
@@ -66,14 +80,12 @@ def compile_design(
     units, order = _nested_units(levels)
     X_tilde, R = _orthonormalise(X, names)
     scales = tuple(_scale_of_level(level) for level in levels)
-    columns = [_combine(level.Z, scale) for level, scale in zip(levels, scales, strict=True)]
-    n_columns = [block.shape[1] for block in columns]
-    W = np.ascontiguousarray(np.hstack([*columns, X_tilde])[order])
-    builder = _TreeBuilder(n_columns, p)
+    W = np.ascontiguousarray(np.hstack([*(level.Z for level in levels), X_tilde])[order])
+    builder = _TreeBuilder([level.Z.shape[1] for level in levels], p)
     reduction = builder.build(W, units[:, order])
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
-    tree = builder.tree(_blocks(levels), n - p if is_reml else n, is_reml, log_constant)
-    return CompiledDesign(tree, reduction, order, scales, R, n)
+    tree = builder.tree(_blocks(levels), scales, n - p if is_reml else n, is_reml, log_constant)
+    return CompiledDesign(with_start(tree), reduction, order, scales, R, n)
 
 
 def _nested_units(levels: tuple[Level, ...]) -> tuple[Ints, Ints]:
@@ -116,39 +128,55 @@ def _scale_of_level(level: Level) -> Floats:
     """Lower triangular S, one block per block of the level, such that Z S has unit scale."""
     S = np.zeros((level.Z.shape[1], level.Z.shape[1]))
     start = 0
-    for size in level.block_sizes:
+    for structure, size in level.structures:
         block = slice(start, start + size)
         Z = level.Z[:, block]
-        _, R = _orthonormalise(Z, level.names[block])
-        inverse = np.linalg.inv(R)  # Z R^-1 has Z'Z = n I; S = chol(R^-1 R^-T) spans the same
-        S[block, block] = np.linalg.cholesky(inverse @ inverse.T)
+        if structure == "general":
+            _, R = _orthonormalise(Z, level.names[block])
+            inverse = np.linalg.inv(R)  # Z R^-1 has Z'Z = n I; S = chol(R^-1 R^-T) spans the same
+            S[block, block] = np.linalg.cholesky(inverse @ inverse.T)
+        else:  # one number, so that the columns keep their common variance
+            length = float(np.linalg.norm(Z))
+            if length == 0.0:
+                raise DataError(f"the random effects {', '.join(level.names[block])} are all zero")
+            S[block, block] = np.eye(size) * np.sqrt(Z.size) / length
         start += size
     return S
 
 
-def _blocks(levels: tuple[Level, ...]) -> Ints:
-    """Level, first column and size of the blocks of Lam, innermost level first as in the tree."""
-    return np.array(
-        [
-            (depth, sum(level.block_sizes[:number]), size)
-            for depth, level in enumerate(reversed(levels))
-            for number, size in enumerate(level.block_sizes)
-        ],
-        dtype=np.int64,
-    )
+def _blocks(levels: tuple[Level, ...]) -> Blocks:
+    """The parameters of Lam, innermost level first as in the tree."""
+    q = max(level.Z.shape[1] for level in levels)
+    rows, projections = [], []
+    n_theta = 0
+    for depth, level in enumerate(reversed(levels)):
+        first = 0
+        for structure, size in level.structures:
+            for Q in _projections(structure, size):
+                block_size = size if Q is None else 1
+                rows.append((depth, first, block_size, n_theta, Q is None))
+                projection = np.zeros((q, q))
+                if Q is not None:
+                    projection[first : first + size, first : first + size] = Q
+                projections.append(projection)
+                n_theta += block_size * (block_size + 1) // 2
+            first += size
+    columns = list(np.array(rows, dtype=np.int64).T)
+    return Blocks(*columns[:4], columns[4].astype(np.bool_), np.array(projections))
 
 
-def _free_entries(blocks: Ints) -> Ints:
-    """Level, row and column of the free entries of Lam: the lower triangles of the blocks."""
-    return np.array(
-        [
-            (depth, first + i, first + j)
-            for depth, first, size in blocks
-            for j in range(size)
-            for i in range(j, size)
-        ],
-        dtype=np.int64,
-    )
+def _projections(structure: Structure, size: int) -> list[Floats | None]:
+    """None for a matrix of its own, else projections that share a variance each.
+
+    Compound symmetry, s2 ((1 - r) I + r 11'), has the variances s2 (1 - r) within and
+    s2 (1 + (size - 1) r) along the mean of the columns.
+    """
+    if structure == "general" or size == 1:
+        return [None]
+    if structure == "identity":
+        return [np.eye(size)]
+    along = np.full((size, size), 1.0 / size)
+    return [np.eye(size) - along, along]
 
 
 class _Unit(NamedTuple):
@@ -207,13 +235,21 @@ class _TreeBuilder:
         class_of_unit = [
             self.kinds[kind].class_number for level in self.unit_kinds for kind in level
         ]
+        n_leaf_kinds = max(self.unit_kinds[0]) + 1
+        leaf_X = np.zeros((n_leaf_kinds, len(basis), self.p))
+        for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
+            leaf_X[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
         return Reduction(
-            np.ascontiguousarray(W[:, W.shape[1] - self.p :]),
-            row_start.astype(np.int64),
-            basis_start,
+            len(self.classes),
+            sum(len(links) for links in self.links),
+            len(self.roots),
+            _positions(row_start),
+            _positions(basis_start),
             basis,
-            unit_start.astype(np.int64),
-            np.array(class_of_unit, dtype=np.int64),
+            _positions(self.unit_kinds[0]),
+            leaf_X,
+            _positions(unit_start),
+            _positions(class_of_unit),
             np.concatenate(parents).astype(np.int64),
             np.concatenate(shares),
             np.concatenate(takers).astype(np.int64),
@@ -267,7 +303,7 @@ class _TreeBuilder:
         self.unit_kinds.append(unit_kinds)
         k = max(Q.shape[1] for Q in bases)
         padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
-        return np.ascontiguousarray(padded), np.array(basis_start, dtype=np.int64)
+        return np.ascontiguousarray(padded.T), np.array(basis_start, dtype=np.int64)
 
     def _parents(self, depth: int, parent: Ints) -> tuple[Floats, Ints]:
         """Classes of one level; per child its weight in the parent and the link that takes it."""
@@ -335,14 +371,25 @@ class _TreeBuilder:
             self.roots.append((unit.class_number, counts[kind], Bx))
         return np.array(takers)
 
-    def tree(self, blocks: Ints, nu: int, is_reml: bool, log_constant: float) -> Tree:
+    def tree(
+        self,
+        blocks: Blocks,
+        scales: tuple[Floats, ...],
+        nu: int,
+        is_reml: bool,  # noqa: FBT001
+        log_constant: float,
+    ) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
+        n_classes, n_levels = len(self.classes), len(self.n_columns)
         k, q = max(c.rank for c in self.classes), max(self.n_columns)
-        n_levels = len(self.n_columns)
-        level_of_class = [c.level for c in self.classes]
-        B = np.zeros((k, q, len(self.classes)))
+        width = int(np.clip(LANE_POSITIONS // n_classes, 1, MAX_WIDTH))
+        level_start = np.searchsorted(
+            [c.level for c in self.classes], np.arange(n_levels + 1)
+        ).astype(np.int64)
+        B = np.zeros((k, q, n_classes))
         for number, unit_class in enumerate(self.classes):
-            B[: unit_class.rank, : unit_class.columns.shape[1], number] = unit_class.columns
+            columns = unit_class.columns @ scales[n_levels - 1 - unit_class.level]
+            B[: unit_class.rank, : columns.shape[1], number] = columns
         links = [link for level in self.links for link in level]
         C = np.zeros((k, k, len(links)))
         for number, link in enumerate(links):
@@ -350,23 +397,48 @@ class _TreeBuilder:
         Bx = np.zeros((k, self.p, len(self.roots)))
         for number, (_, _, columns) in enumerate(self.roots):
             Bx[: len(columns), :, number] = columns
+        is_mixed = np.array([not c.is_uniform for c in self.classes])
+        by_level = [is_mixed[first:last] for first, last in itertools.pairwise(level_start)]
+        child = np.array([link.child for link in links], dtype=np.int64)
+        root = np.array([child for child, _, _ in self.roots], dtype=np.int64)
+        n_theta = sum(size * (size + 1) // 2 for size in blocks.size)
+
+        def repeat(values: Floats | list[float]) -> Floats:
+            return np.repeat(np.asarray(values, dtype=np.float64), width, axis=-1)
+
+        leaves = B[:, :, : level_start[1]]
         return Tree(
-            np.searchsorted(level_of_class, np.arange(n_levels + 1)).astype(np.int64),
-            np.array(self.n_units, dtype=np.float64),
-            np.array([c.rank for c in self.classes], dtype=np.int64),
-            np.array([c.is_uniform for c in self.classes]),
-            B,
+            width,
+            level_start,
+            np.array([not np.all(mixed) for mixed in by_level]),
+            np.array([bool(np.any(mixed)) for mixed in by_level]),
+            repeat(self.n_units),
+            repeat(B),
+            repeat(np.einsum("kic,kjc->ijc", leaves, leaves)),
             np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64),
-            np.array([link.child for link in links], dtype=np.int64),
-            np.array([link.parent for link in links], dtype=np.int64),
-            np.array([link.n_children for link in links], dtype=np.float64),
-            C,
-            np.array([child for child, _, _ in self.roots], dtype=np.int64),
-            np.array([count for _, count, _ in self.roots], dtype=np.float64),
-            Bx,
-            _free_entries(blocks),
+            _lane_positions(child, width),
+            _lane_positions([link.parent for link in links], width),
+            repeat([link.n_children for link in links]),
+            repeat(is_mixed[child]),
+            repeat(C),
+            _lane_positions(root, width),
+            repeat([count for _, count, _ in self.roots]),
+            repeat(is_mixed[root]),
+            repeat(Bx),
             blocks,
             float(nu),
             is_reml,
             log_constant,
+            np.zeros((n_theta + 1, n_theta + 1)),
+            np.zeros((n_levels, q, q)),
         )
+
+
+def _positions(values: Ints | list[int]) -> Positions:
+    return np.asarray(values).astype(np.uint64)
+
+
+def _lane_positions(numbers: Ints | list[int], width: int) -> Positions:
+    """Where the lanes of the numbered classes stand on a last axis."""
+    first = np.asarray(numbers, dtype=np.int64) * width
+    return _positions((first[:, None] + np.arange(width)).ravel())

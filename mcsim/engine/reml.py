@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.compiled import kernel
-from mcsim.engine.moments import reduce_response
-from mcsim.engine.optimise import fit
-from mcsim.engine.tree import Floats, Ints, Moments, new_workspace
+from mcsim.engine.moments import reduce_block
+from mcsim.engine.probe import no_probes, run_search
+from mcsim.engine.search import Fits
+from mcsim.engine.tree import Floats, Ints, Moments
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,11 @@ class FitBlock:
 
     beta : (n_replicates, p); beta_covariance : (n_replicates, p, p)
     sigma2 : (n_replicates,); covariances : per level (n_replicates, q, q), of the random effects
-    theta : (n_replicates, n_theta) entries of Lam, innermost level first, and at these
+    theta : (n_replicates, n_theta) parameters of Lam, innermost level first
+    factors : per level (n_replicates, q, q) Lam; slopes : per level (n_replicates, n_theta, q, q)
+        its derivative in theta
     hessian : second derivatives of -2 logLik; log_r2_gradient : derivative of log y'Py
+    is_held : (n_replicates, n_theta) parameters in a column of Lam that is zero
     certificate : (n_replicates,) relative violation of the first-order conditions
     """
 
@@ -32,8 +35,11 @@ class FitBlock:
     evaluations: Ints
     certificate: Floats
     theta: Floats
+    factors: tuple[Floats, ...]
+    slopes: tuple[Floats, ...]
     hessian: Floats
     log_r2_gradient: Floats
+    is_held: NDArray[np.bool_]
 
 
 def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBlock:
@@ -43,72 +49,83 @@ def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBloc
     ----------
     responses : (n_replicates, n_rows), rows in the order in which the design was given
     """
+    return fit_moments(design, reduce_responses(design, responses))
+
+
+def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> Moments:
+    """What the fits need of responses (n_replicates, n_rows), rows as the design was given."""
+    if not np.array_equal(design.order, np.arange(design.n_rows)):
+        responses = responses[:, design.order]
+    return reduce_block(design.reduction, np.ascontiguousarray(responses))
+
+
+def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
+    """Fit every replicate."""
     tree = design.tree
-    n, p, n_theta = len(responses), tree.Bx.shape[1], len(tree.free)
-    beta, covariance = np.empty((n, p)), np.empty((n, p, p))
-    theta, scalars = np.empty((n, n_theta)), np.empty((n, 4))
-    hessians, log_r2_gradient = np.empty((n, n_theta, n_theta)), np.empty((n, n_theta))
-    codes = np.empty((n, 2), dtype=np.int64)
-    in_order = np.ascontiguousarray(responses[:, design.order])
-    _fit_responses(
-        tree, design.reduction, in_order, new_workspace(tree),
-        (theta, beta, covariance, hessians, log_r2_gradient, scalars, codes),
-    )  # fmt: skip
-    sigma2 = scalars[:, 1] / tree.nu
+    fits = run_search(tree, moments, no_probes(tree))
+    sigma2 = fits.r2 / tree.nu
     to_original = np.linalg.inv(design.R)
+    patterns = _patterns(design, fits)
+    factors = tuple(np.einsum("nt,ntij->nij", fits.theta, slopes) for slopes in patterns)
     return FitBlock(
-        beta=np.einsum("ij,nj->ni", to_original, beta),
-        beta_covariance=np.einsum("n,ia,nab,jb->nij", sigma2, to_original, covariance, to_original),
+        beta=np.einsum("ij,nj->ni", to_original, moments.beta + fits.beta),
+        beta_covariance=np.einsum(
+            "n,ia,nab,jb->nij", sigma2, to_original, fits.T_inverse, to_original
+        ),
         sigma2=sigma2,
-        covariances=_covariances(design, theta, sigma2),
-        loglik=-0.5 * scalars[:, 0],
-        status=codes[:, 0],
-        evaluations=codes[:, 1],
-        certificate=scalars[:, 2],
-        theta=theta,
-        hessian=hessians,
-        log_r2_gradient=log_r2_gradient,
+        covariances=tuple(np.einsum("n,nij,nkj->nik", sigma2, Lam, Lam) for Lam in factors),
+        loglik=-0.5 * fits.f,
+        status=fits.status,
+        evaluations=fits.evaluations,
+        certificate=fits.violation,
+        theta=fits.theta,
+        factors=factors,
+        slopes=patterns,
+        hessian=fits.H,
+        log_r2_gradient=_log_r2_gradient(design, fits),
+        is_held=_held_parameters(design, fits.theta),
     )
 
 
-def relative_factors(design: CompiledDesign, theta: Floats) -> tuple[Floats, ...]:
-    """Lam of the original columns per level, outermost first: (n_replicates, q, q)."""
-    n_levels = len(design.scales)
-    factors = []
-    for level, S in enumerate(design.scales):
-        Lam = np.zeros((len(theta), *S.shape))
-        for t, (depth, row, column) in enumerate(design.tree.free):
-            if depth == n_levels - 1 - level:
-                Lam[:, row, column] = theta[:, t]
-        factors.append(np.einsum("ij,njk->nik", S, Lam))
-    return tuple(factors)
+def _patterns(design: CompiledDesign, fits: Fits) -> tuple[Floats, ...]:
+    """d Lam / d theta in the original columns per level, outermost first."""
+    tree, n_levels = design.tree, len(design.scales)
+    n, n_theta = fits.theta.shape
+    patterns = [np.zeros((n, n_theta, *S.shape)) for S in design.scales]
+    everyone = np.arange(n)
+    for b, (level, first, size, t, is_matrix) in enumerate(zip(*tree.blocks[:5], strict=True)):
+        pattern, S = patterns[n_levels - 1 - level], design.scales[n_levels - 1 - level]
+        if not is_matrix:
+            q = len(S)
+            pattern[:, t] = S @ tree.blocks.Q[b][:q, :q]
+            continue
+        for j in range(size):
+            for i in range(j, size):
+                pattern[everyone, t, :, first + j] = S[:, first + fits.order[:, b, i]].T
+                t += 1
+    return tuple(patterns)
 
 
-def _covariances(design: CompiledDesign, theta: Floats, sigma2: Floats) -> tuple[Floats, ...]:
-    return tuple(
-        np.einsum("n,nij,nkj->nik", sigma2, Lam, Lam) for Lam in relative_factors(design, theta)
-    )
+def _log_r2_gradient(design: CompiledDesign, fits: Fits) -> Floats:
+    """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
+    tree = design.tree
+    scaled = CompiledDesign(
+        tree, design.reduction, design.order,
+        tuple(np.eye(len(S)) for S in design.scales), design.R, design.n_rows,
+    )  # fmt: skip
+    gradient = np.zeros_like(fits.theta)
+    for level, slopes in enumerate(_patterns(scaled, fits)):
+        q, depth = slopes.shape[2], len(design.scales) - 1 - level
+        Lam = np.einsum("nt,ntij->nij", fits.theta, slopes)
+        residual = (fits.N - fits.D)[:, depth, :q, :q]
+        gradient -= 2.0 / tree.nu * np.einsum("nij,ntik,njk->nt", residual, slopes, Lam)
+    return gradient
 
 
-@kernel
-def _fit_responses(tree, reduction, responses, ws, out):  # type: ignore[no-untyped-def]
-    """Reduce and fit one response after the other; nothing carries over between them."""
-    theta, beta, covariance, hessians, log_r2_gradient, scalars, codes = out
-    k = tree.B.shape[0]
-    S = np.zeros((k, k, len(tree.n_units)))
-    link_t = np.zeros((k, len(tree.link_child)))
-    root_t = np.zeros((k, len(tree.root_child)))
-    for r in range(len(responses)):
-        rss = reduce_response(reduction, responses[r], (S, link_t, root_t), beta[r])
-        moments = Moments(rss, S, link_t, root_t)
-        f, r2, violation, status, evaluations = fit(tree, moments, ws, theta[r], hessians[r])
-        scalars[r, 0], scalars[r, 1], scalars[r, 2] = f, r2, violation
-        codes[r, 0], codes[r, 1] = status, evaluations
-        beta[r] += ws.beta
-        covariance[r] = ws.T_inverse
-        for t in range(len(tree.free)):
-            level, i, j = tree.free[t]
-            s = 0.0
-            for m in range(ws.Lam.shape[1]):
-                s += ws.D2[level, i, m] * ws.Lam[level, m, j]
-            log_r2_gradient[r, t] = -2.0 * s / r2
+def _held_parameters(design: CompiledDesign, theta: Floats) -> NDArray[np.bool_]:
+    held = np.zeros(theta.shape, dtype=bool)
+    for size, t in zip(design.tree.blocks.size, design.tree.blocks.theta, strict=True):
+        for j in range(size):
+            held[:, t : t + size - j] = theta[:, t, None] == 0.0
+            t += size - j
+    return held

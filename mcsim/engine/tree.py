@@ -1,4 +1,8 @@
-"""The records that the compiled code works on: a design in classes, a replicate's moments."""
+"""The records that the compiled code works on: a design in classes, a replicate's moments.
+
+The engine works on several replicates at a time, one per lane. A position of a last axis is
+class x width + lane (or link, or root group, in place of class).
+"""
 
 from typing import NamedTuple
 
@@ -7,88 +11,147 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Positions = NDArray[np.uint64]
+
+LANE_POSITIONS = 128  # classes x lanes that are worked on together: they stay in the first cache
+MAX_WIDTH = 64
+
+
+class Blocks(NamedTuple):
+    """Where the parameters theta of Lam stand: a block is a cone of its own.
+
+    A matrix block is a lower triangular factor of `size` consecutive columns, by columns. A scalar
+    block is theta times a projection Q: the columns share one variance.
+    """
+
+    level: Ints  # innermost level first
+    first: Ints  # first column of a matrix block
+    size: Ints
+    theta: Ints  # first of its parameters
+    is_matrix: NDArray[np.bool_]
+    Q: Floats  # (n_blocks, q, q)
 
 
 class Tree(NamedTuple):
-    """A design in classes of identical units; the last axis is the class, link or root group."""
+    """A design in classes of identical units, each array repeated for every lane."""
 
+    width: int  # lanes
     level_start: Ints  # (n_levels + 1,) first class of each level, innermost level first
-    n_units: Floats  # (n_classes,)
-    rank: Ints  # (n_classes,) columns of the basis in use, the rest is padding
-    is_uniform: NDArray[np.bool_]  # (n_classes,)
-    B: Floats  # (k, q, n_classes)
+    has_uniform: NDArray[np.bool_]  # (n_levels,) whether any class of the level is uniform
+    has_mixed: NDArray[np.bool_]
+    n_units: Floats  # (n_classes x width,)
+    B: Floats  # (k, q, n_classes x width)
+    G: Floats  # (q, q, n_leaf_classes x width) B'B of the innermost level
     link_start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
-    link_child: Ints  # (n_links,)
-    link_parent: Ints  # (n_links,)
-    link_count: Floats  # (n_links,) children per parent unit
-    C: Floats  # (k, k, n_links)
-    root_child: Ints  # (n_roots,)
-    root_count: Floats  # (n_roots,)
-    Bx: Floats  # (k, p, n_roots)
-    free: Ints  # (n_theta, 3) level, row, column of the free entries of Lam
-    blocks: Ints  # (n_blocks, 3) level, first column and size of the blocks of Lam
+    link_child: Positions  # (n_links x width,)
+    link_parent: Positions
+    link_count: Floats  # (n_links x width,) children per parent unit
+    child_is_mixed: Floats  # (n_links x width,) 1 or 0
+    C: Floats  # (k, k, n_links x width)
+    root_child: Positions  # (n_roots x width,)
+    root_count: Floats
+    root_is_mixed: Floats
+    Bx: Floats  # (k, p, n_roots x width)
+    blocks: Blocks
     nu: float  # n - p (REML) or n (ML)
     is_reml: bool
     log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
+    start_inverse: Floats  # (n_theta + 1, n_theta + 1) of the normal equations of the start
+    start_N: Floats  # (n_levels, q, q) sum Z'PZ at the start
 
 
 class Reduction(NamedTuple):
     """How the rows of one response become moments."""
 
-    X: Floats  # (n_rows, p) X~ with X~'X~ = n I, as all rows in the compiled order
-    row_start: Ints  # (n_leaves + 1,) rows of each innermost unit
-    basis_start: Ints  # (n_leaves,) where the unit's basis begins in `basis`
-    basis: Floats  # (n_rows_of_distinct_units, k)
-    unit_start: Ints  # (n_levels + 1,) units are numbered innermost level first
-    class_of_unit: Ints
+    n_classes: int
+    n_links: int
+    n_roots: int
+    row_start: Positions  # (n_leaves + 1,) rows of each innermost unit
+    basis_start: Positions  # (n_leaves,) where the unit's basis begins in `basis`
+    basis: Floats  # (k, n_rows_of_distinct_units)
+    leaf_kind: Positions  # (n_leaves,)
+    leaf_X: Floats  # (n_kinds, k, p) X~ = basis leaf_X, with X~'X~ = n I
+    unit_start: Positions  # (n_levels + 1,) units are numbered innermost level first
+    class_of_unit: Positions
     parent_of_unit: Ints  # unit number; -1 at the outermost level
     share: Floats  # 1 / sqrt(number of siblings): weight of t in a uniform parent's t
     taker_of_unit: Ints  # link or root group that takes the unit's t, -1 if a uniform parent does
 
 
 class Moments(NamedTuple):
-    """One replicate's data as the elimination needs them."""
+    """The data of replicates as the elimination needs them."""
 
-    rss: float  # sum of squares outside the bases of the innermost units
-    S: Floats  # (k, k, n_classes) sum of t t' over the units of a uniform class
-    link_t: Floats  # (k, n_links) sum of t over the children of a link
-    root_t: Floats  # (k, n_roots)
+    beta: Floats  # (n_replicates, p) least-squares fit that was taken out
+    rss: Floats  # (n_replicates,) sum of squares outside the bases of the innermost units
+    S: Floats  # (n_replicates, k, k, n_classes) sum of t t' over the units of a uniform class
+    link_t: Floats  # (n_replicates, k, n_links) sum of t over the children of a link
+    root_t: Floats  # (n_replicates, k, n_roots)
 
 
 class Workspace(NamedTuple):
-    """Arrays that every evaluation overwrites."""
+    """What an evaluation reads of the lanes, and what it leaves; the last axis as in Tree."""
 
-    order: Ints  # (n_levels, q) row of Lam that stands first, second, ... in its factor
-    Lam: Floats  # (n_levels, q, q)
-    A: Floats  # (k, k, n_classes), as the five that follow
+    theta: Floats  # (n_theta, width)
+    order: Ints  # (n_blocks, q, width) row of a block's factor that stands first, second, ...
+    with_data: Floats  # (width,) 1, or 0 to leave the data out of the derivative
+    rss: Floats  # (width,)
+    S: Floats
+    link_t: Floats
+    root_t: Floats
+    f: Floats  # (width,) -2 logLik, profiled over beta and sigma
+    r2: Floats  # (width,) y'Py
+    gradient: Floats  # (n_theta, width)
+    D: Floats  # (n_levels, q, q, width) derivative in Psi; without data sum Z'PZ
+    scale: Floats  # (n_levels, q, width) diagonal of sum Z'V^-1Z, V without the outer levels
+    beta: Floats  # (p, width)
+    T_inverse: Floats  # (p, p, width) inverse of X'V^-1X
+    Lam: Floats  # (n_levels, q, q, width)
+    T: Floats  # (p, p, width) Cholesky factor of X'V^-1X
+    log_det: Floats  # (width,)
+    kappa: Floats  # (width,) nu / r2
+    L: Floats  # (q, q, positions), as K and H
+    K: Floats
+    H: Floats
+    A: Floats  # (k, k, positions), as the seven that follow
     J: Floats
     F: Floats
     E: Floats
-    E1: Floats
-    E2: Floats
-    k1: Floats  # (k, k, n_classes) scratch
+    slope: Floats  # derivative in E
+    k1: Floats
     k2: Floats
-    b1: Floats  # (k, q, n_classes) scratch
-    q1: Floats  # (q, q, n_classes) scratch
-    q2: Floats
-    a: Floats  # (k, n_classes)
+    k3: Floats
+    EB: Floats  # (k, q, positions), as b1
+    b1: Floats
+    p1: Floats  # (k, p, positions), as p2
+    p2: Floats
+    pp: Floats  # (p, p, positions)
+    a: Floats  # (k, positions), as the five that follow
     e: Floats
     w: Floats
-    v: Floats
-    T: Floats  # (p, p) Cholesky factor of X'V^-1X
-    beta: Floats  # (p,)
-    T_inverse: Floats  # (p, p)
-    D1: Floats  # (n_levels, q, q)
-    D2: Floats
-    gradient: Floats  # (n_theta,)
+    v1: Floats
+    v2: Floats
+    kappas: Floats  # (positions,), as c1
+    c1: Floats
+    sums: Floats
 
 
 def new_workspace(tree: Tree) -> Workspace:
     """Arrays of the sizes that `tree` needs."""
-    k, q, n_classes = tree.B.shape
-    p, n_levels, n_theta = tree.Bx.shape[1], len(tree.level_start) - 1, len(tree.free)
-    shapes: list[tuple[int, ...]] = [(n_levels, q, q), *[(k, k, n_classes)] * 8, (k, q, n_classes)]
-    shapes += [*[(q, q, n_classes)] * 2, *[(k, n_classes)] * 4]
-    shapes += [(p, p), (p,), (p, p), (n_levels, q, q), (n_levels, q, q), (n_theta,)]
-    order = np.tile(np.arange(q), (n_levels, 1))
-    return Workspace(order, *[np.zeros(shape) for shape in shapes])
+    k, q, N = tree.B.shape
+    width, p, n_levels = tree.width, tree.Bx.shape[1], len(tree.level_start) - 1
+    n_theta, n_links, n_roots = len(tree.start_inverse) - 1, tree.C.shape[2], tree.Bx.shape[2]
+    M = max(N, n_links, n_roots)
+    order = np.tile(np.arange(q)[:, None], (len(tree.blocks.size), 1, width))
+    shapes: dict[str, tuple[int, ...]] = {
+        "theta": (n_theta, width), "with_data": (width,), "rss": (width,), "S": (k, k, N),
+        "link_t": (k, n_links), "root_t": (k, n_roots), "f": (width,), "r2": (width,),
+        "gradient": (n_theta, width), "D": (n_levels, q, q, width), "scale": (n_levels, q, width),
+        "beta": (p, width), "T_inverse": (p, p, width), "Lam": (n_levels, q, q, width),
+        "T": (p, p, width), "log_det": (width,), "kappa": (width,), "p1": (k, p, n_roots),
+        "p2": (k, p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
+        "sums": (8 * width,), "EB": (k, q, N), "b1": (k, q, N), "a": (k, M),
+        "e": (k, M), "w": (k, M), "v1": (k, M), "v2": (k, M),
+    }  # fmt: skip
+    shapes |= dict.fromkeys(("L", "K", "H"), (q, q, N))
+    shapes |= dict.fromkeys(("A", "J", "F", "E", "slope", "k1", "k2", "k3"), (k, k, M))
+    return Workspace(order=order, **{name: np.zeros(shape) for name, shape in shapes.items()})
