@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mcsim.design import ModelColumns
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
-from mcsim.engine.search import Status
+from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_block
 from mcsim.errors import DataError
 from mcsim.inference import (

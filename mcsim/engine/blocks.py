@@ -1,92 +1,86 @@
-"""Blocks of Psi = Lam Lam' for one lane: read from theta, changed, and written back."""
+"""Blocks of Psi = Lam Lam', one per replicate: read from theta, changed, and written back.
+
+Arguments of all functions: theta (n, n_theta); order (n, n_blocks, q), the row of a block's factor
+that stands first, second, ...
+"""
 
 import numpy as np
 
-from mcsim.engine.compiled import kernel
-from mcsim.engine.matrices import semidefinite_factor, times_transpose
+from mcsim.engine.batched import Flags, product, semidefinite_factor, transpose
+from mcsim.engine.tree import Blocks, Floats, Ints
 
 
-@kernel
-def entry(blocks, b, i, j):  # type: ignore[no-untyped-def]
+def entry(blocks: Blocks, b: int, i: int, j: int) -> int:
     """Number of the parameter in row i and column j <= i of a block's factor."""
-    return blocks.theta[b] + j * blocks.size[b] - (j * (j - 1)) // 2 + i - j
+    return int(blocks.theta[b]) + j * int(blocks.size[b]) - (j * (j - 1)) // 2 + i - j
 
 
-@kernel
-def covariance(blocks, order, theta, b):  # type: ignore[no-untyped-def]
-    """Psi of one block, rows in the order of the data's columns."""
-    size = blocks.size[b]
-    L = np.zeros((size, size))
+def entries(blocks: Blocks) -> list[tuple[int, int, int]]:
+    """Block, row and column of every parameter."""
+    return [
+        (b, i, j) for b, size in enumerate(blocks.size) for j in range(size) for i in range(j, size)
+    ]
+
+
+def covariance(blocks: Blocks, order: Ints, theta: Floats, b: int) -> Floats:
+    """Psi of one block, rows in the order of the data's columns: (n, size, size)."""
+    size, everyone = int(blocks.size[b]), np.arange(len(theta))
+    L = np.zeros((len(theta), size, size))
     for j in range(size):
         for i in range(j, size):
-            L[order[b, i], j] = theta[entry(blocks, b, i, j)]
-    return times_transpose(L)
+            L[everyone, order[:, b, i], j] = theta[:, entry(blocks, b, i, j)]
+    return product(L, transpose(L))
 
 
-@kernel
-def set_block(blocks, order, theta, b, Psi, held):  # type: ignore[no-untyped-def]
-    """Factor Psi into theta; columns `held` of the factor, counted in its order, are zero."""
-    size = blocks.size[b]
-    in_order = np.empty((size, size))
-    for i in range(size):
-        for j in range(size):
-            in_order[i, j] = Psi[order[b, i], order[b, j]]
-    L = semidefinite_factor(in_order, held)
+def set_block(
+    blocks: Blocks, order: Ints, theta: Floats, b: int, Psi: Floats, held: Flags | None = None
+) -> None:
+    """Factor Psi into theta; columns `held` (n, size), counted in its order, are zero."""
+    size = int(blocks.size[b])
+    own = order[:, b, :size]
+    everyone = np.arange(len(theta))[:, None, None]
+    L = semidefinite_factor(Psi[everyone, own[:, :, None], own[:, None, :]], held)
     for j in range(size):
         for i in range(j, size):
-            theta[entry(blocks, b, i, j)] = L[i, j]
+            theta[:, entry(blocks, b, i, j)] = L[:, i, j]
 
 
-@kernel
-def put_largest_pivots_first(blocks, order, b, Psi):  # type: ignore[no-untyped-def]
+def put_largest_pivots_first(blocks: Blocks, order: Ints, b: int, Psi: Floats) -> None:
     """Order the factor of a block by its pivots: where a leading pivot is nearly zero, the entries
     below it and the next pivot are two names for one thing, and steps get lost between them.
     """
-    size = blocks.size[b]
+    size, everyone = int(blocks.size[b]), np.arange(len(Psi))
     rest = Psi.copy()
-    for i in range(size):
-        order[b, i] = i
+    order[:, b, :size] = np.arange(size)
     for j in range(size):
-        largest = j
-        for i in range(j + 1, size):
-            if rest[order[b, i], order[b, i]] > rest[order[b, largest], order[b, largest]]:
-                largest = i
-        first = order[b, j]
-        order[b, j] = order[b, largest]
-        order[b, largest] = first
-        row = order[b, j]
-        pivot = rest[row, row]
-        if pivot <= 0.0:
-            break
-        column = rest[:, row].copy()
-        for i in range(size):
-            for m in range(size):
-                rest[i, m] -= column[i] * column[m] / pivot
+        diagonal = rest[everyone[:, None], order[:, b, j:size], order[:, b, j:size]]
+        largest = j + np.argmax(diagonal, axis=1)
+        row = order[everyone, b, largest]
+        order[everyone, b, largest] = order[:, b, j]
+        order[:, b, j] = row
+        pivot = rest[everyone, row, row]
+        column = rest[everyone, :, row]
+        divisor = np.where(pivot > 0.0, pivot, np.inf)[:, None, None]
+        rest -= column[:, :, None] * column[:, None, :] / divisor
 
 
-@kernel
-def active_entries(blocks, theta):  # type: ignore[no-untyped-def]
-    """Parameters whose column of the factor has a pivot; the others are held at zero."""
-    active = np.zeros(len(theta), dtype=np.bool_)
-    for b in range(len(blocks.size)):
-        for j in range(blocks.size[b]):
-            has_pivot = theta[entry(blocks, b, j, j)] != 0.0
-            for i in range(j, blocks.size[b]):
-                active[entry(blocks, b, i, j)] = has_pivot
-    return active
+def pivots(blocks: Blocks, theta: Floats, b: int) -> Floats:
+    """Diagonal of a block's factor: (n, size)."""
+    return theta[:, [entry(blocks, b, j, j) for j in range(blocks.size[b])]]
 
 
-@kernel
-def block_of(blocks, b, D):  # type: ignore[no-untyped-def]
-    """What a derivative in Psi, by level, is for the Psi of one block."""
-    level, first, size = blocks.level[b], blocks.first[b], blocks.size[b]
-    part = np.zeros((size, size))
+def held_parameters(blocks: Blocks, theta: Floats) -> Flags:
+    """Parameters whose column of the factor has no pivot: they stay at zero. (n, n_theta)."""
+    columns = [entry(blocks, b, j, j) for b, _, j in entries(blocks)]
+    return np.asarray(theta[:, columns] == 0.0)
+
+
+def block_of(blocks: Blocks, b: int, D: Floats) -> Floats:
+    """What a derivative in Psi, (n, n_levels, q, q), is for the Psi of one block."""
+    level, first, size = blocks.level[b], int(blocks.first[b]), int(blocks.size[b])
     if blocks.is_matrix[b]:
-        for i in range(size):
-            for j in range(size):
-                part[i, j] = D[level, first + i, first + j]
-    else:
-        for i in range(D.shape[1]):
-            for j in range(D.shape[1]):
-                part[0, 0] += blocks.Q[b, i, j] * D[level, i, j]
-    return part
+        return D[:, level, first : first + size, first : first + size]
+    total = np.zeros((len(D), 1, 1))
+    for i, j in np.argwhere(blocks.Q[b]):
+        total[:, 0, 0] += blocks.Q[b, i, j] * D[:, level, i, j]
+    return total

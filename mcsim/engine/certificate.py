@@ -1,56 +1,68 @@
 """First-order conditions in Psi: D Psi = 0 and D >= 0, in the metric of sum Z'PZ."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from mcsim.engine.blocks import block_of, covariance
-from mcsim.engine.compiled import kernel
-from mcsim.engine.matrices import (
+from mcsim.engine.batched import (
+    back_substitution,
     forward_substitution,
+    product,
     semidefinite_factor,
     symmetric_eigen,
-    times_transpose,
+    transpose,
 )
+from mcsim.engine.blocks import block_of, covariance
+from mcsim.engine.tree import Floats, Ints, Tree
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
+RIDGE = 1e-12  # of the residual degrees of freedom, for directions that the data say nothing of
 
 
-@kernel
-def violation_of(tree, order, theta, D, N, direction):  # type: ignore[no-untyped-def]
-    """Violation of D Psi = 0 and D >= 0 in the metric of N = sum Z'PZ, per block the worst.
+@dataclass(frozen=True)
+class Certificate:
+    """How far points are from the first-order conditions.
 
-    Returns it, the most negative eigenvalue that is more than rounding (else 0), and its block;
-    puts the eigenvector, with v'Nv = 1, into `direction`.
+    violation : (n,) relative; lowest : (n,) the most negative eigenvalue of D, 0 where none is
+        more than rounding; block : (n,) where that is
+    direction : (n, q) its eigenvector v within the block, with v'Nv = 1 for N = sum Z'PZ
     """
-    violation, worst = 0.0, 0
-    lowest = -CERTIFICATE_TOLERANCE
-    for b in range(len(tree.blocks.size)):
-        size = tree.blocks.size[b]
-        D_block, N_block = block_of(tree.blocks, b, D), block_of(tree.blocks, b, N)
-        for i in range(size):
-            N_block[i, i] += 1e-12 * tree.nu
-        C = semidefinite_factor(0.5 * (N_block + N_block.T), np.zeros(size, dtype=np.bool_))
-        scaled = np.zeros((size, size))  # C^-1 D C^-T
-        for j in range(size):
-            scaled[:, j] = forward_substitution(C, D_block[:, j])
-        for i in range(size):
-            scaled[i] = forward_substitution(C, scaled[i].copy())
-        scaled = 0.5 * (scaled + scaled.T)
+
+    violation: Floats
+    lowest: Floats
+    block: Ints
+    direction: Floats
+
+
+def certify(tree: Tree, order: Ints, theta: Floats, D: Floats, N: Floats) -> Certificate:
+    """Judge the points theta (n, n_theta) by D and N = sum Z'PZ there, (n, n_levels, q, q)."""
+    n = len(theta)
+    violation, lowest = np.zeros(n), np.zeros(n)
+    worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, tree.B.shape[1]))
+    for b, size in enumerate(tree.blocks.size.tolist()):
+        C = semidefinite_factor(block_of(tree.blocks, b, N) + RIDGE * tree.nu * np.eye(size))
+        half = forward_substitution(C, block_of(tree.blocks, b, D))
+        scaled = forward_substitution(C, transpose(half))  # C^-1 D C^-T
+        scaled = 0.5 * (scaled + transpose(scaled))
         values, vectors = symmetric_eigen(scaled)
-        Psi = covariance(tree.blocks, order, theta, b)
-        root = semidefinite_factor(Psi, np.zeros(size, dtype=np.bool_))
-        Psi = times_transpose(np.ascontiguousarray(C.T) @ root)
-        size_of_Psi = np.sqrt(np.sum(Psi * Psi))
-        if size_of_Psi > 0.0:
-            product = scaled @ Psi
-            violation = max(violation, np.sqrt(np.sum(product * product)) / size_of_Psi)
-        smallest = np.argmin(values)
-        violation = max(violation, -values[smallest])
-        if values[smallest] < lowest:
-            lowest, worst = values[smallest], b
-            direction[:] = 0.0
-            for i in range(size - 1, -1, -1):  # C^-T times the eigenvector
-                direction[i] = vectors[i, smallest]
-                for m in range(i + 1, size):
-                    direction[i] -= C[m, i] * direction[m]
-                direction[i] /= C[i, i]
-    return violation, lowest if lowest < -CERTIFICATE_TOLERANCE else 0.0, worst
+        root = product(transpose(C), semidefinite_factor(covariance(tree.blocks, order, theta, b)))
+        Psi = product(root, transpose(root))
+        length = _norm(Psi)
+        share = _norm(product(scaled, Psi)) / np.where(length > 0.0, length, 1.0)
+        smallest = np.argmin(values, axis=1)
+        eigenvalue = values[np.arange(n), smallest]
+        violation = np.maximum(violation, np.maximum(share, -eigenvalue))
+        is_worst = (eigenvalue < lowest) & (eigenvalue < -CERTIFICATE_TOLERANCE)
+        vector = back_substitution(C, vectors[np.arange(n), :, smallest][:, :, None])[:, :, 0]
+        lowest[is_worst], worst[is_worst] = eigenvalue[is_worst], b
+        direction[is_worst] = 0.0
+        direction[is_worst, :size] = vector[is_worst]
+    return Certificate(violation, lowest, worst, direction)
+
+
+def _norm(P: Floats) -> Floats:
+    total = np.zeros(len(P))
+    for i in range(P.shape[1]):
+        for j in range(P.shape[2]):
+            total += P[:, i, j] ** 2
+    return np.sqrt(total)

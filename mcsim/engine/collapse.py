@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.probe import with_start
+from mcsim.engine.start import with_start
 from mcsim.engine.tree import (
     LANE_POSITIONS,
     MAX_WIDTH,
@@ -286,8 +286,7 @@ class _TreeBuilder:
             rows = W[first:last]
             key = rows.tobytes()
             if key not in kind_of_rows:
-                Q, columns, rank = orthonormal_basis(rows, min(rows.shape))
-                Q, columns = Q[:, :rank], columns[:rank]
+                Q, columns = orthonormal_basis(rows)
                 basis_key = Q.tobytes() + columns[:, :n_z].tobytes()
                 if basis_key not in class_of_basis:
                     number = self._new_class(0, columns, is_uniform=True)
@@ -347,14 +346,14 @@ class _TreeBuilder:
         children = [(self.kinds[kind], counts[kind]) for kind in sorted(counts)]
         blocks = [np.sqrt(m) * self._outer(depth - 1, child.columns) for child, m in children]
         stacked = np.vstack(blocks)
-        Q, columns, rank = orthonormal_basis(stacked, min(stacked.shape))
-        number = self._new_class(depth, columns[:rank], is_uniform=False)
+        Q, columns = orthonormal_basis(stacked)
+        number = self._new_class(depth, columns, is_uniform=False)
         first = 0
         for (child, m), block in zip(children, blocks, strict=True):
-            C = Q[first : first + len(block), :rank] / np.sqrt(m)
+            C = Q[first : first + len(block)] / np.sqrt(m)
             links.append(_Link(child.class_number, number, m, C))
             first += len(block)
-        return self._kind(number, columns[:rank])
+        return self._kind(number, columns)
 
     def _root(self) -> Ints:
         """Root groups: outermost units with the same class and the same fixed-effect columns."""
@@ -419,6 +418,7 @@ class _TreeBuilder:
             _lane_positions(child, width),
             _lane_positions([link.parent for link in links], width),
             repeat([link.n_children for link in links]),
+            np.ones(len(links) * width),
             repeat(is_mixed[child]),
             repeat(C),
             _lane_positions(root, width),

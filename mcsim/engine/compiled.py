@@ -36,11 +36,32 @@ _COMPLETE = "complete"
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` at its first call, or take it from the cache."""
+    return _compile(function)
+
+
+def lean_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function`, which makes no arrays: it does not count references to those it gets,
+    which is most of the code where records hold many.
+    """
+    return _compile(function, _nrt=False)
+
+
+def step(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function`, which makes no arrays and which only other kernels call."""
+    return _compile(function, _nrt=False, no_cpython_wrapper=True)
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` as a part of the one kernel that calls it."""
+    return _compile(function, inline="always")
+
+
+def _compile(function: Callable[..., Any], **options: str | bool) -> Callable[..., Any]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE)  # read when the function is decorated
     try:
         compiled: Callable[..., Any] = numba.njit(
-            cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
+            cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options
         )(function)
     finally:
         numba.config.CACHE_DIR = before

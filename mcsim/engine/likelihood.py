@@ -20,33 +20,130 @@ from above. With v = B'(e - E w) of mixed units and kappa = nu / y'Py,
 
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from mcsim.engine.compiled import kernel
+from mcsim.engine.compiled import lean_kernel, part
 from mcsim.engine.lanes import (
+    add_at,
+    add_difference,
+    add_square,
+    add_to,
     add_up,
+    add_vectors,
     apply,
     apply_transposed,
-    factorise,
+    fill,
+    fill_matrices,
     gather,
     inner_product,
+    inner_product_of_vectors,
     multiply,
     multiply_by_transpose,
     multiply_transposed,
     scatter_add,
     spread,
-    substitute,
+    spread_row,
+    spread_vectors,
+    subtract,
+    take_from,
+    take_from_identity,
+    times,
+    weigh,
 )
+from mcsim.engine.steps import (
+    add_factor,
+    add_predicted,
+    factorise_with_identity,
+    load_lane,
+    log_determinant,
+    set_gradient_of_block,
+    solve_fixed_effects,
+    solve_for_transpose,
+    store_lane,
+)
+from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters, new_workspace
 
 U = np.uint64
 
 
-@kernel
-def evaluate(tree, ws):  # type: ignore[no-untyped-def]
+class Points(NamedTuple):
+    """What was found at some points, one row each."""
+
+    f: Floats  # (n,) -2 logLik, profiled over beta and sigma
+    r2: Floats  # (n,) y'Py
+    gradient: Floats  # (n, n_theta)
+    D: Floats  # (n, n_levels, q, q) derivative in Psi; without data sum Z'PZ
+    scale: Floats  # (n, n_levels, q) diagonal of sum Z'V^-1Z, V without the outer levels
+    beta: Floats  # (n, p)
+    T_inverse: Floats  # (n, p, p) inverse of X'V^-1X
+
+
+class Likelihood:
+    """The likelihood of some replicates, at any points; n_theta parameters in Lam."""
+
+    def __init__(self, tree: Tree, moments: Moments) -> None:
+        self.tree, self.moments = tree, moments
+        self._workspace = new_workspace(tree)
+
+    def at(
+        self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True
+    ) -> Points:
+        """Evaluate.
+
+        Parameters
+        ----------
+        replicates : (n,) rows of the moments
+        theta : (n, n_theta)
+        order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
+        with_data : False for D = sum Z'PZ, which is what the design alone says
+        """
+        found = _new_points(self.tree, len(replicates))
+        _evaluate_points(
+            self.tree, self.moments, replicates, theta, order, float(with_data),
+            self._workspace, found,
+        )  # fmt: skip
+        return found
+
+
+def _new_points(tree: Tree, n: int) -> Points:
+    n_levels, q, p = len(tree.level_start) - 1, tree.B.shape[1], tree.Bx.shape[1]
+    shapes = ((), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p))
+    return Points(*[np.empty((n, *shape)) for shape in shapes])
+
+
+@lean_kernel
+def _evaluate_points(  # type: ignore[no-untyped-def]
+    tree, moments, replicates, theta, order, with_data, ws, found
+):
+    """Evaluate all points, as many at a time as there are lanes."""
+    n, width = len(replicates), tree.width
+    with_data_of_lane = ws.with_data
+    for first in range(0, n, width):
+        for lane in range(width):
+            point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
+            with_data_of_lane[lane] = with_data
+            load_lane(
+                (moments.rss, moments.S, moments.link_t, moments.root_t),
+                (ws.rss, ws.S, ws.link_t, ws.root_t),
+                (theta, order, ws.theta, ws.order), replicates[point], point, lane, width,
+            )  # fmt: skip
+        _evaluate(tree, ws)
+        for lane in range(min(width, n - first)):
+            store_lane(
+                (ws.f, ws.r2, ws.gradient, ws.D, ws.scale, ws.beta, ws.T_inverse),
+                found, first + lane, lane,
+            )  # fmt: skip
+
+
+@part
+def _evaluate(tree, ws):  # type: ignore[no-untyped-def]
     """-2 logLik of every lane at ws.theta, its gradient, D, and the fit of the fixed effects."""
     _set_factors(tree, ws)
-    ws.log_det[:] = 0.0
-    ws.r2[:] = ws.rss
+    log_det, r2 = ws.log_det, ws.r2
+    for lane in range(tree.width):
+        log_det[lane], r2[lane] = 0.0, ws.rss[lane]
     n_levels = len(tree.level_start) - 1
     for level in range(n_levels):
         _eliminate(tree, ws, level)
@@ -59,375 +156,203 @@ def evaluate(tree, ws):  # type: ignore[no-untyped-def]
     _set_gradient(tree, ws)
 
 
-@kernel
+@part
 def _set_factors(tree, ws):  # type: ignore[no-untyped-def]
     """Lam of every level from theta."""
-    ws.Lam[:] = 0.0
-    blocks = tree.blocks
+    Lam, theta, order, blocks = ws.Lam, ws.theta, ws.order, tree.blocks
+    Lam[:] = 0.0
     for b in range(len(blocks.size)):
-        level, first, t = blocks.level[b], blocks.first[b], blocks.theta[b]
-        if not blocks.is_matrix[b]:
-            for i in range(ws.Lam.shape[1]):
-                for j in range(ws.Lam.shape[1]):
-                    for lane in range(tree.width):
-                        ws.Lam[level, i, j, lane] += ws.theta[t, lane] * blocks.Q[b, i, j]
-            continue
-        for j in range(blocks.size[b]):
-            for i in range(j, blocks.size[b]):
-                for lane in range(tree.width):
-                    row = first + ws.order[b, i, lane]
-                    ws.Lam[level, row, first + j, lane] = ws.theta[t, lane]
-                t += 1
+        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
+        add_factor(Lam[level], theta[t:], order[b], blocks.Q[b], first, size, blocks.is_matrix[b])
 
 
-@kernel
+@part
 def _eliminate(tree, ws, level):  # type: ignore[no-untyped-def]
     """A, J, F, E of one level, and what its random effects take out of y'y."""
     start = U(tree.level_start[level] * tree.width)
     n = U(tree.level_start[level + 1] * tree.width) - start
-    n_classes = n // U(tree.width)
-    k, q = tree.B.shape[0], tree.B.shape[1]
-    for i in range(q):
-        for j in range(q):
-            spread(ws.L[i, j], start, ws.Lam[level, i, j], n_classes)
+    B, A, J, E, K, H, L, c1 = tree.B, ws.A, ws.J, ws.E, ws.K, ws.H, ws.L, ws.c1
+    spread(L, start, ws.Lam[level], n // U(tree.width))
     if level == 0:
-        multiply(ws.H, start, tree.G, start, ws.L, start, n)
+        multiply(H, start, tree.G, start, L, start, n)
     else:
-        _gather_children(tree, ws, level)
-        multiply(ws.b1, start, ws.A, start, tree.B, start, n)
-        multiply_transposed(ws.K, start, tree.B, start, ws.b1, start, n)
-        multiply(ws.H, start, ws.K, start, ws.L, start, n)
-    multiply_transposed(ws.K, start, ws.L, start, ws.H, start, n)
-    for i in range(q):
-        for c in range(n):
-            ws.K[i, i, start + c] += 1.0
-    factorise(ws.K, start, n)
-    for i in range(q):
-        for j in range(q):
-            for c in range(n):
-                ws.H[i, j, start + c] = ws.L[j, i, start + c]
-    substitute(ws.K, start, ws.H, start, n)  # H = chol(K)^-1 Lam'
-    multiply_by_transpose(ws.b1, start, tree.B, start, ws.H, start, n)
-    multiply_by_transpose(ws.J, start, ws.b1, start, ws.b1, start, n)
-    for i in range(1, q):
-        for c in range(n):
-            ws.K[0, 0, start + c] *= ws.K[i, i, start + c]
-    for c in range(n):
-        ws.c1[start + c] = 2.0 * tree.n_units[start + c] * np.log(ws.K[0, 0, start + c])
-    add_up(ws.log_det, ws.c1, start, n, ws.sums)
+        _gather_children(tree, ws, level, start, n)
+        multiply(ws.b1, start, A, start, B, start, n)
+        multiply_transposed(K, start, B, start, ws.b1, start, n)
+        multiply(H, start, K, start, L, start, n)
+    multiply_transposed(K, start, L, start, H, start, n)
+    factorise_with_identity(K, start, n)
+    solve_for_transpose(H, K, L, start, n)  # H = chol(K)^-1 Lam'
+    multiply_by_transpose(ws.b1, start, B, start, H, start, n)
+    multiply_by_transpose(J, start, ws.b1, start, ws.b1, start, n)
+    log_determinant(c1, K, tree.n_units, start, n)
+    add_up(ws.log_det, c1, start, n, ws.sums)
     if level > 0:
-        multiply(ws.F, start, ws.A, start, ws.J, start, n)
-        _take_from_identity(ws.F, ws.F, start, n)
-        multiply(ws.E, start, ws.F, start, ws.A, start, n)
+        multiply(ws.F, start, A, start, J, start, n)
+        take_from_identity(ws.F, ws.F, start, n)
+        multiply(E, start, ws.F, start, A, start, n)
         _take_out_of_yy(tree, ws, level, start, n)
-        return
-    # the part of y'y within the bases is added here in one sum, so that no digits are lost
-    _take_from_identity(ws.E, ws.J, start, n)
-    inner_product(ws.c1, start, ws.E, start, ws.S, start, n)
-    add_up(ws.r2, ws.c1, start, n, ws.sums)
-    for i in range(k):
-        for c in range(n):
-            ws.e[i, start + c] = 0.0
+    else:
+        # the part of y'y within the bases is added here in one sum, so that no digits are lost
+        take_from_identity(E, J, start, n)
+        inner_product(c1, start, 1.0, E, ws.S, n)
+        add_up(ws.r2, c1, start, n, ws.sums)
+        fill(ws.e, start, 0.0, n)
 
 
-@kernel
-def _take_from_identity(out, P, start, n):  # type: ignore[no-untyped-def]
-    """Put I - P into out."""
-    for i in range(P.shape[0]):
-        for j in range(P.shape[0]):
-            one = 1.0 if i == j else 0.0
-            for c in range(n):
-                out[i, j, start + c] = one - P[i, j, start + c]
-
-
-@kernel
-def _gather_children(tree, ws, level):  # type: ignore[no-untyped-def]
+@part
+def _gather_children(tree, ws, level, first, n_positions):  # type: ignore[no-untyped-def]
     """Sum what the children of one level pass up: A, and a for mixed units."""
-    k = tree.B.shape[0]
-    first, last = U(tree.level_start[level] * tree.width), U(tree.level_start[level + 1] * tree.width)
-    for i in range(k):
-        for c in range(first, last):
-            ws.a[i, c] = 0.0
-        for j in range(k):
-            for c in range(first, last):
-                ws.A[i, j, c] = 0.0
     start = U(tree.link_start[level - 1] * tree.width)
     n = U(tree.link_start[level] * tree.width) - start
-    gather(ws.k1, start, ws.E, tree.link_child, n)
-    multiply(ws.k2, start, ws.k1, start, tree.C, start, n)
-    multiply_transposed(ws.k3, start, tree.C, start, ws.k2, start, n)
-    for i in range(k):
-        for j in range(k):
-            for c in range(n):
-                ws.k3[i, j, start + c] *= tree.link_count[start + c]
-    scatter_add(ws.A, ws.k3, start, tree.link_parent, n)
+    C, k1, k2, k3 = tree.C, ws.k1, ws.k2, ws.k3
+    fill_matrices(ws.A, first, 0.0, n_positions)
+    fill(ws.a, first, 0.0, n_positions)
+    gather(k1, start, ws.E, tree.link_child, n)
+    multiply(k2, start, k1, start, C, start, n)
+    multiply_transposed(k3, start, C, start, k2, start, n)
+    times(k3, start, tree.link_count, n)
+    scatter_add(ws.A, k3, start, tree.link_parent, n)
     if tree.has_mixed[level]:
-        apply(ws.v1, start, ws.k1, start, ws.link_t, start, n)
-        for i in range(k):
-            for c in range(n):
-                ws.v1[i, start + c] += ws.e[i, tree.link_child[start + c]]
-        apply_transposed(ws.v2, start, tree.C, start, ws.v1, start, n)
-        for i in range(k):
-            for c in range(n):
-                ws.a[i, tree.link_parent[start + c]] += ws.v2[i, start + c]
+        apply(ws.v1, start, k1, start, ws.link_t, start, n)
+        add_at(ws.v1, start, ws.e, tree.link_child, n)
+        apply_transposed(ws.v2, start, C, start, ws.v1, start, n)
+        add_to(ws.a, ws.v2, tree.ones, tree.link_parent, start, n)
 
 
-@kernel
+@part
 def _take_out_of_yy(tree, ws, level, start, n):  # type: ignore[no-untyped-def]
     """Take a'J a of every unit of an outer level out of y'y; leaves e = F a in ws.e."""
-    k = tree.B.shape[0]
+    A, c1 = ws.A, ws.c1
     if tree.has_uniform[level]:
-        multiply(ws.k1, start, ws.A, start, ws.S, start, n)
-        multiply(ws.k2, start, ws.k1, start, ws.A, start, n)
-        inner_product(ws.c1, start, ws.J, start, ws.k2, start, n)
-        for c in range(n):
-            ws.c1[start + c] = -ws.c1[start + c]
-        add_up(ws.r2, ws.c1, start, n, ws.sums)
+        multiply(ws.k1, start, A, start, ws.S, start, n)
+        multiply(ws.k2, start, ws.k1, start, A, start, n)
+        inner_product(c1, start, -1.0, ws.J, ws.k2, n)
+        add_up(ws.r2, c1, start, n, ws.sums)
     if tree.has_mixed[level]:
         apply(ws.v1, start, ws.J, start, ws.a, start, n)
-        for c in range(n):
-            ws.c1[start + c] = 0.0
-        for i in range(k):
-            for c in range(n):
-                ws.c1[start + c] -= ws.a[i, start + c] * ws.v1[i, start + c]
-        add_up(ws.r2, ws.c1, start, n, ws.sums)
+        inner_product_of_vectors(c1, start, -1.0, ws.a, ws.v1, n)
+        add_up(ws.r2, c1, start, n, ws.sums)
     apply(ws.e, start, ws.F, start, ws.a, start, n)
 
 
-@kernel
+@part
 def _solve_root(tree, ws):  # type: ignore[no-untyped-def]
     """X'V^-1X, its factor and inverse, b, y'Py and -2 logLik."""
-    k, p = tree.Bx.shape[0], tree.Bx.shape[1]
     zero, n = U(0), U(len(tree.root_child))
-    width = U(tree.width)
-    gather(ws.k1, zero, ws.E, tree.root_child, n)
-    apply(ws.v1, zero, ws.k1, zero, ws.root_t, zero, n)
-    for i in range(k):
-        for c in range(n):
-            ws.v1[i, c] += ws.e[i, tree.root_child[c]]
-    multiply(ws.p1, zero, ws.k1, zero, tree.Bx, zero, n)
-    multiply_transposed(ws.pp, zero, tree.Bx, zero, ws.p1, zero, n)
-    ws.T[:] = 0.0
-    ws.beta[:] = 0.0
+    Bx, k1, v1, pp, c1, T, beta, sums = tree.Bx, ws.k1, ws.v1, ws.pp, ws.c1, ws.T, ws.beta, ws.sums
+    p = Bx.shape[1]
+    gather(k1, zero, ws.E, tree.root_child, n)
+    apply(v1, zero, k1, zero, ws.root_t, zero, n)
+    add_at(v1, zero, ws.e, tree.root_child, n)
+    multiply(ws.p1, zero, k1, zero, Bx, zero, n)
+    multiply_transposed(pp, zero, Bx, zero, ws.p1, zero, n)
+    times(pp, zero, tree.root_count, n)
+    apply_transposed(ws.p3, zero, Bx, zero, v1, zero, n)
+    T[:] = 0.0
+    beta[:] = 0.0
     for i in range(p):
         for j in range(i + 1):
-            for c in range(n):
-                ws.c1[c] = tree.root_count[c] * ws.pp[i, j, c]
-            add_up(ws.T[i, j], ws.c1, zero, n, ws.sums)
-        for c in range(n):
-            ws.c1[c] = 0.0
-        for m in range(k):
-            for c in range(n):
-                ws.c1[c] += tree.Bx[m, i, c] * ws.v1[m, c]
-        add_up(ws.beta[i], ws.c1, zero, n, ws.sums)
-    factorise(ws.T, zero, width)
-    log_det_x = ws.kappa
-    log_det_x[:] = 0.0
-    for i in range(p):  # forward substitution: y'Py = y'V^-1y - |L^-1 X'V^-1y|^2
-        for m in range(i):
-            for c in range(width):
-                ws.beta[i, c] -= ws.T[i, m, c] * ws.beta[m, c]
-        for c in range(width):
-            ws.beta[i, c] /= ws.T[i, i, c]
-            ws.r2[c] -= ws.beta[i, c] * ws.beta[i, c]
-            log_det_x[c] += 2.0 * np.log(ws.T[i, i, c])
-    for i in range(p - 1, -1, -1):
-        for m in range(i + 1, p):
-            for c in range(width):
-                ws.beta[i, c] -= ws.T[m, i, c] * ws.beta[m, c]
-        for c in range(width):
-            ws.beta[i, c] /= ws.T[i, i, c]
-    _invert_root(ws)
-    for c in range(width):
+            add_up(T[i, j], pp[i, j], zero, n, sums)
+        add_up(beta[i], ws.p3[i], zero, n, sums)
+    solve_fixed_effects(T, beta, ws.T_inverse, ws.r2, ws.kappa)
+    log_det, f, r2, kappa = ws.log_det, ws.f, ws.r2, ws.kappa
+    for c in range(U(tree.width)):
         if tree.is_reml:
-            ws.log_det[c] += log_det_x[c] + tree.log_constant
-        ws.f[c] = ws.log_det[c] + tree.nu * (1.0 + np.log(2.0 * np.pi * ws.r2[c] / tree.nu))
-        ws.kappa[c] = ws.with_data[c] * tree.nu / ws.r2[c]
+            log_det[c] += kappa[c] + tree.log_constant
+        f[c] = log_det[c] + tree.nu * (1.0 + np.log(2.0 * np.pi * r2[c] / tree.nu))
+        kappa[c] = ws.with_data[c] * tree.nu / r2[c]
 
 
-@kernel
-def _invert_root(ws):  # type: ignore[no-untyped-def]
-    """Inverse of X'V^-1X from its factor."""
-    p, width = ws.T.shape[0], U(ws.T.shape[2])
-    ws.T_inverse[:] = 0.0
-    for i in range(p):
-        ws.T_inverse[i, i] = 1.0
-    substitute(ws.T, U(0), ws.T_inverse, U(0), width)
-    for j in range(p):
-        for i in range(p - 1, -1, -1):
-            for m in range(i + 1, p):
-                for c in range(width):
-                    ws.T_inverse[i, j, c] -= ws.T[m, i, c] * ws.T_inverse[m, j, c]
-            for c in range(width):
-                ws.T_inverse[i, j, c] /= ws.T[i, i, c]
-
-
-@kernel
+@part
 def _descend_from_root(tree, ws):  # type: ignore[no-untyped-def]
     """Start the slopes and w: what the fixed effects pass down."""
-    k, p, N = tree.Bx.shape[0], tree.Bx.shape[1], U(len(tree.n_units))
-    zero, n = U(0), U(len(tree.root_child))
+    N, n, zero = U(len(tree.n_units)), U(len(tree.root_child)), U(0)
     n_groups = n // U(tree.width)
-    spread(ws.kappas, zero, ws.kappa, U(len(ws.kappas)) // U(tree.width))
-    for i in range(k):
-        for c in range(N):
-            ws.w[i, c] = 0.0
-        for j in range(k):
-            for c in range(N):
-                ws.slope[i, j, c] = ws.kappas[c] * ws.S[i, j, c]
-    for i in range(p):
-        spread(ws.v2[0], zero, ws.beta[i], n_groups)
-        for m in range(k):
-            if i == 0:
-                for c in range(n):
-                    ws.v1[m, c] = tree.Bx[m, 0, c] * ws.v2[0, c]
-            else:
-                for c in range(n):
-                    ws.v1[m, c] += tree.Bx[m, i, c] * ws.v2[0, c]
+    Bx, k1 = tree.Bx, ws.k1
+    spread_row(ws.kappas, ws.kappa)
+    fill(ws.w, zero, 0.0, N)
+    weigh(ws.slope, ws.S, ws.kappas, N)
+    spread_vectors(ws.p3, ws.beta, n_groups)
+    apply(ws.v1, zero, Bx, zero, ws.p3, zero, n)
     if tree.is_reml:
-        for i in range(p):
-            for j in range(p):
-                spread(ws.pp[i, j], zero, ws.T_inverse[i, j], n_groups)
-        multiply(ws.p1, zero, tree.Bx, zero, ws.pp, zero, n)
-        multiply_by_transpose(ws.k1, zero, ws.p1, zero, tree.Bx, zero, n)
-        for i in range(k):
-            for j in range(k):
-                for c in range(n):
-                    ws.k1[i, j, c] *= tree.root_count[c]
+        spread(ws.pp, zero, ws.T_inverse, n_groups)
+        multiply(ws.p1, zero, Bx, zero, ws.pp, zero, n)
+        multiply_by_transpose(k1, zero, ws.p1, zero, Bx, zero, n)
+        times(k1, zero, tree.root_count, n)
     else:
-        for i in range(k):
-            for j in range(k):
-                for c in range(n):
-                    ws.k1[i, j, c] = 0.0
-    _add_predicted(ws, tree.root_child, tree.root_is_mixed, tree.root_count, ws.root_t, zero, n)
+        fill_matrices(k1, zero, 0.0, n)
+    add_to(ws.w, ws.v1, tree.root_is_mixed, tree.root_child, zero, n)
+    add_predicted(
+        k1, ws.v1, ws.root_t, tree.root_count, tree.root_is_mixed, ws.kappas, zero, n
+    )
+    scatter_add(ws.slope, k1, zero, tree.root_child, n)
 
 
-@kernel
-def _add_predicted(ws, child, is_mixed, count, t, start, n):  # type: ignore[no-untyped-def]
-    """Hand the prediction in ws.v1 on: to w of a mixed child, to the slope of a uniform one.
-
-    The slope gets, in sum over the units, kappa ((t - v)(t - v)' - t t'), added to ws.k1.
-    """
-    k = len(t)
-    for i in range(k):
-        for c in range(n):
-            ws.w[i, child[start + c]] += is_mixed[start + c] * ws.v1[i, start + c]
-    for c in range(n):
-        ws.c1[start + c] = ws.kappas[start + c] * (1.0 - is_mixed[start + c])
-    for i in range(k):
-        for j in range(k):
-            for c in range(n):
-                x = start + c
-                ws.k1[i, j, x] += ws.c1[x] * (
-                    count[x] * ws.v1[i, x] * ws.v1[j, x]
-                    - ws.v1[i, x] * t[j, x]
-                    - t[i, x] * ws.v1[j, x]
-                )
-    scatter_add(ws.slope, ws.k1, start, child, n)
-
-
-@kernel
+@part
 def _differentiate(tree, ws, level):  # type: ignore[no-untyped-def]
     """D of one level, summed over its classes, and its scale."""
     start = U(tree.level_start[level] * tree.width)
     n = U(tree.level_start[level + 1] * tree.width) - start
-    k, q = tree.B.shape[0], tree.B.shape[1]
-    multiply(ws.EB, start, ws.E, start, tree.B, start, n)
-    multiply(ws.b1, start, ws.slope, start, ws.EB, start, n)
-    multiply_transposed(ws.K, start, ws.EB, start, ws.b1, start, n)
-    multiply_transposed(ws.H, start, tree.B, start, ws.EB, start, n)
-    for i in range(q):
-        for j in range(q):
-            for c in range(n):
-                ws.H[i, j, start + c] *= tree.n_units[start + c]
-    ws.D[level] = 0.0
-    ws.scale[level] = 0.0
-    if tree.has_mixed[level]:  # v1 = e - E w, v2 = B' v1
+    EB, K, H, D, scale = ws.EB, ws.K, ws.H, ws.D[level], ws.scale[level]
+    multiply(EB, start, ws.E, start, tree.B, start, n)
+    multiply(ws.b1, start, ws.slope, start, EB, start, n)
+    multiply_transposed(K, start, EB, start, ws.b1, start, n)
+    multiply_transposed(H, start, tree.B, start, EB, start, n)
+    times(H, start, tree.n_units, n)
+    if tree.has_mixed[level]:  # v2 = B'(e - E w)
         apply(ws.v1, start, ws.E, start, ws.w, start, n)
-        for i in range(k):
-            for c in range(n):
-                ws.v1[i, start + c] = ws.e[i, start + c] - ws.v1[i, start + c]
+        take_from(ws.v1, ws.e, start, n)
         apply_transposed(ws.v2, start, tree.B, start, ws.v1, start, n)
-    for i in range(q):
-        add_up(ws.scale[level, i], ws.H[i, i], start, n, ws.sums)
+        add_square(K, ws.v2, ws.kappas, start, n)
+    D[:] = 0.0
+    scale[:] = 0.0
+    for i in range(len(D)):
+        add_up(scale[i], H[i, i], start, n, ws.sums)
         for j in range(i + 1):
-            for c in range(n):
-                ws.c1[start + c] = ws.H[i, j, start + c] - ws.K[i, j, start + c]
-            if tree.has_mixed[level]:
-                for c in range(n):
-                    x = start + c
-                    ws.c1[x] -= ws.kappas[x] * ws.v2[i, x] * ws.v2[j, x]
-            add_up(ws.D[level, i, j], ws.c1, start, n, ws.sums)
-            ws.D[level, j, i] = ws.D[level, i, j]
+            subtract(ws.c1, H[i, j], K[i, j], start, n)
+            add_up(D[i, j], ws.c1, start, n, ws.sums)
+            for lane in range(tree.width):
+                D[j, i, lane] = D[i, j, lane]
 
 
-@kernel
+@part
 def _descend(tree, ws, level):  # type: ignore[no-untyped-def]
     """Pass the slopes and w of one level on to its children."""
-    k = tree.B.shape[0]
     start = U(tree.level_start[level] * tree.width)
     n = U(tree.level_start[level + 1] * tree.width) - start
-    multiply(ws.k1, start, ws.slope, start, ws.F, start, n)
-    multiply_transposed(ws.slope, start, ws.F, start, ws.k1, start, n)
-    for i in range(k):
-        for j in range(k):
-            for c in range(n):
-                x = start + c
-                ws.slope[i, j, x] += (
-                    tree.n_units[x] * ws.J[i, j, x] - ws.kappas[x] * ws.S[i, j, x]
-                )
     link = U(tree.link_start[level - 1] * tree.width)
     n_links = U(tree.link_start[level] * tree.width) - link
-    gather(ws.k2, link, ws.slope, tree.link_parent, n_links)
-    multiply(ws.k3, link, tree.C, link, ws.k2, link, n_links)
-    multiply_by_transpose(ws.k1, link, ws.k3, link, tree.C, link, n_links)
-    for i in range(k):
-        for j in range(k):
-            for c in range(n_links):
-                ws.k1[i, j, link + c] *= tree.link_count[link + c]
-    if not tree.has_mixed[level]:
-        scatter_add(ws.slope, ws.k1, link, tree.link_child, n_links)
-        return
-    apply(ws.v1, start, ws.A, start, ws.w, start, n)  # then w + J (a - A w)
-    for i in range(k):
-        for c in range(n):
-            ws.v1[i, start + c] = ws.a[i, start + c] - ws.v1[i, start + c]
-    apply(ws.v2, start, ws.J, start, ws.v1, start, n)
-    for i in range(k):
-        for c in range(n):
-            ws.w[i, start + c] += ws.v2[i, start + c]
-    for i in range(k):
-        for c in range(n_links):
-            ws.v2[i, link + c] = ws.w[i, tree.link_parent[link + c]]
-    apply(ws.v1, link, tree.C, link, ws.v2, link, n_links)
-    _add_predicted(
-        ws, tree.link_child, tree.child_is_mixed, tree.link_count, ws.link_t, link, n_links
-    )
+    slope, C, k1, v1, v2 = ws.slope, tree.C, ws.k1, ws.v1, ws.v2
+    multiply(k1, start, slope, start, ws.F, start, n)
+    multiply_transposed(slope, start, ws.F, start, k1, start, n)
+    add_difference(slope, tree.n_units, ws.J, ws.kappas, ws.S, start, n)
+    gather(ws.k2, link, slope, tree.link_parent, n_links)
+    multiply(ws.k3, link, C, link, ws.k2, link, n_links)
+    multiply_by_transpose(k1, link, ws.k3, link, C, link, n_links)
+    times(k1, link, tree.link_count, n_links)
+    if tree.has_mixed[level]:
+        apply(v1, start, ws.A, start, ws.w, start, n)  # then w + J (a - A w)
+        take_from(v1, ws.a, start, n)
+        apply(v2, start, ws.J, start, v1, start, n)
+        add_vectors(ws.w, v2, start, n)
+        fill(v2, link, 0.0, n_links)
+        add_at(v2, link, ws.w, tree.link_parent, n_links)
+        apply(v1, link, C, link, v2, link, n_links)
+        add_to(ws.w, v1, tree.child_is_mixed, tree.link_child, link, n_links)
+        add_predicted(
+            k1, v1, ws.link_t, tree.link_count, tree.child_is_mixed, ws.kappas, link, n_links
+        )
+    scatter_add(slope, k1, link, tree.link_child, n_links)
 
 
-@kernel
+@part
 def _set_gradient(tree, ws):  # type: ignore[no-untyped-def]
     """Gradient in theta: 2 D Lam, masked to the parameters."""
-    blocks = tree.blocks
+    blocks, D, Lam, gradient, order = tree.blocks, ws.D, ws.Lam, ws.gradient, ws.order
     for b in range(len(blocks.size)):
-        level, first, t = blocks.level[b], blocks.first[b], blocks.theta[b]
-        D, Lam = ws.D[level], ws.Lam[level]
-        q = D.shape[0]
-        if not blocks.is_matrix[b]:
-            ws.gradient[t] = 0.0
-            for i in range(q):
-                for m in range(q):
-                    for j in range(q):
-                        for lane in range(tree.width):
-                            product = D[i, m, lane] * Lam[m, j, lane]
-                            ws.gradient[t, lane] += 2.0 * blocks.Q[b, i, j] * product
-            continue
-        for j in range(blocks.size[b]):
-            for i in range(j, blocks.size[b]):
-                for lane in range(tree.width):
-                    row = first + ws.order[b, i, lane]
-                    s = 0.0
-                    for m in range(q):
-                        s += D[row, m, lane] * Lam[m, first + j, lane]
-                    ws.gradient[t, lane] = 2.0 * s
-                t += 1
+        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
+        set_gradient_of_block(
+            gradient[t:], D[level], Lam[level], order[b], blocks.Q[b], first, size,
+            blocks.is_matrix[b],
+        )  # fmt: skip

@@ -1,29 +1,31 @@
-"""The optimum of every replicate: a search that asks for one evaluation at a time.
+"""The optimum of every replicate.
 
 The problem is minimisation of -2 logLik over positive semi-definite Psi = Lam Lam'. From the start
 (start.py), BFGS in Lam comes near; small pivots are set to zero where that costs nothing; Newton
 steps with the Hessian finish; then the first-order conditions in Psi are checked. Where D has a
 negative eigenvalue the point is a false zero: step along its eigenvector and go on.
 
-Several replicates are in work at a time, one per lane. Each function `_after_...` takes what was
-found at a lane's trial point and sets its next one; no lane sees another.
+All replicates go through these stages together, and no number of one enters that of another.
 """
+
+from enum import IntEnum
 
 import numpy as np
 
+from mcsim.engine.batched import Flags, apply, dot, solve_positive
 from mcsim.engine.blocks import (
-    active_entries,
     covariance,
+    entries,
     entry,
+    held_parameters,
+    pivots,
     put_largest_pivots_first,
     set_block,
 )
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, violation_of
-from mcsim.engine.compiled import kernel
-from mcsim.engine.likelihood import evaluate
-from mcsim.engine.matrices import semidefinite_factor, solve_factored
-from mcsim.engine.search import Status
-from mcsim.engine.start import START, minque
+from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
+from mcsim.engine.likelihood import Likelihood, Points
+from mcsim.engine.start import minque, plain_start
+from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
@@ -32,441 +34,282 @@ SNAP_COST = 1e-9  # ... and stay there where -2 logLik rises by no more than thi
 JUMP_COST = 1e-2  # the same where BFGS cannot finish
 MAX_EVALUATIONS = 1000
 MAX_ROUNDS = 20
-SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 MAX_NEWTON_STEPS = 12
+SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 ROUNDING = 1e-13  # of -2 logLik, relative
 HESSIAN_STEP = 1e-5  # of Lam in columns of unit scale; error about 1e-9 relative
 
-# what the evaluation that comes next is for
-PROBE, BEGIN, RESTART, DESCENT, SNAP, CHECK, HESSIAN, NEWTON, FINISH, ESCAPE = range(10)
-OK, BOUNDARY, NOT_CONVERGED, FAILED = (int(status) for status in Status)  # compiled code wants ints
+
+class Status(IntEnum):
+    """How a fit ended; `NOT_CONVERGED` and `FAILED` are not usable."""
+
+    OK = 0
+    BOUNDARY = 1
+    NOT_CONVERGED = 2
+    FAILED = 3
 
 
-@kernel
-def fit_lanes(tree, moments, probes, ws, s, fits):  # type: ignore[no-untyped-def]
-    """Fit every replicate into `fits`; or evaluate each at its row of `probes`, where there are."""
-    n_replicates, n_next = len(fits.f), 0
-    n_busy = 1
-    while n_busy > 0:
-        n_busy = 0
-        for lane in range(tree.width):
-            if s.replicate[lane] < 0 and n_next < n_replicates:
-                _load(tree, moments, ws, s, lane, n_next)
-                if len(probes) > 0:
-                    s.phase[lane], s.trial[lane] = PROBE, probes[n_next]
-                n_next += 1
-            if s.replicate[lane] >= 0:
-                n_busy += 1
-                for t in range(s.trial.shape[1]):
-                    ws.theta[t, lane] = s.trial[lane, t]
-        if n_busy > 0:
-            evaluate(tree, ws)
-        for lane in range(tree.width):
-            if s.replicate[lane] >= 0:
-                s.evaluations[lane] += 1
-                _advance(tree, ws, s, fits, lane)
+class Search:
+    """The best points found so far: one row per replicate, and what was found there.
+
+    theta, order : the point; found : the evaluation there; N : sum Z'PZ; hessian : of -2 logLik,
+    zero in parameters that are held at zero; violation : of the first-order conditions
+    """
+
+    def __init__(self, tree: Tree, moments: Moments) -> None:
+        n, n_theta = len(moments.rss), n_parameters(tree)
+        self._tree, self._likelihood = tree, Likelihood(tree, moments)
+        self.theta, self.order = plain_start(tree, n)
+        self.evaluations = np.zeros(n, dtype=np.int64)
+        self.found = self._evaluate(np.arange(n), self.theta, self.order)
+        self.N = np.full_like(self.found.D, np.nan)
+        self.hessian = np.full((n, n_theta, n_theta), np.nan)
+        self.violation = np.full(n, np.nan)
+        self.status = np.full(n, Status.FAILED, dtype=np.int64)
+
+    def run(self) -> None:
+        """Find the optimum of every replicate."""
+        rows = np.flatnonzero(_is_finite(self.found))
+        self._begin(rows)
+        snap_cost = np.full(len(self.theta), SNAP_COST)
+        for _ in range(MAX_ROUNDS):
+            self._descend(rows)
+            self._snap(rows, snap_cost)
+            is_inside = ~np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
+            false_zeros, certificate = self._check(rows[~is_inside])
+            self._escape(false_zeros, certificate)
+            others = rows[~np.isin(rows, false_zeros)]
+            self._polish(others)
+            certificate = self._certify(others)
+            done = certificate.violation <= CERTIFICATE_TOLERANCE
+            self.status[others] = np.where(done, self._status(others), Status.NOT_CONVERGED)
+            is_negative = ~done & (certificate.lowest < 0.0)
+            self._escape(others[is_negative], _some(certificate, is_negative))
+            stuck = others[~done & ~is_negative]
+            self._reorder(stuck)
+            snap_cost[rows] = SNAP_COST
+            snap_cost[stuck] = JUMP_COST
+            rows = np.sort(np.concatenate([false_zeros, others[~done]]))
+            rows = rows[self.evaluations[rows] < MAX_EVALUATIONS]
+            if len(rows) == 0:
+                break
+
+    def _evaluate(
+        self, rows: Ints, theta: Floats, order: Ints, *, with_data: bool = True
+    ) -> Points:
+        np.add.at(self.evaluations, rows, 1)
+        return self._likelihood.at(rows, theta, order, with_data=with_data)
+
+    def _accept(self, rows: Ints, theta: Floats, found: Points, chosen: Flags) -> None:
+        """Go to those of the points that are chosen."""
+        self.theta[rows[chosen]] = theta[chosen]
+        for mine, new in zip(self.found, found, strict=True):
+            mine[rows[chosen]] = new[chosen]
+
+    def _status(self, rows: Ints) -> Ints:
+        is_held = np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
+        return np.where(is_held, Status.BOUNDARY, Status.OK)
+
+    def _begin(self, rows: Ints) -> None:
+        """Go to the start, but where that is too far out to be evaluated."""
+        theta, order = minque(self._tree, self.found.D[rows], self.found.r2[rows])
+        found = self._evaluate(rows, theta, order)
+        usable = _is_finite(found)
+        self.order[rows[usable]] = order[usable]
+        self._accept(rows, theta, found, usable)
+
+    def _descend(self, rows: Ints) -> None:
+        """BFGS; stops at a small predicted decrease or a failed search along a line."""
+        inverse = self._first_inverse(rows)
+        step, slope, length = np.zeros_like(self.theta[rows]), np.zeros(len(rows)), np.ones(len(rows))
+        is_new = np.ones(len(rows), dtype=bool)
+        busy = np.arange(len(rows))
+        while len(busy):
+            new = busy[is_new[busy]]
+            g = self.found.gradient[rows[new]]
+            step[new] = -apply(inverse[new], g)
+            slope[new] = dot(step[new], g)
+            length[new] = np.minimum(1.0, 2.0 / np.maximum(np.abs(step[new]).max(axis=1), 1e-300))
+            goes_on = (-0.5 * slope >= PREDICTED_DECREASE) & (length >= SHORTEST_STEP)
+            busy = busy[goes_on[busy] & (self.evaluations[rows[busy]] < MAX_EVALUATIONS)]
+            here = rows[busy]
+            trial = self.theta[here] + length[busy, None] * step[busy]
+            found = self._evaluate(here, trial, self.order[here])
+            rise = found.f - self.found.f[here]
+            predicted = length[busy] * slope[busy]
+            accepted = (found.r2 > 0.0) & (rise <= 1e-4 * predicted)
+            is_new[busy] = accepted
+            change = (length[busy, None] * step[busy])[accepted]
+            bend = (found.gradient - self.found.gradient[here])[accepted]
+            inverse[busy[accepted]] = _updated(inverse[busy[accepted]], change, bend)
+            self._accept(here, trial, found, accepted)
+            curvature = rise - predicted
+            with np.errstate(divide="ignore", invalid="ignore"):
+                shrink = np.where(curvature > 0.0, -0.5 * predicted / curvature, 0.25)
+            length[busy] *= np.where(accepted, 1.0, np.clip(shrink, 0.1, 0.5))
+
+    def _first_inverse(self, rows: Ints) -> Floats:
+        """Inverse curvature of independent effects."""
+        blocks, scale = self._tree.blocks, self.found.scale[rows]
+        inverse = np.zeros((len(rows), self.theta.shape[1], self.theta.shape[1]))
+        everyone = np.arange(len(rows))
+        for t, (b, i, _) in enumerate(entries(blocks)):
+            own = scale[:, blocks.level[b]]
+            if blocks.is_matrix[b]:
+                curvature = own[everyone, blocks.first[b] + self.order[rows, b, i]]
+            else:
+                curvature = dot(own, np.tile(np.diag(blocks.Q[b]), (len(rows), 1)))
+            inverse[:, t, t] = 0.5 / np.maximum(curvature, 1e-8)
+        return inverse
+
+    def _snap(self, rows: Ints, cost: Floats) -> None:
+        """Non-negative pivots, and small ones at exactly zero where -2 logLik rises little."""
+        blocks = self._tree.blocks
+        self._make_pivots_positive(rows)
+        for b, size in enumerate(blocks.size.tolist()):
+            for j in range(size - 1, -1, -1):
+                pivot = pivots(blocks, self.theta[rows], b)
+                small = rows[(pivot[:, j] > 0.0) & (pivot[:, j] < SNAP_PIVOT)]
+                if len(small) == 0:
+                    continue
+                theta, order = self.theta[small], self.order[small]
+                held = pivots(blocks, theta, b) == 0.0
+                held[:, j] = True
+                set_block(blocks, order, theta, b, covariance(blocks, order, theta, b), held)
+                found = self._evaluate(small, theta, order)
+                rise = found.f - self.found.f[small]
+                self._accept(small, theta, found, (found.r2 > 0.0) & (rise <= cost[small]))
+
+    def _make_pivots_positive(self, rows: Ints) -> None:
+        """Change signs of columns of Lam, which changes nothing else."""
+        blocks = self._tree.blocks
+        for t, (b, _, j) in enumerate(entries(blocks)):
+            if t == entry(blocks, b, j, j):
+                sign = np.where(self.theta[rows, t] < 0.0, -1.0, 1.0)
+            self.theta[rows, t] *= sign
+            self.found.gradient[rows, t] *= sign
+
+    def _check(self, rows: Ints) -> tuple[Ints, Certificate]:
+        """Those of the points that are false zeros."""
+        certificate = self._certify(rows)
+        is_false = certificate.lowest < 0.0
+        return rows[is_false], _some(certificate, is_false)
+
+    def _certify(self, rows: Ints) -> Certificate:
+        self.N[rows] = self._evaluate(
+            rows, self.theta[rows], self.order[rows], with_data=False
+        ).D
+        certificate = certify(
+            self._tree, self.order[rows], self.theta[rows], self.found.D[rows], self.N[rows]
+        )
+        self.violation[rows] = certificate.violation
+        return certificate
+
+    def _polish(self, rows: Ints) -> None:
+        """Newton steps among the parameters that are not held; leaves the Hessian."""
+        self._differentiate(rows)
+        for _ in range(MAX_NEWTON_STEPS):
+            held = held_parameters(self._tree.blocks, self.theta[rows])
+            H = self.hessian[rows] + np.where(held, 1.0, 0.0)[:, :, None] * np.eye(held.shape[1])
+            g = np.where(held, 0.0, self.found.gradient[rows])
+            step, is_positive = solve_positive(H, g)
+            decrease = 0.5 * dot(step, g)
+            goes_on = is_positive & (decrease >= NEWTON_DECREASE)
+            rows, step, decrease = rows[goes_on], step[goes_on], decrease[goes_on]
+            if len(rows) == 0:
+                break
+            trial = self.theta[rows] - step
+            found = self._evaluate(rows, trial, self.order[rows])
+            f = self.found.f[rows]
+            accepted = (found.r2 > 0.0) & (found.f <= f + ROUNDING * np.abs(f))
+            self._accept(rows, trial, found, accepted)
+            self._differentiate(rows[accepted & (decrease > PREDICTED_DECREASE)])
+            rows = rows[accepted]
+
+    def _differentiate(self, rows: Ints) -> None:
+        """Second derivatives of -2 logLik, by central differences of the gradient."""
+        self.hessian[rows] = 0.0
+        for t in range(self.theta.shape[1]):
+            here = rows[~held_parameters(self._tree.blocks, self.theta[rows])[:, t]]
+            sides = []
+            for side in (1.0, -1.0):
+                trial = self.theta[here]
+                trial[:, t] += side * HESSIAN_STEP * np.maximum(1.0, np.abs(trial[:, t]))
+                sides.append((trial, self._evaluate(here, trial, self.order[here]).gradient))
+            (upper, g_upper), (lower, g_lower) = sides
+            self.hessian[here, t] = (g_upper - g_lower) / (upper - lower)[:, t, None]
+        held = held_parameters(self._tree.blocks, self.theta[rows])
+        H = self.hessian[rows]
+        H = np.where(held[:, :, None] | held[:, None, :], 0.0, H)
+        self.hessian[rows] = 0.5 * (H + np.swapaxes(H, 1, 2))
+
+    def _escape(self, rows: Ints, certificate: Certificate) -> None:
+        """Leave false zeros: add a multiple of the direction's square to Psi."""
+        blocks = self._tree.blocks
+        n_units = np.array(
+            [
+                self._tree.n_units[first * self._tree.width : last * self._tree.width].sum()
+                for first, last in zip(
+                    self._tree.level_start[:-1], self._tree.level_start[1:], strict=True
+                )
+            ]
+        ) / self._tree.width  # fmt: skip
+        length = -certificate.lowest * n_units[blocks.level[certificate.block]]
+        shortest = SHORTEST_STEP * length
+        while len(rows):
+            theta, order = self.theta[rows], self.order[rows]
+            for b, size in enumerate(blocks.size.tolist()):
+                own = np.flatnonzero(certificate.block == b)
+                part_order = order[own]
+                Psi = covariance(blocks, part_order, theta[own], b)
+                v = certificate.direction[own, :size]
+                Psi = Psi + length[own, None, None] * v[:, :, None] * v[:, None, :]
+                put_largest_pivots_first(blocks, part_order, b, Psi)
+                part = theta[own]
+                set_block(blocks, part_order, part, b, Psi)
+                theta[own], order[own] = part, part_order
+            found = self._evaluate(rows, theta, order)
+            accepted = (found.r2 > 0.0) & (found.f < self.found.f[rows])
+            self.order[rows[accepted]] = order[accepted]
+            self._accept(rows, theta, found, accepted)
+            length = 0.25 * length
+            left = ~accepted & (length >= shortest)
+            rows, length, shortest = rows[left], length[left], shortest[left]
+            certificate = _some(certificate, left)
+
+    def _reorder(self, rows: Ints) -> None:
+        """Write the same points with the largest pivots first."""
+        theta, order = self.theta[rows], self.order[rows]
+        for b in range(len(self._tree.blocks.size)):
+            Psi = covariance(self._tree.blocks, order, theta, b)
+            put_largest_pivots_first(self._tree.blocks, order, b, Psi)
+            set_block(self._tree.blocks, order, theta, b, Psi)
+        self.order[rows] = order
+        self._accept(
+            rows, theta, self._evaluate(rows, theta, order), np.ones(len(rows), dtype=bool)
+        )
 
 
-@kernel
-def _load(tree, moments, ws, s, lane, r):  # type: ignore[no-untyped-def]
-    """Begin replicate r in a lane."""
-    width = tree.width
-    k = ws.S.shape[0]
-    ws.rss[lane] = moments.rss[r]
-    ws.with_data[lane] = 1.0
-    for i in range(k):
-        for j in range(k):
-            for c in range(moments.S.shape[3]):
-                ws.S[i, j, c * width + lane] = moments.S[r, i, j, c]
-        for c in range(moments.link_t.shape[2]):
-            ws.link_t[i, c * width + lane] = moments.link_t[r, i, c]
-        for c in range(moments.root_t.shape[2]):
-            ws.root_t[i, c * width + lane] = moments.root_t[r, i, c]
-    for b in range(ws.order.shape[0]):
-        for i in range(ws.order.shape[1]):
-            ws.order[b, i, lane] = i
-    _set_plain_start(tree, s, lane)
-    s.replicate[lane], s.phase[lane] = r, BEGIN
-    s.evaluations[lane], s.n_rounds[lane], s.n_newton[lane] = 0, 0, 0
-    s.snap_cost[lane] = SNAP_COST
-    s.H[lane] = 0.0
+def _is_finite(found: Points) -> Flags:
+    return np.asarray((found.r2 > 0.0) & np.isfinite(found.f))
 
 
-@kernel
-def _set_plain_start(tree, s, lane):  # type: ignore[no-untyped-def]
-    blocks = tree.blocks
-    s.trial[lane] = 0.0
-    for b in range(len(blocks.size)):
-        for j in range(blocks.size[b]):
-            s.trial[lane, entry(blocks, b, j, j)] = START
-
-
-@kernel
-def _advance(tree, ws, s, fits, lane):  # type: ignore[no-untyped-def]
-    """Take the evaluation of a lane to where it was asked for."""
-    phase = s.phase[lane]
-    if phase == DESCENT:
-        _after_descent(tree, ws, s, lane)
-    elif phase == HESSIAN:
-        _after_hessian(tree, ws, s, lane)
-    elif phase == NEWTON:
-        _after_newton(tree, ws, s, lane)
-    elif phase == CHECK or phase == FINISH:  # noqa: PLR1714 - numba makes no sets
-        _after_check(tree, ws, s, fits, lane)
-    elif phase == SNAP:
-        _after_snap(tree, ws, s, lane)
-    elif phase == ESCAPE:
-        _after_escape(tree, ws, s, fits, lane)
-    elif phase == PROBE:
-        _accept(ws, s, lane)
-        _finish(ws, s, fits, lane, OK, 0.0)
-    elif not (ws.r2[lane] > 0.0 and np.isfinite(ws.f[lane])):
-        if phase == BEGIN or s.evaluations[lane] > MAX_ROUNDS:
-            _accept(ws, s, lane)
-            _finish(ws, s, fits, lane, FAILED, np.nan)
-        else:  # the start was outside of what can be evaluated
-            _set_plain_start(tree, s, lane)
-    elif phase == BEGIN:
-        _accept(ws, s, lane)
-        minque(tree, ws.order[:, :, lane], s.D[lane], s.r2[lane], s.trial[lane])
-        s.phase[lane] = RESTART
-    else:
-        _accept(ws, s, lane)
-        _begin_descent(tree, ws, s, lane)
-
-
-@kernel
-def _accept(ws, s, lane):  # type: ignore[no-untyped-def]
-    """Make the trial point the best one."""
-    s.f[lane], s.r2[lane] = ws.f[lane], ws.r2[lane]
-    for t in range(s.theta.shape[1]):
-        s.theta[lane, t] = s.trial[lane, t]
-        s.gradient[lane, t] = ws.gradient[t, lane]
-    for level in range(s.D.shape[1]):
-        for i in range(s.D.shape[2]):
-            s.scale[lane, level, i] = ws.scale[level, i, lane]
-            for j in range(s.D.shape[3]):
-                s.D[lane, level, i, j] = ws.D[level, i, j, lane]
-    for i in range(s.beta.shape[1]):
-        s.beta[lane, i] = ws.beta[i, lane]
-        for j in range(s.beta.shape[1]):
-            s.T_inverse[lane, i, j] = ws.T_inverse[i, j, lane]
-
-
-@kernel
-def _is_out_of_budget(s, lane):  # type: ignore[no-untyped-def]
-    return s.evaluations[lane] >= MAX_EVALUATIONS
-
-
-@kernel
-def _begin_descent(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Start BFGS with the curvature of independent effects."""
-    blocks = tree.blocks
-    s.inverse[lane] = 0.0
-    for b in range(len(blocks.size)):
-        level, first = blocks.level[b], blocks.first[b]
-        for j in range(blocks.size[b]):
-            for i in range(j, blocks.size[b]):
-                t = entry(blocks, b, i, j)
-                curvature = 0.0
-                if blocks.is_matrix[b]:
-                    curvature = s.scale[lane, level, first + ws.order[b, i, lane]]
-                else:
-                    for m in range(s.scale.shape[2]):
-                        curvature += blocks.Q[b, m, m] * s.scale[lane, level, m]
-                s.inverse[lane, t, t] = 1.0 / (2.0 * max(curvature, 1e-8))
-    _next_descent(tree, ws, s, lane)
-
-
-@kernel
-def _next_descent(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Next step of BFGS; stops where little is left to gain."""
-    step, inverse, g = s.step[lane], s.inverse[lane], s.gradient[lane]
-    slope, longest = 0.0, 0.0
-    for i in range(len(step)):
-        step[i] = 0.0
-        for j in range(len(step)):
-            step[i] -= inverse[i, j] * g[j]
-        slope += step[i] * g[i]
-        longest = max(longest, abs(step[i]))
-    s.slope[lane] = slope
-    if slope >= 0.0 or -0.5 * slope < PREDICTED_DECREASE or _is_out_of_budget(s, lane):
-        _begin_snap(tree, ws, s, lane)
-        return
-    s.length[lane] = min(1.0, 2.0 / longest)
-    s.phase[lane] = DESCENT
-    s.trial[lane] = s.theta[lane] + s.length[lane] * step
-
-
-@kernel
-def _after_descent(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    f_trial, length, slope = ws.f[lane], s.length[lane], s.slope[lane]
-    if ws.r2[lane] > 0.0 and f_trial <= s.f[lane] + 1e-4 * length * slope:
-        _update_inverse(ws, s, lane)
-        _accept(ws, s, lane)
-        _next_descent(tree, ws, s, lane)
-        return
-    if length < SHORTEST_STEP or _is_out_of_budget(s, lane):
-        _begin_snap(tree, ws, s, lane)
-        return
-    curvature = f_trial - s.f[lane] - length * slope
-    shrink = -0.5 * length * slope / curvature if curvature > 0.0 else 0.25
-    s.length[lane] = length * min(max(shrink, 0.1), 0.5)
-    s.trial[lane] = s.theta[lane] + s.length[lane] * s.step[lane]
-
-
-@kernel
-def _update_inverse(ws, s, lane):  # type: ignore[no-untyped-def]
-    """BFGS update of the inverse Hessian with the step to the trial point."""
-    n = s.theta.shape[1]
-    inverse = s.inverse[lane]
-    d, y, Hy = np.empty(n), np.empty(n), np.zeros(n)
-    dy, dd, yy, yHy = 0.0, 0.0, 0.0, 0.0
-    for i in range(n):
-        d[i] = s.trial[lane, i] - s.theta[lane, i]
-        y[i] = ws.gradient[i, lane] - s.gradient[lane, i]
-        dy += d[i] * y[i]
-        dd += d[i] * d[i]
-        yy += y[i] * y[i]
-    if dy <= 1e-10 * np.sqrt(dd * yy):
-        return
-    for i in range(n):
-        for j in range(n):
-            Hy[i] += inverse[i, j] * y[j]
-        yHy += y[i] * Hy[i]
-    factor = (1.0 + yHy / dy) / dy
-    for i in range(n):
-        for j in range(n):
-            inverse[i, j] += factor * d[i] * d[j] - (Hy[i] * d[j] + d[i] * Hy[j]) / dy
-
-
-@kernel
-def _begin_snap(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Make pivots non-negative, which changes signs only, and look for small ones."""
-    blocks = tree.blocks
-    for b in range(len(blocks.size)):
-        for j in range(blocks.size[b]):
-            if s.theta[lane, entry(blocks, b, j, j)] < 0.0:
-                for i in range(j, blocks.size[b]):
-                    t = entry(blocks, b, i, j)
-                    s.theta[lane, t] = -s.theta[lane, t]
-                    s.gradient[lane, t] = -s.gradient[lane, t]
-    s.position[lane] = -1
-    _next_snap(tree, ws, s, lane)
-
-
-@kernel
-def _next_snap(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Try the next small pivot at zero; a block's last pivot comes first."""
-    blocks, position = tree.blocks, -1
-    for b in range(len(blocks.size)):
-        for j in range(blocks.size[b] - 1, -1, -1):
-            position += 1
-            pivot = s.theta[lane, entry(blocks, b, j, j)]
-            if position > s.position[lane] and 0.0 < pivot < SNAP_PIVOT:
-                s.position[lane], s.phase[lane] = position, SNAP
-                held = np.zeros(blocks.size[b], dtype=np.bool_)
-                for i in range(blocks.size[b]):
-                    held[i] = i == j or s.theta[lane, entry(blocks, b, i, i)] == 0.0
-                s.trial[lane] = s.theta[lane]
-                order = ws.order[:, :, lane]
-                Psi = covariance(blocks, order, s.theta[lane], b)
-                set_block(blocks, order, s.trial[lane], b, Psi, held)
-                return
-    if np.all(active_entries(blocks, s.theta[lane])):
-        _begin_hessian(tree, ws, s, lane)
-    else:
-        _begin_check(ws, s, lane, CHECK)
-
-
-@kernel
-def _after_snap(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    if ws.r2[lane] > 0.0 and ws.f[lane] <= s.f[lane] + s.snap_cost[lane]:
-        _accept(ws, s, lane)
-    _next_snap(tree, ws, s, lane)
-
-
-@kernel
-def _begin_hessian(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Second derivatives of -2 logLik, by central differences of the gradient."""
-    s.H[lane] = 0.0
-    s.position[lane] = -1
-    s.phase[lane] = HESSIAN
-    _next_difference(tree, ws, s, lane)
-
-
-@kernel
-def _next_difference(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Next point of a difference; position counts the parameters twice, once for each side."""
-    n = s.theta.shape[1]
-    active = active_entries(tree.blocks, s.theta[lane])
-    s.position[lane] += 1
-    while s.position[lane] < 2 * n and not active[s.position[lane] // 2]:
-        s.position[lane] += 2
-    if s.position[lane] >= 2 * n:
-        H = s.H[lane]
-        for i in range(n):
-            for j in range(i):
-                H[i, j] = 0.5 * (H[i, j] + H[j, i])
-                H[j, i] = H[i, j]
-        _next_newton(tree, ws, s, lane)
-        return
-    t, side = s.position[lane] // 2, 1.0 - 2.0 * (s.position[lane] % 2)
-    s.trial[lane] = s.theta[lane]
-    s.trial[lane, t] += side * HESSIAN_STEP * max(1.0, abs(s.theta[lane, t]))
-
-
-@kernel
-def _after_hessian(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    t = s.position[lane] // 2
-    change = 2.0 * (s.trial[lane, t] - s.theta[lane, t])
-    for i in range(s.theta.shape[1]):
-        s.H[lane, i, t] += ws.gradient[i, lane] / change
-    _next_difference(tree, ws, s, lane)
-
-
-@kernel
-def _next_newton(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Newton step among the active parameters; none where the Hessian is not positive definite."""
-    active = np.flatnonzero(active_entries(tree.blocks, s.theta[lane]))
-    m = len(active)
-    H, g = np.zeros((m, m)), np.zeros(m)
-    for i in range(m):
-        g[i] = s.gradient[lane, active[i]]
-        for j in range(m):
-            H[i, j] = s.H[lane, active[i], active[j]]
-    L = semidefinite_factor(H, np.zeros(m, dtype=np.bool_))
-    is_positive = True
-    for i in range(m):
-        is_positive = is_positive and L[i, i] > 0.0
-    s.slope[lane] = 0.0
-    if is_positive:
-        solution = solve_factored(L, g)
-        s.trial[lane] = s.theta[lane]
-        for i in range(m):
-            s.trial[lane, active[i]] -= solution[i]
-            s.slope[lane] -= g[i] * solution[i]
-    is_done = -0.5 * s.slope[lane] < NEWTON_DECREASE or s.n_newton[lane] >= MAX_NEWTON_STEPS
-    if is_done or _is_out_of_budget(s, lane):
-        _begin_check(ws, s, lane, FINISH)
-    else:
-        s.phase[lane] = NEWTON
-
-
-@kernel
-def _after_newton(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    if not (ws.r2[lane] > 0.0 and ws.f[lane] <= s.f[lane] + ROUNDING * abs(s.f[lane])):
-        _begin_check(ws, s, lane, FINISH)
-        return
-    _accept(ws, s, lane)
-    s.n_newton[lane] += 1
-    if -0.5 * s.slope[lane] > PREDICTED_DECREASE:
-        _begin_hessian(tree, ws, s, lane)  # it has moved too far for the old one
-    else:
-        _next_newton(tree, ws, s, lane)
-
-
-@kernel
-def _begin_check(ws, s, lane, phase):  # type: ignore[no-untyped-def]
-    """Ask for the metric of the first-order conditions at the accepted point."""
-    s.phase[lane] = phase
-    s.trial[lane] = s.theta[lane]
-    ws.with_data[lane] = 0.0
-
-
-@kernel
-def _after_check(tree, ws, s, fits, lane):  # type: ignore[no-untyped-def]
-    """Finish with a certificate, or go on from where it failed."""
-    ws.with_data[lane] = 1.0
-    r = s.replicate[lane]
-    N = fits.N[r]
-    for level in range(N.shape[0]):
-        for i in range(N.shape[1]):
-            for j in range(N.shape[1]):
-                N[level, i, j] = ws.D[level, i, j, lane]
-    order = ws.order[:, :, lane]
-    violation, lowest, block = violation_of(
-        tree, order, s.theta[lane], s.D[lane], N, s.direction[lane]
+def _some(certificate: Certificate, chosen: Flags) -> Certificate:
+    return Certificate(
+        certificate.violation[chosen],
+        certificate.lowest[chosen],
+        certificate.block[chosen],
+        certificate.direction[chosen],
     )
-    if s.phase[lane] == CHECK and lowest == 0.0:
-        _begin_hessian(tree, ws, s, lane)
-        return
-    s.n_rounds[lane] += s.phase[lane] == FINISH
-    if violation <= CERTIFICATE_TOLERANCE:
-        is_inside = np.all(active_entries(tree.blocks, s.theta[lane]))
-        _finish(ws, s, fits, lane, OK if is_inside else BOUNDARY, violation)
-    elif _is_out_of_budget(s, lane) or s.n_rounds[lane] >= MAX_ROUNDS:
-        _finish(ws, s, fits, lane, NOT_CONVERGED, violation)
-    elif lowest < 0.0:
-        n_units = 0.0
-        level = tree.blocks.level[block]
-        for c in range(tree.level_start[level], tree.level_start[level + 1]):
-            n_units += tree.n_units[c * tree.width]
-        s.block[lane], s.phase[lane] = block, ESCAPE
-        s.snap_cost[lane] = SNAP_COST
-        s.length[lane] = -lowest * n_units  # the optimum, were this the only effect
-        s.position[lane] = 0
-        _try_escape(tree, ws, s, lane)
-    else:
-        s.snap_cost[lane] = JUMP_COST
-        _restart_in_order(tree, ws, s, lane)
 
 
-@kernel
-def _restart_in_order(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Begin BFGS again with the largest pivots first."""
-    order = ws.order[:, :, lane]
-    s.phase[lane], s.n_newton[lane] = RESTART, 0
-    for b in range(len(tree.blocks.size)):
-        Psi = covariance(tree.blocks, order, s.theta[lane], b)
-        put_largest_pivots_first(tree.blocks, order, b, Psi)
-        held = np.zeros(len(Psi), dtype=np.bool_)
-        set_block(tree.blocks, order, s.trial[lane], b, Psi, held)
-
-
-@kernel
-def _try_escape(tree, ws, s, lane):  # type: ignore[no-untyped-def]
-    """Leave a false zero: add a multiple of the direction's square to Psi."""
-    b = s.block[lane]
-    order = ws.order[:, :, lane]
-    held = np.zeros(tree.blocks.size[b], dtype=np.bool_)
-    Psi = covariance(tree.blocks, order, s.theta[lane], b)
-    there = Psi.copy()
-    for i in range(len(Psi)):
-        for j in range(len(Psi)):
-            there[i, j] += s.length[lane] * s.direction[lane, i] * s.direction[lane, j]
-    put_largest_pivots_first(tree.blocks, order, b, there)
-    set_block(tree.blocks, order, s.theta[lane], b, Psi, held)
-    s.trial[lane] = s.theta[lane]
-    set_block(tree.blocks, order, s.trial[lane], b, there, held)
-
-
-@kernel
-def _after_escape(tree, ws, s, fits, lane):  # type: ignore[no-untyped-def]
-    if ws.r2[lane] > 0.0 and ws.f[lane] < s.f[lane]:
-        _accept(ws, s, lane)
-        s.n_newton[lane] = 0
-        _begin_descent(tree, ws, s, lane)
-        return
-    s.length[lane] *= 0.25
-    s.position[lane] += 1
-    if 0.25 ** s.position[lane] < SHORTEST_STEP or _is_out_of_budget(s, lane):
-        violation, _, _ = violation_of(
-            tree, ws.order[:, :, lane], s.theta[lane], s.D[lane],
-            fits.N[s.replicate[lane]], s.direction[lane],
-        )  # fmt: skip
-        _finish(ws, s, fits, lane, NOT_CONVERGED, violation)
-        return
-    _try_escape(tree, ws, s, lane)
-
-
-@kernel
-def _finish(ws, s, fits, lane, status, violation):  # type: ignore[no-untyped-def]
-    """Hand the accepted point over and free the lane."""
-    r = s.replicate[lane]
-    fits.theta[r], fits.gradient[r], fits.H[r] = s.theta[lane], s.gradient[lane], s.H[lane]
-    fits.order[r] = ws.order[:, :, lane]
-    fits.f[r], fits.r2[r], fits.violation[r] = s.f[lane], s.r2[lane], violation
-    fits.status[r], fits.evaluations[r] = status, s.evaluations[lane]
-    fits.D[r], fits.beta[r], fits.T_inverse[r] = s.D[lane], s.beta[lane], s.T_inverse[lane]
-    s.replicate[lane] = -1
+def _updated(inverse: Floats, change: Floats, bend: Floats) -> Floats:
+    """BFGS update of inverse Hessians (n, m, m); none where the function curves downwards."""
+    cb = dot(change, bend)
+    usable = cb > 1e-10 * np.sqrt(dot(change, change) * dot(bend, bend))
+    cb = np.where(usable, cb, np.inf)[:, None, None]
+    Hy = apply(inverse, bend)
+    factor = (1.0 + dot(bend, Hy)[:, None, None] / cb) / cb
+    cross = Hy[:, :, None] * change[:, None, :]
+    squares = change[:, :, None] * change[:, None, :]
+    return inverse + factor * squares - (cross + np.swapaxes(cross, 1, 2)) / cb

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.engine.batched import Flags, apply, dot, product, transpose
+from mcsim.engine.blocks import entries, held_parameters
 from mcsim.engine.collapse import CompiledDesign
 from mcsim.engine.moments import reduce_block
-from mcsim.engine.probe import no_probes, run_search
-from mcsim.engine.search import Fits
-from mcsim.engine.tree import Floats, Ints, Moments
+from mcsim.engine.optimise import Search
+from mcsim.engine.tree import Floats, Ints, Moments, Tree
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class FitBlock:
     slopes: tuple[Floats, ...]
     hessian: Floats
     log_r2_gradient: Floats
-    is_held: NDArray[np.bool_]
+    is_held: Flags
 
 
 def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBlock:
@@ -62,70 +63,77 @@ def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> 
 def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     """Fit every replicate."""
     tree = design.tree
-    fits = run_search(tree, moments, no_probes(tree))
-    sigma2 = fits.r2 / tree.nu
-    to_original = np.linalg.inv(design.R)
-    patterns = _patterns(design, fits)
-    factors = tuple(np.einsum("nt,ntij->nij", fits.theta, slopes) for slopes in patterns)
+    search = Search(tree, moments)
+    search.run()
+    found = search.found
+    n = len(search.theta)
+    sigma2 = found.r2 / tree.nu
+    to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
+    patterns = _patterns(design, search)
+    slopes = tuple(
+        _scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True)
+    )
+    factors = tuple(_along(slope, search.theta) for slope in slopes)
+    X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
     return FitBlock(
-        beta=np.einsum("ij,nj->ni", to_original, moments.beta + fits.beta),
-        beta_covariance=np.einsum(
-            "n,ia,nab,jb->nij", sigma2, to_original, fits.T_inverse, to_original
-        ),
+        beta=apply(to_original, moments.beta + found.beta),
+        beta_covariance=sigma2[:, None, None] * X_inverse,
         sigma2=sigma2,
-        covariances=tuple(np.einsum("n,nij,nkj->nik", sigma2, Lam, Lam) for Lam in factors),
-        loglik=-0.5 * fits.f,
-        status=fits.status,
-        evaluations=fits.evaluations,
-        certificate=fits.violation,
-        theta=fits.theta,
+        covariances=tuple(
+            sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors
+        ),
+        loglik=-0.5 * found.f,
+        status=search.status,
+        evaluations=search.evaluations,
+        certificate=search.violation,
+        theta=search.theta,
         factors=factors,
-        slopes=patterns,
-        hessian=fits.H,
-        log_r2_gradient=_log_r2_gradient(design, fits),
-        is_held=_held_parameters(design, fits.theta),
+        slopes=slopes,
+        hessian=search.hessian,
+        log_r2_gradient=_log_r2_gradient(tree, search, patterns),
+        is_held=held_parameters(tree.blocks, search.theta),
     )
 
 
-def _patterns(design: CompiledDesign, fits: Fits) -> tuple[Floats, ...]:
-    """d Lam / d theta in the original columns per level, outermost first."""
-    tree, n_levels = design.tree, len(design.scales)
-    n, n_theta = fits.theta.shape
+def _patterns(design: CompiledDesign, search: Search) -> tuple[Floats, ...]:
+    """d Lam / d theta in columns of unit scale per level, outermost first."""
+    blocks, n_levels = design.tree.blocks, len(design.scales)
+    n, n_theta = search.theta.shape
     patterns = [np.zeros((n, n_theta, *S.shape)) for S in design.scales]
-    everyone = np.arange(n)
-    for b, (level, first, size, t, is_matrix) in enumerate(zip(*tree.blocks[:5], strict=True)):
-        pattern, S = patterns[n_levels - 1 - level], design.scales[n_levels - 1 - level]
-        if not is_matrix:
-            q = len(S)
-            pattern[:, t] = S @ tree.blocks.Q[b][:q, :q]
-            continue
-        for j in range(size):
-            for i in range(j, size):
-                pattern[everyone, t, :, first + j] = S[:, first + fits.order[:, b, i]].T
-                t += 1
+    for t, (b, i, j) in enumerate(entries(blocks)):
+        level, first = n_levels - 1 - int(blocks.level[b]), int(blocks.first[b])
+        if blocks.is_matrix[b]:
+            row = first + search.order[:, b, i]
+            patterns[level][np.arange(n), t, row, first + j] = 1.0
+        else:
+            q = len(design.scales[level])
+            patterns[level][:, t] = blocks.Q[b][:q, :q]
     return tuple(patterns)
 
 
-def _log_r2_gradient(design: CompiledDesign, fits: Fits) -> Floats:
+def _scaled(S: Floats, patterns: Floats) -> Floats:
+    """S times every pattern."""
+    flat = patterns.reshape(-1, *S.shape)
+    return product(np.broadcast_to(S, flat.shape), flat).reshape(patterns.shape)
+
+
+def _along(patterns: Floats, theta: Floats) -> Floats:
+    """Sum of the patterns (n, n_theta, q, q), weighted by theta (n, n_theta)."""
+    total = np.zeros((len(theta), *patterns.shape[2:]))
+    for t in range(theta.shape[1]):
+        total += theta[:, t, None, None] * patterns[:, t]
+    return total
+
+
+def _log_r2_gradient(tree: Tree, search: Search, patterns: tuple[Floats, ...]) -> Floats:
     """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
-    tree = design.tree
-    scaled = CompiledDesign(
-        tree, design.reduction, design.order,
-        tuple(np.eye(len(S)) for S in design.scales), design.R, design.n_rows,
-    )  # fmt: skip
-    gradient = np.zeros_like(fits.theta)
-    for level, slopes in enumerate(_patterns(scaled, fits)):
-        q, depth = slopes.shape[2], len(design.scales) - 1 - level
-        Lam = np.einsum("nt,ntij->nij", fits.theta, slopes)
-        residual = (fits.N - fits.D)[:, depth, :q, :q]
-        gradient -= 2.0 / tree.nu * np.einsum("nij,ntik,njk->nt", residual, slopes, Lam)
+    gradient = np.zeros_like(search.theta)
+    for level, pattern in enumerate(patterns):
+        q, depth = pattern.shape[2], len(patterns) - 1 - level
+        residual = (search.N - search.found.D)[:, depth, :q, :q] / tree.nu
+        Lam = _along(pattern, search.theta)
+        for t in range(pattern.shape[1]):
+            change = product(pattern[:, t], transpose(Lam))
+            for i in range(q):
+                gradient[:, t] -= 2.0 * dot(residual[:, i], change[:, i])
     return gradient
-
-
-def _held_parameters(design: CompiledDesign, theta: Floats) -> NDArray[np.bool_]:
-    held = np.zeros(theta.shape, dtype=bool)
-    for size, t in zip(design.tree.blocks.size, design.tree.blocks.theta, strict=True):
-        for j in range(size):
-            held[:, t : t + size - j] = theta[:, t, None] == 0.0
-            t += size - j
-    return held

@@ -10,52 +10,101 @@ is the identity, from the others. What lies outside the cone is set to zero.
 
 import numpy as np
 
-from mcsim.engine.blocks import block_of, entry, put_largest_pivots_first, set_block
-from mcsim.engine.compiled import kernel
-from mcsim.engine.matrices import symmetric_eigen
+from mcsim.engine.batched import product, semidefinite_factor, symmetric_eigen, transpose
+from mcsim.engine.blocks import block_of, entries, entry, put_largest_pivots_first, set_block
+from mcsim.engine.likelihood import Likelihood
+from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
+START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
 
 
-@kernel
-def minque(tree, order, D, r2, trial):  # type: ignore[no-untyped-def]
-    """Put the start into `trial`, and the order of its factors into `order`.
+def plain_start(tree: Tree, n: int) -> tuple[Floats, Ints]:
+    """Theta and order of Psi0, n times."""
+    theta = np.zeros((n, n_parameters(tree)))
+    for b, i, j in entries(tree.blocks):
+        theta[:, entry(tree.blocks, b, i, j)] = START if i == j else 0.0
+    order = np.tile(np.arange(tree.B.shape[1]), (n, len(tree.blocks.size), 1))
+    return theta, order
 
-    D : (n_levels, q, q) derivative of -2 logLik at Psi0
+
+def minque(tree: Tree, D: Floats, r2: Floats) -> tuple[Floats, Ints]:
+    """Theta and order of the start.
+
+    Parameters
+    ----------
+    D, r2 : (n, n_levels, q, q) and (n,) derivative of -2 logLik and y'Py at Psi0
     """
-    blocks = tree.blocks
-    n = len(trial)
-    right = np.zeros(n + 1)
-    right[n] = r2
-    residual = (tree.start_N - D) * (r2 / tree.nu)  # sum (Z'Py)(Z'Py)'
-    for b in range(len(blocks.size)):
-        part = block_of(blocks, b, residual)
-        for j in range(blocks.size[b]):
-            right[n] -= START * START * part[j, j]
-            for i in range(j, blocks.size[b]):
-                right[entry(blocks, b, i, j)] = part[i, j] if i == j else 2.0 * part[i, j]
-    psi = tree.start_inverse @ right
-    for b in range(len(blocks.size)):
-        size = blocks.size[b]
-        Psi = np.zeros((size, size))
+    n, n_theta = len(r2), n_parameters(tree)
+    residual = (tree.start_N - D) * (r2 / tree.nu)[:, None, None, None]  # sum (Z'Py)(Z'Py)'
+    right = np.column_stack([*_along(tree, residual), r2])
+    for t, (_, i, j) in enumerate(entries(tree.blocks)):
+        right[:, -1] -= START**2 * right[:, t] if i == j else 0.0
+    psi = np.zeros((n, n_theta + 1))
+    for t in range(n_theta + 1):
+        psi += right[:, t, None] * tree.start_inverse[t]
+    theta, order = plain_start(tree, n)
+    sigma2 = psi[:, -1]
+    usable = np.isfinite(psi).all(axis=1) & (sigma2 > 0.0)
+    ratio = np.where(usable[:, None], psi, 0.0) / np.where(usable, sigma2, 1.0)[:, None]
+    for b, size in enumerate(tree.blocks.size.tolist()):
+        Psi = np.empty((n, size, size))
         for j in range(size):
             for i in range(j, size):
-                Psi[i, j] = psi[entry(blocks, b, i, j)] / psi[n] if psi[n] > 0.0 else 0.0
-                Psi[j, i] = Psi[i, j]
-        values, vectors = symmetric_eigen(Psi)
-        held = np.zeros(size, dtype=np.bool_)
-        n_negative = 0
-        for i in range(size):
-            if not values[i] > 0.0:
-                values[i] = 0.0
-                n_negative += 1
-        if n_negative > 0:
-            for i in range(size):
-                for j in range(size):
-                    Psi[i, j] = 0.0
-                    for m in range(size):
-                        Psi[i, j] += values[m] * vectors[i, m] * vectors[j, m]
-        put_largest_pivots_first(blocks, order, b, Psi)
-        for i in range(n_negative):
-            held[size - 1 - i] = True
-        set_block(blocks, order, trial, b, Psi, held)
+                Psi[:, i, j] = Psi[:, j, i] = ratio[:, entry(tree.blocks, b, i, j)]
+        Psi, rank = _nearest_in_cone(Psi)
+        put_largest_pivots_first(tree.blocks, order, b, Psi)
+        set_block(tree.blocks, order, theta, b, Psi, np.arange(size) >= rank[:, None])
+    return theta, order
+
+
+def _nearest_in_cone(Psi: Floats) -> tuple[Floats, Ints]:
+    """Psi without its negative eigenvalues, and its rank."""
+    size = Psi.shape[1]
+    rank = np.full(len(Psi), size)
+    outside = np.flatnonzero(np.einsum("nii->ni", semidefinite_factor(Psi)).min(axis=1) <= 0.0)
+    if len(outside):
+        values, vectors = symmetric_eigen(Psi[outside])
+        values = np.where(values > 0.0, values, 0.0)
+        Psi[outside] = product(vectors * values[:, None, :], transpose(vectors))
+        rank[outside] = np.count_nonzero(values, axis=1)
+    return Psi, rank
+
+
+def with_start(tree: Tree) -> Tree:
+    """The tree with the normal equations of the start."""
+    theta, order = plain_start(tree, 1 + 2 * n_parameters(tree))
+    for t, (b, i, j) in enumerate(entries(tree.blocks)):
+        size = int(tree.blocks.size[b])
+        for row, side in ((1 + 2 * t, 1.0), (2 + 2 * t, -1.0)):
+            Psi = START**2 * np.eye(size)
+            Psi[i, j] += side * START_STEP
+            Psi[j, i] = Psi[i, j]
+            point = slice(row, row + 1)
+            set_block(tree.blocks, order[point], theta[point], b, Psi[None])
+    n = len(theta)
+    found = Likelihood(tree, _no_data(tree, n)).at(np.arange(n), theta, order, with_data=False)
+    traces = np.column_stack(_along(tree, found.D))  # tr(P V_r) at every point
+    cross = -(traces[1::2] - traces[2::2]) / (2.0 * START_STEP)  # tr(P V_r P V_s)
+    psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(tree.blocks)])
+    equations = np.zeros((len(psi) + 1, len(psi) + 1))
+    equations[:-1, :-1] = 0.5 * (cross + cross.T)
+    equations[:-1, -1] = equations[-1, :-1] = traces[0] - equations[:-1, :-1] @ psi
+    equations[-1, -1] = tree.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
+    inverse = np.ascontiguousarray(np.linalg.pinv(equations, hermitian=True))
+    return tree._replace(start_inverse=inverse, start_N=found.D[0])
+
+
+def _along(tree: Tree, D: Floats) -> list[Floats]:
+    """Derivative along every entry of Psi: n_theta times (n,)."""
+    parts = [block_of(tree.blocks, b, D) for b in range(len(tree.blocks.size))]
+    return [parts[b][:, i, j] * (1.0 if i == j else 2.0) for b, i, j in entries(tree.blocks)]
+
+
+def _no_data(tree: Tree, n: int) -> Moments:
+    """Replicates whose data are nowhere in the span of the design."""
+    k, _, n_classes = tree.B.shape
+    n_links, n_roots = tree.C.shape[2] // tree.width, tree.Bx.shape[2] // tree.width
+    shapes = (k, k, n_classes // tree.width), (k, n_links), (k, n_roots)
+    beta = np.zeros((n, tree.Bx.shape[1]))
+    return Moments(beta, np.ones(n), *[np.zeros((n, *shape)) for shape in shapes])

@@ -46,6 +46,7 @@ class Tree(NamedTuple):
     link_child: Positions  # (n_links x width,)
     link_parent: Positions
     link_count: Floats  # (n_links x width,) children per parent unit
+    ones: Floats  # (n_links x width,)
     child_is_mixed: Floats  # (n_links x width,) 1 or 0
     C: Floats  # (k, k, n_links x width)
     root_child: Positions  # (n_roots x width,)
@@ -124,6 +125,7 @@ class Workspace(NamedTuple):
     b1: Floats
     p1: Floats  # (k, p, positions), as p2
     p2: Floats
+    p3: Floats  # (p, positions)
     pp: Floats  # (p, p, positions)
     a: Floats  # (k, positions), as the five that follow
     e: Floats
@@ -135,11 +137,16 @@ class Workspace(NamedTuple):
     sums: Floats
 
 
+def n_parameters(tree: Tree) -> int:
+    """Number of parameters in Lam."""
+    return len(tree.start_inverse) - 1
+
+
 def new_workspace(tree: Tree) -> Workspace:
     """Arrays of the sizes that `tree` needs."""
     k, q, N = tree.B.shape
     width, p, n_levels = tree.width, tree.Bx.shape[1], len(tree.level_start) - 1
-    n_theta, n_links, n_roots = len(tree.start_inverse) - 1, tree.C.shape[2], tree.Bx.shape[2]
+    n_theta, n_links, n_roots = n_parameters(tree), tree.C.shape[2], tree.Bx.shape[2]
     M = max(N, n_links, n_roots)
     order = np.tile(np.arange(q)[:, None], (len(tree.blocks.size), 1, width))
     shapes: dict[str, tuple[int, ...]] = {
@@ -148,7 +155,7 @@ def new_workspace(tree: Tree) -> Workspace:
         "gradient": (n_theta, width), "D": (n_levels, q, q, width), "scale": (n_levels, q, width),
         "beta": (p, width), "T_inverse": (p, p, width), "Lam": (n_levels, q, q, width),
         "T": (p, p, width), "log_det": (width,), "kappa": (width,), "p1": (k, p, n_roots),
-        "p2": (k, p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
+        "p2": (k, p, n_roots), "p3": (p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
         "sums": (8 * width,), "EB": (k, q, N), "b1": (k, q, N), "a": (k, M),
         "e": (k, M), "w": (k, M), "v1": (k, M), "v2": (k, M),
     }  # fmt: skip
