@@ -99,7 +99,13 @@ def symmetric_eigen(A: Floats) -> tuple[Floats, Floats]:
             for q in range(p + 1, size):
                 angle = 0.5 * np.arctan2(2.0 * A[:, p, q], A[:, q, q] - A[:, p, p])[:, None]
                 c, s = np.cos(angle), np.sin(angle)
-                A[:, :, p], A[:, :, q] = c * A[:, :, p] - s * A[:, :, q], s * A[:, :, p] + c * A[:, :, q]
+                A[:, :, p], A[:, :, q] = (
+                    c * A[:, :, p] - s * A[:, :, q],
+                    s * A[:, :, p] + c * A[:, :, q],
+                )
                 A[:, p], A[:, q] = c * A[:, p] - s * A[:, q], s * A[:, p] + c * A[:, q]
-                V[:, :, p], V[:, :, q] = c * V[:, :, p] - s * V[:, :, q], s * V[:, :, p] + c * V[:, :, q]
+                V[:, :, p], V[:, :, q] = (
+                    c * V[:, :, p] - s * V[:, :, q],
+                    s * V[:, :, p] + c * V[:, :, q],
+                )
     return np.einsum("nii->ni", A).copy(), V

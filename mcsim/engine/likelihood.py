@@ -20,8 +20,6 @@ from above. With v = B'(e - E w) of mixed units and kappa = nu / y'Py,
 
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from mcsim.engine.compiled import lean_kernel, part
@@ -57,27 +55,16 @@ from mcsim.engine.steps import (
     add_predicted,
     factorise_with_identity,
     load_lane,
+    load_order,
     log_determinant,
     set_gradient_of_block,
     solve_fixed_effects,
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters, new_workspace
+from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, new_points, new_workspace
 
 U = np.uint64
-
-
-class Points(NamedTuple):
-    """What was found at some points, one row each."""
-
-    f: Floats  # (n,) -2 logLik, profiled over beta and sigma
-    r2: Floats  # (n,) y'Py
-    gradient: Floats  # (n, n_theta)
-    D: Floats  # (n, n_levels, q, q) derivative in Psi; without data sum Z'PZ
-    scale: Floats  # (n, n_levels, q) diagonal of sum Z'V^-1Z, V without the outer levels
-    beta: Floats  # (n, p)
-    T_inverse: Floats  # (n, p, p) inverse of X'V^-1X
 
 
 class Likelihood:
@@ -87,9 +74,7 @@ class Likelihood:
         self.tree, self.moments = tree, moments
         self._workspace = new_workspace(tree)
 
-    def at(
-        self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True
-    ) -> Points:
+    def at(self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True) -> Points:
         """Evaluate.
 
         Parameters
@@ -99,42 +84,32 @@ class Likelihood:
         order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
         with_data : False for D = sum Z'PZ, which is what the design alone says
         """
-        found = _new_points(self.tree, len(replicates))
+        found = new_points(self.tree, len(replicates))
         _evaluate_points(
             self.tree, self.moments, replicates, theta, order, float(with_data),
-            self._workspace, found,
+            self._workspace, found.results,
         )  # fmt: skip
         return found
 
 
-def _new_points(tree: Tree, n: int) -> Points:
-    n_levels, q, p = len(tree.level_start) - 1, tree.B.shape[1], tree.Bx.shape[1]
-    shapes = ((), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p))
-    return Points(*[np.empty((n, *shape)) for shape in shapes])
-
-
 @lean_kernel
 def _evaluate_points(  # type: ignore[no-untyped-def]
-    tree, moments, replicates, theta, order, with_data, ws, found
+    tree, moments, replicates, theta, order, with_data, ws, results
 ):
     """Evaluate all points, as many at a time as there are lanes."""
     n, width = len(replicates), tree.width
-    with_data_of_lane = ws.with_data
+    with_data_of_lane, rss = ws.with_data, ws.rss
     for first in range(0, n, width):
         for lane in range(width):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
             with_data_of_lane[lane] = with_data
-            load_lane(
-                (moments.rss, moments.S, moments.link_t, moments.root_t),
-                (ws.rss, ws.S, ws.link_t, ws.root_t),
-                (theta, order, ws.theta, ws.order), replicates[point], point, lane, width,
-            )  # fmt: skip
+            rss[lane] = moments.rss[replicates[point]]
+            load_lane(ws.data, moments.values, replicates[point], lane)
+            load_lane(ws.theta, theta, point, lane)
+            load_order(ws.order, order, point, lane)
         _evaluate(tree, ws)
         for lane in range(min(width, n - first)):
-            store_lane(
-                (ws.f, ws.r2, ws.gradient, ws.D, ws.scale, ws.beta, ws.T_inverse),
-                found, first + lane, lane,
-            )  # fmt: skip
+            store_lane(results, ws.results, first + lane, lane)
 
 
 @part
@@ -283,9 +258,7 @@ def _descend_from_root(tree, ws):  # type: ignore[no-untyped-def]
     else:
         fill_matrices(k1, zero, 0.0, n)
     add_to(ws.w, ws.v1, tree.root_is_mixed, tree.root_child, zero, n)
-    add_predicted(
-        k1, ws.v1, ws.root_t, tree.root_count, tree.root_is_mixed, ws.kappas, zero, n
-    )
+    add_predicted(k1, ws.v1, ws.root_t, tree.root_count, tree.root_is_mixed, ws.kappas, zero, n)
     scatter_add(ws.slope, k1, zero, tree.root_child, n)
 
 

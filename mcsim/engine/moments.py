@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcsim.engine.compiled import kernel
+from mcsim.engine.compiled import lean_kernel, step
 from mcsim.engine.tree import Floats, Moments, Reduction
 
 ROUNDING = 1e-26  # of y'y: what is left of an exact fit
@@ -10,28 +10,21 @@ ROUNDING = 1e-26  # of y'y: what is left of an exact fit
 U = np.uint64
 
 
-def new_moments(reduction: Reduction, n_replicates: int) -> Moments:
-    """Room for the moments of some replicates."""
-    k, p = len(reduction.basis), reduction.leaf_X.shape[2]
-    n = n_replicates
-    return Moments(
-        np.empty((n, p)),
-        np.empty(n),
-        np.empty((n, k, k, reduction.n_classes)),
-        np.empty((n, k, reduction.n_links)),
-        np.empty((n, k, reduction.n_roots)),
-    )
-
-
 def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     """Moments of a block of responses.
+
+    The least-squares fit is taken out first: y'Py does not change, and its digits are kept. The sum
+    of squares outside the bases is NaN where the fixed effects fit the response exactly.
 
     Parameters
     ----------
     responses : (n_replicates, n_rows) in the compiled order
     """
-    moments = new_moments(reduction, len(responses))
-    _reduce_responses(reduction, responses, moments)
+    n, k, p = len(responses), len(reduction.basis), reduction.leaf_X.shape[2]
+    n_values = k * (k * reduction.n_classes + reduction.n_links + reduction.n_roots)
+    moments = Moments(np.zeros((n, n_values)), np.zeros((n, p)), np.zeros(n))
+    t = np.empty((k, len(reduction.class_of_unit)))
+    _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))
     return moments
 
 
@@ -40,96 +33,99 @@ def join(parts: list[Moments]) -> Moments:
     return Moments(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-@kernel
-def _reduce_responses(reduction, responses, moments):  # type: ignore[no-untyped-def]
-    """Reduce one response after the other; the bits depend on this response alone.
-
-    The least-squares fit is taken out first: y'Py does not change, and its digits are kept.
-    The sum of squares outside the bases is NaN where the fixed effects fit the response exactly.
-    """
-    k = len(reduction.basis)
-    t = np.empty((k, len(reduction.class_of_unit)))
+@lean_kernel
+def _reduce_responses(reduction, responses, moments, t, rest):  # type: ignore[no-untyped-def]
+    """Reduce one response after the other; the bits depend on this response alone."""
     for r in range(len(responses)):
-        moments.S[r] = 0.0
-        moments.link_t[r] = 0.0
-        moments.root_t[r] = 0.0
-        t[:] = 0.0
-        rss = _project_rows(reduction, responses[r], t)
-        moments.rss[r] = rss
-        if not _take_out_least_squares(reduction, t, moments.beta[r], rss):
-            moments.rss[r] = np.nan
-        _sum_over_units(reduction, t, moments.S[r], moments.link_t[r], moments.root_t[r])
+        for i in range(t.shape[0]):
+            for unit in range(t.shape[1]):
+                t[i, unit] = 0.0
+        rss = _project_rows(
+            reduction.basis, reduction.row_start, reduction.basis_start, responses[r], t, rest
+        )
+        is_exact = _take_out_least_squares(
+            reduction.leaf_X, reduction.leaf_kind, len(rest), t, moments.beta[r], rss
+        )
+        moments.rss[r] = np.nan if is_exact else rss
+        _sum_over_units(reduction, t, moments.values[r])
 
 
-@kernel
-def _project_rows(reduction, y, t):  # type: ignore[no-untyped-def]
+@step
+def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no-untyped-def]
     """T = basis' y of every innermost unit; returns the sum of squares that is left."""
-    basis = reduction.basis
-    k = len(basis)
-    n_leaves = U(len(reduction.basis_start))
-    rest = np.empty(len(y))
+    n_leaves = U(len(basis_start))
     for leaf in range(n_leaves):
-        first, base = reduction.row_start[leaf], reduction.basis_start[leaf]
-        n_rows = reduction.row_start[leaf + U(1)] - first
-        for i in range(k):
+        first, base = row_start[leaf], basis_start[leaf]
+        n_rows = row_start[leaf + U(1)] - first
+        for row in range(n_rows):
+            rest[first + row] = y[first + row]
+        for i in range(len(basis)):
             s = 0.0
             for row in range(n_rows):
                 s += basis[i, base + row] * y[first + row]
             t[i, leaf] = s
-        for row in range(n_rows):
-            rest[first + row] = y[first + row]
-        for i in range(k):
             for row in range(n_rows):
-                rest[first + row] -= basis[i, base + row] * t[i, leaf]
-    sums = np.zeros(8)
+                rest[first + row] -= basis[i, base + row] * s
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0  # so that no addition waits for the one before it
     n = U(len(y))
-    for row in range(n):
-        sums[row & U(7)] += rest[row] * rest[row]
-    return np.sum(sums)
+    for row in range(U(0), n - n % U(4), U(4)):
+        s0 += rest[row] * rest[row]
+        s1 += rest[row + U(1)] * rest[row + U(1)]
+        s2 += rest[row + U(2)] * rest[row + U(2)]
+        s3 += rest[row + U(3)] * rest[row + U(3)]
+    for row in range(n - n % U(4), n):
+        s0 += rest[row] * rest[row]
+    return (s0 + s1) + (s2 + s3)
 
 
-@kernel
-def _take_out_least_squares(reduction, t, beta, rss):  # type: ignore[no-untyped-def]
-    """Whether more than rounding is left of y."""
-    k, p = reduction.leaf_X.shape[1], reduction.leaf_X.shape[2]
-    n_leaves = U(len(reduction.leaf_kind))
-    n_rows = reduction.row_start[n_leaves]
+@step
+def _take_out_least_squares(leaf_X, leaf_kind, n_rows, t, beta, rss):  # type: ignore[no-untyped-def]
+    """Whether no more than rounding is left of y."""
+    k, p = leaf_X.shape[1], leaf_X.shape[2]
+    n_leaves = U(len(leaf_kind))
     before, after = rss, rss
-    beta[:] = 0.0
     for leaf in range(n_leaves):
-        kind = reduction.leaf_kind[leaf]
+        kind = leaf_kind[leaf]
         for i in range(k):
             before += t[i, leaf] * t[i, leaf]
             for j in range(p):
-                beta[j] += reduction.leaf_X[kind, i, j] * t[i, leaf]
-    beta /= n_rows
+                beta[j] += leaf_X[kind, i, j] * t[i, leaf]
+    for j in range(p):
+        beta[j] /= n_rows
     for leaf in range(n_leaves):
-        kind = reduction.leaf_kind[leaf]
+        kind = leaf_kind[leaf]
         for i in range(k):
             for j in range(p):
-                t[i, leaf] -= reduction.leaf_X[kind, i, j] * beta[j]
+                t[i, leaf] -= leaf_X[kind, i, j] * beta[j]
             after += t[i, leaf] * t[i, leaf]
-    return after > ROUNDING * before
+    return not after > ROUNDING * before
 
 
-@kernel
-def _sum_over_units(reduction, t, S, link_t, root_t):  # type: ignore[no-untyped-def]
+@step
+def _sum_over_units(reduction, t, values):  # type: ignore[no-untyped-def]
     """Sums of t t' and t over the units of each class, innermost level first."""
-    k = len(t)
-    n_levels = len(reduction.unit_start) - 1
+    class_of_unit, taker_of_unit = reduction.class_of_unit, reduction.taker_of_unit
+    parent_of_unit, share, unit_start = (
+        reduction.parent_of_unit, reduction.share, reduction.unit_start,
+    )  # fmt: skip
+    k, n_classes = U(len(t)), U(reduction.n_classes)
+    n_links, n_roots = U(reduction.n_links), U(reduction.n_roots)
+    link_t = k * k * n_classes
+    root_t = link_t + k * n_links
+    n_levels = len(unit_start) - 1
     for level in range(n_levels):
-        for unit in range(reduction.unit_start[level], reduction.unit_start[level + 1]):
-            c, taker = reduction.class_of_unit[unit], reduction.taker_of_unit[unit]
+        for unit in range(unit_start[level], unit_start[level + 1]):
+            c, taker = class_of_unit[unit], taker_of_unit[unit]
             for i in range(k):
                 for j in range(k):
-                    S[i, j, c] += t[i, unit] * t[j, unit]
+                    values[(i * k + j) * n_classes + c] += t[i, unit] * t[j, unit]
             if taker < 0:
-                parent = reduction.parent_of_unit[unit]
+                parent = U(parent_of_unit[unit])
                 for i in range(k):
-                    t[i, parent] += reduction.share[unit] * t[i, unit]
+                    t[i, parent] += share[unit] * t[i, unit]
             elif level == n_levels - 1:
                 for i in range(k):
-                    root_t[i, taker] += t[i, unit]
+                    values[root_t + i * n_roots + U(taker)] += t[i, unit]
             else:
                 for i in range(k):
-                    link_t[i, taker] += t[i, unit]
+                    values[link_t + i * n_links + U(taker)] += t[i, unit]

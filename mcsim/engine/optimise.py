@@ -23,9 +23,9 @@ from mcsim.engine.blocks import (
     set_block,
 )
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
-from mcsim.engine.likelihood import Likelihood, Points
+from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.start import minque, plain_start
-from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters
+from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, n_parameters
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
@@ -103,8 +103,7 @@ class Search:
     def _accept(self, rows: Ints, theta: Floats, found: Points, chosen: Flags) -> None:
         """Go to those of the points that are chosen."""
         self.theta[rows[chosen]] = theta[chosen]
-        for mine, new in zip(self.found, found, strict=True):
-            mine[rows[chosen]] = new[chosen]
+        self.found.results[rows[chosen]] = found.results[chosen]
 
     def _status(self, rows: Ints) -> Ints:
         is_held = np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
@@ -121,7 +120,11 @@ class Search:
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
         inverse = self._first_inverse(rows)
-        step, slope, length = np.zeros_like(self.theta[rows]), np.zeros(len(rows)), np.ones(len(rows))
+        step, slope, length = (
+            np.zeros_like(self.theta[rows]),
+            np.zeros(len(rows)),
+            np.ones(len(rows)),
+        )
         is_new = np.ones(len(rows), dtype=bool)
         busy = np.arange(len(rows))
         while len(busy):
@@ -196,9 +199,7 @@ class Search:
         return rows[is_false], _some(certificate, is_false)
 
     def _certify(self, rows: Ints) -> Certificate:
-        self.N[rows] = self._evaluate(
-            rows, self.theta[rows], self.order[rows], with_data=False
-        ).D
+        self.N[rows] = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False).D
         certificate = certify(
             self._tree, self.order[rows], self.theta[rows], self.found.D[rows], self.N[rows]
         )

@@ -70,18 +70,14 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     sigma2 = found.r2 / tree.nu
     to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
     patterns = _patterns(design, search)
-    slopes = tuple(
-        _scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True)
-    )
+    slopes = tuple(_scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True))
     factors = tuple(_along(slope, search.theta) for slope in slopes)
     X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
     return FitBlock(
         beta=apply(to_original, moments.beta + found.beta),
         beta_covariance=sigma2[:, None, None] * X_inverse,
         sigma2=sigma2,
-        covariances=tuple(
-            sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors
-        ),
+        covariances=tuple(sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors),
         loglik=-0.5 * found.f,
         status=search.status,
         evaluations=search.evaluations,

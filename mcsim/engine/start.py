@@ -13,7 +13,7 @@ import numpy as np
 from mcsim.engine.batched import product, semidefinite_factor, symmetric_eigen, transpose
 from mcsim.engine.blocks import block_of, entries, entry, put_largest_pivots_first, set_block
 from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters
+from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters, new_workspace
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
@@ -103,8 +103,5 @@ def _along(tree: Tree, D: Floats) -> list[Floats]:
 
 def _no_data(tree: Tree, n: int) -> Moments:
     """Replicates whose data are nowhere in the span of the design."""
-    k, _, n_classes = tree.B.shape
-    n_links, n_roots = tree.C.shape[2] // tree.width, tree.Bx.shape[2] // tree.width
-    shapes = (k, k, n_classes // tree.width), (k, n_links), (k, n_roots)
-    beta = np.zeros((n, tree.Bx.shape[1]))
-    return Moments(beta, np.ones(n), *[np.zeros((n, *shape)) for shape in shapes])
+    n_values = len(new_workspace(tree).data)
+    return Moments(np.zeros((n, n_values)), np.zeros((n, tree.Bx.shape[1])), np.ones(n))

@@ -9,43 +9,25 @@ U = np.uint64
 
 
 @step
-def load_lane(moments, own, points, r, point, lane, width):  # type: ignore[no-untyped-def]
-    """Put the moments of replicate r and a point into a lane."""
-    rss, S, link_t, root_t = moments
-    own_rss, own_S, own_link_t, own_root_t = own
-    theta, order, own_theta, own_order = points
-    own_rss[lane] = rss[r]
-    for i in range(S.shape[1]):
-        for j in range(S.shape[2]):
-            for c in range(S.shape[3]):
-                own_S[i, j, c * width + lane] = S[r, i, j, c]
-        for c in range(link_t.shape[2]):
-            own_link_t[i, c * width + lane] = link_t[r, i, c]
-        for c in range(root_t.shape[2]):
-            own_root_t[i, c * width + lane] = root_t[r, i, c]
-    for t in range(theta.shape[1]):
-        own_theta[t, lane] = theta[point, t]
-    for b in range(order.shape[1]):
-        for i in range(order.shape[2]):
-            own_order[b, i, lane] = order[point, b, i]
+def load_lane(lanes, rows, row, lane):  # type: ignore[no-untyped-def]
+    """Put a row into a lane."""
+    for m in range(U(len(lanes))):
+        lanes[m, lane] = rows[row, m]
 
 
 @step
-def store_lane(own, found, point, lane):  # type: ignore[no-untyped-def]
-    """Take what was found out of a lane."""
-    f, r2, gradient, D, scale, beta, T_inverse = own
-    found.f[point], found.r2[point] = f[lane], r2[lane]
-    for t in range(len(gradient)):
-        found.gradient[point, t] = gradient[t, lane]
-    for level in range(D.shape[0]):
-        for i in range(D.shape[1]):
-            found.scale[point, level, i] = scale[level, i, lane]
-            for j in range(D.shape[1]):
-                found.D[point, level, i, j] = D[level, i, j, lane]
-    for i in range(len(beta)):
-        found.beta[point, i] = beta[i, lane]
-        for j in range(len(beta)):
-            found.T_inverse[point, i, j] = T_inverse[i, j, lane]
+def store_lane(rows, lanes, row, lane):  # type: ignore[no-untyped-def]
+    """Take a row out of a lane."""
+    for m in range(U(len(lanes))):
+        rows[row, m] = lanes[m, lane]
+
+
+@step
+def load_order(lanes, orders, point, lane):  # type: ignore[no-untyped-def]
+    """Put the order of the factors of a point into a lane."""
+    for b in range(orders.shape[1]):
+        for i in range(orders.shape[2]):
+            lanes[b, i, lane] = orders[point, b, i]
 
 
 @step

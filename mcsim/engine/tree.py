@@ -4,6 +4,7 @@ The engine works on several replicates at a time, one per lane. A position of a 
 class x width + lane (or link, or root group, in place of class).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -80,13 +81,33 @@ class Reduction(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """The data of replicates as the elimination needs them."""
+    """The data of replicates as the elimination needs them.
 
-    beta: Floats  # (n_replicates, p) least-squares fit that was taken out
-    rss: Floats  # (n_replicates,) sum of squares outside the bases of the innermost units
-    S: Floats  # (n_replicates, k, k, n_classes) sum of t t' over the units of a uniform class
-    link_t: Floats  # (n_replicates, k, n_links) sum of t over the children of a link
-    root_t: Floats  # (n_replicates, k, n_roots)
+    values : (n_replicates, n_values) one row per replicate, holding S (k, k, n_classes), the sum of
+        t t' over the units of each uniform class; the sum of t over the children of each link
+        (k, n_links); and over the units of each root group (k, n_roots)
+    beta : (n_replicates, p) least-squares fit that was taken out
+    rss : (n_replicates,) sum of squares outside the bases of the innermost units
+    """
+
+    values: Floats
+    beta: Floats
+    rss: Floats
+
+
+def split_values(
+    values: Floats, k: int, sizes: tuple[int, int, int]
+) -> tuple[Floats, Floats, Floats]:
+    """S and the two sums of t in an array whose first axis is that of `Moments.values`."""
+    n_classes, n_links, n_roots = sizes
+    ends = np.cumsum([k * k * n_classes, k * n_links, k * n_roots])
+    rest = values.shape[1:]
+    width = rest[0] if rest else 1
+    return (
+        values[: ends[0]].reshape(k, k, n_classes * width),
+        values[ends[0] : ends[1]].reshape(k, n_links * width),
+        values[ends[1] :].reshape(k, n_roots * width),
+    )
 
 
 class Workspace(NamedTuple):
@@ -96,9 +117,11 @@ class Workspace(NamedTuple):
     order: Ints  # (n_blocks, q, width) row of a block's factor that stands first, second, ...
     with_data: Floats  # (width,) 1, or 0 to leave the data out of the derivative
     rss: Floats  # (width,)
+    data: Floats  # (n_values, width) moments of the lanes; the three that follow are views of it
     S: Floats
     link_t: Floats
     root_t: Floats
+    results: Floats  # (n_results, width); the seven that follow are views of it
     f: Floats  # (width,) -2 logLik, profiled over beta and sigma
     r2: Floats  # (width,) y'Py
     gradient: Floats  # (n_theta, width)
@@ -123,8 +146,7 @@ class Workspace(NamedTuple):
     k3: Floats
     EB: Floats  # (k, q, positions), as b1
     b1: Floats
-    p1: Floats  # (k, p, positions), as p2
-    p2: Floats
+    p1: Floats  # (k, p, positions)
     p3: Floats  # (p, positions)
     pp: Floats  # (p, p, positions)
     a: Floats  # (k, positions), as the five that follow
@@ -142,23 +164,73 @@ def n_parameters(tree: Tree) -> int:
     return len(tree.start_inverse) - 1
 
 
+class Points(NamedTuple):
+    """What was found at some points: the columns of `results`, or its rows with a lane each."""
+
+    results: Floats  # (n, n_results), all that follows
+    f: Floats  # (n,) -2 logLik, profiled over beta and sigma
+    r2: Floats  # (n,) y'Py
+    gradient: Floats  # (n, n_theta)
+    D: Floats  # (n, n_levels, q, q) derivative in Psi; without data sum Z'PZ
+    scale: Floats  # (n, n_levels, q) diagonal of sum Z'V^-1Z, V without the outer levels
+    beta: Floats  # (n, p)
+    T_inverse: Floats  # (n, p, p) inverse of X'V^-1X
+
+
+def new_points(tree: Tree, n: int) -> Points:
+    """Room for what is found at n points."""
+    shapes = _result_shapes(tree)
+    results = np.empty((n, sum(math.prod(shape) for shape in shapes)))
+    return Points(results, *_views(results, shapes))
+
+
+def _result_shapes(tree: Tree) -> list[tuple[int, ...]]:
+    n_levels, q, p = len(tree.level_start) - 1, tree.B.shape[1], tree.Bx.shape[1]
+    return [(), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)]
+
+
+def _views(results: Floats, shapes: list[tuple[int, ...]]) -> list[Floats]:
+    """Columns of `results`, in the given shapes."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [
+        results[:, end - math.prod(shape) : end].reshape(len(results), *shape)
+        for end, shape in zip(ends, shapes, strict=True)
+    ]
+
+
 def new_workspace(tree: Tree) -> Workspace:
     """Arrays of the sizes that `tree` needs."""
     k, q, N = tree.B.shape
     width, p, n_levels = tree.width, tree.Bx.shape[1], len(tree.level_start) - 1
     n_theta, n_links, n_roots = n_parameters(tree), tree.C.shape[2], tree.Bx.shape[2]
     M = max(N, n_links, n_roots)
-    order = np.tile(np.arange(q)[:, None], (len(tree.blocks.size), 1, width))
-    shapes: dict[str, tuple[int, ...]] = {
-        "theta": (n_theta, width), "with_data": (width,), "rss": (width,), "S": (k, k, N),
-        "link_t": (k, n_links), "root_t": (k, n_roots), "f": (width,), "r2": (width,),
-        "gradient": (n_theta, width), "D": (n_levels, q, q, width), "scale": (n_levels, q, width),
-        "beta": (p, width), "T_inverse": (p, p, width), "Lam": (n_levels, q, q, width),
+    data = np.zeros(((k * k * N + k * n_links + k * n_roots) // width, width))
+    S, link_t, root_t = split_values(data, k, (N // width, n_links // width, n_roots // width))
+    shapes = _result_shapes(tree)
+    results = np.zeros((sum(math.prod(shape) for shape in shapes), width))
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    found = [
+        results[end - math.prod(shape) : end].reshape(*shape, width)
+        for end, shape in zip(ends, shapes, strict=True)
+    ]
+    names = ("f", "r2", "gradient", "D", "scale", "beta", "T_inverse")
+    arrays: dict[str, tuple[int, ...]] = {
+        "theta": (n_theta, width), "with_data": (width,), "rss": (width,),
+        "Lam": (n_levels, q, q, width),
         "T": (p, p, width), "log_det": (width,), "kappa": (width,), "p1": (k, p, n_roots),
-        "p2": (k, p, n_roots), "p3": (p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
+        "p3": (p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
         "sums": (8 * width,), "EB": (k, q, N), "b1": (k, q, N), "a": (k, M),
         "e": (k, M), "w": (k, M), "v1": (k, M), "v2": (k, M),
     }  # fmt: skip
-    shapes |= dict.fromkeys(("L", "K", "H"), (q, q, N))
-    shapes |= dict.fromkeys(("A", "J", "F", "E", "slope", "k1", "k2", "k3"), (k, k, M))
-    return Workspace(order=order, **{name: np.zeros(shape) for name, shape in shapes.items()})
+    arrays |= dict.fromkeys(("L", "K", "H"), (q, q, N))
+    arrays |= dict.fromkeys(("A", "J", "F", "E", "slope", "k1", "k2", "k3"), (k, k, M))
+    return Workspace(
+        order=np.tile(np.arange(q)[:, None], (len(tree.blocks.size), 1, width)),
+        data=data,
+        S=S,
+        link_t=link_t,
+        root_t=root_t,
+        results=results,
+        **dict(zip(names, found, strict=True)),
+        **{name: np.zeros(shape) for name, shape in arrays.items()},
+    )
