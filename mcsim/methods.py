@@ -131,7 +131,7 @@ class LikelihoodMethod:
         """Fit every response."""
         fit = fit_block(self._design, responses)
         components = variance_components(
-            fit, _random_names(self._columns), self._design.tree.nu, self._settings.confidence
+            fit, _random_names(self._columns), self._design.tree.model.nu, self._settings.confidence
         )
         estimates = {
             name: fixed_effects(

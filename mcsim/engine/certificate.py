@@ -38,9 +38,9 @@ def certify(tree: Tree, order: Ints, theta: Floats, D: Floats, N: Floats) -> Cer
     """Judge the points theta (n, n_theta) by D and N = sum Z'PZ there, (n, n_levels, q, q)."""
     n = len(theta)
     violation, lowest = np.zeros(n), np.zeros(n)
-    worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, tree.B.shape[1]))
+    worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, tree.classes.B.shape[1]))
     for b, size in enumerate(tree.blocks.size.tolist()):
-        C = semidefinite_factor(block_of(tree.blocks, b, N) + RIDGE * tree.nu * np.eye(size))
+        C = semidefinite_factor(block_of(tree.blocks, b, N) + RIDGE * tree.model.nu * np.eye(size))
         half = forward_substitution(C, block_of(tree.blocks, b, D))
         scaled = forward_substitution(C, transpose(half))  # C^-1 D C^-T
         scaled = 0.5 * (scaled + transpose(scaled))

@@ -19,10 +19,14 @@ from mcsim.engine.tree import (
     LANE_POSITIONS,
     MAX_WIDTH,
     Blocks,
+    Classes,
     Floats,
     Ints,
+    Links,
+    Model,
     Positions,
     Reduction,
+    Roots,
     Tree,
 )
 from mcsim.errors import DataError
@@ -406,14 +410,15 @@ class _TreeBuilder:
             return np.repeat(np.asarray(values, dtype=np.float64), width, axis=-1)
 
         leaves = B[:, :, : level_start[1]]
-        return Tree(
-            width,
+        classes = Classes(
             level_start,
             np.array([not np.all(mixed) for mixed in by_level]),
             np.array([bool(np.any(mixed)) for mixed in by_level]),
             repeat(self.n_units),
             repeat(B),
             repeat(np.einsum("kic,kjc->ijc", leaves, leaves)),
+        )
+        all_links = Links(
             np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64),
             _lane_positions(child, width),
             _lane_positions([link.parent for link in links], width),
@@ -421,14 +426,19 @@ class _TreeBuilder:
             np.ones(len(links) * width),
             repeat(is_mixed[child]),
             repeat(C),
+        )
+        roots = Roots(
             _lane_positions(root, width),
             repeat([count for _, count, _ in self.roots]),
             repeat(is_mixed[root]),
             repeat(Bx),
+        )
+        return Tree(
+            Model(width, float(nu), is_reml, log_constant),
+            classes,
+            all_links,
+            roots,
             blocks,
-            float(nu),
-            is_reml,
-            log_constant,
             np.zeros((n_theta + 1, n_theta + 1)),
             np.zeros((n_levels, q, q)),
         )

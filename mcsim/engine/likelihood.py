@@ -86,55 +86,55 @@ class Likelihood:
         """
         found = new_points(self.tree, len(replicates))
         _evaluate_points(
-            self.tree, self.moments, replicates, theta, order, float(with_data),
-            self._workspace, found.results,
+            *self.tree[:5], *self._workspace, self.moments.values, self.moments.rss,
+            replicates, theta, order, float(with_data), found.results,
         )  # fmt: skip
         return found
 
 
 @lean_kernel
 def _evaluate_points(  # type: ignore[no-untyped-def]
-    tree, moments, replicates, theta, order, with_data, ws, results
-):
+    model, classes, links, roots, blocks, lanes, data, found, m, x, v,
+    values, rss, replicates, theta, order, with_data, results
+):  # fmt: skip
     """Evaluate all points, as many at a time as there are lanes."""
-    n, width = len(replicates), tree.width
-    with_data_of_lane, rss = ws.with_data, ws.rss
+    n, width = len(replicates), model.width
     for first in range(0, n, width):
         for lane in range(width):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
-            with_data_of_lane[lane] = with_data
-            rss[lane] = moments.rss[replicates[point]]
-            load_lane(ws.data, moments.values, replicates[point], lane)
-            load_lane(ws.theta, theta, point, lane)
-            load_order(ws.order, order, point, lane)
-        _evaluate(tree, ws)
+            lanes.with_data[lane] = with_data
+            lanes.rss[lane] = rss[replicates[point]]
+            load_lane(lanes.data, values, replicates[point], lane)
+            load_lane(lanes.theta, theta, point, lane)
+            load_order(lanes.order, order, point, lane)
+        _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
         for lane in range(min(width, n - first)):
-            store_lane(results, ws.results, first + lane, lane)
+            store_lane(results, found.results, first + lane, lane)
 
 
 @part
-def _evaluate(tree, ws):  # type: ignore[no-untyped-def]
-    """-2 logLik of every lane at ws.theta, its gradient, D, and the fit of the fixed effects."""
-    _set_factors(tree, ws)
-    log_det, r2 = ws.log_det, ws.r2
-    for lane in range(tree.width):
-        log_det[lane], r2[lane] = 0.0, ws.rss[lane]
-    n_levels = len(tree.level_start) - 1
+def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
+    """-2 logLik of every lane at lanes.theta, its gradient, D, and the fit of the fixed effects."""
+    _set_factors(blocks, lanes)
+    log_det, r2 = lanes.log_det, found.r2
+    for lane in range(model.width):
+        log_det[lane], r2[lane] = 0.0, lanes.rss[lane]
+    n_levels = len(classes.level_start) - 1
     for level in range(n_levels):
-        _eliminate(tree, ws, level)
-    _solve_root(tree, ws)
-    _descend_from_root(tree, ws)
+        _eliminate(model, classes, links, lanes, data, found, m, x, v, level)
+    _solve_root(model, roots, lanes, data, found, m, x, v)
+    _descend_from_root(model, classes, roots, lanes, data, found, m, x, v)
     for level in range(n_levels - 1, -1, -1):
-        _differentiate(tree, ws, level)
+        _differentiate(model, classes, found, m, x, v, level)
         if level > 0:
-            _descend(tree, ws, level)
-    _set_gradient(tree, ws)
+            _descend(model, classes, links, data, m, v, level)
+    _set_gradient(blocks, lanes, found)
 
 
 @part
-def _set_factors(tree, ws):  # type: ignore[no-untyped-def]
+def _set_factors(blocks, lanes):  # type: ignore[no-untyped-def]
     """Lam of every level from theta."""
-    Lam, theta, order, blocks = ws.Lam, ws.theta, ws.order, tree.blocks
+    Lam, theta, order = lanes.Lam, lanes.theta, lanes.order
     Lam[:] = 0.0
     for b in range(len(blocks.size)):
         level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
@@ -142,187 +142,194 @@ def _set_factors(tree, ws):  # type: ignore[no-untyped-def]
 
 
 @part
-def _eliminate(tree, ws, level):  # type: ignore[no-untyped-def]
+def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):  # type: ignore[no-untyped-def]
     """A, J, F, E of one level, and what its random effects take out of y'y."""
-    start = U(tree.level_start[level] * tree.width)
-    n = U(tree.level_start[level + 1] * tree.width) - start
-    B, A, J, E, K, H, L, c1 = tree.B, ws.A, ws.J, ws.E, ws.K, ws.H, ws.L, ws.c1
-    spread(L, start, ws.Lam[level], n // U(tree.width))
+    start = U(classes.level_start[level] * model.width)
+    n = U(classes.level_start[level + 1] * model.width) - start
+    B, A, J, E, K, H, L, c1 = classes.B, m.A, m.J, m.E, x.K, x.H, x.L, v.c1
+    spread(L, start, lanes.Lam[level], n // U(model.width))
     if level == 0:
-        multiply(H, start, tree.G, start, L, start, n)
+        multiply(H, start, classes.G, start, L, start, n)
     else:
-        _gather_children(tree, ws, level, start, n)
-        multiply(ws.b1, start, A, start, B, start, n)
-        multiply_transposed(K, start, B, start, ws.b1, start, n)
+        _gather_children(model, classes, links, data, m, v, level, start, n)
+        multiply(x.b1, start, A, start, B, start, n)
+        multiply_transposed(K, start, B, start, x.b1, start, n)
         multiply(H, start, K, start, L, start, n)
     multiply_transposed(K, start, L, start, H, start, n)
     factorise_with_identity(K, start, n)
     solve_for_transpose(H, K, L, start, n)  # H = chol(K)^-1 Lam'
-    multiply_by_transpose(ws.b1, start, B, start, H, start, n)
-    multiply_by_transpose(J, start, ws.b1, start, ws.b1, start, n)
-    log_determinant(c1, K, tree.n_units, start, n)
-    add_up(ws.log_det, c1, start, n, ws.sums)
+    multiply_by_transpose(x.b1, start, B, start, H, start, n)
+    multiply_by_transpose(J, start, x.b1, start, x.b1, start, n)
+    log_determinant(c1, K, classes.n_units, start, n)
+    add_up(lanes.log_det, c1, start, n, v.sums)
     if level > 0:
-        multiply(ws.F, start, A, start, J, start, n)
-        take_from_identity(ws.F, ws.F, start, n)
-        multiply(E, start, ws.F, start, A, start, n)
-        _take_out_of_yy(tree, ws, level, start, n)
+        multiply(m.F, start, A, start, J, start, n)
+        take_from_identity(m.F, m.F, start, n)
+        multiply(E, start, m.F, start, A, start, n)
+        _take_out_of_yy(classes, data, found, m, v, level, start, n)
     else:
         # the part of y'y within the bases is added here in one sum, so that no digits are lost
         take_from_identity(E, J, start, n)
-        inner_product(c1, start, 1.0, E, ws.S, n)
-        add_up(ws.r2, c1, start, n, ws.sums)
-        fill(ws.e, start, 0.0, n)
+        inner_product(c1, start, 1.0, E, data.S, n)
+        add_up(found.r2, c1, start, n, v.sums)
+        fill(v.e, start, 0.0, n)
 
 
 @part
-def _gather_children(tree, ws, level, first, n_positions):  # type: ignore[no-untyped-def]
+def _gather_children(model, classes, links, data, m, v, level, first, n_positions):  # type: ignore[no-untyped-def]
     """Sum what the children of one level pass up: A, and a for mixed units."""
-    start = U(tree.link_start[level - 1] * tree.width)
-    n = U(tree.link_start[level] * tree.width) - start
-    C, k1, k2, k3 = tree.C, ws.k1, ws.k2, ws.k3
-    fill_matrices(ws.A, first, 0.0, n_positions)
-    fill(ws.a, first, 0.0, n_positions)
-    gather(k1, start, ws.E, tree.link_child, n)
+    start = U(links.start[level - 1] * model.width)
+    n = U(links.start[level] * model.width) - start
+    C, k1, k2, k3 = links.C, m.k1, m.k2, m.k3
+    fill_matrices(m.A, first, 0.0, n_positions)
+    fill(v.a, first, 0.0, n_positions)
+    gather(k1, start, m.E, links.child, n)
     multiply(k2, start, k1, start, C, start, n)
     multiply_transposed(k3, start, C, start, k2, start, n)
-    times(k3, start, tree.link_count, n)
-    scatter_add(ws.A, k3, start, tree.link_parent, n)
-    if tree.has_mixed[level]:
-        apply(ws.v1, start, k1, start, ws.link_t, start, n)
-        add_at(ws.v1, start, ws.e, tree.link_child, n)
-        apply_transposed(ws.v2, start, C, start, ws.v1, start, n)
-        add_to(ws.a, ws.v2, tree.ones, tree.link_parent, start, n)
+    times(k3, start, links.count, n)
+    scatter_add(m.A, k3, start, links.parent, n)
+    if classes.has_mixed[level]:
+        apply(v.v1, start, k1, start, data.link_t, start, n)
+        add_at(v.v1, start, v.e, links.child, n)
+        apply_transposed(v.v2, start, C, start, v.v1, start, n)
+        add_to(v.a, v.v2, links.ones, links.parent, start, n)
 
 
 @part
-def _take_out_of_yy(tree, ws, level, start, n):  # type: ignore[no-untyped-def]
-    """Take a'J a of every unit of an outer level out of y'y; leaves e = F a in ws.e."""
-    A, c1 = ws.A, ws.c1
-    if tree.has_uniform[level]:
-        multiply(ws.k1, start, A, start, ws.S, start, n)
-        multiply(ws.k2, start, ws.k1, start, A, start, n)
-        inner_product(c1, start, -1.0, ws.J, ws.k2, n)
-        add_up(ws.r2, c1, start, n, ws.sums)
-    if tree.has_mixed[level]:
-        apply(ws.v1, start, ws.J, start, ws.a, start, n)
-        inner_product_of_vectors(c1, start, -1.0, ws.a, ws.v1, n)
-        add_up(ws.r2, c1, start, n, ws.sums)
-    apply(ws.e, start, ws.F, start, ws.a, start, n)
+def _take_out_of_yy(classes, data, found, m, v, level, start, n):  # type: ignore[no-untyped-def]
+    """Take a'J a of every unit of an outer level out of y'y; leaves e = F a in v.e."""
+    A, c1 = m.A, v.c1
+    if classes.has_uniform[level]:
+        multiply(m.k1, start, A, start, data.S, start, n)
+        multiply(m.k2, start, m.k1, start, A, start, n)
+        inner_product(c1, start, -1.0, m.J, m.k2, n)
+        add_up(found.r2, c1, start, n, v.sums)
+    if classes.has_mixed[level]:
+        apply(v.v1, start, m.J, start, v.a, start, n)
+        inner_product_of_vectors(c1, start, -1.0, v.a, v.v1, n)
+        add_up(found.r2, c1, start, n, v.sums)
+    apply(v.e, start, m.F, start, v.a, start, n)
 
 
 @part
-def _solve_root(tree, ws):  # type: ignore[no-untyped-def]
+def _solve_root(model, roots, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
     """X'V^-1X, its factor and inverse, b, y'Py and -2 logLik."""
-    zero, n = U(0), U(len(tree.root_child))
-    Bx, k1, v1, pp, c1, T, beta, sums = tree.Bx, ws.k1, ws.v1, ws.pp, ws.c1, ws.T, ws.beta, ws.sums
+    zero, n = U(0), U(len(roots.child))
+    Bx, k1, v1, pp, c1, T, beta, sums = (
+        roots.Bx,
+        m.k1,
+        v.v1,
+        x.pp,
+        v.c1,
+        lanes.T,
+        found.beta,
+        v.sums,
+    )
     p = Bx.shape[1]
-    gather(k1, zero, ws.E, tree.root_child, n)
-    apply(v1, zero, k1, zero, ws.root_t, zero, n)
-    add_at(v1, zero, ws.e, tree.root_child, n)
-    multiply(ws.p1, zero, k1, zero, Bx, zero, n)
-    multiply_transposed(pp, zero, Bx, zero, ws.p1, zero, n)
-    times(pp, zero, tree.root_count, n)
-    apply_transposed(ws.p3, zero, Bx, zero, v1, zero, n)
+    gather(k1, zero, m.E, roots.child, n)
+    apply(v1, zero, k1, zero, data.root_t, zero, n)
+    add_at(v1, zero, v.e, roots.child, n)
+    multiply(x.p1, zero, k1, zero, Bx, zero, n)
+    multiply_transposed(pp, zero, Bx, zero, x.p1, zero, n)
+    times(pp, zero, roots.count, n)
+    apply_transposed(x.p3, zero, Bx, zero, v1, zero, n)
     T[:] = 0.0
     beta[:] = 0.0
     for i in range(p):
         for j in range(i + 1):
             add_up(T[i, j], pp[i, j], zero, n, sums)
-        add_up(beta[i], ws.p3[i], zero, n, sums)
-    solve_fixed_effects(T, beta, ws.T_inverse, ws.r2, ws.kappa)
-    log_det, f, r2, kappa = ws.log_det, ws.f, ws.r2, ws.kappa
-    for c in range(U(tree.width)):
-        if tree.is_reml:
-            log_det[c] += kappa[c] + tree.log_constant
-        f[c] = log_det[c] + tree.nu * (1.0 + np.log(2.0 * np.pi * r2[c] / tree.nu))
-        kappa[c] = ws.with_data[c] * tree.nu / r2[c]
+        add_up(beta[i], x.p3[i], zero, n, sums)
+    solve_fixed_effects(T, beta, found.T_inverse, found.r2, lanes.kappa)
+    log_det, f, r2, kappa = lanes.log_det, found.f, found.r2, lanes.kappa
+    for c in range(U(model.width)):
+        if model.is_reml:
+            log_det[c] += kappa[c] + model.log_constant
+        f[c] = log_det[c] + model.nu * (1.0 + np.log(2.0 * np.pi * r2[c] / model.nu))
+        kappa[c] = lanes.with_data[c] * model.nu / r2[c]
 
 
 @part
-def _descend_from_root(tree, ws):  # type: ignore[no-untyped-def]
+def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
     """Start the slopes and w: what the fixed effects pass down."""
-    N, n, zero = U(len(tree.n_units)), U(len(tree.root_child)), U(0)
-    n_groups = n // U(tree.width)
-    Bx, k1 = tree.Bx, ws.k1
-    spread_row(ws.kappas, ws.kappa)
-    fill(ws.w, zero, 0.0, N)
-    weigh(ws.slope, ws.S, ws.kappas, N)
-    spread_vectors(ws.p3, ws.beta, n_groups)
-    apply(ws.v1, zero, Bx, zero, ws.p3, zero, n)
-    if tree.is_reml:
-        spread(ws.pp, zero, ws.T_inverse, n_groups)
-        multiply(ws.p1, zero, Bx, zero, ws.pp, zero, n)
-        multiply_by_transpose(k1, zero, ws.p1, zero, Bx, zero, n)
-        times(k1, zero, tree.root_count, n)
+    N, n, zero = U(len(classes.n_units)), U(len(roots.child)), U(0)
+    n_groups = n // U(model.width)
+    Bx, k1 = roots.Bx, m.k1
+    spread_row(v.kappas, lanes.kappa)
+    fill(v.w, zero, 0.0, N)
+    weigh(m.slope, data.S, v.kappas, N)
+    spread_vectors(x.p3, found.beta, n_groups)
+    apply(v.v1, zero, Bx, zero, x.p3, zero, n)
+    if model.is_reml:
+        spread(x.pp, zero, found.T_inverse, n_groups)
+        multiply(x.p1, zero, Bx, zero, x.pp, zero, n)
+        multiply_by_transpose(k1, zero, x.p1, zero, Bx, zero, n)
+        times(k1, zero, roots.count, n)
     else:
         fill_matrices(k1, zero, 0.0, n)
-    add_to(ws.w, ws.v1, tree.root_is_mixed, tree.root_child, zero, n)
-    add_predicted(k1, ws.v1, ws.root_t, tree.root_count, tree.root_is_mixed, ws.kappas, zero, n)
-    scatter_add(ws.slope, k1, zero, tree.root_child, n)
+    add_to(v.w, v.v1, roots.is_mixed, roots.child, zero, n)
+    add_predicted(k1, v.v1, data.root_t, roots.count, roots.is_mixed, v.kappas, zero, n)
+    scatter_add(m.slope, k1, zero, roots.child, n)
 
 
 @part
-def _differentiate(tree, ws, level):  # type: ignore[no-untyped-def]
+def _differentiate(model, classes, found, m, x, v, level):  # type: ignore[no-untyped-def]
     """D of one level, summed over its classes, and its scale."""
-    start = U(tree.level_start[level] * tree.width)
-    n = U(tree.level_start[level + 1] * tree.width) - start
-    EB, K, H, D, scale = ws.EB, ws.K, ws.H, ws.D[level], ws.scale[level]
-    multiply(EB, start, ws.E, start, tree.B, start, n)
-    multiply(ws.b1, start, ws.slope, start, EB, start, n)
-    multiply_transposed(K, start, EB, start, ws.b1, start, n)
-    multiply_transposed(H, start, tree.B, start, EB, start, n)
-    times(H, start, tree.n_units, n)
-    if tree.has_mixed[level]:  # v2 = B'(e - E w)
-        apply(ws.v1, start, ws.E, start, ws.w, start, n)
-        take_from(ws.v1, ws.e, start, n)
-        apply_transposed(ws.v2, start, tree.B, start, ws.v1, start, n)
-        add_square(K, ws.v2, ws.kappas, start, n)
+    start = U(classes.level_start[level] * model.width)
+    n = U(classes.level_start[level + 1] * model.width) - start
+    EB, K, H, D, scale = x.EB, x.K, x.H, found.D[level], found.scale[level]
+    multiply(EB, start, m.E, start, classes.B, start, n)
+    multiply(x.b1, start, m.slope, start, EB, start, n)
+    multiply_transposed(K, start, EB, start, x.b1, start, n)
+    multiply_transposed(H, start, classes.B, start, EB, start, n)
+    times(H, start, classes.n_units, n)
+    if classes.has_mixed[level]:  # v2 = B'(e - E w)
+        apply(v.v1, start, m.E, start, v.w, start, n)
+        take_from(v.v1, v.e, start, n)
+        apply_transposed(v.v2, start, classes.B, start, v.v1, start, n)
+        add_square(K, v.v2, v.kappas, start, n)
     D[:] = 0.0
     scale[:] = 0.0
     for i in range(len(D)):
-        add_up(scale[i], H[i, i], start, n, ws.sums)
+        add_up(scale[i], H[i, i], start, n, v.sums)
         for j in range(i + 1):
-            subtract(ws.c1, H[i, j], K[i, j], start, n)
-            add_up(D[i, j], ws.c1, start, n, ws.sums)
-            for lane in range(tree.width):
+            subtract(v.c1, H[i, j], K[i, j], start, n)
+            add_up(D[i, j], v.c1, start, n, v.sums)
+            for lane in range(model.width):
                 D[j, i, lane] = D[i, j, lane]
 
 
 @part
-def _descend(tree, ws, level):  # type: ignore[no-untyped-def]
+def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyped-def]
     """Pass the slopes and w of one level on to its children."""
-    start = U(tree.level_start[level] * tree.width)
-    n = U(tree.level_start[level + 1] * tree.width) - start
-    link = U(tree.link_start[level - 1] * tree.width)
-    n_links = U(tree.link_start[level] * tree.width) - link
-    slope, C, k1, v1, v2 = ws.slope, tree.C, ws.k1, ws.v1, ws.v2
-    multiply(k1, start, slope, start, ws.F, start, n)
-    multiply_transposed(slope, start, ws.F, start, k1, start, n)
-    add_difference(slope, tree.n_units, ws.J, ws.kappas, ws.S, start, n)
-    gather(ws.k2, link, slope, tree.link_parent, n_links)
-    multiply(ws.k3, link, C, link, ws.k2, link, n_links)
-    multiply_by_transpose(k1, link, ws.k3, link, C, link, n_links)
-    times(k1, link, tree.link_count, n_links)
-    if tree.has_mixed[level]:
-        apply(v1, start, ws.A, start, ws.w, start, n)  # then w + J (a - A w)
-        take_from(v1, ws.a, start, n)
-        apply(v2, start, ws.J, start, v1, start, n)
-        add_vectors(ws.w, v2, start, n)
+    start = U(classes.level_start[level] * model.width)
+    n = U(classes.level_start[level + 1] * model.width) - start
+    link = U(links.start[level - 1] * model.width)
+    n_links = U(links.start[level] * model.width) - link
+    slope, C, k1, v1, v2 = m.slope, links.C, m.k1, v.v1, v.v2
+    multiply(k1, start, slope, start, m.F, start, n)
+    multiply_transposed(slope, start, m.F, start, k1, start, n)
+    add_difference(slope, classes.n_units, m.J, v.kappas, data.S, start, n)
+    gather(m.k2, link, slope, links.parent, n_links)
+    multiply(m.k3, link, C, link, m.k2, link, n_links)
+    multiply_by_transpose(k1, link, m.k3, link, C, link, n_links)
+    times(k1, link, links.count, n_links)
+    if classes.has_mixed[level]:
+        apply(v1, start, m.A, start, v.w, start, n)  # then w + J (a - A w)
+        take_from(v1, v.a, start, n)
+        apply(v2, start, m.J, start, v1, start, n)
+        add_vectors(v.w, v2, start, n)
         fill(v2, link, 0.0, n_links)
-        add_at(v2, link, ws.w, tree.link_parent, n_links)
+        add_at(v2, link, v.w, links.parent, n_links)
         apply(v1, link, C, link, v2, link, n_links)
-        add_to(ws.w, v1, tree.child_is_mixed, tree.link_child, link, n_links)
-        add_predicted(
-            k1, v1, ws.link_t, tree.link_count, tree.child_is_mixed, ws.kappas, link, n_links
-        )
-    scatter_add(slope, k1, link, tree.link_child, n_links)
+        add_to(v.w, v1, links.is_mixed, links.child, link, n_links)
+        add_predicted(k1, v1, data.link_t, links.count, links.is_mixed, v.kappas, link, n_links)
+    scatter_add(slope, k1, link, links.child, n_links)
 
 
 @part
-def _set_gradient(tree, ws):  # type: ignore[no-untyped-def]
+def _set_gradient(blocks, lanes, found):  # type: ignore[no-untyped-def]
     """Gradient in theta: 2 D Lam, masked to the parameters."""
-    blocks, D, Lam, gradient, order = tree.blocks, ws.D, ws.Lam, ws.gradient, ws.order
+    D, Lam, gradient, order = found.D, lanes.Lam, found.gradient, lanes.order
     for b in range(len(blocks.size)):
         level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
         set_gradient_of_block(

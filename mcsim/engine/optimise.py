@@ -247,14 +247,8 @@ class Search:
     def _escape(self, rows: Ints, certificate: Certificate) -> None:
         """Leave false zeros: add a multiple of the direction's square to Psi."""
         blocks = self._tree.blocks
-        n_units = np.array(
-            [
-                self._tree.n_units[first * self._tree.width : last * self._tree.width].sum()
-                for first, last in zip(
-                    self._tree.level_start[:-1], self._tree.level_start[1:], strict=True
-                )
-            ]
-        ) / self._tree.width  # fmt: skip
+        classes, width = self._tree.classes, self._tree.model.width
+        n_units = np.add.reduceat(classes.n_units[::width], classes.level_start[:-1])
         length = -certificate.lowest * n_units[blocks.level[certificate.block]]
         shortest = SHORTEST_STEP * length
         while len(rows):

@@ -67,7 +67,7 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     search.run()
     found = search.found
     n = len(search.theta)
-    sigma2 = found.r2 / tree.nu
+    sigma2 = found.r2 / tree.model.nu
     to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
     patterns = _patterns(design, search)
     slopes = tuple(_scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True))
@@ -126,7 +126,7 @@ def _log_r2_gradient(tree: Tree, search: Search, patterns: tuple[Floats, ...]) -
     gradient = np.zeros_like(search.theta)
     for level, pattern in enumerate(patterns):
         q, depth = pattern.shape[2], len(patterns) - 1 - level
-        residual = (search.N - search.found.D)[:, depth, :q, :q] / tree.nu
+        residual = (search.N - search.found.D)[:, depth, :q, :q] / tree.model.nu
         Lam = _along(pattern, search.theta)
         for t in range(pattern.shape[1]):
             change = product(pattern[:, t], transpose(Lam))

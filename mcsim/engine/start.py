@@ -24,7 +24,7 @@ def plain_start(tree: Tree, n: int) -> tuple[Floats, Ints]:
     theta = np.zeros((n, n_parameters(tree)))
     for b, i, j in entries(tree.blocks):
         theta[:, entry(tree.blocks, b, i, j)] = START if i == j else 0.0
-    order = np.tile(np.arange(tree.B.shape[1]), (n, len(tree.blocks.size), 1))
+    order = np.tile(np.arange(tree.classes.B.shape[1]), (n, len(tree.blocks.size), 1))
     return theta, order
 
 
@@ -36,7 +36,7 @@ def minque(tree: Tree, D: Floats, r2: Floats) -> tuple[Floats, Ints]:
     D, r2 : (n, n_levels, q, q) and (n,) derivative of -2 logLik and y'Py at Psi0
     """
     n, n_theta = len(r2), n_parameters(tree)
-    residual = (tree.start_N - D) * (r2 / tree.nu)[:, None, None, None]  # sum (Z'Py)(Z'Py)'
+    residual = (tree.start_N - D) * (r2 / tree.model.nu)[:, None, None, None]  # sum (Z'Py)(Z'Py)'
     right = np.column_stack([*_along(tree, residual), r2])
     for t, (_, i, j) in enumerate(entries(tree.blocks)):
         right[:, -1] -= START**2 * right[:, t] if i == j else 0.0
@@ -90,7 +90,7 @@ def with_start(tree: Tree) -> Tree:
     equations = np.zeros((len(psi) + 1, len(psi) + 1))
     equations[:-1, :-1] = 0.5 * (cross + cross.T)
     equations[:-1, -1] = equations[-1, :-1] = traces[0] - equations[:-1, :-1] @ psi
-    equations[-1, -1] = tree.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
+    equations[-1, -1] = tree.model.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
     inverse = np.ascontiguousarray(np.linalg.pinv(equations, hermitian=True))
     return tree._replace(start_inverse=inverse, start_N=found.D[0])
 
@@ -103,5 +103,5 @@ def _along(tree: Tree, D: Floats) -> list[Floats]:
 
 def _no_data(tree: Tree, n: int) -> Moments:
     """Replicates whose data are nowhere in the span of the design."""
-    n_values = len(new_workspace(tree).data)
-    return Moments(np.zeros((n, n_values)), np.zeros((n, tree.Bx.shape[1])), np.ones(n))
+    n_values = len(new_workspace(tree).lanes.data)
+    return Moments(np.zeros((n, n_values)), np.zeros((n, tree.roots.Bx.shape[1])), np.ones(n))

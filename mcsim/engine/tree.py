@@ -33,31 +33,55 @@ class Blocks(NamedTuple):
     Q: Floats  # (n_blocks, q, q)
 
 
-class Tree(NamedTuple):
-    """A design in classes of identical units, each array repeated for every lane."""
+class Model(NamedTuple):
+    """Numbers that the likelihood needs of a model."""
 
     width: int  # lanes
-    level_start: Ints  # (n_levels + 1,) first class of each level, innermost level first
+    nu: float  # n - p (REML) or n (ML)
+    is_reml: bool
+    log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
+
+
+class Classes(NamedTuple):
+    """Classes of identical units, innermost level first, each repeated for every lane."""
+
+    level_start: Ints  # (n_levels + 1,) first class of each level
     has_uniform: NDArray[np.bool_]  # (n_levels,) whether any class of the level is uniform
     has_mixed: NDArray[np.bool_]
     n_units: Floats  # (n_classes x width,)
     B: Floats  # (k, q, n_classes x width)
     G: Floats  # (q, q, n_leaf_classes x width) B'B of the innermost level
-    link_start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
-    link_child: Positions  # (n_links x width,)
-    link_parent: Positions
-    link_count: Floats  # (n_links x width,) children per parent unit
+
+
+class Links(NamedTuple):
+    """Which classes the units of a class have as children, each repeated for every lane."""
+
+    start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
+    child: Positions  # (n_links x width,)
+    parent: Positions
+    count: Floats  # (n_links x width,) children per parent unit
     ones: Floats  # (n_links x width,)
-    child_is_mixed: Floats  # (n_links x width,) 1 or 0
+    is_mixed: Floats  # (n_links x width,) whether the child is: 1 or 0
     C: Floats  # (k, k, n_links x width)
-    root_child: Positions  # (n_roots x width,)
-    root_count: Floats
-    root_is_mixed: Floats
+
+
+class Roots(NamedTuple):
+    """Outermost units with the same class and fixed-effect columns, repeated for every lane."""
+
+    child: Positions  # (n_roots x width,)
+    count: Floats
+    is_mixed: Floats
     Bx: Floats  # (k, p, n_roots x width)
+
+
+class Tree(NamedTuple):
+    """A design in classes of identical units."""
+
+    model: Model
+    classes: Classes
+    links: Links
+    roots: Roots
     blocks: Blocks
-    nu: float  # n - p (REML) or n (ML)
-    is_reml: bool
-    log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
     start_inverse: Floats  # (n_theta + 1, n_theta + 1) of the normal equations of the start
     start_N: Floats  # (n_levels, q, q) sum Z'PZ at the start
 
@@ -110,33 +134,32 @@ def split_values(
     )
 
 
-class Workspace(NamedTuple):
-    """What an evaluation reads of the lanes, and what it leaves; the last axis as in Tree."""
+class Lanes(NamedTuple):
+    """The points to be evaluated, a lane each, and numbers per lane."""
 
     theta: Floats  # (n_theta, width)
     order: Ints  # (n_blocks, q, width) row of a block's factor that stands first, second, ...
+    data: Floats  # (n_values, width) Moments.values of the lanes
     with_data: Floats  # (width,) 1, or 0 to leave the data out of the derivative
     rss: Floats  # (width,)
-    data: Floats  # (n_values, width) moments of the lanes; the three that follow are views of it
-    S: Floats
-    link_t: Floats
-    root_t: Floats
-    results: Floats  # (n_results, width); the seven that follow are views of it
-    f: Floats  # (width,) -2 logLik, profiled over beta and sigma
-    r2: Floats  # (width,) y'Py
-    gradient: Floats  # (n_theta, width)
-    D: Floats  # (n_levels, q, q, width) derivative in Psi; without data sum Z'PZ
-    scale: Floats  # (n_levels, q, width) diagonal of sum Z'V^-1Z, V without the outer levels
-    beta: Floats  # (p, width)
-    T_inverse: Floats  # (p, p, width) inverse of X'V^-1X
-    Lam: Floats  # (n_levels, q, q, width)
-    T: Floats  # (p, p, width) Cholesky factor of X'V^-1X
     log_det: Floats  # (width,)
-    kappa: Floats  # (width,) nu / r2
-    L: Floats  # (q, q, positions), as K and H
-    K: Floats
-    H: Floats
-    A: Floats  # (k, k, positions), as the seven that follow
+    kappa: Floats  # (width,) nu / y'Py
+    T: Floats  # (p, p, width) Cholesky factor of X'V^-1X
+    Lam: Floats  # (n_levels, q, q, width)
+
+
+class Data(NamedTuple):
+    """Views of Lanes.data."""
+
+    S: Floats  # (k, k, positions)
+    link_t: Floats  # (k, positions)
+    root_t: Floats
+
+
+class Matrices(NamedTuple):
+    """Of an evaluation: (k, k, positions) each."""
+
+    A: Floats
     J: Floats
     F: Floats
     E: Floats
@@ -144,24 +167,32 @@ class Workspace(NamedTuple):
     k1: Floats
     k2: Floats
     k3: Floats
+
+
+class Columns(NamedTuple):
+    """Of an evaluation, in columns of random and fixed effects."""
+
+    L: Floats  # (q, q, positions), as K and H
+    K: Floats
+    H: Floats
     EB: Floats  # (k, q, positions), as b1
     b1: Floats
     p1: Floats  # (k, p, positions)
     p3: Floats  # (p, positions)
     pp: Floats  # (p, p, positions)
-    a: Floats  # (k, positions), as the five that follow
+
+
+class Vectors(NamedTuple):
+    """Of an evaluation: (k, positions), and from kappas on (positions,)."""
+
+    a: Floats
     e: Floats
     w: Floats
     v1: Floats
     v2: Floats
-    kappas: Floats  # (positions,), as c1
+    kappas: Floats
     c1: Floats
     sums: Floats
-
-
-def n_parameters(tree: Tree) -> int:
-    """Number of parameters in Lam."""
-    return len(tree.start_inverse) - 1
 
 
 class Points(NamedTuple):
@@ -177,6 +208,25 @@ class Points(NamedTuple):
     T_inverse: Floats  # (n, p, p) inverse of X'V^-1X
 
 
+class Workspace(NamedTuple):
+    """What an evaluation reads of the lanes, keeps, and leaves.
+
+    The records are small, since the compiler takes very long for a record of many arrays.
+    """
+
+    lanes: Lanes
+    data: Data
+    found: Points  # with the lanes last
+    matrices: Matrices
+    columns: Columns
+    vectors: Vectors
+
+
+def n_parameters(tree: Tree) -> int:
+    """Number of parameters in Lam."""
+    return len(tree.start_inverse) - 1
+
+
 def new_points(tree: Tree, n: int) -> Points:
     """Room for what is found at n points."""
     shapes = _result_shapes(tree)
@@ -185,7 +235,7 @@ def new_points(tree: Tree, n: int) -> Points:
 
 
 def _result_shapes(tree: Tree) -> list[tuple[int, ...]]:
-    n_levels, q, p = len(tree.level_start) - 1, tree.B.shape[1], tree.Bx.shape[1]
+    n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[1], tree.roots.Bx.shape[1]
     return [(), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)]
 
 
@@ -200,37 +250,39 @@ def _views(results: Floats, shapes: list[tuple[int, ...]]) -> list[Floats]:
 
 def new_workspace(tree: Tree) -> Workspace:
     """Arrays of the sizes that `tree` needs."""
-    k, q, N = tree.B.shape
-    width, p, n_levels = tree.width, tree.Bx.shape[1], len(tree.level_start) - 1
-    n_theta, n_links, n_roots = n_parameters(tree), tree.C.shape[2], tree.Bx.shape[2]
+    width, blocks = tree.model.width, tree.blocks
+    k, q, N = tree.classes.B.shape
+    n_links, (_, p, n_roots) = tree.links.C.shape[2], tree.roots.Bx.shape
     M = max(N, n_links, n_roots)
-    data = np.zeros(((k * k * N + k * n_links + k * n_roots) // width, width))
-    S, link_t, root_t = split_values(data, k, (N // width, n_links // width, n_roots // width))
-    shapes = _result_shapes(tree)
-    results = np.zeros((sum(math.prod(shape) for shape in shapes), width))
+    lanes = Lanes(
+        theta=np.zeros((n_parameters(tree), width)),
+        order=np.zeros((len(blocks.size), q, width), dtype=np.int64),
+        data=np.zeros(((k * k * N + k * n_links + k * n_roots) // width, width)),
+        with_data=np.zeros(width),
+        rss=np.zeros(width),
+        log_det=np.zeros(width),
+        kappa=np.zeros(width),
+        T=np.zeros((p, p, width)),
+        Lam=np.zeros((len(tree.classes.has_mixed), q, q, width)),
+    )
+    shapes = [(q, q, N)] * 3 + [(k, q, N)] * 2 + [(k, p, n_roots), (p, n_roots), (p, p, n_roots)]
+    return Workspace(
+        lanes,
+        Data(*split_values(lanes.data, k, (N // width, n_links // width, n_roots // width))),
+        _lane_points(tree),
+        Matrices(*np.zeros((8, k, k, M))),
+        Columns(*[np.zeros(shape) for shape in shapes]),
+        Vectors(*np.zeros((5, k, M)), np.zeros(M), np.zeros(M), np.zeros(8 * width)),
+    )
+
+
+def _lane_points(tree: Tree) -> Points:
+    """Room for what is found in the lanes."""
+    shapes, width = _result_shapes(tree), tree.model.width
     ends = np.cumsum([math.prod(shape) for shape in shapes])
-    found = [
+    results = np.zeros((ends[-1], width))
+    views = [
         results[end - math.prod(shape) : end].reshape(*shape, width)
         for end, shape in zip(ends, shapes, strict=True)
     ]
-    names = ("f", "r2", "gradient", "D", "scale", "beta", "T_inverse")
-    arrays: dict[str, tuple[int, ...]] = {
-        "theta": (n_theta, width), "with_data": (width,), "rss": (width,),
-        "Lam": (n_levels, q, q, width),
-        "T": (p, p, width), "log_det": (width,), "kappa": (width,), "p1": (k, p, n_roots),
-        "p3": (p, n_roots), "pp": (p, p, n_roots), "kappas": (M,), "c1": (M,),
-        "sums": (8 * width,), "EB": (k, q, N), "b1": (k, q, N), "a": (k, M),
-        "e": (k, M), "w": (k, M), "v1": (k, M), "v2": (k, M),
-    }  # fmt: skip
-    arrays |= dict.fromkeys(("L", "K", "H"), (q, q, N))
-    arrays |= dict.fromkeys(("A", "J", "F", "E", "slope", "k1", "k2", "k3"), (k, k, M))
-    return Workspace(
-        order=np.tile(np.arange(q)[:, None], (len(tree.blocks.size), 1, width)),
-        data=data,
-        S=S,
-        link_t=link_t,
-        root_t=root_t,
-        results=results,
-        **dict(zip(names, found, strict=True)),
-        **{name: np.zeros(shape) for name, shape in arrays.items()},
-    )
+    return Points(results, *views)
