@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mcsim.engine.matrices import orthonormal_basis
 from mcsim.engine.start import with_start
@@ -30,7 +31,6 @@ from mcsim.engine.tree import (
     Tree,
 )
 from mcsim.errors import DataError
-
 
 Structure = Literal["general", "identity", "compound"]
 
@@ -165,8 +165,9 @@ def _blocks(levels: tuple[Level, ...]) -> Blocks:
                 projections.append(projection)
                 n_theta += block_size * (block_size + 1) // 2
             first += size
-    columns = list(np.array(rows, dtype=np.int64).T)
-    return Blocks(*columns[:4], columns[4].astype(np.bool_), np.array(projections))
+    level_of, first_of, size_of, theta_of, is_matrix = np.array(rows, dtype=np.int64).T.copy()
+    Q = np.array(projections)
+    return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q)
 
 
 def _projections(structure: Structure, size: int) -> list[Floats | None]:
@@ -240,9 +241,9 @@ class _TreeBuilder:
             self.kinds[kind].class_number for level in self.unit_kinds for kind in level
         ]
         n_leaf_kinds = max(self.unit_kinds[0]) + 1
-        leaf_X = np.zeros((n_leaf_kinds, len(basis), self.p))
+        leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
         for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
-            leaf_X[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
+            leaf_columns[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
         return Reduction(
             len(self.classes),
             sum(len(links) for links in self.links),
@@ -251,7 +252,7 @@ class _TreeBuilder:
             _positions(basis_start),
             basis,
             _positions(self.unit_kinds[0]),
-            leaf_X,
+            leaf_columns,
             _positions(unit_start),
             _positions(class_of_unit),
             np.concatenate(parents).astype(np.int64),
@@ -379,7 +380,7 @@ class _TreeBuilder:
         blocks: Blocks,
         scales: tuple[Floats, ...],
         nu: int,
-        is_reml: bool,  # noqa: FBT001
+        is_reml: bool,
         log_constant: float,
     ) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
@@ -406,7 +407,7 @@ class _TreeBuilder:
         root = np.array([child for child, _, _ in self.roots], dtype=np.int64)
         n_theta = sum(size * (size + 1) // 2 for size in blocks.size)
 
-        def repeat(values: Floats | list[float]) -> Floats:
+        def repeat(values: ArrayLike) -> Floats:
             return np.repeat(np.asarray(values, dtype=np.float64), width, axis=-1)
 
         leaves = B[:, :, : level_start[1]]

@@ -186,7 +186,7 @@ def _gather_children(model, classes, links, data, m, v, level, first, n_position
     gather(k1, start, m.E, links.child, n)
     multiply(k2, start, k1, start, C, start, n)
     multiply_transposed(k3, start, C, start, k2, start, n)
-    times(k3, start, links.count, n)
+    times(k3, start, links.n_children, n)
     scatter_add(m.A, k3, start, links.parent, n)
     if classes.has_mixed[level]:
         apply(v.v1, start, k1, start, data.link_t, start, n)
@@ -215,30 +215,21 @@ def _take_out_of_yy(classes, data, found, m, v, level, start, n):  # type: ignor
 def _solve_root(model, roots, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
     """X'V^-1X, its factor and inverse, b, y'Py and -2 logLik."""
     zero, n = U(0), U(len(roots.child))
-    Bx, k1, v1, pp, c1, T, beta, sums = (
-        roots.Bx,
-        m.k1,
-        v.v1,
-        x.pp,
-        v.c1,
-        lanes.T,
-        found.beta,
-        v.sums,
-    )
+    Bx, k1, v1, pp, T, beta = roots.Bx, m.k1, v.v1, x.pp, lanes.T, found.beta
     p = Bx.shape[1]
     gather(k1, zero, m.E, roots.child, n)
     apply(v1, zero, k1, zero, data.root_t, zero, n)
     add_at(v1, zero, v.e, roots.child, n)
     multiply(x.p1, zero, k1, zero, Bx, zero, n)
     multiply_transposed(pp, zero, Bx, zero, x.p1, zero, n)
-    times(pp, zero, roots.count, n)
+    times(pp, zero, roots.n_units, n)
     apply_transposed(x.p3, zero, Bx, zero, v1, zero, n)
     T[:] = 0.0
     beta[:] = 0.0
     for i in range(p):
         for j in range(i + 1):
-            add_up(T[i, j], pp[i, j], zero, n, sums)
-        add_up(beta[i], x.p3[i], zero, n, sums)
+            add_up(T[i, j], pp[i, j], zero, n, v.sums)
+        add_up(beta[i], x.p3[i], zero, n, v.sums)
     solve_fixed_effects(T, beta, found.T_inverse, found.r2, lanes.kappa)
     log_det, f, r2, kappa = lanes.log_det, found.f, found.r2, lanes.kappa
     for c in range(U(model.width)):
@@ -263,11 +254,11 @@ def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):  # t
         spread(x.pp, zero, found.T_inverse, n_groups)
         multiply(x.p1, zero, Bx, zero, x.pp, zero, n)
         multiply_by_transpose(k1, zero, x.p1, zero, Bx, zero, n)
-        times(k1, zero, roots.count, n)
+        times(k1, zero, roots.n_units, n)
     else:
         fill_matrices(k1, zero, 0.0, n)
     add_to(v.w, v.v1, roots.is_mixed, roots.child, zero, n)
-    add_predicted(k1, v.v1, data.root_t, roots.count, roots.is_mixed, v.kappas, zero, n)
+    add_predicted(k1, v.v1, data.root_t, roots.n_units, roots.is_mixed, v.kappas, zero, n)
     scatter_add(m.slope, k1, zero, roots.child, n)
 
 
@@ -312,7 +303,7 @@ def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyp
     gather(m.k2, link, slope, links.parent, n_links)
     multiply(m.k3, link, C, link, m.k2, link, n_links)
     multiply_by_transpose(k1, link, m.k3, link, C, link, n_links)
-    times(k1, link, links.count, n_links)
+    times(k1, link, links.n_children, n_links)
     if classes.has_mixed[level]:
         apply(v1, start, m.A, start, v.w, start, n)  # then w + J (a - A w)
         take_from(v1, v.a, start, n)
@@ -322,7 +313,9 @@ def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyp
         add_at(v2, link, v.w, links.parent, n_links)
         apply(v1, link, C, link, v2, link, n_links)
         add_to(v.w, v1, links.is_mixed, links.child, link, n_links)
-        add_predicted(k1, v1, data.link_t, links.count, links.is_mixed, v.kappas, link, n_links)
+        add_predicted(
+            k1, v1, data.link_t, links.n_children, links.is_mixed, v.kappas, link, n_links
+        )
     scatter_add(slope, k1, link, links.child, n_links)
 
 

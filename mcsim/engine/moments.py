@@ -20,7 +20,7 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     ----------
     responses : (n_replicates, n_rows) in the compiled order
     """
-    n, k, p = len(responses), len(reduction.basis), reduction.leaf_X.shape[2]
+    n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
     n_values = k * (k * reduction.n_classes + reduction.n_links + reduction.n_roots)
     moments = Moments(np.zeros((n, n_values)), np.zeros((n, p)), np.zeros(n))
     t = np.empty((k, len(reduction.class_of_unit)))
@@ -44,7 +44,7 @@ def _reduce_responses(reduction, responses, moments, t, rest):  # type: ignore[n
             reduction.basis, reduction.row_start, reduction.basis_start, responses[r], t, rest
         )
         is_exact = _take_out_least_squares(
-            reduction.leaf_X, reduction.leaf_kind, len(rest), t, moments.beta[r], rss
+            reduction.leaf_columns, reduction.leaf_kind, len(rest), t, moments.beta[r], rss
         )
         moments.rss[r] = np.nan if is_exact else rss
         _sum_over_units(reduction, t, moments.values[r])
@@ -79,9 +79,9 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no
 
 
 @step
-def _take_out_least_squares(leaf_X, leaf_kind, n_rows, t, beta, rss):  # type: ignore[no-untyped-def]
+def _take_out_least_squares(leaf_columns, leaf_kind, n_rows, t, beta, rss):  # type: ignore[no-untyped-def]
     """Whether no more than rounding is left of y."""
-    k, p = leaf_X.shape[1], leaf_X.shape[2]
+    k, p = leaf_columns.shape[1], leaf_columns.shape[2]
     n_leaves = U(len(leaf_kind))
     before, after = rss, rss
     for leaf in range(n_leaves):
@@ -89,14 +89,14 @@ def _take_out_least_squares(leaf_X, leaf_kind, n_rows, t, beta, rss):  # type: i
         for i in range(k):
             before += t[i, leaf] * t[i, leaf]
             for j in range(p):
-                beta[j] += leaf_X[kind, i, j] * t[i, leaf]
+                beta[j] += leaf_columns[kind, i, j] * t[i, leaf]
     for j in range(p):
         beta[j] /= n_rows
     for leaf in range(n_leaves):
         kind = leaf_kind[leaf]
         for i in range(k):
             for j in range(p):
-                t[i, leaf] -= leaf_X[kind, i, j] * beta[j]
+                t[i, leaf] -= leaf_columns[kind, i, j] * beta[j]
             after += t[i, leaf] * t[i, leaf]
     return not after > ROUNDING * before
 

@@ -10,7 +10,7 @@ from mcsim.engine.blocks import entries, held_parameters
 from mcsim.engine.collapse import CompiledDesign
 from mcsim.engine.moments import reduce_block
 from mcsim.engine.optimise import Search
-from mcsim.engine.tree import Floats, Ints, Moments, Tree
+from mcsim.engine.tree import Floats, Ints, Moments, n_parameters
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,8 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     n = len(search.theta)
     sigma2 = found.r2 / tree.model.nu
     to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
-    patterns = _patterns(design, search)
-    slopes = tuple(_scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True))
-    factors = tuple(_along(slope, search.theta) for slope in slopes)
+    slopes = factor_slopes(design, search.order)
+    factors = tuple(weighted(slope, search.theta) for slope in slopes)
     X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
     return FitBlock(
         beta=apply(to_original, moments.beta + found.beta),
@@ -86,20 +85,39 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
         factors=factors,
         slopes=slopes,
         hessian=search.hessian,
-        log_r2_gradient=_log_r2_gradient(tree, search, patterns),
+        log_r2_gradient=_log_r2_gradient(design, search),
         is_held=held_parameters(tree.blocks, search.theta),
     )
 
 
-def _patterns(design: CompiledDesign, search: Search) -> tuple[Floats, ...]:
-    """d Lam / d theta in columns of unit scale per level, outermost first."""
+def factor_slopes(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
+    """D Lam / d theta of the original columns per level, outermost first: (n, n_theta, q, q).
+
+    Parameters
+    ----------
+    order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
+    """
+    patterns = _patterns(design, order)
+    return tuple(_scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True))
+
+
+def weighted(slopes: Floats, theta: Floats) -> Floats:
+    """Sum of the slopes (n, n_theta, q, q), weighted by theta (n, n_theta): Lam."""
+    total = np.zeros((len(theta), *slopes.shape[2:]))
+    for t in range(theta.shape[1]):
+        total += theta[:, t, None, None] * slopes[:, t]
+    return total
+
+
+def _patterns(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
+    """D Lam / d theta in columns of unit scale per level, outermost first."""
     blocks, n_levels = design.tree.blocks, len(design.scales)
-    n, n_theta = search.theta.shape
+    n, n_theta = len(order), n_parameters(design.tree)
     patterns = [np.zeros((n, n_theta, *S.shape)) for S in design.scales]
     for t, (b, i, j) in enumerate(entries(blocks)):
         level, first = n_levels - 1 - int(blocks.level[b]), int(blocks.first[b])
         if blocks.is_matrix[b]:
-            row = first + search.order[:, b, i]
+            row = first + order[:, b, i]
             patterns[level][np.arange(n), t, row, first + j] = 1.0
         else:
             q = len(design.scales[level])
@@ -113,21 +131,14 @@ def _scaled(S: Floats, patterns: Floats) -> Floats:
     return product(np.broadcast_to(S, flat.shape), flat).reshape(patterns.shape)
 
 
-def _along(patterns: Floats, theta: Floats) -> Floats:
-    """Sum of the patterns (n, n_theta, q, q), weighted by theta (n, n_theta)."""
-    total = np.zeros((len(theta), *patterns.shape[2:]))
-    for t in range(theta.shape[1]):
-        total += theta[:, t, None, None] * patterns[:, t]
-    return total
-
-
-def _log_r2_gradient(tree: Tree, search: Search, patterns: tuple[Floats, ...]) -> Floats:
+def _log_r2_gradient(design: CompiledDesign, search: Search) -> Floats:
     """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
     gradient = np.zeros_like(search.theta)
+    patterns = _patterns(design, search.order)
     for level, pattern in enumerate(patterns):
         q, depth = pattern.shape[2], len(patterns) - 1 - level
-        residual = (search.N - search.found.D)[:, depth, :q, :q] / tree.model.nu
-        Lam = _along(pattern, search.theta)
+        residual = (search.N - search.found.D)[:, depth, :q, :q] / design.tree.model.nu
+        Lam = weighted(pattern, search.theta)
         for t in range(pattern.shape[1]):
             change = product(pattern[:, t], transpose(Lam))
             for i in range(q):

@@ -36,7 +36,9 @@ def minque(tree: Tree, D: Floats, r2: Floats) -> tuple[Floats, Ints]:
     D, r2 : (n, n_levels, q, q) and (n,) derivative of -2 logLik and y'Py at Psi0
     """
     n, n_theta = len(r2), n_parameters(tree)
-    residual = (tree.start_N - D) * (r2 / tree.model.nu)[:, None, None, None]  # sum (Z'Py)(Z'Py)'
+    residual = (tree.start_traces - D) * (r2 / tree.model.nu)[
+        :, None, None, None
+    ]  # sum (Z'Py)(Z'Py)'
     right = np.column_stack([*_along(tree, residual), r2])
     for t, (_, i, j) in enumerate(entries(tree.blocks)):
         right[:, -1] -= START**2 * right[:, t] if i == j else 0.0
@@ -92,7 +94,7 @@ def with_start(tree: Tree) -> Tree:
     equations[:-1, -1] = equations[-1, :-1] = traces[0] - equations[:-1, :-1] @ psi
     equations[-1, -1] = tree.model.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
     inverse = np.ascontiguousarray(np.linalg.pinv(equations, hermitian=True))
-    return tree._replace(start_inverse=inverse, start_N=found.D[0])
+    return tree._replace(start_inverse=inverse, start_traces=found.D[0])
 
 
 def _along(tree: Tree, D: Floats) -> list[Floats]:

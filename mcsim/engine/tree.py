@@ -59,7 +59,7 @@ class Links(NamedTuple):
     start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
     child: Positions  # (n_links x width,)
     parent: Positions
-    count: Floats  # (n_links x width,) children per parent unit
+    n_children: Floats  # (n_links x width,) of each parent unit
     ones: Floats  # (n_links x width,)
     is_mixed: Floats  # (n_links x width,) whether the child is: 1 or 0
     C: Floats  # (k, k, n_links x width)
@@ -69,7 +69,7 @@ class Roots(NamedTuple):
     """Outermost units with the same class and fixed-effect columns, repeated for every lane."""
 
     child: Positions  # (n_roots x width,)
-    count: Floats
+    n_units: Floats
     is_mixed: Floats
     Bx: Floats  # (k, p, n_roots x width)
 
@@ -83,7 +83,7 @@ class Tree(NamedTuple):
     roots: Roots
     blocks: Blocks
     start_inverse: Floats  # (n_theta + 1, n_theta + 1) of the normal equations of the start
-    start_N: Floats  # (n_levels, q, q) sum Z'PZ at the start
+    start_traces: Floats  # (n_levels, q, q) sum Z'PZ at the start
 
 
 class Reduction(NamedTuple):
@@ -96,7 +96,7 @@ class Reduction(NamedTuple):
     basis_start: Positions  # (n_leaves,) where the unit's basis begins in `basis`
     basis: Floats  # (k, n_rows_of_distinct_units)
     leaf_kind: Positions  # (n_leaves,)
-    leaf_X: Floats  # (n_kinds, k, p) X~ = basis leaf_X, with X~'X~ = n I
+    leaf_columns: Floats  # (n_kinds, k, p) X~ = basis leaf_columns, with X~'X~ = n I
     unit_start: Positions  # (n_levels + 1,) units are numbered innermost level first
     class_of_unit: Positions
     parent_of_unit: Ints  # unit number; -1 at the outermost level
@@ -265,6 +265,7 @@ def new_workspace(tree: Tree) -> Workspace:
         T=np.zeros((p, p, width)),
         Lam=np.zeros((len(tree.classes.has_mixed), q, q, width)),
     )
+    a, e, w, v1, v2 = np.zeros((5, k, M))
     shapes = [(q, q, N)] * 3 + [(k, q, N)] * 2 + [(k, p, n_roots), (p, n_roots), (p, p, n_roots)]
     return Workspace(
         lanes,
@@ -272,7 +273,7 @@ def new_workspace(tree: Tree) -> Workspace:
         _lane_points(tree),
         Matrices(*np.zeros((8, k, k, M))),
         Columns(*[np.zeros(shape) for shape in shapes]),
-        Vectors(*np.zeros((5, k, M)), np.zeros(M), np.zeros(M), np.zeros(8 * width)),
+        Vectors(a, e, w, v1, v2, np.zeros(M), np.zeros(M), np.zeros(8 * width)),
     )
 
 

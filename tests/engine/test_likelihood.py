@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.kernels import deviance, gradient
-from mcsim.engine.moments import reduce_response
-from mcsim.engine.reml import relative_factors
-from mcsim.engine.tree import Moments, new_workspace
+from mcsim.engine.likelihood import Likelihood
+from mcsim.engine.reml import factor_slopes, reduce_responses, weighted
+from mcsim.engine.start import plain_start
+from mcsim.engine.tree import n_parameters
 from tests.oracles.dense import dense_deviance
 
 
@@ -30,7 +30,7 @@ def draw_units(generator, n_levels, is_balanced):
 
 
 def draw_problem(seed, n_levels, is_balanced):
-    """X, levels and y; the middle level has one column, the others two, correlated or not."""
+    """X, levels and y; the second level has one column, the others two, in every structure."""
     generator = np.random.default_rng(seed)
     units = draw_units(generator, n_levels, is_balanced)
     n = len(units)
@@ -40,30 +40,36 @@ def draw_problem(seed, n_levels, is_balanced):
     levels = []
     for depth in range(n_levels):
         q = 1 if depth == 1 else 2
-        sizes = {0: (2,), 1: (1,), 2: (1, 1)}[depth]
+        pair = ("general", 2), ("identity", 2), ("compound", 2)
+        structures = {
+            0: (pair[seed % 3],),
+            1: (("general", 1),),
+            2: (("general", 1), ("general", 1)),
+            3: (pair[(seed + 1) % 3],),
+        }[depth]
         Z = np.column_stack([np.ones(n), x])[:, :q]
-        levels.append(Level(units[:, depth], Z, sizes, ("Intercept", "x")[:q]))
+        levels.append(Level(units[:, depth], Z, structures, ("Intercept", "x")[:q]))
     return X, tuple(levels), generator.normal(size=n) + x
 
 
 def evaluate(design, y, theta):
     tree = design.tree
-    k = tree.B.shape[0]
-    S = np.zeros((k, k, len(tree.n_units)))
-    link_t, root_t = np.zeros((k, len(tree.link_child))), np.zeros((k, len(tree.root_child)))
-    beta = np.zeros(tree.Bx.shape[1])
-    rss = reduce_response(design.reduction, y[design.order], (S, link_t, root_t), beta)
-    moments, workspace = Moments(rss, S, link_t, root_t), new_workspace(tree)
-    value, r2 = deviance(tree, moments, workspace, theta)
-    gradient(tree, moments, workspace, r2)
-    beta = np.linalg.solve(design.R, beta + workspace.beta)
-    return value, r2 / tree.nu, beta, workspace.gradient.copy()
+    moments = reduce_responses(design, y[None])
+    _, order = plain_start(tree, 1)
+    found = Likelihood(tree, moments).at(np.zeros(1, dtype=int), theta[None], order)
+    beta = np.linalg.solve(design.R, moments.beta[0] + found.beta[0])
+    return found.f[0], found.r2[0] / tree.model.nu, beta, found.gradient[0]
+
+
+def factors_at(design, theta):
+    _, order = plain_start(design.tree, 1)
+    return [weighted(slopes, theta[None])[0] for slopes in factor_slopes(design, order)]
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    n_levels=st.integers(1, 3),
+    n_levels=st.integers(1, 4),
     is_balanced=st.booleans(),
     is_reml=st.booleans(),
 )
@@ -72,9 +78,9 @@ def test_deviance_beta_and_sigma_equal_the_dense_definition(seed, n_levels, is_b
     if len(X) <= X.shape[1] + 2:
         return
     design = compile_design(X, levels, names=("a", "b", "c", "d"), is_reml=is_reml)
-    theta = np.random.default_rng(seed).normal(size=len(design.tree.free))
+    theta = np.random.default_rng(seed).normal(size=n_parameters(design.tree))
     value, sigma2, beta, _ = evaluate(design, y, theta)
-    factors = [Lam[0] for Lam in relative_factors(design, theta[None])]
+    factors = factors_at(design, theta)
     expected = dense_deviance(
         X, [(level.unit_of_row, level.Z) for level in levels], y, factors, is_reml=is_reml
     )
@@ -86,7 +92,7 @@ def test_deviance_beta_and_sigma_equal_the_dense_definition(seed, n_levels, is_b
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    n_levels=st.integers(1, 3),
+    n_levels=st.integers(1, 4),
     is_balanced=st.booleans(),
     is_reml=st.booleans(),
 )
@@ -95,7 +101,7 @@ def test_gradient_equals_central_differences(seed, n_levels, is_balanced, is_rem
     if len(X) <= X.shape[1] + 2:
         return
     design = compile_design(X, levels, names=("a", "b", "c", "d"), is_reml=is_reml)
-    theta = np.random.default_rng(seed).uniform(0.3, 1.0, size=len(design.tree.free))
+    theta = np.random.default_rng(seed).uniform(0.3, 1.0, size=n_parameters(design.tree))
     _, _, _, slope = evaluate(design, y, theta)
     numeric = []
     for t in range(len(theta)):

@@ -22,9 +22,9 @@ def read_model(name, structure):
     x, fed = frame["x"].to_numpy(), (frame["diet"] == "fed").to_numpy(dtype=float)
     X = np.column_stack([np.ones(len(x)), fed, x, fed * x])
     Z = np.column_stack([np.ones(len(x)), x])
-    sizes = (2,) if structure == "general" else (1, 1)
+    structures = (("general", 2),) if structure == "general" else (("general", 1),) * 2
     units = [pd.factorize(frame["animal"])[0], pd.factorize(frame["animal"] + frame["image"])[0]]
-    levels = tuple(Level(unit, Z, sizes, ("Intercept", "x")) for unit in units)
+    levels = tuple(Level(unit, Z, structures, ("Intercept", "x")) for unit in units)
     return X, levels, frame["y"].to_numpy()
 
 
@@ -83,7 +83,7 @@ def test_change_of_unit_and_origin_of_x_transforms_the_estimates():
     to_new = np.array([[1.0, b], [0.0, a]])  # (1, x) -> (1, a x + b)
     X_new = np.column_stack([X[:, :2], X[:, 2:] * a + X[:, :2] * b])
     levels_new = tuple(
-        Level(level.unit_of_row, level.Z @ to_new, level.block_sizes, level.names)
+        Level(level.unit_of_row, level.Z @ to_new, level.structures, level.names)
         for level in levels
     )
     before, after = fit(X, levels, y), fit(X_new, levels_new, y)
@@ -97,7 +97,7 @@ def test_order_of_the_rows_does_not_matter():
     X, levels, y = read_model("unbalanced_1", "general")
     order = np.random.default_rng(1).permutation(len(y))
     shuffled = tuple(
-        Level(level.unit_of_row[order], level.Z[order], level.block_sizes, level.names)
+        Level(level.unit_of_row[order], level.Z[order], level.structures, level.names)
         for level in levels
     )
     before, after = fit(X, levels, y), fit(X[order], shuffled, y[order])
