@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design import model_columns
+from mcsim.engine.optimise import Status
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, parse_formula
 from mcsim.methods import MethodSettings, prepare_method
@@ -61,7 +62,7 @@ def fit_file(
     method = prepare_method(
         model_columns(parsed, frame), MethodSettings(estimator, (df,), confidence)
     )
-    analysis = method.analyse(y[None])
+    analysis = method.analyse([method.take(y[None])])
     parameters = tuple(
         ParameterEstimate(
             block.parameter,
@@ -77,7 +78,7 @@ def fit_file(
     return FileFit(
         estimator,
         _number(fits.loglik[0]),
-        fits.status[0],
+        Status(int(fits.status[0])).name.lower(),
         _number(fits.certificate[0]),
         len(y),
         parameters,

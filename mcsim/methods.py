@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from mcsim.design import ModelColumns
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
+from mcsim.engine.moments import join, n_values
 from mcsim.engine.optimise import Status
-from mcsim.engine.reml import FitBlock, fit_block
+from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
+from mcsim.engine.tree import Moments
 from mcsim.errors import DataError
 from mcsim.inference import (
     ParameterBlock,
@@ -24,19 +26,23 @@ from mcsim.inference import (
 )
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 
 
 @dataclass(frozen=True)
 class FitOutcomes:
-    """How the fits of a block ended; `message` is None for a usable fit."""
+    """How the fits of a block ended; `message` is None for a usable fit.
 
-    status: tuple[str, ...]
+    status : (n_replicates,) of `Status`; evaluations : NaN where they are not counted
+    """
+
+    status: Ints
     loglik: Floats
-    evaluations: tuple[int | None, ...]
+    evaluations: Floats
     certificate: Floats
-    message: tuple[str | None, ...]
+    message: list[str | None]
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,23 @@ class Analysis:
 
 
 class Method(Protocol):
-    """A prepared method: `analyse` takes responses (n_replicates, n_rows)."""
+    """A prepared method: takes blocks of responses, then analyses all of them.
+
+    n_values : numbers that it keeps of a response
+    """
+
+    n_values: int
 
     def parameters(self) -> list[tuple[str, str]]:
         """Parameter and component of every estimate, in order."""
         ...
 
-    def analyse(self, responses: Floats) -> Analysis:
-        """Fit every response."""
+    def take(self, responses: Floats) -> Any:
+        """Return what the method needs of responses (n_replicates, n_rows)."""
+        ...
+
+    def analyse(self, taken: list[Any]) -> Analysis:
+        """Fit every response of the blocks that were taken."""
         ...
 
 
@@ -68,15 +83,21 @@ class MethodSettings:
     confidence: float
 
 
-def prepare_method(columns: ModelColumns, settings: MethodSettings) -> Method:
+def prepare_method(
+    columns: ModelColumns, settings: MethodSettings, shared: "Reducers | None" = None
+) -> Method:
     """The method of a scenario, ready for the responses of one design.
+
+    Parameters
+    ----------
+    shared : what the methods of a condition have in common
 
     Raises
     ------
     DataError
         The design cannot support the model.
     """
-    return METHODS[settings.estimator](columns, settings)
+    return METHODS[settings.estimator](columns, settings, Reducers() if shared is None else shared)
 
 
 def _random_names(columns: ModelColumns) -> list[RandomNames]:
@@ -102,13 +123,29 @@ def _degrees_of_freedom(columns: ModelColumns, name: str) -> Floats:
     )
 
 
+class Reducers:
+    """Moments of the last block, for all methods that need the same ones."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Floats, Moments]] = {}
+
+    def reduce(self, key: str, design: CompiledDesign, responses: Floats) -> Moments:
+        """The moments; `key` stands for how the design reduces responses."""
+        last = self._last.get(key)
+        if last is None or last[0] is not responses:
+            last = self._last[key] = responses, reduce_responses(design, responses)
+        return last[1]
+
+
 class LikelihoodMethod:
     """REML or ML by mcsim's own engine."""
 
-    def __init__(self, columns: ModelColumns, settings: MethodSettings, *, is_reml: bool) -> None:
+    def __init__(
+        self, columns: ModelColumns, settings: MethodSettings, shared: Reducers, *, is_reml: bool
+    ) -> None:
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
-        self._columns, self._settings = columns, settings
+        self._columns, self._settings, self._shared = columns, settings, shared
         self._df = {name: _degrees_of_freedom(columns, name) for name in settings.df}
         levels = tuple(
             Level(
@@ -119,17 +156,21 @@ class LikelihoodMethod:
             )
             for level in columns.levels
         )
-        self._design: CompiledDesign = compile_design(
-            columns.X, levels, names=columns.names, is_reml=is_reml
-        )
+        self._design = compile_design(columns.X, levels, names=columns.names, is_reml=is_reml)
+        self._reduction_key = reduction_key(self._design)
+        self.n_values = n_values(self._design.reduction)
 
     def parameters(self) -> list[tuple[str, str]]:
         """Parameter and component of every estimate, in order."""
         return _parameters(self._columns)
 
-    def analyse(self, responses: Floats) -> Analysis:
+    def take(self, responses: Floats) -> Moments:
+        """Moments of the responses."""
+        return self._shared.reduce(self._reduction_key, self._design, responses)
+
+    def analyse(self, taken: list[Moments]) -> Analysis:
         """Fit every response."""
-        fit = fit_block(self._design, responses)
+        fit = fit_moments(self._design, join(taken))
         components = variance_components(
             fit, _random_names(self._columns), self._design.tree.model.nu, self._settings.confidence
         )
@@ -144,24 +185,21 @@ class LikelihoodMethod:
 
 
 def _outcomes(fit: FitBlock) -> FitOutcomes:
-    status = tuple(Status(int(code)).name.lower() for code in fit.status)
-    messages = tuple(
-        _message(code, violation)
-        for code, violation in zip(fit.status, fit.certificate, strict=True)
+    message: list[str | None] = [None] * len(fit.status)
+    for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
+        message[row] = _message(fit.status[row], fit.certificate[row])
+    return FitOutcomes(
+        fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message
     )
-    evaluations = tuple(int(count) for count in fit.evaluations)
-    return FitOutcomes(status, fit.loglik, evaluations, fit.certificate, messages)
 
 
-def _message(code: int, violation: float) -> str | None:
+def _message(code: int, violation: float) -> str:
     if code == Status.NOT_CONVERGED:
         return (
             f"the first-order conditions are violated by {violation:.1e}"
             f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
         )
-    if code == Status.FAILED:
-        return "the likelihood cannot be evaluated: no residual variation is left"
-    return None
+    return "the likelihood cannot be evaluated: no residual variation is left"
 
 
 class StatsmodelsMethod:
@@ -170,7 +208,9 @@ class StatsmodelsMethod:
     It can correlate random effects at the outermost level only.
     """
 
-    def __init__(self, columns: ModelColumns, settings: MethodSettings) -> None:
+    n_values = 100  # of a fit, about
+
+    def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: Reducers) -> None:
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         for level in columns.levels[1:]:
@@ -186,9 +226,13 @@ class StatsmodelsMethod:
         """Parameter and component of every estimate, in order."""
         return _parameters(self._columns)
 
-    def analyse(self, responses: Floats) -> Analysis:
+    def take(self, responses: Floats) -> "list[_SlowFit]":
         """Fit every response, one after the other."""
-        fits = [self._fit(y) for y in responses]
+        return [self._fit(y) for y in responses]
+
+    def analyse(self, taken: "list[list[_SlowFit]]") -> Analysis:
+        """Put the fits together."""
+        fits = [fit for block in taken for fit in block]
         beta = np.array([fit.beta for fit in fits])
         covariance = np.array([fit.beta_covariance for fit in fits])
         sds = np.array([fit.components for fit in fits])
@@ -207,11 +251,11 @@ class StatsmodelsMethod:
         }
         none = np.full(len(fits), np.nan)
         outcomes = FitOutcomes(
-            tuple(fit.status for fit in fits),
+            np.array([fit.status for fit in fits]),
             np.array([fit.loglik for fit in fits]),
-            (None,) * len(fits),
             none,
-            tuple(fit.message for fit in fits),
+            none,
+            [fit.message for fit in fits],
         )
         return Analysis(estimates, outcomes)
 
@@ -270,13 +314,13 @@ class StatsmodelsMethod:
             components += _component_values(covariance, level.block_sizes)
         variances = [*np.diag(np.atleast_2d(result.cov_re)), *result.vcomp]
         at_zero = min(variances, default=1.0) < (BOUNDARY_RATIO * sigma) ** 2
-        status = "boundary" if at_zero else "ok"
+        status = Status.BOUNDARY if at_zero else Status.OK
         return _SlowFit(
             beta=np.asarray(result.fe_params),
             beta_covariance=np.asarray(result.cov_params())[:p, :p],
             components=np.array([*components, sigma]),
             loglik=float(result.llf),
-            status=status if result.converged else "not_converged",
+            status=status if result.converged else Status.NOT_CONVERGED,
             message=None if result.converged else "statsmodels did not converge",
         )
 
@@ -287,7 +331,7 @@ class StatsmodelsMethod:
             np.full((p, p), np.nan),
             np.full(n_components - p, np.nan),
             np.nan,
-            "failed",
+            Status.FAILED,
             message,
         )
 
@@ -320,7 +364,7 @@ class _SlowFit:
     beta_covariance: Floats
     components: Floats
     loglik: float
-    status: str
+    status: Status
     message: str | None
 
 
@@ -338,12 +382,12 @@ def _component_values(covariance: Floats, block_sizes: Sequence[int]) -> list[fl
     return [*map(float, sds), *map(float, variances), *correlations]
 
 
-def _reml(columns: ModelColumns, settings: MethodSettings) -> Method:
-    return LikelihoodMethod(columns, settings, is_reml=True)
+def _reml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
+    return LikelihoodMethod(columns, settings, shared, is_reml=True)
 
 
-def _ml(columns: ModelColumns, settings: MethodSettings) -> Method:
-    return LikelihoodMethod(columns, settings, is_reml=False)
+def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
+    return LikelihoodMethod(columns, settings, shared, is_reml=False)
 
 
 METHODS = {"reml": _reml, "ml": _ml, "statsmodels": StatsmodelsMethod}

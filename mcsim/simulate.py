@@ -7,12 +7,15 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design import Design, Floats, Ints, build_design, column
+from mcsim.design import Design, Floats, build_design, column
+from mcsim.engine.effects import add_effects
+from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
 from mcsim.scenario import Condition, RandomSpec, TruthSpec, split_pair
 
@@ -20,13 +23,15 @@ T = TypeVar("T")
 Words = NDArray[np.uint32]
 
 PURPOSES = {"design": 0, "response": 1}
+STREAMS_PER_SEED = 64
 
 
 @dataclass(frozen=True)
 class LevelEffects:
     """Random effects of one level as they are drawn.
 
-    factor : (q, q), factor factor' is the covariance; Z : (n_rows, q)
+    factor : (q, q), factor factor' is the covariance; Z : (q, n_rows)
+    unit_start : (n_units + 1,) the rows of a unit stand together
     cell_of_unit : (n_units,) factor cell whose mean the realized values leave out
     """
 
@@ -34,8 +39,13 @@ class LevelEffects:
     names: tuple[str, ...]
     factor: Floats
     Z: Floats
-    unit_of_row: Ints
-    cell_of_unit: Ints
+    unit_start: Positions
+    cell_of_unit: Positions
+
+    @property
+    def n_normals(self) -> int:
+        """Standard normals that the effects of one replicate need."""
+        return len(self.cell_of_unit) * len(self.names)
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,31 @@ class ResponseBlock:
 
 
 def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
-    """The one random stream of a purpose in a replicate (0: the condition itself).
+    """The one random stream of a purpose in a replicate (0: the condition itself)."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    _go_to_stream(generator, key, replicate, purpose)
+    return generator
+
+
+def _go_to_stream(generator: np.random.Generator, key: Words, replicate: int, purpose: str) -> None:
+    """Put a generator at the start of a stream: the seeds of many at a time cost little."""
+    seeds = _seeds(key.tobytes(), replicate // STREAMS_PER_SEED, PURPOSES[purpose])
+    high, low, inc_high, inc_low = seeds[replicate % STREAMS_PER_SEED].tolist()
+    state = {"state": high << 64 | low, "inc": inc_high << 64 | inc_low | 1}
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _seeds(key: bytes, group: int, purpose: int) -> NDArray[np.uint64]:
+    """State and increment, 128 bits each, of the streams of a group of replicates.
 
     The words handed to SeedSequence have a fixed number, so that no two addresses coincide.
     """
-    words = np.append(key, np.array([replicate, PURPOSES[purpose]], dtype=np.uint32))
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    words = [*np.frombuffer(key, dtype=np.uint32), np.uint32(group), np.uint32(purpose)]
+    seeds = np.random.SeedSequence(words).generate_state(4 * STREAMS_PER_SEED, np.uint64)
+    return seeds.astype(np.uint64).reshape(STREAMS_PER_SEED, 4)
 
 
 def stream_key(seed: int, identity: str) -> Words:
@@ -102,56 +131,65 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         level=level,
         names=names,
         factor=sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None)),
-        Z=np.column_stack([column(design.frame, name) for name in names]),
-        unit_of_row=design.unit_of_row[level],
-        cell_of_unit=design.cell_of_unit[level],
+        Z=np.stack([column(design.frame, name) for name in names]),
+        unit_start=np.searchsorted(
+            design.unit_of_row[level], np.arange(len(design.cell_of_unit[level]) + 1)
+        ).astype(np.uint64),
+        cell_of_unit=design.cell_of_unit[level].astype(np.uint64),
     )
 
 
-def draw_responses(simulator: Simulator, replicates: Sequence[int]) -> ResponseBlock:
-    """Simulate the given replicates (numbered from 1), each from its own stream."""
-    y = np.empty((len(replicates), len(simulator.mean)))
-    drawn = []
-    for row, replicate in enumerate(replicates):
-        generator = stream(simulator.key, replicate, "response")
-        y[row] = simulator.mean
-        realized: dict[str, float] = {}
-        for effects in simulator.effects:
-            shape = (len(effects.cell_of_unit), len(effects.names))
-            u = generator.standard_normal(shape) @ effects.factor.T
-            y[row] += np.sum(effects.Z * u[effects.unit_of_row], axis=1)
-            realized |= _realized(effects, u)
-        y[row] += simulator.sigma * generator.standard_normal(y.shape[1])
-        drawn.append(realized)
-    return ResponseBlock(
-        tuple(replicates), y, {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
-    )
+def new_room(simulator: Simulator, n_replicates: int) -> tuple[Floats, Floats]:
+    """Memory for the normals and the responses of a block, to be used again for the next."""
+    n_rows = len(simulator.mean)
+    n_effects = sum(effects.n_normals for effects in simulator.effects)
+    return np.empty((n_replicates, n_effects + n_rows)), np.empty((n_replicates, n_rows))
 
 
-def _realized(effects: LevelEffects, u: Floats) -> dict[str, float]:
+def draw_responses(
+    simulator: Simulator,
+    replicates: Sequence[int],
+    room: tuple[Floats, Floats] | None = None,
+) -> ResponseBlock:
+    """Simulate the given replicates (numbered from 1), each from its own stream, into `room`."""
+    all_normals, all_y = room or new_room(simulator, len(replicates))
+    normals, y = all_normals[: len(replicates)], all_y[: len(replicates)]
+    generator = np.random.Generator(np.random.PCG64(0))
+    for row, replicate in zip(normals, replicates, strict=True):
+        _go_to_stream(generator, simulator.key, replicate, "response")
+        generator.standard_normal(out=row)
+    np.multiply(normals[:, normals.shape[1] - y.shape[1] :], simulator.sigma, out=y)
+    y += simulator.mean
+    realized: dict[str, Floats] = {}
+    first = 0
+    for effects in simulator.effects:
+        products = add_effects(
+            normals[:, first : first + effects.n_normals],
+            effects.factor,
+            effects.Z,
+            effects.unit_start,
+            effects.cell_of_unit,
+            y,
+        )
+        realized |= _realized(effects, products)
+        first += effects.n_normals
+    return ResponseBlock(tuple(replicates), y, realized)
+
+
+def _realized(effects: LevelEffects, products: Floats) -> dict[str, Floats]:
     """SDs and correlations among the effects, pooled within factor cells.
 
     The fixed effects take up the cell means, so the divisor is units less cells: this is what a
     sample of these units could tell if the effects were observed.
     """
-    n_cells = int(effects.cell_of_unit.max()) + 1
-    counts = np.bincount(effects.cell_of_unit, minlength=n_cells)
-    within = u.copy()
-    for j in range(u.shape[1]):
-        sums = np.bincount(effects.cell_of_unit, weights=u[:, j], minlength=n_cells)
-        within[:, j] -= (sums / counts)[effects.cell_of_unit]
-    degrees = len(u) - n_cells
-    sd = (
-        np.sqrt(np.sum(within**2, axis=0) / degrees) if degrees > 0 else np.full(u.shape[1], np.nan)
-    )
-    realized = {}
-    for i, first in enumerate(effects.names):
-        realized[f"{effects.level}.sd({first})"] = float(sd[i])
-        for j, second in enumerate(effects.names[i + 1 :], start=i + 1):
-            scale = sd[i] * sd[j] * degrees
-            product = float(np.sum(within[:, i] * within[:, j]))
-            correlation = product / scale if scale > 0 else np.nan
-            realized[f"{effects.level}.cor({first},{second})"] = correlation
+    degrees = len(effects.cell_of_unit) - len(np.unique(effects.cell_of_unit))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = np.sqrt(np.einsum("nii->ni", products) / degrees)  # not a number without any
+        realized = {f"{effects.level}.sd({name})": sd[:, i] for i, name in enumerate(effects.names)}
+        for i, first in enumerate(effects.names):
+            for j, second in enumerate(effects.names[i + 1 :], start=i + 1):
+                correlation = products[:, i, j] / (degrees * sd[:, i] * sd[:, j])
+                realized[f"{effects.level}.cor({first},{second})"] = correlation
     return realized
 
 

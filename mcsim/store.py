@@ -302,7 +302,8 @@ class Store:
 
     def _write_table(self, table: pa.Table, target: Path) -> None:
         buffer = pa.BufferOutputStream()
-        pq.write_table(_canonical(table), buffer, compression="zstd")
+        names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+        pq.write_table(_canonical(table), buffer, compression="zstd", use_dictionary=names)
         self._write_bytes(buffer.getvalue(), target)
 
     def _write_bytes(self, content: bytes | pa.Buffer, target: Path) -> None:
@@ -323,12 +324,19 @@ class Store:
 def _canonical(table: pa.Table) -> pa.Table:
     """Same content, same bytes: one chunk per column, dictionaries in order of appearance."""
     columns = [
-        column.cast(pa.string()).combine_chunks().dictionary_encode()
-        if pa.types.is_dictionary(column.type)
-        else column.combine_chunks()
-        for column in table.columns
+        _in_order_of_appearance(column) if pa.types.is_dictionary(column.type) else column
+        for column in table.combine_chunks().columns
     ]
     return pa.table(columns, schema=table.schema)
+
+
+def _in_order_of_appearance(column: pa.ChunkedArray) -> pa.Array:
+    if column.null_count or column.num_chunks != 1:
+        return column.cast(pa.string()).combine_chunks().dictionary_encode()
+    codes, names = column.chunk(0).indices, column.chunk(0).dictionary
+    present = pc.unique(codes)
+    new_codes = pc.index_in(codes, present)
+    return pa.DictionaryArray.from_arrays(new_codes, names.take(present))
 
 
 def _as_read(identity: Mapping[str, object]) -> dict[str, Any]:

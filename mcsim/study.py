@@ -2,10 +2,11 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 from mcsim import __version__
 from mcsim.design import model_columns
 from mcsim.engine import compiled
+from mcsim.engine.optimise import Status
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
-from mcsim.methods import Analysis, Method, MethodSettings, prepare_method
+from mcsim.methods import Analysis, Method, MethodSettings, Reducers, prepare_method
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
-    ResponseBlock,
     Simulator,
     draw_responses,
+    new_room,
     prepare_simulator,
     realized_value,
     true_value,
@@ -44,8 +46,10 @@ from mcsim.store import (
 
 Floats = NDArray[np.float64]
 
-BLOCK_VALUES = 500_000  # responses in memory at a time, as numbers: 4 MB
+BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
+KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SERIAL_ROWS = 2_000_000  # simulated rows below which starting workers costs more than it saves
+STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,13 @@ class ChunkAnalyser:
     def __call__(self, chunk: Chunk) -> tuple[Chunk, pa.Table, pa.Table]:
         """The chunk with its estimates and fits, rows in the order replicate, method, parameter."""
         condition = self.prepared(chunk.condition)
-        n_rows = len(condition.simulator.mean)
-        block_size = max(1, BLOCK_VALUES // n_rows)
-        estimates, fits = [], []
-        for first in range(chunk.first, chunk.last + 1, block_size):
-            replicates = range(first, min(first + block_size, chunk.last + 1))
-            block = draw_responses(condition.simulator, replicates)
-            analyses = {name: method.analyse(block.y) for name, method in condition.methods.items()}
-            estimates.append(_estimate_rows(condition.label, block, analyses))
-            fits.append(_fit_rows(condition.label, block, analyses))
+        n_kept = sum(method.n_values for method in condition.methods.values())
+        size = max(1, KEPT_VALUES // n_kept)
+        tables = [
+            _analyse_batch(condition, range(first, min(first + size, chunk.last + 1)))
+            for first in range(chunk.first, chunk.last + 1, size)
+        ]
+        estimates, fits = zip(*tables, strict=True)
         return chunk, pa.concat_tables(estimates), pa.concat_tables(fits)
 
     def prepared(self, label: str) -> PreparedCondition:
@@ -89,6 +91,24 @@ class ChunkAnalyser:
         return {"scenario": self.scenario, "_prepared": {}}
 
 
+def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.Table, pa.Table]:
+    """Simulate block by block, so that few responses are in memory, then fit all together."""
+    simulator, methods = condition.simulator, condition.methods
+    block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
+    room = new_room(simulator, block_size)
+    taken: dict[str, list[Any]] = {name: [] for name in methods}
+    realized: list[dict[str, Floats]] = []
+    for first in range(0, len(replicates), block_size):
+        block = draw_responses(simulator, replicates[first : first + block_size], room)
+        realized.append(block.realized)
+        for name, method in methods.items():
+            taken[name].append(method.take(block.y))
+    analyses = {name: method.analyse(taken[name]) for name, method in methods.items()}
+    together = {name: np.concatenate([one[name] for one in realized]) for name in realized[0]}
+    estimates = _estimate_rows(condition.label, replicates, together, analyses)
+    return estimates, _fit_rows(condition.label, replicates, analyses)
+
+
 def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondition:
     """Build the design, the simulator and every method of a condition.
 
@@ -98,12 +118,12 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
         A method cannot be fitted to this design; names the condition and the method.
     """
     simulator = prepare_simulator(condition, scenario.seed)
-    methods = {}
+    methods, shared = {}, Reducers()
     for spec in scenario.methods:
         try:
             columns = model_columns(spec.parsed, simulator.design.frame)
             settings = MethodSettings(spec.estimator, spec.df, scenario.confidence)
-            methods[spec.name] = prepare_method(columns, settings)
+            methods[spec.name] = prepare_method(columns, settings, shared)
         except DataError as error:
             raise DataError(
                 f"method {spec.name!r} in condition {condition.label}: {error}"
@@ -230,78 +250,69 @@ def method_names(spec: MethodSpec) -> list[str]:
     return [spec.name] if len(spec.df) == 1 else [f"{spec.name}/{df}" for df in spec.df]
 
 
-def _estimate_rows(label: str, block: ResponseBlock, analyses: dict[str, Analysis]) -> pa.Table:
-    """Rows of a block, replicate by replicate."""
+def _estimate_rows(
+    label: str,
+    replicates: Sequence[int],
+    realized: Mapping[str, Floats],
+    analyses: Mapping[str, Analysis],
+) -> pa.Table:
+    """Rows of a batch, replicate by replicate."""
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
         for name, analysis in analyses.items()
         for df, estimates in analysis.estimates.items()
         for estimate in estimates
     ]
-    n_replicates, n_rows = len(block.replicates), len(named)
-    columns: dict[str, pa.Array] = {
-        "condition": _repeated([label] * n_rows, n_replicates),
-        "replicate": pa.array(np.repeat(np.asarray(block.replicates, dtype=np.int32), n_rows)),
-        "method": _repeated([name for name, _ in named], n_replicates),
-        "parameter": _repeated([one.parameter for _, one in named], n_replicates),
-        "component": _repeated([one.component for _, one in named], n_replicates),
-    }
+    columns = _key_columns(label, replicates, [name for name, _ in named])
+    for key in ("parameter", "component"):
+        columns[key] = _repeated([getattr(one, key) for _, one in named], len(replicates))
     for measure in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value"):
-        columns[measure] = _numbers(
-            np.column_stack([getattr(one, measure) for _, one in named]).ravel()
-        )
-    realized = [realized_value(block.realized, one.parameter) for _, one in named]
-    columns["realized"] = _numbers(
-        np.column_stack(
-            [np.full(n_replicates, np.nan) if one is None else one for one in realized]
-        ).ravel()
-    )
+        columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
+    none = np.full(len(replicates), np.nan)
+    values = [realized_value(realized, one.parameter) for _, one in named]
+    columns["realized"] = _interleaved([none if one is None else one for one in values])
     return pa.table(columns, schema=ESTIMATES_SCHEMA)
 
 
-def _fit_rows(label: str, block: ResponseBlock, analyses: dict[str, Analysis]) -> pa.Table:
+def _fit_rows(label: str, replicates: Sequence[int], analyses: Mapping[str, Analysis]) -> pa.Table:
     """One row per replicate and method."""
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", analysis.fits)
         for name, analysis in analyses.items()
         for df in analysis.estimates
     ]
-    n_replicates = len(block.replicates)
-    rows = range(n_replicates)
-    return pa.table(
-        {
-            "condition": _repeated([label] * len(named), n_replicates),
-            "replicate": pa.array(
-                np.repeat(np.asarray(block.replicates, dtype=np.int32), len(named))
-            ),
-            "method": _repeated([name for name, _ in named], n_replicates),
-            "status": _dictionary([fits.status[row] for row in rows for _, fits in named]),
-            "loglik": _numbers(np.column_stack([fits.loglik for _, fits in named]).ravel()),
-            "evaluations": pa.array(
-                [fits.evaluations[row] for row in rows for _, fits in named], pa.int32()
-            ),
-            "certificate": _numbers(
-                np.column_stack([fits.certificate for _, fits in named]).ravel()
-            ),
-            "message": pa.array(
-                [fits.message[row] for row in rows for _, fits in named], pa.string()
-            ),
-        },
-        schema=FITS_SCHEMA,
-    )
+    columns = _key_columns(label, replicates, [name for name, _ in named])
+    status = np.column_stack([fits.status for _, fits in named]).ravel()
+    messages = zip(*(fits.message for _, fits in named), strict=True)
+    columns |= {
+        "status": pa.DictionaryArray.from_arrays(pa.array(status, pa.int32()), STATUS_NAMES),
+        "loglik": _interleaved([fits.loglik for _, fits in named]),
+        "evaluations": _interleaved([fits.evaluations for _, fits in named]).cast(pa.int32()),
+        "certificate": _interleaved([fits.certificate for _, fits in named]),
+        "message": pa.array([one for row in messages for one in row], pa.string()),
+    }
+    return pa.table(columns, schema=FITS_SCHEMA)
 
 
-def _numbers(values: Floats) -> pa.Array:
-    """Null where there is no number."""
-    return pa.array(values, mask=~np.isfinite(values))
+def _key_columns(
+    label: str, replicates: Sequence[int], methods: Sequence[str]
+) -> dict[str, pa.Array]:
+    numbers = np.repeat(np.asarray(replicates, dtype=np.int32), len(methods))
+    return {
+        "condition": _repeated([label] * len(methods), len(replicates)),
+        "replicate": pa.array(numbers),
+        "method": _repeated(methods, len(replicates)),
+    }
 
 
-def _dictionary(values: Sequence[str]) -> pa.DictionaryArray:
-    return pa.array(values, pa.string()).dictionary_encode()
+def _interleaved(values: Sequence[Floats]) -> pa.Array:
+    """Columns, one per row of a replicate, as one; null where there is no number."""
+    numbers = np.column_stack(values).ravel()
+    return pa.array(numbers, mask=~np.isfinite(numbers))
 
 
 def _repeated(values: Sequence[str], times: int) -> pa.DictionaryArray:
-    once = _dictionary(values)
+    once = pa.array(values, pa.string()).dictionary_encode()
     indices = np.tile(once.indices.to_numpy(), times)
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), once.dictionary)
 

@@ -10,6 +10,12 @@ ROUNDING = 1e-26  # of y'y: what is left of an exact fit
 U = np.uint64
 
 
+def n_values(reduction: Reduction) -> int:
+    """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
+    k = len(reduction.basis)
+    return k * (k * reduction.n_classes + reduction.n_links + reduction.n_roots)
+
+
 def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     """Moments of a block of responses.
 
@@ -21,8 +27,7 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     responses : (n_replicates, n_rows) in the compiled order
     """
     n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
-    n_values = k * (k * reduction.n_classes + reduction.n_links + reduction.n_roots)
-    moments = Moments(np.zeros((n, n_values)), np.zeros((n, p)), np.zeros(n))
+    moments = Moments(np.zeros((n, n_values(reduction))), np.zeros((n, p)), np.zeros(n))
     t = np.empty((k, len(reduction.class_of_unit)))
     _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))
     return moments

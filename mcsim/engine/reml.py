@@ -1,5 +1,6 @@
 """REML and ML fits of blocks of replicates: original columns in, original columns out."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,14 @@ def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> 
     if not np.array_equal(design.order, np.arange(design.n_rows)):
         responses = responses[:, design.order]
     return reduce_block(design.reduction, np.ascontiguousarray(responses))
+
+
+def reduction_key(design: CompiledDesign) -> str:
+    """Equal for designs that reduce responses in the same way."""
+    digest = hashlib.sha256(design.order.tobytes())
+    for part in design.reduction:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
