@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from mcsim.engine.reml import FitBlock
 
@@ -113,8 +113,8 @@ def fixed_effects(
     blocks = []
     for j, name in enumerate(names):
         estimate, std_error = beta[:, j], np.sqrt(covariance[:, j, j])
-        half = stats.t.ppf(0.5 + 0.5 * confidence, df[j]) * std_error
-        p_value = 2.0 * stats.t.sf(np.abs(estimate / std_error), df[j])
+        half = _t_quantile(0.5 + 0.5 * confidence, df[j]) * std_error
+        p_value = 2.0 * _t_probability(-np.abs(estimate / std_error), df[j])
         reported_df = np.full(len(beta), df[j] if np.isfinite(df[j]) else np.nan)
         blocks.append(
             ParameterBlock(
@@ -131,6 +131,16 @@ def fixed_effects(
     return blocks
 
 
+def _t_quantile(p: float, df: float) -> float:
+    """Quantile of the t distribution, of the normal one for infinite df."""
+    return float(special.ndtri(p) if np.isinf(df) else special.stdtrit(df, p))
+
+
+def _t_probability(t: Floats, df: float) -> Floats:
+    """P(T <= t) of the t distribution, of the normal one for infinite df."""
+    return np.asarray(special.ndtr(t) if np.isinf(df) else special.stdtr(df, t))
+
+
 def without_interval(parameter: str, component: str, estimate: Floats) -> ParameterBlock:
     """Estimates of a program that gives no standard error for this parameter."""
     none = np.full(len(estimate), np.nan)
@@ -142,7 +152,7 @@ def variance_components(
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first, then sigma."""
     covariance = _component_covariance(fit, nu)
-    quantile = float(stats.norm.ppf(0.5 + 0.5 * confidence))
+    quantile = float(special.ndtri(0.5 + 0.5 * confidence))
     blocks = []
     for names, Lam, Sigma, slopes in zip(
         levels, fit.factors, fit.covariances, fit.slopes, strict=True

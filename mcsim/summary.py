@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
+from mcsim.results import ROW, STATUSES, read_results
 
 Record = dict[str, Any]
 
-ROW = ("condition", "method", "parameter")
-FIT = ("condition", "method", "replicate")
 DESCRIPTION = ("method", "parameter", "component", "truth")
-NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
-TYPES = dict.fromkeys((*ROW, "status"), pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
-TYPES |= {"replicate": pa.int32()}
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
-STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
@@ -124,52 +117,20 @@ def _confidence(study: Path) -> float:
 
 def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
     conditions = pq.read_table(study / "conditions.parquet").drop_columns("swept")
-    # fits first: of a part that arrives in between, the estimates match none and drop out
-    fits = _read_parts(study, "fits", (*FIT, "status"))
-    estimates = _place(_read_parts(study, "estimates", (*ROW, "replicate", *NUMBERS)), conditions)
-    estimates = estimates.join(fits, FIT).filter(pc.field("status").isin(usable))
-    estimates = estimates.sort_by([("row", "ascending"), ("replicate", "ascending")])
-    samples = _samples(conditions, estimates, alpha=round(1 - _confidence(study), 12))
-    counts = _count_fits(fits, conditions)
-    records = [count | _measure(sample) for count, sample in zip(counts, samples, strict=True)]
-    results = pa.Table.from_pylist(records, RESULTS)
-    names = ["study", *conditions.column_names, *RESULTS.names]
-    first = pa.array([str(study)] * len(records), pa.string())
-    return pa.table([first, *conditions.columns, *results.columns], names)
-
-
-def _read_parts(study: Path, kind: str, columns: Sequence[str]) -> pa.Table:
-    schema = pa.schema({name: TYPES[name] for name in columns})
-    paths = [study / kind / path.name for path in sorted((study / "fits").glob("part-*.parquet"))]
-    return ds.dataset(paths, schema=schema).to_table() if paths else schema.empty_table()
-
-
-def _place(estimates: pa.Table, conditions: pa.Table) -> pa.Table:
-    """Estimates with the number of the row of `conditions` that they belong to."""
-    row = pa.array(range(conditions.num_rows), pa.int32())
-    placed = estimates.join(conditions.select(ROW).append_column("row", row), ROW)
-    unknown = placed.filter(pc.field("row").is_null()).select(ROW).slice(0, 1).to_pylist()
-    if unknown:
-        raise DataError(f"conditions.parquet does not list {unknown[0]}, which estimates/ holds.")
-    return placed
-
-
-def _count_fits(fits: pa.Table, conditions: pa.Table) -> Iterator[Record]:
-    columns = (fits[name].to_pylist() for name in ("condition", "method", "status"))
-    tally = Counter(zip(*columns, strict=True))
-    for row in conditions.select(ROW).to_pylist():
-        ok, boundary, *bad = (tally[row["condition"], row["method"], status] for status in STATUSES)
-        n = ok + boundary + sum(bad)
-        yield {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary}
-
-
-def _samples(conditions: pa.Table, estimates: pa.Table, *, alpha: float) -> Iterator[Sample]:
-    bounds = np.searchsorted(estimates["row"], np.arange(conditions.num_rows + 1))
-    numbers = [estimates[name].to_numpy() for name in NUMBERS]
+    results = read_results(study, conditions, usable)
+    alpha = round(1 - _confidence(study), 12)
+    records = []
     for row, record in enumerate(conditions.select(DESCRIPTION).to_pylist()):
         is_scale = record["component"] != "fixed" and SCALE.match(record["parameter"]) is not None
-        arrays = [number[bounds[row] : bounds[row + 1]] for number in numbers]
-        yield Sample(record["truth"], is_scale, alpha, *arrays)
+        sample = Sample(record["truth"], is_scale, alpha, *results.numbers(row))
+        ok, boundary, *bad = results.count_fits(row)
+        n = ok + boundary + sum(bad)
+        counts = {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary}
+        records.append(counts | _measure(sample))
+    measured = pa.Table.from_pylist(records, RESULTS)
+    names = ["study", *conditions.column_names, *RESULTS.names]
+    first = pa.array([str(study)] * len(records), pa.string())
+    return pa.table([first, *conditions.columns, *measured.columns], names)
 
 
 def _measure(sample: Sample) -> Record:

@@ -62,7 +62,16 @@ from mcsim.engine.steps import (
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, new_points, new_workspace
+from mcsim.engine.tree import (
+    Floats,
+    Ints,
+    Moments,
+    Points,
+    Tree,
+    new_workspace,
+    points_of,
+    result_shapes,
+)
 
 U = np.uint64
 
@@ -73,6 +82,8 @@ class Likelihood:
     def __init__(self, tree: Tree, moments: Moments) -> None:
         self.tree, self.moments = tree, moments
         self._workspace = new_workspace(tree)
+        self._shapes = result_shapes(tree)
+        self._n_results = len(self._workspace.found.results)
 
     def at(self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True) -> Points:
         """Evaluate.
@@ -84,12 +95,12 @@ class Likelihood:
         order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
         with_data : False for D = sum Z'PZ, which is what the design alone says
         """
-        found = new_points(self.tree, len(replicates))
+        results = np.empty((len(replicates), self._n_results))
         _evaluate_points(
             *self.tree[:5], *self._workspace, self.moments.values, self.moments.rss,
-            replicates, theta, order, float(with_data), found.results,
+            replicates, theta, order, float(with_data), results,
         )  # fmt: skip
-        return found
+        return points_of(results, self._shapes)
 
 
 @lean_kernel

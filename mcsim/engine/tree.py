@@ -4,6 +4,7 @@ The engine works on several replicates at a time, one per lane. A position of a 
 class x width + lane (or link, or root group, in place of class).
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -227,25 +228,20 @@ def n_parameters(tree: Tree) -> int:
     return len(tree.start_inverse) - 1
 
 
-def new_points(tree: Tree, n: int) -> Points:
-    """Room for what is found at n points."""
-    shapes = _result_shapes(tree)
-    results = np.empty((n, sum(math.prod(shape) for shape in shapes)))
-    return Points(results, *_views(results, shapes))
-
-
-def _result_shapes(tree: Tree) -> list[tuple[int, ...]]:
-    n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[1], tree.roots.Bx.shape[1]
-    return [(), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)]
-
-
-def _views(results: Floats, shapes: list[tuple[int, ...]]) -> list[Floats]:
-    """Columns of `results`, in the given shapes."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [
+def points_of(results: Floats, shapes: list[tuple[int, ...]]) -> Points:
+    """Name the columns of `results`."""
+    ends = itertools.accumulate(math.prod(shape) for shape in shapes)
+    views = [
         results[:, end - math.prod(shape) : end].reshape(len(results), *shape)
         for end, shape in zip(ends, shapes, strict=True)
     ]
+    return Points(results, *views)
+
+
+def result_shapes(tree: Tree) -> list[tuple[int, ...]]:
+    """Shapes of what is found at a point, in the order of Points."""
+    n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[1], tree.roots.Bx.shape[1]
+    return [(), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)]
 
 
 def new_workspace(tree: Tree) -> Workspace:
@@ -279,8 +275,8 @@ def new_workspace(tree: Tree) -> Workspace:
 
 def _lane_points(tree: Tree) -> Points:
     """Room for what is found in the lanes."""
-    shapes, width = _result_shapes(tree), tree.model.width
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    shapes, width = result_shapes(tree), tree.model.width
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
     results = np.zeros((ends[-1], width))
     views = [
         results[end - math.prod(shape) : end].reshape(*shape, width)

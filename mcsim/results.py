@@ -1,0 +1,138 @@
+"""What a study's parts hold, by row of its conditions table: what measures are taken of.
+
+A part is read once, and no text is compared row by row: a study may have millions of rows.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mcsim.errors import DataError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROW = ("condition", "method", "parameter")
+NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
+STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
+
+
+class Results:
+    """Numbers of the fits of a study.
+
+    conditions : its table, with the columns ROW; usable : statuses whose numbers count
+    """
+
+    def __init__(self, conditions: pa.Table, usable: Sequence[str]) -> None:
+        keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
+        self._names = [
+            {name: i for i, name in enumerate(dict.fromkeys(one))}
+            for one in zip(*keys, strict=True)
+        ]
+        self._keys = [tuple(self._names[i][key[i]] for i in range(len(ROW))) for key in keys]
+        self._row_of = np.full([len(names) for names in self._names], -1)
+        for row, key in enumerate(self._keys):
+            self._row_of[key] = row
+        self._usable = [STATUSES.index(status) for status in usable]
+        self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
+        self._pieces: list[list[tuple[Ints, Floats]]] = [[] for _ in keys]
+
+    def count_fits(self, row: int) -> list[int]:
+        """Finished fits of a row's method, in the order of STATUSES."""
+        return [int(count) for count in self._n_fits[self._keys[row][:2]]]
+
+    def numbers(self, row: int) -> Floats:
+        """NUMBERS of every usable fit of a row, in replicate order: (6, n)."""
+        pieces = self._pieces[row]
+        if not pieces:
+            return np.empty((len(NUMBERS), 0))
+        replicates = np.concatenate([piece[0] for piece in pieces])
+        values = np.concatenate([piece[1] for piece in pieces], axis=1)
+        is_sorted = bool(np.all(replicates[1:] > replicates[:-1]))
+        return values if is_sorted else values[:, np.argsort(replicates, kind="stable")]
+
+    def add_part(self, fits: pa.Table, estimates: pa.Table) -> None:
+        """Add a finished part.
+
+        Raises
+        ------
+        DataError
+            The estimates hold what the conditions table does not list.
+        """
+        status_of, first = self._add_fits(fits)
+        condition, method, parameter = (
+            _codes(estimates[name], self._names[i]) for i, name in enumerate(ROW)
+        )
+        rows = self._row_of[condition, method, parameter]
+        unlisted = np.flatnonzero(np.minimum.reduce([condition, method, parameter, rows]) < 0)
+        if len(unlisted):
+            found = estimates.select(ROW).slice(int(unlisted[0]), 1).to_pylist()[0]
+            raise DataError(f"conditions.parquet does not list {found}, which estimates/ holds.")
+        replicate = _integers(estimates["replicate"])
+        step = replicate - first
+        is_inside = (step >= 0) & (step < status_of.shape[2])
+        status = np.where(is_inside, status_of[condition, method, np.where(is_inside, step, 0)], -1)
+        kept = np.flatnonzero(np.isin(status, self._usable))
+        order = kept[np.argsort(rows[kept], kind="stable")]
+        values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
+        bounds = np.flatnonzero(np.diff(rows[order], prepend=-1, append=-1))
+        for start, end in itertools.pairwise(bounds):
+            piece = replicate[order[start:end]], values[:, start:end]
+            self._pieces[rows[order[start]]].append(piece)
+
+    def _add_fits(self, fits: pa.Table) -> tuple[Ints, int]:
+        """Status by condition, method and replicate, -1 where there is none; first replicate."""
+        condition, method = (_codes(fits[name], self._names[i]) for i, name in enumerate(ROW[:2]))
+        status = _codes(fits["status"], {name: i for i, name in enumerate(STATUSES)})
+        replicate = _integers(fits["replicate"])
+        first = int(replicate[0]) if len(replicate) else 1
+        first, last = int(replicate.min(initial=first)), int(replicate.max(initial=first))
+        status_of = np.full((*self._row_of.shape[:2], last - first + 1), -1)
+        known = (condition >= 0) & (method >= 0)
+        place = condition[known], method[known], (replicate - first)[known]
+        status_of[place] = status[known]
+        np.add.at(self._n_fits, (*place[:2], status[known]), 1)
+        return status_of, first
+
+
+def read_results(study: Path, conditions: pa.Table, usable: Sequence[str]) -> Results:
+    """Read the finished parts of a study; DataError where they do not fit its conditions."""
+    results = Results(conditions, usable)
+    # fits first: a part whose estimates are not there is not finished
+    for path in sorted((study / "fits").glob("part-*.parquet")):
+        estimates = study / "estimates" / path.name
+        if estimates.exists():
+            results.add_part(_read(path), _read(estimates))
+    return results
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+
+def _read(path: Path) -> pa.Table:
+    return pq.ParquetFile(path).read().combine_chunks()
+
+
+def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
+    """Number of every name, -1 for a name that has none."""
+    array = column.combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    names = [numbers.get(name, -1) for name in array.dictionary.to_pylist()]
+    indices = np.asarray(array.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.array([*names, -1], dtype=np.int64)[indices]
+
+
+def _integers(column: pa.ChunkedArray) -> Ints:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
