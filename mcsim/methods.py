@@ -391,3 +391,4 @@ def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Me
 
 
 METHODS = {"reml": _reml, "ml": _ml, "statsmodels": StatsmodelsMethod}
+SLOW_ESTIMATORS = ("statsmodels",)

@@ -44,7 +44,7 @@ FITS_SCHEMA = pa.schema(
 FORMAT = 1
 KEY_LENGTH = 12  # digits of a condition's identity in the names of its parts
 PART = re.compile(r"part-([0-9a-f]+)-(\d+)-(\d+)\.parquet")
-GRID = ((1_000, 50), (10_000, 250))  # up to this replicate, chunks of this size
+GRID = ((500, 50), (5_000, 500))  # up to this replicate, chunks of this size
 LAST_CHUNK_SIZE = 2_000
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
 FAILED = pa.array(["failed", "not_converged"])
@@ -130,6 +130,23 @@ def subtract(wanted: Sequence[Range], done: Sequence[Range]) -> tuple[Range, ...
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The files of a chunk, ready to be written."""
+
+    estimates: bytes
+    fits: bytes
+    n_failed: int
+
+
+def encode(estimates: pa.Table, fits: pa.Table) -> Parts:
+    """The files of a chunk; the tables need the columns of the schemas."""
+    n_failed = pc.sum(pc.is_in(fits["status"], FAILED)).as_py() or 0
+    return Parts(
+        _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA)), n_failed
+    )
+
+
+@dataclass(frozen=True)
 class StudyDescription:
     """What identifies a study and what a reader of its folder wants to know.
 
@@ -193,12 +210,12 @@ class Store:
                 (directory / folder).mkdir(exist_ok=True)
         return store
 
-    def commit_chunk(self, chunk: Chunk, estimates: pa.Table, fits: pa.Table) -> None:
+    def commit_chunk(self, chunk: Chunk, parts: "Parts") -> None:
         """Make a finished chunk visible, complete or not at all."""
         with _writing(self.directory):
             self._remove_unmarked(chunk)
-            self._write_table(estimates.cast(ESTIMATES_SCHEMA), Path("estimates") / chunk.part)
-            self._write_table(fits.cast(FITS_SCHEMA), Path("fits") / chunk.part)
+            self._write_bytes(parts.estimates, Path("estimates") / chunk.part)
+            self._write_bytes(parts.fits, Path("fits") / chunk.part)
 
     def committed(self) -> dict[str, tuple[Range, ...]]:
         """Finished replicates by condition key, from the names of the parts alone."""
@@ -283,7 +300,7 @@ class Store:
         # the manifest first: whoever is killed in between has claimed the folder
         self._write_bytes((json.dumps(manifest, indent=2) + "\n").encode(), Path("manifest.json"))
         self._write_bytes(description.scenario_text.encode(), Path("scenario.toml"))
-        self._write_table(description.conditions, Path("conditions.parquet"))
+        self._write_bytes(_parquet(description.conditions), Path("conditions.parquet"))
 
     def _remove_unmarked(self, chunk: Chunk) -> None:
         """Remove what a killed run left in estimates/ without its mark, if it would double ours."""
@@ -300,13 +317,7 @@ class Store:
                 if path.stat().st_mtime < written_before:
                     path.unlink()
 
-    def _write_table(self, table: pa.Table, target: Path) -> None:
-        buffer = pa.BufferOutputStream()
-        names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-        pq.write_table(_canonical(table), buffer, compression="zstd", use_dictionary=names)
-        self._write_bytes(buffer.getvalue(), target)
-
-    def _write_bytes(self, content: bytes | pa.Buffer, target: Path) -> None:
+    def _write_bytes(self, content: bytes, target: Path) -> None:
         temporary = self.directory / ".tmp" / f"{uuid.uuid4().hex}-{target.name}"
         final = self.directory / target
         try:
@@ -319,6 +330,13 @@ class Store:
             temporary.unlink(missing_ok=True)  # on a full disk, half a file is in the way
             raise
         _flush_folder(final.parent)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    pq.write_table(_canonical(table), buffer, compression="zstd", use_dictionary=names)
+    return bytes(buffer.getvalue())
 
 
 def _canonical(table: pa.Table) -> pa.Table:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mcsim import __version__
@@ -21,7 +20,14 @@ from mcsim.engine.optimise import Status
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
-from mcsim.methods import Analysis, Method, MethodSettings, Reducers, prepare_method
+from mcsim.methods import (
+    SLOW_ESTIMATORS,
+    Analysis,
+    Method,
+    MethodSettings,
+    Reducers,
+    prepare_method,
+)
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
     Simulator,
@@ -37,10 +43,12 @@ from mcsim.store import (
     FITS_SCHEMA,
     KEY_LENGTH,
     Chunk,
+    Parts,
     Range,
     Store,
     StudyDescription,
     cut,
+    encode,
     subtract,
 )
 
@@ -48,6 +56,7 @@ Floats = NDArray[np.float64]
 
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
+SLOW_CHUNK_SIZE = 50  # where a fit takes seconds, so that little is lost and progress is seen
 SERIAL_ROWS = 2_000_000  # simulated rows below which starting workers costs more than it saves
 STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
@@ -68,8 +77,8 @@ class ChunkAnalyser:
     scenario: Scenario
     _prepared: dict[str, PreparedCondition] = field(default_factory=dict, repr=False)
 
-    def __call__(self, chunk: Chunk) -> tuple[Chunk, pa.Table, pa.Table]:
-        """The chunk with its estimates and fits, rows in the order replicate, method, parameter."""
+    def __call__(self, chunk: Chunk) -> tuple[Chunk, Parts]:
+        """The chunk with its files, rows in the order replicate, method, parameter."""
         condition = self.prepared(chunk.condition)
         n_kept = sum(method.n_values for method in condition.methods.values())
         size = max(1, KEPT_VALUES // n_kept)
@@ -78,7 +87,7 @@ class ChunkAnalyser:
             for first in range(chunk.first, chunk.last + 1, size)
         ]
         estimates, fits = zip(*tables, strict=True)
-        return chunk, pa.concat_tables(estimates), pa.concat_tables(fits)
+        return chunk, encode(pa.concat_tables(estimates), pa.concat_tables(fits))
 
     def prepared(self, label: str) -> PreparedCondition:
         """The condition called `label`, prepared at its first use in this process."""
@@ -181,10 +190,10 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         chunks = plan_chunks(scenario, planned, store, options.replicates)
         options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
         with _executor(analyser, chunks, options.n_workers) as executor:
-            for chunk, estimates, fits in executor.map_unordered(analyser, chunks):
+            for chunk, parts in executor.map_unordered(analyser, chunks):
                 with guard.held():
-                    store.commit_chunk(chunk, estimates, fits)
-                options.advance(_progress(chunk, fits))
+                    store.commit_chunk(chunk, parts)
+                options.advance(Progress(chunk.last - chunk.first + 1, parts.n_failed))
     return store
 
 
@@ -197,10 +206,14 @@ def plan_chunks(
     """The chunks of every condition that are not in the store yet."""
     done = store.committed()
     ranges = wanted or ((1, scenario.replicates),)
+    is_slow = any(method.estimator in SLOW_ESTIMATORS for method in scenario.methods)
+    size = SLOW_CHUNK_SIZE if is_slow else None
     return [
         Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
         for condition in planned
-        for first, last in cut(subtract(ranges, done.get(condition.identity[:KEY_LENGTH], ())))
+        for first, last in cut(
+            subtract(ranges, done.get(condition.identity[:KEY_LENGTH], ())), size
+        )
     ]
 
 
@@ -214,11 +227,6 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
     if n_workers == 1 or n_values < SERIAL_ROWS:
         return EXECUTORS["serial"](1)
     return EXECUTORS["processes"](n_workers)
-
-
-def _progress(chunk: Chunk, fits: pa.Table) -> Progress:
-    failed = pc.sum(pc.is_in(fits["status"], pa.array(["failed", "not_converged"])))
-    return Progress(chunk.last - chunk.first + 1, failed.as_py() or 0)
 
 
 def conditions_table(scenario: Scenario, prepared: Sequence[PreparedCondition]) -> pa.Table:

@@ -25,6 +25,7 @@ from mcsim.store import (
     Store,
     StudyDescription,
     cut,
+    encode,
     format_ranges,
     merge,
     parse_ranges,
@@ -74,7 +75,7 @@ def tables(chunk, failed=()):
 
 def commit(store, first, last, failed=()):
     chunk = chunk_of(first, last)
-    store.commit_chunk(chunk, *tables(chunk, failed))
+    store.commit_chunk(chunk, encode(*tables(chunk, failed)))
     return chunk
 
 
@@ -120,7 +121,7 @@ def test_parts_are_read_by_others_with_names_numbers_and_nulls(store):
 def test_the_same_content_has_the_same_bytes_however_it_was_put_together(store):
     chunk = chunk_of(1, 6)
     estimates, fits = tables(chunk, failed=[4])
-    store.commit_chunk(chunk, estimates, fits)
+    store.commit_chunk(chunk, encode(estimates, fits))
     before = files(store.directory)
     pieces = [tables(chunk_of(*one), failed=[4]) for one in ((1, 1), (2, 4), (5, 6))]
     # dictionaries in another order, and with a name that no row has
@@ -129,7 +130,7 @@ def test_the_same_content_has_the_same_bytes_however_it_was_put_together(store):
     )
     position = ESTIMATES_SCHEMA.get_field_index("method")
     odd_estimates = pa.concat_tables([one for one, _ in pieces]).set_column(position, "method", odd)
-    store.commit_chunk(chunk, odd_estimates, pa.concat_tables([one for _, one in pieces]))
+    store.commit_chunk(chunk, encode(odd_estimates, pa.concat_tables([one for _, one in pieces])))
     assert files(store.directory) == before
 
 
@@ -137,7 +138,7 @@ def test_rows_of_another_shape_are_not_written(store):
     chunk = chunk_of(1, 2)
     estimates, fits = tables(chunk)
     with pytest.raises(ValueError, match="schema"):
-        store.commit_chunk(chunk, estimates.drop_columns("df"), fits)
+        store.commit_chunk(chunk, encode(estimates.drop_columns("df"), fits))
     assert store.committed() == {}
 
 
@@ -397,7 +398,7 @@ def test_a_larger_n_changes_no_chunk_but_the_last(n, more):
 def test_the_grid_has_small_chunks_first():
     chunks = list(cut([(1, 20_000)]))
     sizes = [last - first + 1 for first, last in chunks]
-    assert sizes == [50] * 20 + [250] * 36 + [2000] * 5
+    assert sizes == [50] * 10 + [500] * 9 + [1000] + [2000] * 7
     assert list(cut([(10_100, 12_500)])) == [(10_100, 12_000), (12_001, 12_500)]
     assert list(cut([(1, 20)], chunk_size=7)) == [(1, 7), (8, 14), (15, 20)]
 
