@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from mcsim.engine.batched import apply, dot, inverse_positive, product, transpose
 from mcsim.engine.reml import FitBlock
 
 Floats = NDArray[np.float64]
@@ -178,11 +179,8 @@ def _component_covariance(fit: FitBlock, nu: float) -> Floats:
     held = np.hstack([fit.is_held, np.zeros((n, 1), dtype=bool)])
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
-    covariance = np.full_like(full, np.nan)
-    finite = np.isfinite(full).all(axis=(1, 2))
-    full[~finite] = -np.eye(n_theta + 1)  # no information
-    usable = np.linalg.eigvalsh(full)[:, 0] > 0.0
-    covariance[usable] = 2.0 * np.linalg.inv(full[usable])
+    full[~np.isfinite(full).all(axis=(1, 2))] = -np.eye(n_theta + 1)  # no information
+    covariance = 2.0 * inverse_positive(full)
     covariance[held[:, :, None] | held[:, None, :]] = 0.0
     return covariance
 
@@ -197,9 +195,9 @@ def _level_components(
 ) -> list[ParameterBlock]:
     """All components of one level; delta method from (theta, log sigma)."""
     # dPsi[n, t, i, j] = d(Lam Lam')/dtheta
-    dPsi = np.einsum("ntik,njk->ntij", slopes, Lam)
+    dPsi = np.stack([product(slopes[:, t], transpose(Lam)) for t in range(slopes.shape[1])], axis=1)
     dPsi = dPsi + np.swapaxes(dPsi, 2, 3)
-    Psi = np.einsum("nik,njk->nij", Lam, Lam)
+    Psi = product(Lam, transpose(Lam))
     sds, variances, correlations = [], [], []
     for i, name in enumerate(names.columns):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -232,7 +230,7 @@ def _level_components(
 
 
 def _variance_of(weights: Floats, covariance: Floats) -> Floats:
-    return np.asarray(np.einsum("ni,nij,nj->n", weights, covariance, weights))
+    return dot(weights, apply(covariance, weights))
 
 
 def _log_scale(

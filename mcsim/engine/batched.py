@@ -89,6 +89,17 @@ def solve_positive(H: Floats, g: Floats) -> tuple[Floats, Flags]:
     return np.where(is_positive[:, None], solution, 0.0), is_positive
 
 
+def inverse_positive(H: Floats) -> Floats:
+    """H^-1, NaN where H is not positive definite."""
+    n, size = H.shape[:2]
+    L = semidefinite_factor(H)
+    is_positive = np.all(np.einsum("nii->ni", L) > 0.0, axis=1)[:, None, None]
+    half = forward_substitution(
+        np.where(is_positive, L, np.eye(size)), np.tile(np.eye(size), (n, 1, 1))
+    )
+    return np.where(is_positive, product(transpose(half), half), np.nan)
+
+
 def symmetric_eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues and eigenvectors (columns), by Jacobi rotations; exact enough for q <= 10."""
     n, size = A.shape[:2]

@@ -59,11 +59,21 @@ def _reduce_responses(reduction, responses, moments, t, rest):  # type: ignore[n
 def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no-untyped-def]
     """T = basis' y of every innermost unit; returns the sum of squares that is left."""
     n_leaves = U(len(basis_start))
-    for leaf in range(n_leaves):
+    for row in range(U(len(y))):
+        rest[row] = y[row]
+    leaf = U(0)
+    while leaf < n_leaves:
         first, base = row_start[leaf], basis_start[leaf]
         n_rows = row_start[leaf + U(1)] - first
-        for row in range(n_rows):
-            rest[first + row] = y[first + row]
+        last = leaf + U(3)
+        if (
+            last < n_leaves
+            and row_start[last + U(1)] - first == U(4) * n_rows
+            and (base == basis_start[leaf + U(1)] == basis_start[leaf + U(2)] == basis_start[last])
+        ):
+            _project_four(basis, base, n_rows, first, leaf, y, t, rest)
+            leaf += U(4)
+            continue
         for i in range(len(basis)):
             s = 0.0
             for row in range(n_rows):
@@ -71,6 +81,7 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no
             t[i, leaf] = s
             for row in range(n_rows):
                 rest[first + row] -= basis[i, base + row] * s
+        leaf += U(1)
     s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0  # so that no addition waits for the one before it
     n = U(len(y))
     for row in range(U(0), n - n % U(4), U(4)):
@@ -81,6 +92,27 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no
     for row in range(n - n % U(4), n):
         s0 += rest[row] * rest[row]
     return (s0 + s1) + (s2 + s3)
+
+
+@step
+def _project_four(basis, base, n_rows, first, leaf, y, t, rest):  # type: ignore[no-untyped-def]
+    """Project four units with the same basis at once: no addition waits for the one before it."""
+    second, third, fourth = first + n_rows, first + U(2) * n_rows, first + U(3) * n_rows
+    for i in range(len(basis)):
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+        for row in range(n_rows):
+            weight = basis[i, base + row]
+            s0 += weight * y[first + row]
+            s1 += weight * y[second + row]
+            s2 += weight * y[third + row]
+            s3 += weight * y[fourth + row]
+        t[i, leaf], t[i, leaf + U(1)], t[i, leaf + U(2)], t[i, leaf + U(3)] = s0, s1, s2, s3
+        for row in range(n_rows):
+            weight = basis[i, base + row]
+            rest[first + row] -= weight * s0
+            rest[second + row] -= weight * s1
+            rest[third + row] -= weight * s2
+            rest[fourth + row] -= weight * s3
 
 
 @step

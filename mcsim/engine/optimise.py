@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, apply, dot, solve_positive
+from mcsim.engine.batched import Flags, apply, dot, solve_positive, transpose
 from mcsim.engine.blocks import (
     covariance,
     entries,
@@ -97,7 +97,7 @@ class Search:
     def _evaluate(
         self, rows: Ints, theta: Floats, order: Ints, *, with_data: bool = True
     ) -> Points:
-        np.add.at(self.evaluations, rows, 1)
+        self.evaluations[rows] += 1
         return self._likelihood.at(rows, theta, order, with_data=with_data)
 
     def _accept(self, rows: Ints, theta: Floats, found: Points, chosen: Flags) -> None:
@@ -229,20 +229,21 @@ class Search:
 
     def _differentiate(self, rows: Ints) -> None:
         """Second derivatives of -2 logLik, by central differences of the gradient."""
-        self.hessian[rows] = 0.0
-        for t in range(self.theta.shape[1]):
-            here = rows[~held_parameters(self._tree.blocks, self.theta[rows])[:, t]]
-            sides = []
-            for side in (1.0, -1.0):
-                trial = self.theta[here]
-                trial[:, t] += side * HESSIAN_STEP * np.maximum(1.0, np.abs(trial[:, t]))
-                sides.append((trial, self._evaluate(here, trial, self.order[here]).gradient))
-            (upper, g_upper), (lower, g_lower) = sides
-            self.hessian[here, t] = (g_upper - g_lower) / (upper - lower)[:, t, None]
         held = held_parameters(self._tree.blocks, self.theta[rows])
-        H = self.hessian[rows]
-        H = np.where(held[:, :, None] | held[:, None, :], 0.0, H)
-        self.hessian[rows] = 0.5 * (H + np.swapaxes(H, 1, 2))
+        at, t = np.nonzero(~held)
+        centre, order = self.theta[rows[at]], self.order[rows[at]]
+        step = np.zeros_like(centre)
+        everyone = np.arange(len(at))
+        step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
+        above, below = (
+            self._likelihood.at(rows[at], centre + side * step, order).gradient
+            for side in (1.0, -1.0)
+        )
+        self.evaluations[rows] += 2 * np.count_nonzero(~held, axis=1)
+        H = np.zeros((len(rows), held.shape[1], held.shape[1]))
+        H[at, t] = (above - below) / (2.0 * step[everyone, t, None])
+        H = np.where(held[:, None, :], 0.0, H)
+        self.hessian[rows] = 0.5 * (H + transpose(H))
 
     def _escape(self, rows: Ints, certificate: Certificate) -> None:
         """Leave false zeros: add a multiple of the direction's square to Psi."""
@@ -307,4 +308,4 @@ def _updated(inverse: Floats, change: Floats, bend: Floats) -> Floats:
     factor = (1.0 + dot(bend, Hy)[:, None, None] / cb) / cb
     cross = Hy[:, :, None] * change[:, None, :]
     squares = change[:, :, None] * change[:, None, :]
-    return inverse + factor * squares - (cross + np.swapaxes(cross, 1, 2)) / cb
+    return inverse + factor * squares - (cross + transpose(cross)) / cb
