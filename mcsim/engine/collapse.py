@@ -419,8 +419,11 @@ class _TreeBuilder:
             repeat(B),
             repeat(np.einsum("kic,kjc->ijc", leaves, leaves)),
         )
+        link_start = np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64)
+        by_parent_level = [child[first:last] for first, last in itertools.pairwise(link_start)]
         all_links = Links(
-            np.cumsum([0] + [len(level) for level in self.links]).astype(np.int64),
+            link_start,
+            np.array([False, *map(_is_in_order, by_parent_level)]),
             _lane_positions(child, width),
             _lane_positions([link.parent for link in links], width),
             repeat([link.n_children for link in links]),
@@ -429,6 +432,7 @@ class _TreeBuilder:
             repeat(C),
         )
         roots = Roots(
+            _is_in_order(root),
             _lane_positions(root, width),
             repeat([count for _, count, _ in self.roots]),
             repeat(is_mixed[root]),
@@ -443,6 +447,10 @@ class _TreeBuilder:
             np.zeros((n_theta + 1, n_theta + 1)),
             np.zeros((n_levels, q, q)),
         )
+
+
+def _is_in_order(numbers: Ints) -> bool:
+    return bool(np.all(np.diff(numbers) == 1))
 
 
 def _positions(values: Ints | list[int]) -> Positions:

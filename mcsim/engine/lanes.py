@@ -152,21 +152,31 @@ def substitute_back(L, X, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def gather(out, o0, P, at, n):  # type: ignore[no-untyped-def]
-    """Copy the matrices of P that stand at `at`, from o0 on."""
+def gather(out, o0, P, at, n, in_order):  # type: ignore[no-untyped-def]
+    """Copy the matrices of P that stand at `at`, from o0 on; `in_order` if one after the other."""
+    first = at[o0]
     for i in range(P.shape[0]):
         for j in range(P.shape[1]):
-            for c in range(n):
-                out[i, j, o0 + c] = P[i, j, at[o0 + c]]
+            if in_order:
+                for c in range(n):
+                    out[i, j, o0 + c] = P[i, j, first + c]
+            else:
+                for c in range(n):
+                    out[i, j, o0 + c] = P[i, j, at[o0 + c]]
 
 
 @step
-def scatter_add(out, P, p0, at, n):  # type: ignore[no-untyped-def]
+def scatter_add(out, P, p0, at, n, in_order):  # type: ignore[no-untyped-def]
     """Add the matrices of P from p0 on to those of out that stand at `at`."""
+    first = at[p0]
     for i in range(P.shape[0]):
         for j in range(P.shape[1]):
-            for c in range(n):
-                out[i, j, at[p0 + c]] += P[i, j, p0 + c]
+            if in_order:
+                for c in range(n):
+                    out[i, j, first + c] += P[i, j, p0 + c]
+            else:
+                for c in range(n):
+                    out[i, j, at[p0 + c]] += P[i, j, p0 + c]
 
 
 @step

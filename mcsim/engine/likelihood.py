@@ -194,11 +194,11 @@ def _gather_children(model, classes, links, data, m, v, level, first, n_position
     C, k1, k2, k3 = links.C, m.k1, m.k2, m.k3
     fill_matrices(m.A, first, 0.0, n_positions)
     fill(v.a, first, 0.0, n_positions)
-    gather(k1, start, m.E, links.child, n)
+    gather(k1, start, m.E, links.child, n, links.in_order[level])
     multiply(k2, start, k1, start, C, start, n)
     multiply_transposed(k3, start, C, start, k2, start, n)
     times(k3, start, links.n_children, n)
-    scatter_add(m.A, k3, start, links.parent, n)
+    scatter_add(m.A, k3, start, links.parent, n, False)
     if classes.has_mixed[level]:
         apply(v.v1, start, k1, start, data.link_t, start, n)
         add_at(v.v1, start, v.e, links.child, n)
@@ -228,7 +228,7 @@ def _solve_root(model, roots, lanes, data, found, m, x, v):  # type: ignore[no-u
     zero, n = U(0), U(len(roots.child))
     Bx, k1, v1, pp, T, beta = roots.Bx, m.k1, v.v1, x.pp, lanes.T, found.beta
     p = Bx.shape[1]
-    gather(k1, zero, m.E, roots.child, n)
+    gather(k1, zero, m.E, roots.child, n, roots.in_order)
     apply(v1, zero, k1, zero, data.root_t, zero, n)
     add_at(v1, zero, v.e, roots.child, n)
     multiply(x.p1, zero, k1, zero, Bx, zero, n)
@@ -270,7 +270,7 @@ def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):  # t
         fill_matrices(k1, zero, 0.0, n)
     add_to(v.w, v.v1, roots.is_mixed, roots.child, zero, n)
     add_predicted(k1, v.v1, data.root_t, roots.n_units, roots.is_mixed, v.kappas, zero, n)
-    scatter_add(m.slope, k1, zero, roots.child, n)
+    scatter_add(m.slope, k1, zero, roots.child, n, roots.in_order)
 
 
 @part
@@ -311,7 +311,7 @@ def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyp
     multiply(k1, start, slope, start, m.F, start, n)
     multiply_transposed(slope, start, m.F, start, k1, start, n)
     add_difference(slope, classes.n_units, m.J, v.kappas, data.S, start, n)
-    gather(m.k2, link, slope, links.parent, n_links)
+    gather(m.k2, link, slope, links.parent, n_links, False)
     multiply(m.k3, link, C, link, m.k2, link, n_links)
     multiply_by_transpose(k1, link, m.k3, link, C, link, n_links)
     times(k1, link, links.n_children, n_links)
@@ -327,7 +327,7 @@ def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyp
         add_predicted(
             k1, v1, data.link_t, links.n_children, links.is_mixed, v.kappas, link, n_links
         )
-    scatter_add(slope, k1, link, links.child, n_links)
+    scatter_add(slope, k1, link, links.child, n_links, links.in_order[level])
 
 
 @part

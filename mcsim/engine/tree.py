@@ -58,6 +58,7 @@ class Links(NamedTuple):
     """Which classes the units of a class have as children, each repeated for every lane."""
 
     start: Ints  # (n_levels,) first link into level l; links into level 0 do not exist
+    in_order: NDArray[np.bool_]  # (n_levels,) whether the children stand one after the other
     child: Positions  # (n_links x width,)
     parent: Positions
     n_children: Floats  # (n_links x width,) of each parent unit
@@ -69,6 +70,7 @@ class Links(NamedTuple):
 class Roots(NamedTuple):
     """Outermost units with the same class and fixed-effect columns, repeated for every lane."""
 
+    in_order: bool  # whether the children stand one after the other
     child: Positions  # (n_roots x width,)
     n_units: Floats
     is_mixed: Floats
