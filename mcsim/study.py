@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.design import model_columns
-from mcsim.engine import compiled
 from mcsim.engine.optimise import Status
+from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
@@ -173,11 +173,8 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     """
     planned = conditions(scenario)
     analyser = ChunkAnalyser(scenario)
-    if compiled.is_cold():  # before there are workers, so that they find it done
-        options.report("Compiling the engine: once per machine and version, about a minute.")
-        with stop_on_signals():
-            analyser(Chunk(planned[0].label, "", 1, 1))
-        compiled.note_complete()
+    with stop_on_signals():
+        compile_engine(options.report)  # before there are workers, so that they find it done
     table = conditions_table(scenario, [analyser.prepared(one.label) for one in planned])
     description = StudyDescription(
         identity=study_identity(scenario),

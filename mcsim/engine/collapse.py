@@ -8,7 +8,7 @@ its own.
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class CompiledDesign:
 def compile_design(
     X: Floats, levels: tuple[Level, ...], *, names: tuple[str, ...], is_reml: bool = True
 ) -> CompiledDesign:
-    """Compile a design.
+    """Compile a design, with the start of the search.
 
     Parameters
     ----------
@@ -78,6 +78,14 @@ def compile_design(
     DataError
         A column is zero or a combination of the columns before it, or too few rows.
     """
+    design = collapse_design(X, levels, names=names, is_reml=is_reml)
+    return replace(design, tree=with_start(design.tree))
+
+
+def collapse_design(
+    X: Floats, levels: tuple[Level, ...], *, names: tuple[str, ...], is_reml: bool = True
+) -> CompiledDesign:
+    """Classes of identical units, and how responses reduce to their moments."""
     n, p = X.shape
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
@@ -89,7 +97,7 @@ def compile_design(
     reduction = builder.build(W, units[:, order])
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
     tree = builder.tree(_blocks(levels), scales, n - p if is_reml else n, is_reml, log_constant)
-    return CompiledDesign(with_start(tree), reduction, order, scales, R, n)
+    return CompiledDesign(tree, reduction, order, scales, R, n)
 
 
 def _nested_units(levels: tuple[Level, ...]) -> tuple[Ints, Ints]:

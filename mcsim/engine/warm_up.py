@@ -1,0 +1,52 @@
+"""Compile all that is compiled, before anything waits for it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mcsim.engine import compiled
+from mcsim.engine.collapse import Level, collapse_design, compile_design
+from mcsim.engine.effects import add_effects
+from mcsim.engine.reml import reduce_responses
+from mcsim.engine.tree import Floats
+from mcsim.executors import EXECUTORS, usable_cpus
+
+ROWS = 12  # of a design that is large enough to be fitted
+
+
+def compile_engine(report: Callable[[str], None]) -> None:
+    """Compile what this machine has not compiled yet, on two processors where there are two."""
+    if not compiled.is_cold():
+        return
+    report("Compiling the engine: once per machine and version, about 20 seconds.")
+    n_workers = min(len(PARTS), usable_cpus())
+    with EXECUTORS["processes" if n_workers > 1 else "serial"](n_workers) as executor:
+        for _ in executor.map_unordered(_compile_part, PARTS):
+            pass
+    compiled.note_complete()
+
+
+def _compile_part(name: str) -> None:
+    PARTS[name]()
+
+
+def _compile_likelihood() -> None:
+    X, levels = _small_design()
+    compile_design(X, levels, names=("Intercept",))
+
+
+def _compile_responses() -> None:
+    X, levels = _small_design()
+    y = np.zeros((1, ROWS))
+    reduce_responses(collapse_design(X, levels, names=("Intercept",)), y)
+    at = np.array([0, ROWS], dtype=np.uint64)
+    add_effects(np.zeros((1, 2))[:, :1], np.eye(1), np.ones((1, ROWS)), at, at[:1], y)
+
+
+def _small_design() -> tuple[Floats, tuple[Level, ...]]:
+    unit = np.repeat(np.arange(ROWS // 3), 3)
+    level = Level(unit, np.ones((ROWS, 1)), (("general", 1),), ("Intercept",))
+    return np.ones((ROWS, 1)), (level,)
+
+
+PARTS = {"likelihood": _compile_likelihood, "responses": _compile_responses}
