@@ -267,6 +267,10 @@ def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Fi
         text: str | None = _read(FormulaText, _table(method).get("formula"))
         for message in _misfits(text, names) if text is not None else ():
             yield ("methods", number, "formula"), message
+        for level in _table(_table(method).get("structure")):
+            if level not in names.level_names:
+                where = f"methods.{number + 1}.structure"
+                yield ("methods", number, "structure", level), _unknown_level(level, where, names)
 
 
 def _misfits(text: str, names: DesignNames) -> Iterator[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mcsim.analysis import MethodSettings
 from mcsim.design import model_columns
 from mcsim.engine.optimise import Status
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods import MethodSettings, prepare_method
+from mcsim.methods import prepare_method, without_aliased
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class FileFit:
     status: str
     certificate: float | None
     n_obs: int
+    aliased: tuple[str, ...]  # fixed effects left out, since those before determine them
     parameters: tuple[ParameterEstimate, ...]
 
 
@@ -59,9 +61,8 @@ def fit_file(
         raise DataError(f"--formula {formula!r}: {error}") from None
     frame = _complete_rows(_read(path), parsed, path)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
-    method = prepare_method(
-        model_columns(parsed, frame), MethodSettings(estimator, (df,), confidence)
-    )
+    columns, aliased = without_aliased(model_columns(parsed, frame))
+    method = prepare_method(columns, MethodSettings(estimator, (df,), confidence))
     analysis = method.analyse([method.take(y[None])])
     parameters = tuple(
         ParameterEstimate(
@@ -81,6 +82,7 @@ def fit_file(
         Status(int(fits.status[0])).name.lower(),
         _number(fits.certificate[0]),
         len(y),
+        aliased,
         parameters,
     )
 
@@ -146,7 +148,8 @@ def to_table(result: FileFit) -> str:
         f"{result.estimator.upper()}, {result.n_obs} observations, log-likelihood {loglik},"
         f" {result.status} (first-order conditions hold to {certificate})"
     )
-    return "\n".join([head, "", *lines])
+    left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
+    return "\n".join([head, *(left_out if result.aliased else []), "", *lines])
 
 
 FORMATS = {"table": to_table, "json": to_json}

@@ -38,13 +38,17 @@ class Design:
 
 @dataclass(frozen=True)
 class RandomColumns:
-    """Random-effect columns of one level of a model; `block_sizes` columns are correlated."""
+    """Random-effect columns of one level of a model.
+
+    structures : name and number of columns of blocks of consecutive columns, which are independent
+        of each other; a diagonal structure is one of blocks of one column
+    """
 
     level: str
     unit_of_row: Ints
     Z: Floats
     names: tuple[str, ...]
-    block_sizes: tuple[int, ...]
+    structures: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,14 @@ def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
     return X[:, 0]
 
 
-def model_columns(formula: Formula, frame: pd.DataFrame) -> ModelColumns:
+def model_columns(
+    formula: Formula, frame: pd.DataFrame, structures: Mapping[str, str] | None = None
+) -> ModelColumns:
     """Columns of the fixed and random parts of `formula`.
+
+    Parameters
+    ----------
+    structures : by level, in place of general for terms that are written with one bar
 
     Raises
     ------
@@ -190,7 +200,10 @@ def model_columns(formula: Formula, frame: pd.DataFrame) -> ModelColumns:
     paths: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:
         paths.setdefault(term.group, []).append(term)
-    levels = [_random_columns(path, terms, frame) for path, terms in paths.items()]
+    levels = [
+        _random_columns(path, terms, frame, (structures or {}).get(path[-1], "general"))
+        for path, terms in paths.items()
+    ]
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
         _check_nested(outer, inner)
@@ -225,11 +238,11 @@ def _matrix(
 
 
 def _random_columns(
-    path: tuple[str, ...], terms: Sequence[RandomTerm], frame: pd.DataFrame
+    path: tuple[str, ...], terms: Sequence[RandomTerm], frame: pd.DataFrame, structure: str
 ) -> RandomColumns:
     blocks: list[Floats] = []
     names: list[str] = []
-    sizes: list[int] = []
+    structures: list[tuple[str, int]] = []
     for term in terms:
         Z, term_names, _ = _matrix(term.columns, frame)
         repeated = sorted(set(names) & set(term_names))
@@ -237,11 +250,15 @@ def _random_columns(
             raise DataError(f"level {path[-1]!r} has the random effect {repeated[0]!r} twice")
         blocks.append(Z)
         names += term_names
-        sizes += [Z.shape[1]] if term.structure == "general" else [1] * Z.shape[1]
+        if "diagonal" in (term.structure, structure):
+            structures += [("general", 1)] * Z.shape[1]
+        else:
+            structures.append((structure, Z.shape[1]))
     codes = np.zeros(len(frame), dtype=np.int64)
     for name in path:
-        codes = pd.factorize(pd.MultiIndex.from_arrays([codes, frame[name]]))[0].astype(np.int64)
-    return RandomColumns(path[-1], codes, np.hstack(blocks), tuple(names), tuple(sizes))
+        own, labels = pd.factorize(frame[name])
+        codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
+    return RandomColumns(path[-1], codes, np.hstack(blocks), tuple(names), tuple(structures))
 
 
 def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:

@@ -40,13 +40,14 @@ class RandomNames:
 
     level: str
     columns: tuple[str, ...]
-    block_sizes: tuple[int, ...]
+    structures: tuple[tuple[str, int], ...]
 
     def correlated_pairs(self) -> list[tuple[int, int]]:
         """Positions of the columns that the model correlates."""
         pairs, first = [], 0
-        for size in self.block_sizes:
-            pairs += list(itertools.combinations(range(first, first + size), 2))
+        for structure, size in self.structures:
+            if structure != "identity":
+                pairs += list(itertools.combinations(range(first, first + size), 2))
             first += size
         return pairs
 

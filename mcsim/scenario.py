@@ -36,6 +36,7 @@ from mcsim.fields import (
     Points,
     Positive,
     Record,
+    Structure,
     SweptValues,
     Text,
     UniformCount,
@@ -192,6 +193,12 @@ class MethodSpec(Record):
     name: MethodName = Field(description="name in the results, different for each method")
     formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
     estimator: Estimator = Field("reml", description="how the model is fitted")
+    structure: dict[str, Structure] = Field(
+        {},
+        description="covariance of the effects of a level that the formula writes with one bar: "
+        "general (the default), diagonal, identity (one variance) or compound (one variance, one "
+        "correlation)",
+    )
     df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
 
     @property

@@ -14,20 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim import __version__
+from mcsim.analysis import Analysis, Method, MethodSettings
 from mcsim.design import model_columns
 from mcsim.engine.optimise import Status
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
-from mcsim.methods import (
-    SLOW_ESTIMATORS,
-    Analysis,
-    Method,
-    MethodSettings,
-    Reducers,
-    prepare_method,
-)
+from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
     Simulator,
@@ -63,11 +57,15 @@ STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
 @dataclass(frozen=True)
 class PreparedCondition:
-    """A condition with everything its replicates share."""
+    """A condition with everything its replicates share.
+
+    aliased : by method, fixed effects that it leaves out since others determine them
+    """
 
     label: str
     simulator: Simulator
     methods: dict[str, Method]
+    aliased: dict[str, tuple[str, ...]]
 
 
 @dataclass
@@ -127,17 +125,18 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
         A method cannot be fitted to this design; names the condition and the method.
     """
     simulator = prepare_simulator(condition, scenario.seed)
-    methods, shared = {}, Reducers()
+    methods, shared, aliased = {}, Reducers(), {}
     for spec in scenario.methods:
         try:
-            columns = model_columns(spec.parsed, simulator.design.frame)
+            columns = model_columns(spec.parsed, simulator.design.frame, spec.structure)
             settings = MethodSettings(spec.estimator, spec.df, scenario.confidence)
             methods[spec.name] = prepare_method(columns, settings, shared)
+            aliased[spec.name] = without_aliased(columns)[1]
         except DataError as error:
             raise DataError(
                 f"method {spec.name!r} in condition {condition.label}: {error}"
             ) from error
-    return PreparedCondition(condition.label, simulator, methods)
+    return PreparedCondition(condition.label, simulator, methods, aliased)
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,9 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     analyser = ChunkAnalyser(scenario)
     with stop_on_signals():
         compile_engine(options.report)  # before there are workers, so that they find it done
-    table = conditions_table(scenario, [analyser.prepared(one.label) for one in planned])
+    prepared = [analyser.prepared(one.label) for one in planned]
+    _report_aliased(prepared, options.report)
+    table = conditions_table(scenario, prepared)
     description = StudyDescription(
         identity=study_identity(scenario),
         manifest=_manifest(scenario, planned),
@@ -192,6 +193,12 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
                     store.commit_chunk(chunk, parts)
                 options.advance(Progress(chunk.last - chunk.first + 1, parts.n_failed))
     return store
+
+
+def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str], None]) -> None:
+    found = {(name, one.aliased[name]) for one in prepared for name in one.methods}
+    for name, columns in sorted(pair for pair in found if pair[1]):
+        report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
 
 
 def plan_chunks(

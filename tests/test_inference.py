@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsim.analysis import MethodSettings
 from mcsim.design import model_columns
 from mcsim.formula import parse_formula
-from mcsim.methods import MethodSettings, prepare_method
+from mcsim.methods import prepare_method
 from tests.oracles.dense import dense_deviance
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from mcsim.analysis import MethodSettings
 from mcsim.design import model_columns
 from mcsim.errors import ScenarioError
 from mcsim.formula import parse_formula
 from mcsim.loading import load_scenario
-from mcsim.methods import MethodSettings, prepare_method
+from mcsim.methods import prepare_method
 from mcsim.scenario import conditions
 from mcsim.simulate import draw_responses, prepare_simulator, true_value, true_values
 

@@ -9,7 +9,7 @@ its own.
 import itertools
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,8 +32,6 @@ from mcsim.engine.tree import (
 )
 from mcsim.errors import DataError
 
-Structure = Literal["general", "identity", "compound"]
-
 
 @dataclass(frozen=True)
 class Level:
@@ -41,13 +39,13 @@ class Level:
 
     unit_of_row : (n_rows,) any integers; units are nested within those of the level above
     Z : (n_rows, q)
-    structures : of blocks of consecutive columns, each with its number of columns; blocks are
-        independent of each other
+    structures : general, identity or compound, and the number of columns, of blocks of consecutive
+        columns; blocks are independent of each other
     """
 
     unit_of_row: Ints
     Z: Floats
-    structures: tuple[tuple[Structure, int], ...]
+    structures: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
 
 
@@ -178,7 +176,7 @@ def _blocks(levels: tuple[Level, ...]) -> Blocks:
     return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q)
 
 
-def _projections(structure: Structure, size: int) -> list[Floats | None]:
+def _projections(structure: str, size: int) -> list[Floats | None]:
     """None for a matrix of its own, else projections that share a variance each.
 
     Compound symmetry, s2 ((1 - r) I + r 11'), has the variances s2 (1 - r) within and

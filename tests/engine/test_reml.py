@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.optimise import CERTIFICATE_TOLERANCE, Status
+from mcsim.engine.optimise import Status
 from mcsim.engine.reml import fit_block
 from mcsim.errors import DataError
 
