@@ -80,6 +80,7 @@ class LikelihoodMethod:
     ) -> None:
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
+        _check_innermost_units(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._df = {name: degrees_of_freedom(columns, name) for name in settings.df}
         levels = tuple(
@@ -112,6 +113,15 @@ class LikelihoodMethod:
             for name, df in self._df.items()
         }
         return Analysis(estimates, _outcomes(fit))
+
+
+def _check_innermost_units(columns: ModelColumns) -> None:
+    innermost = columns.levels[-1]
+    if int(innermost.unit_of_row.max()) + 1 == len(columns.X):
+        raise DataError(
+            f"every {innermost.level!r} has one observation, so its random effects cannot be told"
+            " from the residuals; leave that level out of the formula or observe more"
+        )
 
 
 def _outcomes(fit: FitBlock) -> FitOutcomes:

@@ -16,7 +16,7 @@ from mcsim.engine.blocks import block_of, covariance
 from mcsim.engine.tree import Floats, Ints, Tree
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
-RIDGE = 1e-12  # of the residual degrees of freedom, for directions that the data say nothing of
+RIDGE = 1e-10  # of the residual degrees of freedom, for directions that the data say nothing of
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
 SNAP_PIVOT = 0.05  # pivots below this are tried at zero ...
 SNAP_COST = 1e-9  # ... and stay there where -2 logLik rises by no more than this
+TINY_PIVOT = 1e-6  # -2 logLik does not tell it from zero
 JUMP_COST = 1e-2  # the same where BFGS cannot finish
 MAX_EVALUATIONS = 1000
 MAX_ROUNDS = 20
@@ -70,14 +71,14 @@ class Search:
     def run(self) -> None:
         """Find the optimum of every replicate."""
         rows = np.flatnonzero(_is_finite(self.found))
+        self.status[rows] = Status.NOT_CONVERGED
         self._begin(rows)
         snap_cost = np.full(len(self.theta), SNAP_COST)
         for _ in range(MAX_ROUNDS):
             self._descend(rows)
             self._snap(rows, snap_cost)
             is_inside = ~np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
-            false_zeros, certificate = self._check(rows[~is_inside])
-            self._escape(false_zeros, certificate)
+            false_zeros = self._escape(*self._check(rows[~is_inside]))
             others = rows[~np.isin(rows, false_zeros)]
             self._polish(others)
             certificate = self._certify(others)
@@ -87,7 +88,7 @@ class Search:
             self._escape(others[is_negative], _some(certificate, is_negative))
             stuck = others[~done & ~is_negative]
             self._reorder(stuck)
-            snap_cost[rows] = SNAP_COST
+            snap_cost[rows] = 0.0  # what it cost to leave a false zero must not lead back to it
             snap_cost[stuck] = JUMP_COST
             rows = np.sort(np.concatenate([false_zeros, others[~done]]))
             rows = rows[self.evaluations[rows] < MAX_EVALUATIONS]
@@ -179,9 +180,11 @@ class Search:
                 held = pivots(blocks, theta, b) == 0.0
                 held[:, j] = True
                 set_block(blocks, order, theta, b, covariance(blocks, order, theta, b), held)
+                is_tiny = pivots(blocks, self.theta[small], b)[:, j] < TINY_PIVOT
                 found = self._evaluate(small, theta, order)
-                rise = found.f - self.found.f[small]
-                self._accept(small, theta, found, (found.r2 > 0.0) & (rise <= cost[small]))
+                f = self.found.f[small]
+                allowed = np.where(is_tiny, ROUNDING * np.abs(f), cost[small])
+                self._accept(small, theta, found, (found.r2 > 0.0) & (found.f - f < allowed))
 
     def _make_pivots_positive(self, rows: Ints) -> None:
         """Change signs of columns of Lam, which changes nothing else."""
@@ -245,8 +248,12 @@ class Search:
         H = np.where(held[:, None, :], 0.0, H)
         self.hessian[rows] = 0.5 * (H + transpose(H))
 
-    def _escape(self, rows: Ints, certificate: Certificate) -> None:
-        """Leave false zeros: add a multiple of the direction's square to Psi."""
+    def _escape(self, rows: Ints, certificate: Certificate) -> Ints:
+        """Leave false zeros: add a multiple of the direction's square to Psi.
+
+        Returns those that were left; at the others nothing that can be told from rounding is won.
+        """
+        before, stuck = rows, rows[:0]
         blocks = self._tree.blocks
         classes, width = self._tree.classes, self._tree.model.width
         n_units = np.add.reduceat(classes.n_units[::width], classes.level_start[:-1])
@@ -265,13 +272,16 @@ class Search:
                 set_block(blocks, part_order, part, b, Psi)
                 theta[own], order[own] = part, part_order
             found = self._evaluate(rows, theta, order)
-            accepted = (found.r2 > 0.0) & (found.f < self.found.f[rows])
+            f = self.found.f[rows]
+            accepted = (found.r2 > 0.0) & (found.f <= f + ROUNDING * np.abs(f))
             self.order[rows[accepted]] = order[accepted]
             self._accept(rows, theta, found, accepted)
             length = 0.25 * length
             left = ~accepted & (length >= shortest)
+            stuck = np.concatenate([stuck, rows[~accepted & ~left]])
             rows, length, shortest = rows[left], length[left], shortest[left]
             certificate = _some(certificate, left)
+        return before[~np.isin(before, stuck)]
 
     def _reorder(self, rows: Ints) -> None:
         """Write the same points with the largest pivots first."""

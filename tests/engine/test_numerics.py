@@ -1,0 +1,78 @@
+"""Hard columns and sizes: right, or an error that names the cause."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.analysis import MethodSettings
+from mcsim.design import model_columns
+from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.collapse import Level, compile_design
+from mcsim.engine.reml import fit_block
+from mcsim.errors import DataError
+from mcsim.formula import parse_formula
+from mcsim.methods import prepare_method, without_aliased
+
+GENERAL = (("general", 2),)
+
+
+def draw(n_animals, n_images, n_points, seed=1):
+    """Units, a covariate from 0 to 1 and a response."""
+    generator = np.random.default_rng(seed)
+    image = np.repeat(np.arange(n_animals * n_images), n_points)
+    animal = image // n_images
+    x = np.tile(np.linspace(0, 1, n_points), n_animals * n_images)
+    y = generator.normal(size=n_animals)[animal] + 0.5 * generator.normal(size=len(x)) + x
+    y += (0.7 * generator.normal(size=n_animals * n_images))[image] * x
+    return animal, image, x, y
+
+
+def fit(animal, image, x, y):
+    X = np.column_stack([np.ones(len(x)), animal % 2, x])
+    Z = np.column_stack([np.ones(len(x)), x])
+    levels = (Level(animal, Z, GENERAL, ("1", "x")), Level(image, Z, GENERAL, ("1", "x")))
+    return fit_block(compile_design(X, levels, names=("1", "group", "x")), y[None])
+
+
+@pytest.mark.parametrize(("unit", "origin"), [(10.0, 2001.0), (1e-6, 0.0), (1.0, 1e6)])
+def test_unit_and_origin_of_a_covariate_change_the_slopes_alone(unit, origin):
+    animal, image, x, y = draw(12, 5, 10)
+    before, after = fit(animal, image, x, y), fit(animal, image, origin + unit * x, y)
+    assert after.certificate[0] <= CERTIFICATE_TOLERANCE
+    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-7)
+    assert after.beta[0, 2] * unit == pytest.approx(before.beta[0, 2], rel=1e-7)
+    for old, new in zip(before.covariances, after.covariances, strict=True):
+        assert new[0, 1, 1] * unit**2 == pytest.approx(old[0, 1, 1], rel=1e-5)
+
+
+def test_one_unit_per_group_and_thousands_of_units_are_certified():
+    for size in ((2, 6, 5), (3000, 2, 3)):
+        assert fit(*draw(*size)).certificate[0] <= CERTIFICATE_TOLERANCE
+
+
+def frame_of(animal, image, x, y):
+    names = {"animal": animal.astype(str), "image": image.astype(str)}
+    return pd.DataFrame(names | {"x": x, "twice": 2 * x, "y": y}).astype({"animal": "category"})
+
+
+def test_one_observation_per_unit_is_refused_by_name():
+    frame = frame_of(*draw(10, 4, 1))
+    columns = model_columns(parse_formula("y ~ 1 + (1 | animal/image)"), frame)
+    with pytest.raises(DataError, match="every 'image' has one observation"):
+        prepare_method(columns, MethodSettings("reml", ("z",), 0.95))
+
+
+def test_fixed_effects_that_others_determine_are_left_out_and_named():
+    frame = frame_of(*draw(10, 4, 5))
+    with_twice = model_columns(parse_formula("y ~ x + twice + (1 | animal)"), frame)
+    without = model_columns(parse_formula("y ~ x + (1 | animal)"), frame)
+    kept, aliased = without_aliased(with_twice)
+    assert (kept.names, aliased) == (("Intercept", "x"), ("twice",))
+    settings = MethodSettings("reml", ("containment",), 0.95)
+    responses = frame["y"].to_numpy()[None]
+    results = []
+    for columns in (with_twice, without):
+        method = prepare_method(columns, settings)
+        blocks = method.analyse([method.take(responses)]).estimates["containment"]
+        results.append([(block.parameter, block.estimate[0], block.df[0]) for block in blocks])
+    assert repr(results[0]) == repr(results[1])
