@@ -16,7 +16,8 @@ from mcsim.engine.blocks import block_of, covariance
 from mcsim.engine.tree import Floats, Ints, Tree
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
-RIDGE = 1e-10  # of the residual degrees of freedom, for directions that the data say nothing of
+NEGLIGIBLE = 1e-4  # size of Psi in this metric: what it can change in -2 logLik
+RIDGE = 1e-9  # of the residual degrees of freedom, for directions that the data say nothing of
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def certify(tree: Tree, order: Ints, theta: Floats, D: Floats, N: Floats) -> Cer
         values, vectors = symmetric_eigen(scaled)
         root = product(transpose(C), semidefinite_factor(covariance(tree.blocks, order, theta, b)))
         Psi = product(root, transpose(root))
-        length = _norm(Psi)
-        share = _norm(product(scaled, Psi)) / np.where(length > 0.0, length, 1.0)
+        share = _norm(product(scaled, Psi)) / np.maximum(_norm(Psi), NEGLIGIBLE)
         smallest = np.argmin(values, axis=1)
         eigenvalue = values[np.arange(n), smallest]
         violation = np.maximum(violation, np.maximum(share, -eigenvalue))
