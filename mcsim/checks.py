@@ -269,7 +269,7 @@ def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Fi
             yield ("methods", number, "formula"), message
         for level in _table(_table(method).get("structure")):
             if level not in names.level_names:
-                where = f"methods.{number + 1}.structure"
+                where = f"methods.{_table(method).get('name', number + 1)}.structure"
                 yield ("methods", number, "structure", level), _unknown_level(level, where, names)
 
 

@@ -218,6 +218,8 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
     Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
     from mcsim import datafile
+    from mcsim.engine.warm_up import compile_engine
 
+    compile_engine(_say)
     result = datafile.fit_file(data, formula, **options)
     click.echo(datafile.FORMATS[form](result))

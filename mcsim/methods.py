@@ -87,9 +87,9 @@ class LikelihoodMethod:
             Level(level.unit_of_row, level.Z, level.structures, level.names)
             for level in columns.levels
         )
-        self._design = compile_design(columns.X, levels, names=columns.names, is_reml=is_reml)
-        self._reduction_key = reduction_key(self._design)
-        self.n_values = n_values(self._design.reduction)
+        self.design = compile_design(columns.X, levels, names=columns.names, is_reml=is_reml)
+        self._reduction_key = reduction_key(self.design)
+        self.n_values = n_values(self.design.reduction)
 
     def parameters(self) -> list[tuple[str, str]]:
         """Parameter and component of every estimate, in order."""
@@ -97,13 +97,13 @@ class LikelihoodMethod:
 
     def take(self, responses: Floats) -> Moments:
         """Moments of the responses."""
-        return self._shared.reduce(self._reduction_key, self._design, responses)
+        return self._shared.reduce(self._reduction_key, self.design, responses)
 
     def analyse(self, taken: list[Moments]) -> Analysis:
         """Fit every response."""
-        fit = fit_moments(self._design, join(taken))
+        fit = fit_moments(self.design, join(taken))
         components = variance_components(
-            fit, random_names(self._columns), self._design.tree.model.nu, self._settings.confidence
+            fit, random_names(self._columns), self.design.tree.model.nu, self._settings.confidence
         )
         estimates = {
             name: fixed_effects(

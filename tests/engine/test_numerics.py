@@ -76,3 +76,23 @@ def test_fixed_effects_that_others_determine_are_left_out_and_named():
         blocks = method.analyse([method.take(responses)]).estimates["containment"]
         results.append([(block.parameter, block.estimate[0], block.df[0]) for block in blocks])
     assert repr(results[0]) == repr(results[1])
+
+
+@pytest.mark.parametrize(("structure", "n_correlations"), [("compound", 3), ("identity", 0)])
+def test_effects_of_a_factor_within_units_may_share_their_variance(structure, n_correlations):
+    generator = np.random.default_rng(3)
+    animal, treatment = np.repeat(np.arange(12), 9), np.tile(["a", "b", "c"], 36)
+    effects = generator.normal(size=(12, 1)) + generator.normal(size=(12, 3))
+    y = effects[animal, np.tile(np.arange(3), 36)] + generator.normal(size=108)
+    frame = pd.DataFrame({"animal": animal, "treatment": pd.Categorical(treatment), "y": y})
+    formula = parse_formula("y ~ treatment + (0 + treatment | animal)")
+    columns = model_columns(formula, frame, {"animal": structure})
+    method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
+    blocks = method.analyse([method.take(y[None])]).estimates["containment"]
+    rows = {block.parameter: block for block in blocks}
+    sds = [rows[f"animal.sd(treatment[{level}])"] for level in "abc"]
+    assert len({round(sd.estimate[0], 12) for sd in sds}) == 1
+    assert len({round(sd.ci_lower[0], 12) for sd in sds}) == 1
+    correlations = {round(r.estimate[0], 12) for name, r in rows.items() if ".cor(" in name}
+    assert sum(".cor(" in name for name in rows) == n_correlations
+    assert len(correlations) <= 1
