@@ -4,6 +4,8 @@ Arguments of all functions: theta (n, n_theta); order (n, n_blocks, q), the row 
 that stands first, second, ...
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mcsim.engine.batched import Flags, product, semidefinite_factor, transpose
@@ -84,3 +86,39 @@ def block_of(blocks: Blocks, b: int, D: Floats) -> Floats:
     for i, j in np.argwhere(blocks.Q[b]):
         total[:, 0, 0] += blocks.Q[b, i, j] * D[:, level, i, j]
     return total
+
+
+def blocks_of(structures: Sequence[Sequence[tuple[str, int]]]) -> Blocks:
+    """The parameters of Lam; the structures of every level, innermost level first."""
+    q = max(sum(size for _, size in level) for level in structures)
+    rows, projections = [], []
+    n_theta = 0
+    for depth, level in enumerate(structures):
+        first = 0
+        for structure, size in level:
+            for Q in _projections(structure, size):
+                block_size = size if Q is None else 1
+                rows.append((depth, first, block_size, n_theta, Q is None))
+                projection = np.zeros((q, q))
+                if Q is not None:
+                    projection[first : first + size, first : first + size] = Q
+                projections.append(projection)
+                n_theta += block_size * (block_size + 1) // 2
+            first += size
+    level_of, first_of, size_of, theta_of, is_matrix = np.array(rows, dtype=np.int64).T.copy()
+    Q = np.array(projections)
+    return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q)
+
+
+def _projections(structure: str, size: int) -> list[Floats | None]:
+    """None for a matrix of its own, else projections that share a variance each.
+
+    Compound symmetry, s2 ((1 - r) I + r 11'), has the variances s2 (1 - r) within and
+    s2 (1 + (size - 1) r) along the mean of the columns.
+    """
+    if structure == "general" or size == 1:
+        return [None]
+    if structure == "identity":
+        return [np.eye(size)]
+    along = np.full((size, size), 1.0 / size)
+    return [np.eye(size) - along, along]

@@ -41,7 +41,7 @@ def add_effects(
 
 
 @lean_kernel
-def _add_effects(  # type: ignore[no-untyped-def]
+def _add_effects(
     normals, factor, Z, unit_start, cell_of_unit, n_in_cell, responses, products, u, means
 ):
     q, n_units = U(len(factor)), U(len(cell_of_unit))

@@ -12,7 +12,7 @@ PARTIAL_SUMS = 8  # running sums per lane, so that no addition waits for the one
 
 
 @step
-def multiply(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-def]
+def multiply(out, o0, P, p0, Q, q0, n):
     """Put P Q into out."""
     inner = P.shape[1]
     for i in range(P.shape[0]):
@@ -31,7 +31,7 @@ def multiply(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def multiply_transposed(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-def]
+def multiply_transposed(out, o0, P, p0, Q, q0, n):
     """Put P' Q into out."""
     inner = P.shape[0]
     for i in range(P.shape[1]):
@@ -50,7 +50,7 @@ def multiply_transposed(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-de
 
 
 @step
-def multiply_by_transpose(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-def]
+def multiply_by_transpose(out, o0, P, p0, Q, q0, n):
     """Put P Q' into out."""
     inner = P.shape[1]
     for i in range(P.shape[0]):
@@ -69,7 +69,7 @@ def multiply_by_transpose(out, o0, P, p0, Q, q0, n):  # type: ignore[no-untyped-
 
 
 @step
-def apply(out, o0, P, p0, v, v0, n):  # type: ignore[no-untyped-def]
+def apply(out, o0, P, p0, v, v0, n):
     """Put P v into out; v is a vector per position."""
     for i in range(P.shape[0]):
         for c in range(n):
@@ -80,7 +80,7 @@ def apply(out, o0, P, p0, v, v0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def apply_transposed(out, o0, P, p0, v, v0, n):  # type: ignore[no-untyped-def]
+def apply_transposed(out, o0, P, p0, v, v0, n):
     """Put P' v into out; v is a vector per position."""
     for i in range(P.shape[1]):
         for c in range(n):
@@ -91,7 +91,7 @@ def apply_transposed(out, o0, P, p0, v, v0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def inner_product(out, start, sign, P, Q, n):  # type: ignore[no-untyped-def]
+def inner_product(out, start, sign, P, Q, n):
     """Put sign times sum P_ij Q_ij into out."""
     for c in range(n):
         out[start + c] = 0.0
@@ -102,7 +102,7 @@ def inner_product(out, start, sign, P, Q, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def inner_product_of_vectors(out, start, sign, v, w, n):  # type: ignore[no-untyped-def]
+def inner_product_of_vectors(out, start, sign, v, w, n):
     """Put sign times v'w into out."""
     for c in range(n):
         out[start + c] = 0.0
@@ -112,7 +112,7 @@ def inner_product_of_vectors(out, start, sign, v, w, n):  # type: ignore[no-unty
 
 
 @step
-def factorise(K, k0, n):  # type: ignore[no-untyped-def]
+def factorise(K, k0, n):
     """Lower Cholesky factor of K, in place."""
     for j in range(K.shape[0]):
         for i in range(j, K.shape[0]):
@@ -128,7 +128,7 @@ def factorise(K, k0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def substitute(L, l0, X, x0, n):  # type: ignore[no-untyped-def]
+def substitute(L, l0, X, x0, n):
     """Put L^-1 X into X, for lower triangular L."""
     for j in range(X.shape[1]):
         for i in range(L.shape[0]):
@@ -140,7 +140,7 @@ def substitute(L, l0, X, x0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def substitute_back(L, X, n):  # type: ignore[no-untyped-def]
+def substitute_back(L, X, n):
     """Put L'^-1 X into X, for lower triangular L."""
     for j in range(X.shape[1]):
         for i in range(L.shape[0] - 1, -1, -1):
@@ -152,7 +152,7 @@ def substitute_back(L, X, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def gather(out, o0, P, at, n, in_order):  # type: ignore[no-untyped-def]
+def gather(out, o0, P, at, n, in_order):
     """Copy the matrices of P that stand at `at`, from o0 on; `in_order` if one after the other."""
     first = at[o0]
     for i in range(P.shape[0]):
@@ -166,7 +166,7 @@ def gather(out, o0, P, at, n, in_order):  # type: ignore[no-untyped-def]
 
 
 @step
-def scatter_add(out, P, p0, at, n, in_order):  # type: ignore[no-untyped-def]
+def scatter_add(out, P, p0, at, n, in_order):
     """Add the matrices of P from p0 on to those of out that stand at `at`."""
     first = at[p0]
     for i in range(P.shape[0]):
@@ -180,7 +180,7 @@ def scatter_add(out, P, p0, at, n, in_order):  # type: ignore[no-untyped-def]
 
 
 @step
-def spread(out, o0, small, n_repeats):  # type: ignore[no-untyped-def]
+def spread(out, o0, small, n_repeats):
     """Repeat matrices, one per lane, for every class, link or root group from o0 on."""
     for i in range(small.shape[0]):
         for j in range(small.shape[1]):
@@ -188,20 +188,20 @@ def spread(out, o0, small, n_repeats):  # type: ignore[no-untyped-def]
 
 
 @step
-def spread_vectors(out, small, n_repeats):  # type: ignore[no-untyped-def]
+def spread_vectors(out, small, n_repeats):
     """Repeat vectors, one per lane."""
     for i in range(len(small)):
         _repeat(out[i], small[i], n_repeats)
 
 
 @step
-def spread_row(out, small):  # type: ignore[no-untyped-def]
+def spread_row(out, small):
     """Repeat numbers, one per lane, as often as there is room."""
     _repeat(out, small, np.uint64(len(out)) // np.uint64(len(small)))
 
 
 @step
-def _repeat(out, small, n_repeats):  # type: ignore[no-untyped-def]
+def _repeat(out, small, n_repeats):
     width = np.uint64(len(small))
     if width == 1:
         for c in range(n_repeats):
@@ -213,7 +213,7 @@ def _repeat(out, small, n_repeats):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_up(out, values, v0, n, sums):  # type: ignore[no-untyped-def]
+def add_up(out, values, v0, n, sums):
     """Add values to out, lane by lane, in an order that depends on the design alone."""
     width = np.uint64(len(out))
     if n <= np.uint64(PARTIAL_SUMS) * width:
@@ -233,7 +233,7 @@ def add_up(out, values, v0, n, sums):  # type: ignore[no-untyped-def]
 
 
 @step
-def fill(out, o0, value, n):  # type: ignore[no-untyped-def]
+def fill(out, o0, value, n):
     """Put one number into the vectors (k, positions) from o0 on."""
     for i in range(out.shape[0]):
         for c in range(n):
@@ -241,14 +241,14 @@ def fill(out, o0, value, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def fill_matrices(out, o0, value, n):  # type: ignore[no-untyped-def]
+def fill_matrices(out, o0, value, n):
     """Put one number into all entries of the matrices from o0 on."""
     for i in range(out.shape[0]):
         fill(out[i], o0, value, n)
 
 
 @step
-def times(P, p0, weights, n):  # type: ignore[no-untyped-def]
+def times(P, p0, weights, n):
     """Multiply each matrix of P by the weight at its position."""
     for i in range(P.shape[0]):
         for j in range(P.shape[1]):
@@ -257,7 +257,7 @@ def times(P, p0, weights, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def take_from_identity(out, P, start, n):  # type: ignore[no-untyped-def]
+def take_from_identity(out, P, start, n):
     """Put I - P into out."""
     for i in range(P.shape[0]):
         for j in range(P.shape[0]):
@@ -267,7 +267,7 @@ def take_from_identity(out, P, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def take_from(out, v, start, n):  # type: ignore[no-untyped-def]
+def take_from(out, v, start, n):
     """Put v - out into out."""
     for i in range(out.shape[0]):
         for c in range(n):
@@ -275,7 +275,7 @@ def take_from(out, v, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_at(out, o0, v, at, n):  # type: ignore[no-untyped-def]
+def add_at(out, o0, v, at, n):
     """Add the vectors of v that stand at `at` to out, from o0 on."""
     for i in range(out.shape[0]):
         for c in range(n):
@@ -283,7 +283,7 @@ def add_at(out, o0, v, at, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_to(out, v, weights, at, v0, n):  # type: ignore[no-untyped-def]
+def add_to(out, v, weights, at, v0, n):
     """Add the vectors of v, weighted, from v0 on to those of out that stand at `at`."""
     for i in range(out.shape[0]):
         for c in range(n):
@@ -291,7 +291,7 @@ def add_to(out, v, weights, at, v0, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_vectors(out, v, start, n):  # type: ignore[no-untyped-def]
+def add_vectors(out, v, start, n):
     """Add v to out."""
     for i in range(v.shape[0]):
         for c in range(n):
@@ -299,14 +299,14 @@ def add_vectors(out, v, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def subtract(out, a, b, start, n):  # type: ignore[no-untyped-def]
+def subtract(out, a, b, start, n):
     """Put a - b into out: numbers."""
     for c in range(n):
         out[start + c] = a[start + c] - b[start + c]
 
 
 @step
-def weigh(out, P, weights, n):  # type: ignore[no-untyped-def]
+def weigh(out, P, weights, n):
     """Put each matrix of P times the weight at its position into out."""
     for i in range(P.shape[0]):
         for j in range(P.shape[1]):
@@ -315,7 +315,7 @@ def weigh(out, P, weights, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_difference(out, a, P, b, Q, start, n):  # type: ignore[no-untyped-def]
+def add_difference(out, a, P, b, Q, start, n):
     """Add a P - b Q to out, with a weight per position."""
     for i in range(P.shape[0]):
         for j in range(P.shape[1]):
@@ -324,7 +324,7 @@ def add_difference(out, a, P, b, Q, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_square(out, v, weights, start, n):  # type: ignore[no-untyped-def]
+def add_square(out, v, weights, start, n):
     """Add v v', weighted, to out."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):

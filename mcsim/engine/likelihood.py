@@ -104,7 +104,7 @@ class Likelihood:
 
 
 @lean_kernel
-def _evaluate_points(  # type: ignore[no-untyped-def]
+def _evaluate_points(
     model, classes, links, roots, blocks, lanes, data, found, m, x, v,
     values, rss, replicates, theta, order, with_data, results
 ):  # fmt: skip
@@ -124,7 +124,7 @@ def _evaluate_points(  # type: ignore[no-untyped-def]
 
 
 @part
-def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
+def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v):
     """-2 logLik of every lane at lanes.theta, its gradient, D, and the fit of the fixed effects."""
     _set_factors(blocks, lanes)
     log_det, r2 = lanes.log_det, found.r2
@@ -143,7 +143,7 @@ def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
 
 
 @part
-def _set_factors(blocks, lanes):  # type: ignore[no-untyped-def]
+def _set_factors(blocks, lanes):
     """Lam of every level from theta."""
     Lam, theta, order = lanes.Lam, lanes.theta, lanes.order
     Lam[:] = 0.0
@@ -153,7 +153,7 @@ def _set_factors(blocks, lanes):  # type: ignore[no-untyped-def]
 
 
 @part
-def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):  # type: ignore[no-untyped-def]
+def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):
     """A, J, F, E of one level, and what its random effects take out of y'y."""
     start = U(classes.level_start[level] * model.width)
     n = U(classes.level_start[level + 1] * model.width) - start
@@ -187,7 +187,7 @@ def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):  # ty
 
 
 @part
-def _gather_children(model, classes, links, data, m, v, level, first, n_positions):  # type: ignore[no-untyped-def]
+def _gather_children(model, classes, links, data, m, v, level, first, n_positions):
     """Sum what the children of one level pass up: A, and a for mixed units."""
     start = U(links.start[level - 1] * model.width)
     n = U(links.start[level] * model.width) - start
@@ -207,7 +207,7 @@ def _gather_children(model, classes, links, data, m, v, level, first, n_position
 
 
 @part
-def _take_out_of_yy(classes, data, found, m, v, level, start, n):  # type: ignore[no-untyped-def]
+def _take_out_of_yy(classes, data, found, m, v, level, start, n):
     """Take a'J a of every unit of an outer level out of y'y; leaves e = F a in v.e."""
     A, c1 = m.A, v.c1
     if classes.has_uniform[level]:
@@ -223,7 +223,7 @@ def _take_out_of_yy(classes, data, found, m, v, level, start, n):  # type: ignor
 
 
 @part
-def _solve_root(model, roots, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
+def _solve_root(model, roots, lanes, data, found, m, x, v):
     """X'V^-1X, its factor and inverse, b, y'Py and -2 logLik."""
     zero, n = U(0), U(len(roots.child))
     Bx, k1, v1, pp, T, beta = roots.Bx, m.k1, v.v1, x.pp, lanes.T, found.beta
@@ -251,7 +251,7 @@ def _solve_root(model, roots, lanes, data, found, m, x, v):  # type: ignore[no-u
 
 
 @part
-def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):  # type: ignore[no-untyped-def]
+def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):
     """Start the slopes and w: what the fixed effects pass down."""
     N, n, zero = U(len(classes.n_units)), U(len(roots.child)), U(0)
     n_groups = n // U(model.width)
@@ -274,7 +274,7 @@ def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):  # t
 
 
 @part
-def _differentiate(model, classes, found, m, x, v, level):  # type: ignore[no-untyped-def]
+def _differentiate(model, classes, found, m, x, v, level):
     """D of one level, summed over its classes, and its scale."""
     start = U(classes.level_start[level] * model.width)
     n = U(classes.level_start[level + 1] * model.width) - start
@@ -301,7 +301,7 @@ def _differentiate(model, classes, found, m, x, v, level):  # type: ignore[no-un
 
 
 @part
-def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyped-def]
+def _descend(model, classes, links, data, m, v, level):
     """Pass the slopes and w of one level on to its children."""
     start = U(classes.level_start[level] * model.width)
     n = U(classes.level_start[level + 1] * model.width) - start
@@ -331,7 +331,7 @@ def _descend(model, classes, links, data, m, v, level):  # type: ignore[no-untyp
 
 
 @part
-def _set_gradient(blocks, lanes, found):  # type: ignore[no-untyped-def]
+def _set_gradient(blocks, lanes, found):
     """Gradient in theta: 2 D Lam, masked to the parameters."""
     D, Lam, gradient, order = found.D, lanes.Lam, found.gradient, lanes.order
     for b in range(len(blocks.size)):

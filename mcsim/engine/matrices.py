@@ -18,7 +18,7 @@ def orthonormal_basis(W: Floats) -> tuple[Floats, Floats]:
 
 
 @lean_kernel
-def _orthonormalise(columns, Q, coefficients, rank, rest):  # type: ignore[no-untyped-def]
+def _orthonormalise(columns, Q, coefficients, rank, rest):
     """Gram-Schmidt, twice (Giraud et al. 2005: twice is enough)."""
     n = np.uint64(len(rest))
     for j in range(len(columns)):

@@ -39,7 +39,7 @@ def join(parts: list[Moments]) -> Moments:
 
 
 @lean_kernel
-def _reduce_responses(reduction, responses, moments, t, rest):  # type: ignore[no-untyped-def]
+def _reduce_responses(reduction, responses, moments, t, rest):
     """Reduce one response after the other; the bits depend on this response alone."""
     for r in range(len(responses)):
         for i in range(t.shape[0]):
@@ -56,7 +56,7 @@ def _reduce_responses(reduction, responses, moments, t, rest):  # type: ignore[n
 
 
 @step
-def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no-untyped-def]
+def _project_rows(basis, row_start, basis_start, y, t, rest):
     """T = basis' y of every innermost unit; returns the sum of squares that is left."""
     n_leaves = U(len(basis_start))
     for row in range(U(len(y))):
@@ -95,7 +95,7 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):  # type: ignore[no
 
 
 @step
-def _project_four(basis, base, n_rows, first, leaf, y, t, rest):  # type: ignore[no-untyped-def]
+def _project_four(basis, base, n_rows, first, leaf, y, t, rest):
     """Project four units with the same basis at once: no addition waits for the one before it."""
     second, third, fourth = first + n_rows, first + U(2) * n_rows, first + U(3) * n_rows
     for i in range(len(basis)):
@@ -116,7 +116,7 @@ def _project_four(basis, base, n_rows, first, leaf, y, t, rest):  # type: ignore
 
 
 @step
-def _take_out_least_squares(leaf_columns, leaf_kind, n_rows, t, beta, rss):  # type: ignore[no-untyped-def]
+def _take_out_least_squares(leaf_columns, leaf_kind, n_rows, t, beta, rss):
     """Whether no more than rounding is left of y."""
     k, p = leaf_columns.shape[1], leaf_columns.shape[2]
     n_leaves = U(len(leaf_kind))
@@ -139,7 +139,7 @@ def _take_out_least_squares(leaf_columns, leaf_kind, n_rows, t, beta, rss):  # t
 
 
 @step
-def _sum_over_units(reduction, t, values):  # type: ignore[no-untyped-def]
+def _sum_over_units(reduction, t, values):
     """Sums of t t' and t over the units of each class, innermost level first."""
     class_of_unit, taker_of_unit = reduction.class_of_unit, reduction.taker_of_unit
     parent_of_unit, share, unit_start = (

@@ -9,21 +9,21 @@ U = np.uint64
 
 
 @step
-def load_lane(lanes, rows, row, lane):  # type: ignore[no-untyped-def]
+def load_lane(lanes, rows, row, lane):
     """Put a row into a lane."""
     for m in range(U(len(lanes))):
         lanes[m, lane] = rows[row, m]
 
 
 @step
-def store_lane(rows, lanes, row, lane):  # type: ignore[no-untyped-def]
+def store_lane(rows, lanes, row, lane):
     """Take a row out of a lane."""
     for m in range(U(len(lanes))):
         rows[row, m] = lanes[m, lane]
 
 
 @step
-def load_order(lanes, orders, point, lane):  # type: ignore[no-untyped-def]
+def load_order(lanes, orders, point, lane):
     """Put the order of the factors of a point into a lane."""
     for b in range(orders.shape[1]):
         for i in range(orders.shape[2]):
@@ -31,7 +31,7 @@ def load_order(lanes, orders, point, lane):  # type: ignore[no-untyped-def]
 
 
 @step
-def add_factor(Lam, theta, order, Q, first, size, is_matrix):  # type: ignore[no-untyped-def]
+def add_factor(Lam, theta, order, Q, first, size, is_matrix):
     """Add the factor of one block to Lam (q, q, width) of its level."""
     if not is_matrix:
         for i in range(Lam.shape[0]):
@@ -48,9 +48,7 @@ def add_factor(Lam, theta, order, Q, first, size, is_matrix):  # type: ignore[no
 
 
 @step
-def set_gradient_of_block(  # type: ignore[no-untyped-def]
-    gradient, D, Lam, order, Q, first, size, is_matrix
-):
+def set_gradient_of_block(gradient, D, Lam, order, Q, first, size, is_matrix):
     """Gradient in the parameters of one block: 2 D Lam where they stand."""
     q = len(D)
     t = 0
@@ -72,7 +70,7 @@ def set_gradient_of_block(  # type: ignore[no-untyped-def]
 
 
 @step
-def factorise_with_identity(K, start, n):  # type: ignore[no-untyped-def]
+def factorise_with_identity(K, start, n):
     """Lower Cholesky factor of I + K, in place."""
     for i in range(K.shape[0]):
         for c in range(start, start + n):
@@ -81,7 +79,7 @@ def factorise_with_identity(K, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def solve_for_transpose(H, K, L, start, n):  # type: ignore[no-untyped-def]
+def solve_for_transpose(H, K, L, start, n):
     """Put K^-1 L' into H, for lower triangular K."""
     for i in range(H.shape[0]):
         for j in range(H.shape[1]):
@@ -91,7 +89,7 @@ def solve_for_transpose(H, K, L, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def log_determinant(out, K, weights, start, n):  # type: ignore[no-untyped-def]
+def log_determinant(out, K, weights, start, n):
     """Put weights log|K K'| into out, for lower triangular K, whose first entry it overwrites."""
     for i in range(1, K.shape[0]):
         for c in range(start, start + n):
@@ -101,7 +99,7 @@ def log_determinant(out, K, weights, start, n):  # type: ignore[no-untyped-def]
 
 
 @step
-def solve_fixed_effects(T, beta, inverse, r2, log_det):  # type: ignore[no-untyped-def]
+def solve_fixed_effects(T, beta, inverse, r2, log_det):
     """Factorise X'V^-1X in T; b, the inverse and log|X'V^-1X|; take b' X'V^-1y out of r2.
 
     beta : (p, width) X'V^-1y, becomes b
@@ -125,7 +123,7 @@ def solve_fixed_effects(T, beta, inverse, r2, log_det):  # type: ignore[no-untyp
 
 
 @step
-def add_predicted(k1, v, t, count, is_mixed, kappas, start, n):  # type: ignore[no-untyped-def]
+def add_predicted(k1, v, t, count, is_mixed, kappas, start, n):
     """Add kappa sum ((t - v)(t - v)' - t t') to k1, over the units of uniform children."""
     for i in range(len(t)):
         for j in range(len(t)):
