@@ -212,13 +212,15 @@ def plan_chunks(
     ranges = wanted or ((1, scenario.replicates),)
     is_slow = any(method.estimator in SLOW_ESTIMATORS for method in scenario.methods)
     size = SLOW_CHUNK_SIZE if is_slow else None
-    return [
+    chunks = [
         Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
         for condition in planned
         for first, last in cut(
             subtract(ranges, done.get(condition.identity[:KEY_LENGTH], ())), size
         )
     ]
+    # the largest first: the small ones at the end keep all workers busy to the last
+    return sorted(chunks, key=lambda chunk: chunk.first - chunk.last)
 
 
 def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | None) -> Executor:
