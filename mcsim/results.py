@@ -4,7 +4,7 @@ A part is read once, and no text is compared row by row: a study may have millio
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 
 ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
+KEPT_NUMBERS = 6_000_000  # in memory at a time: 48 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
@@ -26,9 +27,10 @@ class Results:
     """Numbers of the fits of a study.
 
     conditions : its table, with the columns ROW; usable : statuses whose numbers count
+    rows : of the table, whose numbers are kept
     """
 
-    def __init__(self, conditions: pa.Table, usable: Sequence[str]) -> None:
+    def __init__(self, conditions: pa.Table, usable: Sequence[str], rows: range) -> None:
         keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
         self._names = [
             {name: i for i, name in enumerate(dict.fromkeys(one))}
@@ -38,6 +40,7 @@ class Results:
         self._row_of = np.full([len(names) for names in self._names], -1)
         for row, key in enumerate(self._keys):
             self._row_of[key] = row
+        self._rows = rows
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
         self._pieces: list[list[tuple[Ints, Floats]]] = [[] for _ in keys]
@@ -77,7 +80,8 @@ class Results:
         step = replicate - first
         is_inside = (step >= 0) & (step < status_of.shape[2])
         status = np.where(is_inside, status_of[condition, method, np.where(is_inside, step, 0)], -1)
-        kept = np.flatnonzero(np.isin(status, self._usable))
+        is_kept = (rows >= self._rows.start) & (rows < self._rows.stop)
+        kept = np.flatnonzero(is_kept & np.isin(status, self._usable))
         order = kept[np.argsort(rows[kept], kind="stable")]
         values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
         bounds = np.flatnonzero(np.diff(rows[order], prepend=-1, append=-1))
@@ -100,15 +104,28 @@ class Results:
         return status_of, first
 
 
-def read_results(study: Path, conditions: pa.Table, usable: Sequence[str]) -> Results:
-    """Read the finished parts of a study; DataError where they do not fit its conditions."""
-    results = Results(conditions, usable)
+def read_results(
+    study: Path, conditions: pa.Table, usable: Sequence[str]
+) -> Iterator[tuple[range, Results]]:
+    """Read the finished parts of a study, some rows of its conditions at a time to save memory.
+
+    Raises
+    ------
+    DataError
+        A part does not fit the conditions.
+    """
     # fits first: a part whose estimates are not there is not finished
-    for path in sorted((study / "fits").glob("part-*.parquet")):
-        estimates = study / "estimates" / path.name
-        if estimates.exists():
-            results.add_part(_read(path), _read(estimates))
-    return results
+    names = [path.name for path in sorted((study / "fits").glob("part-*.parquet"))]
+    names = [name for name in names if (study / "estimates" / name).exists()]
+    n_numbers = sum(pq.read_metadata(study / "estimates" / name).num_rows for name in names)
+    n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
+    step = -(-conditions.num_rows // n_passes)
+    for first in range(0, conditions.num_rows, step):
+        rows = range(first, min(first + step, conditions.num_rows))
+        results = Results(conditions, usable, rows)
+        for name in names:
+            results.add_part(_read(study / "fits" / name), _read(study / "estimates" / name))
+        yield rows, results
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:

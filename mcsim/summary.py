@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
-from mcsim.results import ROW, STATUSES, read_results
+from mcsim.results import ROW, STATUSES, Results, read_results
 
 Record = dict[str, Any]
 
@@ -117,20 +117,25 @@ def _confidence(study: Path) -> float:
 
 def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
     conditions = pq.read_table(study / "conditions.parquet").drop_columns("swept")
-    results = read_results(study, conditions, usable)
     alpha = round(1 - _confidence(study), 12)
-    records = []
-    for row, record in enumerate(conditions.select(DESCRIPTION).to_pylist()):
-        is_scale = record["component"] != "fixed" and SCALE.match(record["parameter"]) is not None
-        sample = Sample(record["truth"], is_scale, alpha, *results.numbers(row))
-        ok, boundary, *bad = results.count_fits(row)
-        n = ok + boundary + sum(bad)
-        counts = {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary}
-        records.append(counts | _measure(sample))
+    descriptions = conditions.select(DESCRIPTION).to_pylist()
+    records = [
+        _summarize_row(results, row, descriptions[row], alpha)
+        for rows, results in read_results(study, conditions, usable)
+        for row in rows
+    ]
     measured = pa.Table.from_pylist(records, RESULTS)
     names = ["study", *conditions.column_names, *RESULTS.names]
     first = pa.array([str(study)] * len(records), pa.string())
     return pa.table([first, *conditions.columns, *measured.columns], names)
+
+
+def _summarize_row(results: Results, row: int, described: Record, alpha: float) -> Record:
+    is_scale = described["component"] != "fixed" and SCALE.match(described["parameter"]) is not None
+    sample = Sample(described["truth"], is_scale, alpha, *results.numbers(row))
+    ok, boundary, *bad = results.count_fits(row)
+    n = ok + boundary + sum(bad)
+    return {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary} | _measure(sample)
 
 
 def _measure(sample: Sample) -> Record:
