@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
-KEPT_NUMBERS = 6_000_000  # in memory at a time: 48 MB
+KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 

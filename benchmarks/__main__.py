@@ -1,0 +1,165 @@
+"""Measure, print a table, and write benchmarks/RESULTS.md and the figures of growth.
+
+python -m benchmarks [--quick]
+"""
+
+import argparse
+import platform
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from benchmarks import peers, timing
+from benchmarks.scenarios import LARGE, UNBALANCED
+
+HERE = Path(__file__).parent
+PACKAGES = ("mcsim", "numpy", "numba", "scipy", "pyarrow", "statsmodels", *peers.DISTRIBUTIONS)
+
+RESULTS = """# Benchmark results
+
+Written by `python -m benchmarks`, all in one run. Times depend on the machine, ratios less.
+
+{machine}
+
+| what | measured | wanted |
+|---|---|---|
+{rows}
+
+Other programs, one fit of the general model:
+
+| program, design | times mcsim's time per fit | its log-likelihood less mcsim's |
+|---|---|---|
+{peers}
+
+Programs that cannot fit this model:
+
+{others}
+
+![How the time of a fit and of a study grows](growth.png)
+"""
+Row = tuple[str, str, str]  # what, measured, wanted
+
+
+def main() -> None:
+    """Run all measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
+    scale = 10 if parser.parse_args().quick else 1
+    timing.run_study(10, 1)  # compiles, where that was not done yet
+    rows = [*study_rows(scale), *fit_rows(), *start_rows()]
+    peer_rows = compare_with_peers()
+    plot_growth()
+    text = report(rows, peer_rows)
+    print(text)
+    if scale == 1:
+        (HERE / "RESULTS.md").write_text(text)
+
+
+def study_rows(scale: int) -> list[Row]:
+    """Whole studies, from the scenario file to the summary."""
+    few, many = 2_000 // scale, 20_000 // scale
+    normals = [timing.normals_us()]
+    times = {
+        (n, j): min(timing.run_study(n, j)[0] for _ in range(3))
+        for j in (1, 2)
+        for n in (few, many)
+    }
+    normals.append(timing.normals_us())
+    draw = sum(normals) / 2
+    one, two = (1e6 * (times[many, j] - times[few, j]) / (many - few) for j in (1, 2))
+    seconds, memory = timing.run_study(100_000 // scale, 2)
+    return [
+        ("5,000 standard normals, numpy", f"{draw:.0f} us", ""),
+        ("seed scenario, both methods, per replicate", f"{one:.0f} us", ""),
+        ("... as a multiple of its normals", f"{one / draw:.2f}", "at most 4"),
+        ("... with two workers, times as many per second", f"{one / two:.2f}", "at least 1.8"),
+        (f"{100_000 // scale:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
+        ("... largest memory of a process", f"{memory:.0f} MB", "under 400 MB"),
+    ]
+
+
+def fit_rows() -> list[Row]:
+    """Fits alone."""
+    small, evaluations = timing.fit_us([], 500)
+    large, _ = timing.fit_us(["design.levels.animal.count=250"], 500)
+    unbalanced, more = timing.fit_us(UNBALANCED, 500)
+    huge, _ = timing.fit_us(LARGE, 1)
+    return [
+        ("general fit, 50 animals", f"{small:.0f} us ({evaluations:.0f} evaluations)", ""),
+        ("general fit, 500 animals, times that", f"{large / small:.2f}", "at most 1.5"),
+        ("general fit, unbalanced", f"{unbalanced / 1e3:.2f} ms ({more:.0f} evaluations)", "1 ms"),
+        ("fit of 100,000 rows in 10,000 images", f"{huge / 1e3:.0f} ms", "under 50 ms"),
+    ]
+
+
+def start_rows() -> list[Row]:
+    """What is paid once."""
+    warm = min(timing.run_study(10, 1)[0] for _ in range(3))
+    with tempfile.TemporaryDirectory() as folder:
+        cold = timing.run_study(10, 1, cache=Path(folder))[0]
+    return [
+        ("mcsim --help", f"{1e3 * timing.help_seconds():.0f} ms", "under 150 ms"),
+        ("mcsim run, 10 replicates", f"{warm:.2f} s", "under 1.5 s"),
+        ("first compilation", f"{cold - warm:.0f} s", "under 20 s"),
+    ]
+
+
+def compare_with_peers() -> list[Row]:
+    """Seconds per fit of other programs on one data set, as multiples of mcsim's."""
+    rows = []
+    for name, overrides in (("balanced", []), ("unbalanced", UNBALANCED)):
+        ours = timing.fit_us(overrides, 500)[0] / 1e6
+        frame, loglik = timing.one_data_set(overrides)
+        for peer, fit in peers.installed_peers().items():
+            found = fit(frame)
+            rows.append((f"{peer}, {name}", f"{found.seconds / ours:,.0f}", _gap(found, loglik)))
+    return rows
+
+
+def _gap(found: "peers.PeerFit", loglik: float) -> str:
+    return "not told" if found.loglik is None else f"{found.loglik - loglik:+.4f}"
+
+
+def plot_growth() -> None:
+    """Figures of how the time of a fit and of a study grows."""
+    keys = {
+        "animals": [(2 * n, [f"design.levels.animal.count={n}"]) for n in (4, 25, 250, 1000)],
+        "images": [(n, [f"design.levels.image.count={n}"]) for n in (3, 10, 30, 100)],
+        "points": [(n, [f"design.observations.count={n}"]) for n in (3, 10, 30, 100)],
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
+    for axis, (name, points) in zip(axes, keys.items(), strict=False):
+        axis.loglog([n for n, _ in points], [timing.fit_us(o, 100)[0] for _, o in points], "o-")
+        axis.set(xlabel=name, ylabel="microseconds per fit", ylim=(10, 1000))
+    counts = (500, 2_000, 8_000)
+    for j in (1, 2):
+        seconds = [timing.run_study(n, j)[0] for n in counts]
+        axes[3].plot(counts, seconds, "o-", label=f"{j} worker{'s' * (j > 1)}")
+    axes[3].set(xlabel="replicates", ylabel="seconds per study", ylim=(0, None))
+    axes[3].legend()
+    figure.savefig(HERE / "growth.png", dpi=150)
+
+
+def report(rows: list[Row], peer_rows: list[Row]) -> str:
+    """The results as Markdown."""
+    head = f"{datetime.now(UTC).date()}, {platform.machine()}, Python {platform.python_version()}"
+    return RESULTS.format(
+        machine=", ".join([head, *filter(None, map(_named_version, PACKAGES))]),
+        rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
+        peers="\n".join(f"| {' | '.join(row)} |" for row in peer_rows),
+        others="\n".join(f"- {name}: {reason}" for name, reason in peers.CANNOT.items()),
+    )
+
+
+def _named_version(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Times, each beside that of drawing standard normals in the same run: machines are noisy."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.scenarios import SEED
+from mcsim.analysis import MethodSettings
+from mcsim.datafile import fit_file
+from mcsim.design import model_columns
+from mcsim.engine.reml import fit_moments
+from mcsim.loading import load_scenario
+from mcsim.methods import LikelihoodMethod, Reducers
+from mcsim.scenario import conditions
+from mcsim.simulate import draw_responses, prepare_simulator
+from mcsim.study import replicate_data
+
+N_NORMALS = 5000  # observations of the seed scenario
+
+
+def normals_us(n_times: int = 400) -> float:
+    """Microseconds that numpy needs to draw 5,000 standard normals: the median of some runs."""
+    generator = np.random.default_rng(1)
+    return 1e6 * float(
+        np.median([_timed(lambda: generator.standard_normal(N_NORMALS)) for _ in range(n_times)])
+    )
+
+
+def _timed(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def run_study(
+    n_replicates: int, n_workers: int, overrides: Sequence[str] = (), *, cache: Path | None = None
+) -> tuple[float, float]:
+    """Seconds of `mcsim run`, start to end, and the largest memory of its processes in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "seed.toml"
+        scenario.write_text(SEED)
+        command = [sys.executable, "-m", "mcsim", "run", str(scenario), "-n", str(n_replicates)]
+        command += ["-j", str(n_workers), "-o", str(Path(folder) / "out")]
+        for override in overrides:
+            command += ["--set", override]
+        environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+        seconds = _timed(
+            lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
+        )
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def help_seconds() -> float:
+    """Seconds of `mcsim --help`, the smallest of five."""
+    command = [str(Path(sys.executable).parent / "mcsim"), "--help"]
+    return min(
+        _timed(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5)
+    )
+
+
+def fit_us(overrides: Sequence[str], n_replicates: int, n_times: int = 3) -> tuple[float, float]:
+    """Microseconds per fit of the general model, simulation excluded, the smallest of some runs;
+    and the mean number of evaluations of the likelihood.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.toml"
+        path.write_text(SEED)
+        scenario = load_scenario(path, overrides=overrides)
+    simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
+    columns = model_columns(scenario.methods[0].parsed, simulator.design.frame)
+    settings = MethodSettings("reml", ("containment",), 0.95)
+    method = LikelihoodMethod(columns, settings, Reducers(), is_reml=True)
+    moments = method.take(draw_responses(simulator, range(1, n_replicates + 1)).y)
+    fit_moments(method.design, moments)
+    seconds = min(_timed(lambda: fit_moments(method.design, moments)) for _ in range(n_times))
+    evaluations = fit_moments(method.design, moments).evaluations
+    return 1e6 * seconds / n_replicates, float(np.mean(evaluations))
+
+
+def one_data_set(overrides: Sequence[str]) -> tuple[pd.DataFrame, float]:
+    """A data set, labels as text, and the log-likelihood that mcsim finds for the general model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.toml"
+        path.write_text(SEED)
+        frame = replicate_data(load_scenario(path, overrides=overrides), 1, None)
+        data = Path(folder) / "one.csv"
+        frame.to_csv(data, index=False)
+        found = fit_file(data, "y ~ diet * x + (x | animal/image)")
+    assert found.loglik is not None
+    return frame.astype(dict.fromkeys(("diet", "animal", "image"), str)), found.loglik
