@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import Design, Floats, build_design, column
-from mcsim.engine.effects import add_effects
+from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
 from mcsim.scenario import Condition, RandomSpec, TruthSpec, split_pair
@@ -32,7 +32,7 @@ class LevelEffects:
 
     factor : (q, q), factor factor' is the covariance; Z : (q, n_rows)
     unit_start : (n_units + 1,) the rows of a unit stand together
-    cell_of_unit : (n_units,) factor cell whose mean the realized values leave out
+    cells : factor cells, whose means the realized values leave out
     """
 
     level: str
@@ -40,12 +40,12 @@ class LevelEffects:
     factor: Floats
     Z: Floats
     unit_start: Positions
-    cell_of_unit: Positions
+    cells: Cells
 
     @property
     def n_normals(self) -> int:
         """Standard normals that the effects of one replicate need."""
-        return len(self.cell_of_unit) * len(self.names)
+        return len(self.cells.of_unit) * len(self.names)
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,16 @@ class ResponseBlock:
     """Responses of some replicates.
 
     y : (n_replicates, n_rows)
-    realized : per parameter (n_replicates,), SD or correlation among the effects drawn, NaN where
-        it is not defined
+    products : per level (n_replicates, q, q), of the effects around the means of their cells
     """
 
-    replicates: tuple[int, ...]
     y: Floats
-    realized: dict[str, Floats]
+    products: tuple[Floats, ...]
 
 
 def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
     """The one random stream of a purpose in a replicate (0: the condition itself)."""
-    generator = np.random.Generator(np.random.PCG64(0))
+    generator = np.random.Generator(np.random.SFC64(0))
     _go_to_stream(generator, key, replicate, purpose)
     return generator
 
@@ -83,16 +81,17 @@ def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
 def _go_to_stream(generator: np.random.Generator, key: Words, replicate: int, purpose: str) -> None:
     """Put a generator at the start of a stream: the seeds of many at a time cost little."""
     seeds = _seeds(key.tobytes(), replicate // STREAMS_PER_SEED, PURPOSES[purpose])
-    high, low, inc_high, inc_low = seeds[replicate % STREAMS_PER_SEED].tolist()
-    state = {"state": high << 64 | low, "inc": inc_high << 64 | inc_low | 1}
     generator.bit_generator.state = {
-        "bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0
-    }  # fmt: skip
+        "bit_generator": "SFC64",
+        "state": {"state": seeds[replicate % STREAMS_PER_SEED]},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
 
 
 @lru_cache(maxsize=16)
 def _seeds(key: bytes, group: int, purpose: int) -> NDArray[np.uint64]:
-    """State and increment, 128 bits each, of the streams of a group of replicates.
+    """State, 256 bits, of the streams of a group of replicates.
 
     The words handed to SeedSequence have a fixed number, so that no two addresses coincide.
     """
@@ -126,16 +125,17 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
     names = spec.columns
     sd = np.array([spec.standard_deviations[name] for name in names])
     correlation = np.array([[spec.correlation_of(a, b) for b in names] for a in names])
+    cells = design.cell_of_unit[level]
     values, vectors = np.linalg.eigh(correlation)  # a Cholesky factor needs full rank
     return LevelEffects(
         level=level,
         names=names,
         factor=sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None)),
         Z=np.stack([column(design.frame, name) for name in names]),
-        unit_start=np.searchsorted(
-            design.unit_of_row[level], np.arange(len(design.cell_of_unit[level]) + 1)
-        ).astype(np.uint64),
-        cell_of_unit=design.cell_of_unit[level].astype(np.uint64),
+        unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
+            np.uint64
+        ),
+        cells=Cells(cells.astype(np.uint64), np.bincount(cells).astype(np.float64)),
     )
 
 
@@ -154,35 +154,44 @@ def draw_responses(
     """Simulate the given replicates (numbered from 1), each from its own stream, into `room`."""
     all_normals, all_y = room or new_room(simulator, len(replicates))
     normals, y = all_normals[: len(replicates)], all_y[: len(replicates)]
-    generator = np.random.Generator(np.random.PCG64(0))
-    for row, replicate in zip(normals, replicates, strict=True):
+    generator = np.random.Generator(np.random.SFC64(0))
+    for row, response, replicate in zip(normals, y, replicates, strict=True):
         _go_to_stream(generator, simulator.key, replicate, "response")
         generator.standard_normal(out=row)
-    np.multiply(normals[:, normals.shape[1] - y.shape[1] :], simulator.sigma, out=y)
-    y += simulator.mean
-    realized: dict[str, Floats] = {}
-    first = 0
+        np.multiply(row[-len(response) :], simulator.sigma, out=response)
+        response += simulator.mean
+    products, first = [], 0
     for effects in simulator.effects:
-        products = add_effects(
-            normals[:, first : first + effects.n_normals],
-            effects.factor,
-            effects.Z,
-            effects.unit_start,
-            effects.cell_of_unit,
-            y,
+        own = normals[:, first : first + effects.n_normals]
+        products.append(
+            add_effects(own, effects.factor, effects.Z, effects.unit_start, effects.cells, y)
         )
-        realized |= _realized(effects, products)
         first += effects.n_normals
-    return ResponseBlock(tuple(replicates), y, realized)
+    return ResponseBlock(y, tuple(products))
+
+
+def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[str, Floats]:
+    """SDs and correlations among the effects drawn, NaN where they are not defined.
+
+    Pooled within factor cells. The fixed effects take up the cells' means, so the divisor is units
+    less cells: this is what a sample of these units could tell if the effects were observed.
+
+    Parameters
+    ----------
+    products : of `ResponseBlock`
+
+    Returns
+    -------
+    Per parameter (n_replicates,)
+    """
+    realized: dict[str, Floats] = {}
+    for effects, sums in zip(simulator.effects, products, strict=True):
+        realized |= _realized(effects, sums)
+    return realized
 
 
 def _realized(effects: LevelEffects, products: Floats) -> dict[str, Floats]:
-    """SDs and correlations among the effects, pooled within factor cells.
-
-    The fixed effects take up the cell means, so the divisor is units less cells: this is what a
-    sample of these units could tell if the effects were observed.
-    """
-    degrees = len(effects.cell_of_unit) - len(np.unique(effects.cell_of_unit))
+    degrees = len(effects.cells.of_unit) - len(effects.cells.n_units)
     with np.errstate(divide="ignore", invalid="ignore"):
         sd = np.sqrt(np.einsum("nii->ni", products) / degrees)  # not a number without any
         realized = {f"{effects.level}.sd({name})": sd[:, i] for i, name in enumerate(effects.names)}

@@ -29,6 +29,7 @@ from mcsim.simulate import (
     new_room,
     prepare_simulator,
     realized_value,
+    realized_values,
     true_value,
     true_values,
 )
@@ -104,15 +105,16 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
     block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
     room = new_room(simulator, block_size)
     taken: dict[str, list[Any]] = {name: [] for name in methods}
-    realized: list[dict[str, Floats]] = []
+    products = []
     for first in range(0, len(replicates), block_size):
         block = draw_responses(simulator, replicates[first : first + block_size], room)
-        realized.append(block.realized)
+        products.append(block.products)
         for name, method in methods.items():
             taken[name].append(method.take(block.y))
     analyses = {name: method.analyse(taken[name]) for name, method in methods.items()}
-    together = {name: np.concatenate([one[name] for one in realized]) for name in realized[0]}
-    estimates = _estimate_rows(condition.label, replicates, together, analyses)
+    per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
+    realized = realized_values(simulator, per_level)
+    estimates = _estimate_rows(condition.label, replicates, realized, analyses)
     return estimates, _fit_rows(condition.label, replicates, analyses)
 
 

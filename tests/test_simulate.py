@@ -10,7 +10,13 @@ from mcsim.formula import parse_formula
 from mcsim.loading import load_scenario
 from mcsim.methods import prepare_method
 from mcsim.scenario import conditions
-from mcsim.simulate import draw_responses, prepare_simulator, true_value, true_values
+from mcsim.simulate import (
+    draw_responses,
+    prepare_simulator,
+    realized_values,
+    true_value,
+    true_values,
+)
 
 N_REPLICATES = 2000
 
@@ -59,7 +65,8 @@ def test_replicates_are_independent_of_each_other_and_of_the_block(simulator):
 
 
 def test_realized_variances_have_the_stated_mean(simulator):
-    realized = draw_responses(simulator, range(1, N_REPLICATES + 1)).realized
+    block = draw_responses(simulator, range(1, N_REPLICATES + 1))
+    realized = realized_values(simulator, block.products)
     variance = realized["animal.sd(x)"] ** 2
     mcse = variance.std() / N_REPLICATES**0.5
     assert abs(variance.mean() - 0.16) < 4 * mcse

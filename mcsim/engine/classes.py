@@ -82,13 +82,18 @@ class TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root_groups())
-        class_of_unit = [
-            self.kinds[kind].class_number for level in self.unit_kinds for kind in level
-        ]
         n_leaf_kinds = max(self.unit_kinds[0]) + 1
         leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
         for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
             leaf_columns[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
+        kind_of_unit = np.concatenate(self.unit_kinds)
+        parent_of_unit = np.concatenate(parents)
+        is_first = (np.diff(kind_of_unit, prepend=-1) != 0) | (
+            np.diff(parent_of_unit, prepend=-2) != 0
+        )
+        is_first[unit_start[:-1]] = True
+        first = np.flatnonzero(is_first)
+        kind_of_run = kind_of_unit[first]
         return Reduction(
             len(self.classes),
             sum(len(links) for links in self.links),
@@ -96,13 +101,13 @@ class TreeBuilder:
             _positions(row_start),
             _positions(basis_start),
             basis,
-            _positions(self.unit_kinds[0]),
             leaf_columns,
-            _positions(unit_start),
-            _positions(class_of_unit),
-            np.concatenate(parents).astype(np.int64),
-            np.concatenate(shares),
-            np.concatenate(takers).astype(np.int64),
+            _positions(kind_of_run[first < unit_start[1]]),
+            _positions(np.append(first, len(kind_of_unit))),
+            _positions([self.kinds[kind].class_number for kind in kind_of_run]),
+            parent_of_unit[first].astype(np.int64),
+            np.concatenate(shares)[first],
+            np.concatenate(takers)[first].astype(np.int64),
         )
 
     def _own(self, depth: int, columns: Floats) -> Floats:

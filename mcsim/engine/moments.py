@@ -28,7 +28,7 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     """
     n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
     moments = Moments(np.zeros((n, n_values(reduction))), np.zeros((n, p)), np.zeros(n))
-    t = np.empty((k, len(reduction.class_of_unit)))
+    t = np.empty((k, int(reduction.run_start[-1])))
     _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))
     return moments
 
@@ -48,9 +48,7 @@ def _reduce_responses(reduction, responses, moments, t, rest):
         rss = _project_rows(
             reduction.basis, reduction.row_start, reduction.basis_start, responses[r], t, rest
         )
-        is_exact = _take_out_least_squares(
-            reduction.leaf_columns, reduction.leaf_kind, len(rest), t, moments.beta[r], rss
-        )
+        is_exact = _take_out_least_squares(reduction, len(rest), t, moments.beta[r], rss)
         moments.rss[r] = np.nan if is_exact else rss
         _sum_over_units(reduction, t, moments.values[r])
 
@@ -74,7 +72,7 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):
             _project_four(basis, base, n_rows, first, leaf, y, t, rest)
             leaf += U(4)
             continue
-        for i in range(len(basis)):
+        for i in range(U(len(basis))):
             s = 0.0
             for row in range(n_rows):
                 s += basis[i, base + row] * y[first + row]
@@ -116,53 +114,63 @@ def _project_four(basis, base, n_rows, first, leaf, y, t, rest):
 
 
 @step
-def _take_out_least_squares(leaf_columns, leaf_kind, n_rows, t, beta, rss):
+def _take_out_least_squares(reduction, n_rows, t, beta, rss):
     """Whether no more than rounding is left of y."""
-    k, p = leaf_columns.shape[1], leaf_columns.shape[2]
-    n_leaves = U(len(leaf_kind))
+    leaf_columns, leaf_kind, run_start = (
+        reduction.leaf_columns, reduction.leaf_kind, reduction.run_start,
+    )  # fmt: skip
+    k, p = U(leaf_columns.shape[1]), U(leaf_columns.shape[2])
     before, after = rss, rss
-    for leaf in range(n_leaves):
-        kind = leaf_kind[leaf]
+    for run in range(U(len(leaf_kind))):
         for i in range(k):
-            before += t[i, leaf] * t[i, leaf]
+            total, squares = 0.0, 0.0
+            for unit in range(run_start[run], run_start[run + U(1)]):
+                total += t[i, unit]
+                squares += t[i, unit] * t[i, unit]
+            before += squares
             for j in range(p):
-                beta[j] += leaf_columns[kind, i, j] * t[i, leaf]
+                beta[j] += leaf_columns[leaf_kind[run], i, j] * total
     for j in range(p):
         beta[j] /= n_rows
-    for leaf in range(n_leaves):
-        kind = leaf_kind[leaf]
+    for run in range(U(len(leaf_kind))):
         for i in range(k):
+            fitted, squares = 0.0, 0.0
             for j in range(p):
-                t[i, leaf] -= leaf_columns[kind, i, j] * beta[j]
-            after += t[i, leaf] * t[i, leaf]
+                fitted += leaf_columns[leaf_kind[run], i, j] * beta[j]
+            for unit in range(run_start[run], run_start[run + U(1)]):
+                t[i, unit] -= fitted
+                squares += t[i, unit] * t[i, unit]
+            after += squares
     return not after > ROUNDING * before
 
 
 @step
 def _sum_over_units(reduction, t, values):
     """Sums of t t' and t over the units of each class, innermost level first."""
-    class_of_unit, taker_of_unit = reduction.class_of_unit, reduction.taker_of_unit
-    parent_of_unit, share, unit_start = (
-        reduction.parent_of_unit, reduction.share, reduction.unit_start,
+    run_start, class_of_run, share = (
+        reduction.run_start, reduction.class_of_run, reduction.share,
     )  # fmt: skip
     k, n_classes = U(len(t)), U(reduction.n_classes)
     n_links, n_roots = U(reduction.n_links), U(reduction.n_roots)
     link_t = k * k * n_classes
     root_t = link_t + k * n_links
-    n_levels = len(unit_start) - 1
-    for level in range(n_levels):
-        for unit in range(unit_start[level], unit_start[level + 1]):
-            c, taker = class_of_unit[unit], taker_of_unit[unit]
-            for i in range(k):
-                for j in range(k):
-                    values[(i * k + j) * n_classes + c] += t[i, unit] * t[j, unit]
-            if taker < 0:
-                parent = U(parent_of_unit[unit])
-                for i in range(k):
-                    t[i, parent] += share[unit] * t[i, unit]
-            elif level == n_levels - 1:
-                for i in range(k):
-                    values[root_t + i * n_roots + U(taker)] += t[i, unit]
+    for run in range(U(len(class_of_run))):
+        c, first, end = class_of_run[run], run_start[run], run_start[run + U(1)]
+        parent, taker = reduction.parent_of_run[run], reduction.taker_of_run[run]
+        for i in range(k):
+            for j in range(i + U(1)):
+                product = 0.0
+                for unit in range(first, end):
+                    product += t[i, unit] * t[j, unit]
+                values[(i * k + j) * n_classes + c] += product
+                if j < i:
+                    values[(j * k + i) * n_classes + c] += product
+            total = 0.0
+            for unit in range(first, end):
+                total += t[i, unit]
+            if parent < 0:
+                values[root_t + i * n_roots + U(taker)] += total
+            elif taker < 0:
+                t[i, U(parent)] += share[run] * total
             else:
-                for i in range(k):
-                    values[link_t + i * n_links + U(taker)] += t[i, unit]
+                values[link_t + i * n_links + U(taker)] += total

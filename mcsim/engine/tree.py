@@ -90,7 +90,11 @@ class Tree(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """How the rows of one response become moments."""
+    """How the rows of one response become moments.
+
+    Units are numbered innermost level first; neighbours with the same columns and the same parent
+    are a run.
+    """
 
     n_classes: int
     n_links: int
@@ -98,13 +102,13 @@ class Reduction(NamedTuple):
     row_start: Positions  # (n_leaves + 1,) rows of each innermost unit
     basis_start: Positions  # (n_leaves,) where the unit's basis begins in `basis`
     basis: Floats  # (k, n_rows_of_distinct_units)
-    leaf_kind: Positions  # (n_leaves,)
     leaf_columns: Floats  # (n_kinds, k, p) X~ = basis leaf_columns, with X~'X~ = n I
-    unit_start: Positions  # (n_levels + 1,) units are numbered innermost level first
-    class_of_unit: Positions
-    parent_of_unit: Ints  # unit number; -1 at the outermost level
-    share: Floats  # 1 / sqrt(number of siblings): weight of t in a uniform parent's t
-    taker_of_unit: Ints  # link or root group that takes the unit's t, -1 if a uniform parent does
+    leaf_kind: Positions  # (n_leaf_runs,)
+    run_start: Positions  # (n_runs + 1,) first unit of each run
+    class_of_run: Positions
+    parent_of_run: Ints  # unit number; -1 at the outermost level
+    share: Floats  # (n_runs,) 1 / sqrt(number of siblings): weight of t in a uniform parent's t
+    taker_of_run: Ints  # link or root group that takes the units' t, -1 if a uniform parent does
 
 
 class Moments(NamedTuple):

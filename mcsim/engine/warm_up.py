@@ -6,7 +6,7 @@ import numpy as np
 
 from mcsim.engine import compiled
 from mcsim.engine.collapse import Level, collapse_design, compile_design
-from mcsim.engine.effects import add_effects
+from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.reml import reduce_responses
 from mcsim.engine.tree import Floats
 from mcsim.executors import EXECUTORS, usable_cpus
@@ -40,7 +40,8 @@ def _compile_responses() -> None:
     y = np.zeros((1, ROWS))
     reduce_responses(collapse_design(X, levels, names=("Intercept",)), y)
     at = np.array([0, ROWS], dtype=np.uint64)
-    add_effects(np.zeros((1, 2))[:, :1], np.eye(1), np.ones((1, ROWS)), at, at[:1], y)
+    cells = Cells(at[:1], np.ones(1))
+    add_effects(np.zeros((1, 2))[:, :1], np.eye(1), np.ones((1, ROWS)), at, cells, y)
 
 
 def _small_design() -> tuple[Floats, tuple[Level, ...]]:
