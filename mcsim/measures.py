@@ -12,7 +12,7 @@ outside. Sums are pairwise, in replicate order: the same bits however the files 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,11 @@ class Sample:
     p_values: Array
     realized: Array
 
+    @cached_property
+    def ordered_estimates(self) -> Array:
+        """Estimates that are there, in ascending order."""
+        return np.sort(_present(self.estimates))
+
 
 def mean(sample: Sample) -> Measure:
     """Mean of the estimates; MCSE `S / sqrt(n)`."""
@@ -73,7 +78,7 @@ def quantile(sample: Sample, *, p: float) -> Measure:
     They have rank `p (n + 1) - 1.96 sqrt(n p (1 - p))` and its mirror image counted from above;
     too few replicates to hold both ranks leave the MCSE undefined.
     """
-    T = np.sort(_present(sample.estimates))
+    T = sample.ordered_estimates
     if (n := T.size) == 0:
         return UNDEFINED
     reach = NORMAL_QUANTILE * math.sqrt(n * p * (1 - p))
@@ -204,7 +209,7 @@ def _root_mean_square(values: Array) -> Measure:
 
 def _emp_se(T: Array) -> tuple[float, float]:
     S = math.sqrt(_variance(T))
-    excess = _mean(((T - _mean(T)) / S) ** 4) - 1 if S > 0 else math.nan
+    excess = _mean(np.square(np.square((T - _mean(T)) / S))) - 1 if S > 0 else math.nan
     # a kurtosis up to 1 (two estimates, a coin) says nothing about the error of S
     return S, S / 2 * math.sqrt(excess / T.size) if excess > 0 else math.nan
 

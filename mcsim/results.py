@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 
 ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
+ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
+FIT_COLUMNS = (*ROW[:2], "replicate", "status")
 KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
@@ -124,7 +126,8 @@ def read_results(
         rows = range(first, min(first + step, conditions.num_rows))
         results = Results(conditions, usable, rows)
         for name in names:
-            results.add_part(_read(study / "fits" / name), _read(study / "estimates" / name))
+            fits = _read(study / "fits" / name, FIT_COLUMNS)
+            results.add_part(fits, _read(study / "estimates" / name, ESTIMATE_COLUMNS))
         yield rows, results
 
 
@@ -132,8 +135,8 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(dict.fromkeys(names))}
 
 
-def _read(path: Path) -> pa.Table:
-    return pq.ParquetFile(path).read().combine_chunks()
+def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+    return pq.ParquetFile(path).read(columns).combine_chunks()
 
 
 def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
