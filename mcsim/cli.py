@@ -88,9 +88,12 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
 
 
 def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None:
+    import pyarrow
+
     from mcsim import study, summary
     from mcsim.store import parse_ranges
 
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the default one gives little back
     ranges = options["ranges"]
     with _ProgressBar() as bar:
         study.run_study(

@@ -4,7 +4,7 @@ A part is read once, and no text is compared row by row: a study may have millio
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
-KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
+KEPT_NUMBERS = 8_000_000  # in memory at a time: 64 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
@@ -60,6 +60,10 @@ class Results:
         values = np.concatenate([piece[1] for piece in pieces], axis=1)
         is_sorted = bool(np.all(replicates[1:] > replicates[:-1]))
         return values if is_sorted else values[:, np.argsort(replicates, kind="stable")]
+
+    def forget_numbers(self) -> None:
+        """Give their memory back."""
+        self._pieces = [[] for _ in self._keys]
 
     def add_part(self, fits: pa.Table, estimates: pa.Table) -> None:
         """Add a finished part.
@@ -129,10 +133,7 @@ def read_results(
             fits = _read(study / "fits" / name, FIT_COLUMNS)
             results.add_part(fits, _read(study / "estimates" / name, ESTIMATE_COLUMNS))
         yield rows, results
-
-
-def _numbered(names: Iterable[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+        results.forget_numbers()  # the caller still holds them while the next are read
 
 
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:

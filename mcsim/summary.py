@@ -116,7 +116,7 @@ def _confidence(study: Path) -> float:
 
 
 def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
-    conditions = pq.read_table(study / "conditions.parquet").drop_columns("swept")
+    conditions = pq.ParquetFile(study / "conditions.parquet").read().drop_columns("swept")
     alpha = round(1 - _confidence(study), 12)
     descriptions = conditions.select(DESCRIPTION).to_pylist()
     records = [
