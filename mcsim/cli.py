@@ -11,11 +11,13 @@ import click
 
 from mcsim import __version__
 from mcsim.errors import McsimError, StoppedError
+from mcsim.executors import start_early, usable_cpus
 
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
+MANY_REPLICATES = 1_000  # so many are likely to need workers
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
@@ -88,12 +90,15 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
 
 
 def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None:
-    import pyarrow
+    has_workers = usable_cpus() > 1 if options["n_workers"] is None else options["n_workers"] > 1
+    if has_workers and scenario.replicates >= MANY_REPLICATES and not directory.exists():
+        start_early("mcsim.study")  # imports take a second
+    import pyarrow as pa
 
     from mcsim import study, summary
     from mcsim.store import parse_ranges
 
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the default one gives little back
+    pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges = options["ranges"]
     with _ProgressBar() as bar:
         study.run_study(

@@ -25,6 +25,7 @@ from mcsim.errors import KeyboardStoppedError, McsimError, StoppedError
 T = TypeVar("T")  # task
 R = TypeVar("R")  # result
 
+HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 STOP_SIGNALS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1")]
 PATIENCE_S = 2.0  # for the workers to end before they are killed
@@ -37,6 +38,19 @@ def usable_cpus() -> int:
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_early(module: str) -> None:
+    """Begin to start workers that will need `module`, while this process does something else.
+
+    They are forked from a process of one thread that has imported it.
+    """
+    if HAS_FORK_SERVER:
+        from multiprocessing import forkserver
+
+        multiprocessing.set_forkserver_preload([module])  # no matter if the server is there
+        with _one_thread_each():
+            forkserver.ensure_running()
 
 
 class Executor(Protocol):
@@ -101,8 +115,7 @@ class ProcessExecutor(Executor):
     """
 
     def __init__(self, n_workers: int, *, on_lost: Callable[[Any], Any] | None = None) -> None:
-        has_server = "forkserver" in multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if has_server else "spawn")
+        self._context = multiprocessing.get_context("forkserver" if HAS_FORK_SERVER else "spawn")
         self._n_workers = n_workers
         self._on_lost = on_lost
         self._workers: list[_Worker] = []
@@ -110,6 +123,7 @@ class ProcessExecutor(Executor):
     def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """Results as they arrive; raises what a task raised, and McsimError for a lost task."""
         payload = pickle.dumps(function)
+        start_early(function.__module__)
         queue = iter(tasks)
         try:
             for task in itertools.islice(queue, self._n_workers):

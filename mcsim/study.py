@@ -52,7 +52,7 @@ Floats = NDArray[np.float64]
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 50  # where a fit takes seconds, so that little is lost and progress is seen
-SERIAL_ROWS = 2_000_000  # simulated rows below which starting workers costs more than it saves
+SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
 
@@ -212,8 +212,7 @@ def plan_chunks(
     """The chunks of every condition that are not in the store yet."""
     done = store.committed()
     ranges = wanted or ((1, scenario.replicates),)
-    is_slow = any(method.estimator in SLOW_ESTIMATORS for method in scenario.methods)
-    size = SLOW_CHUNK_SIZE if is_slow else None
+    size = SLOW_CHUNK_SIZE if _is_slow(scenario) else None
     chunks = [
         Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
         for condition in planned
@@ -225,6 +224,10 @@ def plan_chunks(
     return sorted(chunks, key=lambda chunk: chunk.first - chunk.last)
 
 
+def _is_slow(scenario: Scenario) -> bool:
+    return any(method.estimator in SLOW_ESTIMATORS for method in scenario.methods)
+
+
 def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | None) -> Executor:
     """Processes, or this process where the work is too small to share."""
     n_workers = min(usable_cpus() if n_workers is None else n_workers, max(1, len(todo)))
@@ -232,7 +235,7 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
         (chunk.last - chunk.first + 1) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo
     )
-    if n_workers == 1 or n_values < SERIAL_ROWS:
+    if n_workers == 1 or (n_values < SERIAL_ROWS and not _is_slow(analyser.scenario)):
         return EXECUTORS["serial"](1)
     return EXECUTORS["processes"](n_workers)
 

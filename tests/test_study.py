@@ -1,0 +1,40 @@
+"""Studies run in process: the same numbers however the work is shared."""
+
+import pytest
+
+from mcsim import study
+from mcsim.loading import load_scenario
+
+
+@pytest.fixture
+def scenario(small_scenario):
+    return load_scenario(small_scenario, replicates=120)
+
+
+def _parts(directory):
+    return {
+        path.relative_to(directory): path.read_bytes()
+        for path in sorted(directory.glob("*/part-*.parquet"))
+    }
+
+
+def test_workers_write_the_same_bytes_as_one_process(scenario, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    shared = study.run_study(scenario, study.RunOptions(tmp_path / "two", n_workers=2))
+    alone = study.run_study(scenario, study.RunOptions(tmp_path / "one", n_workers=1))
+    assert _parts(shared.directory) == _parts(alone.directory)
+    assert len(_parts(alone.directory)) == 6
+
+
+def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, monkeypatch):
+    analyser = study.ChunkAnalyser(scenario)
+    label = "all"
+    chunks = [study.Chunk(label, "key", 1, 50), study.Chunk(label, "key", 51, 100)]
+    chosen = []
+    for name in study.EXECUTORS:
+        monkeypatch.setitem(study.EXECUTORS, name, lambda n, name=name: chosen.append((name, n)))
+    study._executor(analyser, chunks, 2)
+    monkeypatch.setattr(study, "SLOW_ESTIMATORS", ("reml",))
+    study._executor(analyser, chunks, 2)
+    study._executor(analyser, chunks[:1], 2)
+    assert chosen == [("serial", 1), ("processes", 2), ("serial", 1)]
