@@ -1,13 +1,15 @@
 """What every method gives, and what methods ask of the columns of their model."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import ModelColumns
-from mcsim.inference import ParameterBlock, RandomNames, containment_df
+from mcsim.df import containment_df
+from mcsim.errors import DataError
+from mcsim.inference import Contrast, ParameterBlock, RandomNames
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,6 +37,14 @@ class Analysis:
     fits: FitOutcomes
 
 
+class Parameter(NamedTuple):
+    """What a method estimates; a term of several columns has numerator df."""
+
+    name: str
+    component: str
+    numerator_df: int | None = None
+
+
 class Method(Protocol):
     """A prepared method: takes blocks of responses, then analyses all of them.
 
@@ -43,8 +53,8 @@ class Method(Protocol):
 
     n_values: int
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """Parameter and component of every estimate, in order."""
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
         ...
 
     def take(self, responses: Floats) -> Any:
@@ -65,21 +75,45 @@ class MethodSettings:
     confidence: float
 
 
+def refuse_df(settings: MethodSettings, *names: str) -> None:
+    """Raise a DataError where the settings ask for df that the estimator does not give."""
+    for name in settings.df:
+        if name in names:
+            raise DataError(
+                f"estimator {settings.estimator!r} does not give df {name!r}; use estimator 'reml',"
+                " or another df"
+            )
+
+
 def random_names(columns: ModelColumns) -> list[RandomNames]:
     """Names of the random effects per level, outermost first."""
     return [RandomNames(level.level, level.names, level.structures) for level in columns.levels]
 
 
-def parameter_names(columns: ModelColumns) -> list[tuple[str, str]]:
-    """Names in the order of the estimates."""
-    names = [(name, "fixed") for name in columns.names]
+def fixed_contrasts(columns: ModelColumns) -> list[Contrast]:
+    """Every fixed effect, then every term that has several columns."""
+    unit = np.eye(len(columns.names))
+    contrasts = [Contrast(name, "fixed", unit[[j]]) for j, name in enumerate(columns.names)]
+    for number, term in enumerate(columns.terms):
+        own = np.flatnonzero(np.array(columns.term_of_column) == number)
+        if len(own) > 1:
+            contrasts.append(Contrast(term, "terms", unit[own]))
+    return contrasts
+
+
+def parameters(columns: ModelColumns) -> list[Parameter]:
+    """All that is estimated, in the order of the estimates."""
+    named = [
+        Parameter(one.name, one.component, len(one.L) if len(one.L) > 1 else None)
+        for one in fixed_contrasts(columns)
+    ]
     for level in random_names(columns):
-        names += [(parameter, level.level) for parameter in level.parameters()]
-    return [*names, ("sigma", "residual")]
+        named += [Parameter(name, level.level) for name in level.parameters()]
+    return [*named, Parameter("sigma", "residual")]
 
 
-def degrees_of_freedom(columns: ModelColumns, name: str) -> Floats:
-    """Degrees of freedom of every fixed effect: (p,), infinite for the normal distribution."""
+def constant_df(columns: ModelColumns, name: str) -> Floats:
+    """Degrees of freedom that the design alone gives every fixed effect: (p,), infinite for z."""
     if name == "z":
         return np.full(len(columns.names), np.inf)
     return containment_df(

@@ -16,6 +16,7 @@ from mcsim.executors import start_early, usable_cpus
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
+DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
 MANY_REPLICATES = 1_000  # so many are likely to need workers
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
@@ -218,7 +219,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
 @click.option("--estimator", type=click.Choice(["reml", "ml"]), default="reml", show_default=True)
-@click.option("--df", type=click.Choice(["containment", "z"]), default="containment",
+@click.option("--df", type=click.Choice(DF_METHODS), default="containment",
               show_default=True)  # fmt: skip
 @click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.01, 0.999))
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",

@@ -61,6 +61,7 @@ class ModelColumns:
     X: Floats
     names: tuple[str, ...]
     term_of_column: tuple[int, ...]
+    terms: tuple[str, ...]
     levels: tuple[RandomColumns, ...]
 
 
@@ -175,7 +176,7 @@ def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
     if indicator and indicator[1] in frame.columns:
         is_level = frame[indicator[1]].astype(str).to_numpy() == indicator[2]
         return np.asarray(is_level, dtype=np.float64)
-    X, names, _ = _matrix(f"0 + {piece}", frame)
+    X, names, *_ = _matrix(f"0 + {piece}", frame)
     if len(names) != 1:
         raise DataError(f"{piece!r} makes {len(names)} columns; name one of them: {names}")
     return X[:, 0]
@@ -196,7 +197,7 @@ def model_columns(
         A name is not in the frame, the grouping is not nested, or a level repeats a column.
     """
     _check_names(formula, frame)
-    X, names, terms = _matrix(formula.fixed, frame)
+    X, names, term_of_column, terms = _matrix(formula.fixed, frame)
     paths: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:
         paths.setdefault(term.group, []).append(term)
@@ -207,7 +208,7 @@ def model_columns(
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
         _check_nested(outer, inner)
-    return ModelColumns(X, names, terms, tuple(levels))
+    return ModelColumns(X, names, term_of_column, terms, tuple(levels))
 
 
 def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
@@ -222,19 +223,21 @@ def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
 
 def _matrix(
     right_hand_side: str, frame: pd.DataFrame
-) -> tuple[Floats, tuple[str, ...], tuple[int, ...]]:
-    """Columns, their names and the number of the term of each."""
+) -> tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """Columns, their names, the number of the term of each, and the terms."""
     from formulaic import Formula as ModelFormula
 
     matrix = ModelFormula(right_hand_side).get_model_matrix(
         frame, na_action="raise", context={"sqrt": np.sqrt}
     )
-    terms = [0] * matrix.shape[1]
-    for number, positions in enumerate(matrix.model_spec.term_indices.values()):
+    indices = matrix.model_spec.term_indices
+    numbers = [0] * matrix.shape[1]
+    for number, positions in enumerate(indices.values()):
         for position in positions:
-            terms[position] = number
+            numbers[position] = number
     values = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64))
-    return values, tuple(matrix.model_spec.column_names), tuple(terms)
+    names = tuple(matrix.model_spec.column_names)
+    return values, names, tuple(numbers), tuple(map(str, indices))
 
 
 def _random_columns(
@@ -244,7 +247,7 @@ def _random_columns(
     names: list[str] = []
     structures: list[tuple[str, int]] = []
     for term in terms:
-        Z, term_names, _ = _matrix(term.columns, frame)
+        Z, term_names, *_ = _matrix(term.columns, frame)
         repeated = sorted(set(names) & set(term_names))
         if repeated:
             raise DataError(f"level {path[-1]!r} has the random effect {repeated[0]!r} twice")

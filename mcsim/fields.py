@@ -14,7 +14,7 @@ from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 
 ESTIMATORS = ("reml", "ml", "statsmodels")
-DF_METHODS = ("containment", "z")
+DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 

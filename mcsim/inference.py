@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from mcsim.df import DfMethod
 from mcsim.engine.batched import apply, dot, inverse_positive, product, transpose
 from mcsim.engine.reml import FitBlock
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -63,84 +63,79 @@ class RandomNames:
         ]
 
 
-def containment_df(
-    X: Floats, term_of_column: Sequence[int], units: Sequence[Ints], is_intercept: Sequence[bool]
-) -> Floats:
-    """Degrees of freedom of every fixed effect by nlme's inner-outer rule.
+@dataclass(frozen=True)
+class Contrast:
+    """Linear combinations of the fixed effects, L (rows, p); more than one row are an F test."""
 
-    A term is estimated at the outermost level within whose units all its columns are constant, or
-    among the rows. That stratum has m_l - m_(l-1) - p_l df, with m units there, m_0 = 1 with an
-    intercept, and p columns estimated there; the intercept takes the df of the rows. NaN where
-    nothing is left. Source: Pinheiro & Bates (2000), section 2.4.2.
-
-    Parameters
-    ----------
-    X : (n_rows, p); units : unit of every row, outermost level first
-    """
-    n_rows = len(X)
-    sizes = [int(any(is_intercept)), *(int(unit.max()) + 1 for unit in units), n_rows]
-    stratum = np.array([_stratum(X[:, j], units) for j in range(X.shape[1])])
-    for term in set(term_of_column):
-        columns = [j for j, number in enumerate(term_of_column) if number == term]
-        stratum[columns] = stratum[columns].max()
-    innermost = len(units) + 1
-    df = np.zeros(innermost + 1)
-    for level in range(1, innermost + 1):
-        estimated = sum(stratum[j] == level and not is_intercept[j] for j in range(X.shape[1]))
-        df[level] = sizes[level] - sizes[level - 1] - estimated
-    stratum[np.array(is_intercept, dtype=bool)] = innermost
-    return np.where(df[stratum] > 0, df[stratum], np.nan)
-
-
-def _stratum(values: Floats, units: Sequence[Ints]) -> int:
-    """1 .. L for the outermost level within whose units the column is constant, else L + 1."""
-    for level, unit in enumerate(units, start=1):
-        first = np.zeros(int(unit.max()) + 1)
-        first[unit] = values
-        if np.array_equal(first[unit], values):
-            return level
-    return len(units) + 1
+    name: str
+    component: str
+    L: Floats
 
 
 def fixed_effects(
-    beta: Floats, covariance: Floats, names: Sequence[str], df: Floats, confidence: float
+    beta: Floats, contrasts: Sequence[Contrast], df_method: DfMethod, confidence: float
 ) -> list[ParameterBlock]:
-    """Estimates, t intervals and tests.
+    """Estimates, t intervals and tests; for several rows F and its test.
 
     Parameters
     ----------
-    beta : (n_replicates, p); covariance : (n_replicates, p, p)
-    df : (p,), infinite for the normal distribution, NaN for no interval and no test
+    beta : (n_replicates, p)
     """
-    blocks = []
-    for j, name in enumerate(names):
-        estimate, std_error = beta[:, j], np.sqrt(covariance[:, j, j])
-        half = _t_quantile(0.5 + 0.5 * confidence, df[j]) * std_error
-        p_value = 2.0 * _t_probability(-np.abs(estimate / std_error), df[j])
-        reported_df = np.full(len(beta), df[j] if np.isfinite(df[j]) else np.nan)
-        blocks.append(
-            ParameterBlock(
-                name,
-                "fixed",
-                estimate,
-                std_error,
-                reported_df,
-                estimate - half,
-                estimate + half,
-                p_value,
-            )
-        )
-    return blocks
+    return [
+        _t_test(beta, one, df_method, confidence)
+        if len(one.L) == 1
+        else _f_test(beta, one, df_method)
+        for one in contrasts
+    ]
 
 
-def _t_quantile(p: float, df: float) -> float:
-    """Quantile of the t distribution, of the normal one for infinite df."""
-    return float(special.ndtri(p) if np.isinf(df) else special.stdtrit(df, p))
+def _t_test(
+    beta: Floats, contrast: Contrast, df_method: DfMethod, confidence: float
+) -> ParameterBlock:
+    c = np.tile(contrast.L[0], (len(beta), 1))
+    df = df_method.of_contrast(contrast.L[0])
+    estimate, std_error = dot(c, beta), np.sqrt(dot(c, apply(df_method.covariance, c)))
+    half = _t_quantile(0.5 + 0.5 * confidence, df) * std_error
+    p_value = 2.0 * _t_probability(-np.abs(estimate / std_error), df)
+    reported_df = np.where(np.isfinite(df), df, np.nan)
+    return ParameterBlock(
+        contrast.name, contrast.component, estimate, std_error, reported_df,
+        estimate - half, estimate + half, p_value,
+    )  # fmt: skip
 
 
-def _t_probability(t: Floats, df: float) -> Floats:
-    """P(T <= t) of the t distribution, of the normal one for infinite df."""
-    return np.asarray(special.ndtr(t) if np.isinf(df) else special.stdtr(df, t))
+def _f_test(beta: Floats, contrast: Contrast, df_method: DfMethod) -> ParameterBlock:
+    """F as the estimate; no standard error and no interval."""
+    rows = np.tile(contrast.L, (len(beta), 1, 1))
+    df, scale = df_method.of_term(contrast.L)
+    values = apply(rows, beta)
+    inverse = inverse_positive(product(product(rows, df_method.covariance), transpose(rows)))
+    F = scale * dot(values, apply(inverse, values)) / len(contrast.L)
+    none = np.full(len(beta), np.nan)
+    p_value = _f_probability(F, float(len(contrast.L)), df)
+    reported_df = np.where(np.isfinite(df), df, np.nan)
+    return ParameterBlock(
+        contrast.name, contrast.component, F, none, reported_df, none, none, p_value
+    )
+
+
+def _t_quantile(p: float, df: Floats) -> Floats:
+    """Quantile of the t distribution; of the normal one where the first df is infinite."""
+    if np.all(df == df[0]):  # given by the design alone
+        return np.full(len(df), special.ndtri(p) if np.isinf(df[0]) else special.stdtrit(df[0], p))
+    return np.asarray(special.stdtrit(df, p))
+
+
+def _t_probability(t: Floats, df: Floats) -> Floats:
+    """P(T <= t) of the t distribution; of the normal one where the first df is infinite."""
+    return np.asarray(special.ndtr(t) if np.isinf(df[0]) else special.stdtr(df, t))
+
+
+def _f_probability(F: Floats, numerator_df: float, df: Floats) -> Floats:
+    """P(F or more) of the F distribution; of chi-squared where the first df is infinite."""
+    if np.isinf(df[0]):
+        return np.asarray(special.chdtrc(numerator_df, numerator_df * F))
+    return np.asarray(special.fdtrc(numerator_df, df, F))
 
 
 def without_interval(parameter: str, component: str, estimate: Floats) -> ParameterBlock:
@@ -153,7 +148,7 @@ def variance_components(
     fit: FitBlock, levels: Sequence[RandomNames], nu: float, confidence: float
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first, then sigma."""
-    covariance = _component_covariance(fit, nu)
+    covariance = component_covariance(fit, nu)
     quantile = float(special.ndtri(0.5 + 0.5 * confidence))
     blocks = []
     for names, Lam, Sigma, slopes in zip(
@@ -161,22 +156,22 @@ def variance_components(
     ):
         blocks += _level_components(names, Lam, Sigma, slopes, covariance, quantile)
     sigma = np.sqrt(fit.sigma2)
-    blocks.append(_log_scale("sigma", "residual", sigma, covariance[:, -1, -1], quantile))
+    blocks.append(_log_scale("sigma", "residual", sigma, 0.25 * covariance[:, -1, -1], quantile))
     return blocks
 
 
-def _component_covariance(fit: FitBlock, nu: float) -> Floats:
-    """Covariance of (theta, log sigma), zero in entries held at the boundary, NaN where none.
+def component_covariance(fit: FitBlock, nu: float) -> Floats:
+    """Covariance of (theta, log sigma^2), zero in entries held at the boundary, NaN where none.
 
-    The profiled Hessian is completed by the terms of log sigma2:
+    The observed information; the profiled Hessian is completed by the terms of log sigma^2:
     d2/dtheta dlog(sigma2) = -nu dlog(r2)/dtheta and d2/dlog(sigma2)2 = nu.
     """
     n, n_theta = fit.theta.shape
     full = np.zeros((n, n_theta + 1, n_theta + 1))
     gradient = fit.log_r2_gradient
     full[:, :-1, :-1] = fit.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
-    full[:, :-1, -1] = full[:, -1, :-1] = -2.0 * nu * gradient  # log sigma = log(sigma2) / 2
-    full[:, -1, -1] = 4.0 * nu
+    full[:, :-1, -1] = full[:, -1, :-1] = -nu * gradient
+    full[:, -1, -1] = nu
     held = np.hstack([fit.is_held, np.zeros((n, 1), dtype=bool)])
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
@@ -194,7 +189,7 @@ def _level_components(
     covariance: Floats,
     quantile: float,
 ) -> list[ParameterBlock]:
-    """All components of one level; delta method from (theta, log sigma)."""
+    """All components of one level; delta method from (theta, log sigma^2)."""
     # dPsi[n, t, i, j] = d(Lam Lam')/dtheta
     dPsi = np.stack([product(slopes[:, t], transpose(Lam)) for t in range(slopes.shape[1])], axis=1)
     dPsi = dPsi + np.swapaxes(dPsi, 2, 3)
@@ -203,7 +198,7 @@ def _level_components(
     for i, name in enumerate(names.columns):
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = dPsi[:, :, i, i] / (2.0 * Psi[:, i, i, None])
-        weights = np.hstack([slope, np.ones((len(slope), 1))])
+        weights = np.hstack([slope, np.full((len(slope), 1), 0.5)])
         sd = np.sqrt(Sigma[:, i, i])
         sds.append(
             _log_scale(

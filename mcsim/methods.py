@@ -10,20 +10,25 @@ from mcsim.analysis import (
     Floats,
     Method,
     MethodSettings,
-    degrees_of_freedom,
-    parameter_names,
+    Parameter,
+    constant_df,
+    fixed_contrasts,
+    parameters,
     random_names,
+    refuse_df,
 )
 from mcsim.design import ModelColumns
+from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
+from mcsim.engine.information import covariance_slopes, information
 from mcsim.engine.matrices import orthonormal_basis
 from mcsim.engine.moments import join, n_values
 from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.tree import Moments
 from mcsim.errors import DataError
-from mcsim.inference import fixed_effects, variance_components
+from mcsim.inference import component_covariance, fixed_effects, variance_components
 from mcsim.mixedlm import StatsmodelsMethod
 
 
@@ -82,7 +87,7 @@ class LikelihoodMethod:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         _check_innermost_units(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
-        self._df = {name: degrees_of_freedom(columns, name) for name in settings.df}
+        self._contrasts = fixed_contrasts(columns)
         levels = tuple(
             Level(level.unit_of_row, level.Z, level.structures, level.names)
             for level in columns.levels
@@ -91,9 +96,9 @@ class LikelihoodMethod:
         self._reduction_key = reduction_key(self.design)
         self.n_values = n_values(self.design.reduction)
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """Parameter and component of every estimate, in order."""
-        return parameter_names(self._columns)
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
+        return parameters(self._columns)
 
     def take(self, responses: Floats) -> Moments:
         """Moments of the responses."""
@@ -101,18 +106,40 @@ class LikelihoodMethod:
 
     def analyse(self, taken: list[Moments]) -> Analysis:
         """Fit every response."""
-        fit = fit_moments(self.design, join(taken))
+        moments = join(taken)
+        fit = fit_moments(self.design, moments)
         components = variance_components(
             fit, random_names(self._columns), self.design.tree.model.nu, self._settings.confidence
         )
         estimates = {
-            name: fixed_effects(
-                fit.beta, fit.beta_covariance, self._columns.names, df, self._settings.confidence
-            )
+            name: fixed_effects(fit.beta, self._contrasts, df_method, self._settings.confidence)
             + components
-            for name, df in self._df.items()
+            for name, df_method in self._df_methods(fit, moments).items()
         }
         return Analysis(estimates, _outcomes(fit))
+
+    def _df_methods(self, fit: FitBlock, moments: Moments) -> dict[str, DfMethod]:
+        """The df methods that are asked for; those of one fit share what they need."""
+        C, wanted = fit.beta_covariance, self._settings.df
+        found: dict[str, DfMethod] = {
+            name: ConstantDf(C, constant_df(self._columns, name))
+            for name in wanted
+            if name in ("containment", "z")
+        }
+        if "kenward-roger" in wanted:
+            told = information(self.design, moments, fit)
+            sensitivity = self._sensitivity(fit, told.slopes)
+            found["kenward-roger"] = KenwardRoger(told.adjusted_covariance, sensitivity, told.W)
+        elif "satterthwaite" in wanted:
+            sensitivity = self._sensitivity(fit, covariance_slopes(self.design, moments, fit))
+        if "satterthwaite" in wanted:
+            W = component_covariance(fit, self.design.tree.model.nu)
+            found["satterthwaite"] = Satterthwaite(C, sensitivity, W)
+        return {name: found[name] for name in wanted}
+
+    def _sensitivity(self, fit: FitBlock, slopes: Floats) -> Sensitivity:
+        to_given = np.linalg.inv(self.design.R).astype(np.float64)
+        return Sensitivity(to_given, fit.T_inverse, slopes)
 
 
 def _check_innermost_units(columns: ModelColumns) -> None:
@@ -147,6 +174,7 @@ def _reml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> 
 
 
 def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
+    refuse_df(settings, "kenward-roger")
     return LikelihoodMethod(columns, settings, shared, is_reml=False)
 
 

@@ -12,10 +12,14 @@ from mcsim.analysis import (
     FitOutcomes,
     Floats,
     MethodSettings,
-    degrees_of_freedom,
-    parameter_names,
+    Parameter,
+    constant_df,
+    fixed_contrasts,
+    parameters,
+    refuse_df,
 )
 from mcsim.design import ModelColumns
+from mcsim.df import ConstantDf
 from mcsim.engine.optimise import Status
 from mcsim.errors import DataError
 from mcsim.inference import fixed_effects, without_interval
@@ -32,6 +36,7 @@ class StatsmodelsMethod:
     n_values = 100  # of a fit, about
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
+        refuse_df(settings, "kenward-roger", "satterthwaite")
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         for level in columns.levels:
@@ -47,11 +52,12 @@ class StatsmodelsMethod:
                     f" {level.level!r}; write || there, or use estimator 'reml'"
                 )
         self._columns, self._settings = columns, settings
-        self._df = {name: degrees_of_freedom(columns, name) for name in settings.df}
+        self._df = {name: constant_df(columns, name) for name in settings.df}
+        self._contrasts = fixed_contrasts(columns)
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """Parameter and component of every estimate, in order."""
-        return parameter_names(self._columns)
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
+        return parameters(self._columns)
 
     def take(self, responses: Floats) -> "list[_SlowFit]":
         """Fit every response, one after the other."""
@@ -64,14 +70,12 @@ class StatsmodelsMethod:
         covariance = np.array([fit.beta_covariance for fit in fits])
         sds = np.array([fit.components for fit in fits])
         components = [
-            without_interval(parameter, component, sds[:, position])
-            for position, (parameter, component) in enumerate(
-                self.parameters()[len(self._columns.names) :]
-            )
+            without_interval(one.name, one.component, sds[:, position])
+            for position, one in enumerate(self.parameters()[len(self._contrasts) :])
         ]
         estimates = {
             name: fixed_effects(
-                beta, covariance, self._columns.names, df, self._settings.confidence
+                beta, self._contrasts, ConstantDf(covariance, df), self._settings.confidence
             )
             + components
             for name, df in self._df.items()

@@ -252,16 +252,19 @@ def conditions_table(scenario: Scenario, prepared: Sequence[PreparedCondition]) 
                         "condition": condition.label,
                         "swept": json.dumps(condition.values),
                         "method": name,
-                        "parameter": parameter,
-                        "component": component,
-                        "truth": true_value(truth, parameter),
+                        "parameter": one.name,
+                        "component": one.component,
+                        "numerator_df": one.numerator_df,
+                        "truth": None if one.component == "terms" else true_value(truth, one.name),
                         **condition.values,
                     }
-                    for parameter, component in ready.methods[spec.name].parameters()
+                    for one in ready.methods[spec.name].parameters()
                 ]
     table = pa.Table.from_pylist(rows)
-    truth_column = table.schema.get_field_index("truth")
-    return table.set_column(truth_column, "truth", table["truth"].cast(pa.float64()))
+    for name, kind in (("truth", pa.float64()), ("numerator_df", pa.int64())):
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, name, table[name].cast(kind))
+    return table
 
 
 def method_names(spec: MethodSpec) -> list[str]:

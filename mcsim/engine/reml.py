@@ -18,9 +18,11 @@ from mcsim.engine.tree import Floats, Ints, Moments, n_parameters
 class FitBlock:
     """Fits of one model to a block of replicates; levels outermost first.
 
-    beta : (n_replicates, p); beta_covariance : (n_replicates, p, p)
+    beta : (n_replicates, p); beta_covariance : (n_replicates, p, p); T_inverse : the same in the
+        coordinates of the tree and units of sigma
     sigma2 : (n_replicates,); covariances : per level (n_replicates, q, q), of the random effects
     theta : (n_replicates, n_theta) parameters of Lam, innermost level first
+    order : (n_replicates, n_blocks, q) row of a block's factor that stands first, second, ...
     factors : per level (n_replicates, q, q) Lam; slopes : per level (n_replicates, n_theta, q, q)
         its derivative in theta
     hessian : second derivatives of -2 logLik; log_r2_gradient : derivative of log y'Py
@@ -30,6 +32,7 @@ class FitBlock:
 
     beta: Floats
     beta_covariance: Floats
+    T_inverse: Floats
     sigma2: Floats
     covariances: tuple[Floats, ...]
     loglik: Floats
@@ -37,6 +40,7 @@ class FitBlock:
     evaluations: Ints
     certificate: Floats
     theta: Floats
+    order: Ints
     factors: tuple[Floats, ...]
     slopes: tuple[Floats, ...]
     hessian: Floats
@@ -84,6 +88,7 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     return FitBlock(
         beta=apply(to_original, moments.beta + found.beta),
         beta_covariance=sigma2[:, None, None] * X_inverse,
+        T_inverse=found.T_inverse,
         sigma2=sigma2,
         covariances=tuple(sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors),
         loglik=-0.5 * found.f,
@@ -91,6 +96,7 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
         evaluations=search.evaluations,
         certificate=search.violation,
         theta=search.theta,
+        order=search.order,
         factors=factors,
         slopes=slopes,
         hessian=search.hessian,

@@ -1,0 +1,213 @@
+"""Degrees of freedom, adjusted standard errors and F tests against R's and a dense computation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mcsim.analysis import MethodSettings, fixed_contrasts
+from mcsim.design import model_columns
+from mcsim.df import KenwardRoger, Satterthwaite
+from mcsim.engine.reml import fit_moments
+from mcsim.errors import DataError
+from mcsim.formula import parse_formula
+from mcsim.methods import prepare_method
+
+REFERENCE = Path(__file__).parent / "reference"
+FORMULAS = {
+    "general": "y ~ diet * x + (x | animal/image)",
+    "diagonal": "y ~ diet * x + (x || animal/image)",
+}
+NAMES = ["Intercept", "diet[T.fed]", "x", "diet[T.fed]:x"]
+SETTINGS = MethodSettings("reml", ("satterthwaite", "kenward-roger", "containment", "z"), 0.95)
+
+
+def analyse(name, structure):
+    frame = pd.read_csv(REFERENCE / f"{name}.csv")
+    frame["diet"] = pd.Categorical(frame["diet"], categories=["fasted", "fed"])
+    method = prepare_method(model_columns(parse_formula(FORMULAS[structure]), frame), SETTINGS)
+    estimates = method.analyse([method.take(frame["y"].to_numpy()[None])]).estimates
+    return {
+        df: {block.parameter: block for block in blocks if block.component == "fixed"}
+        for df, blocks in estimates.items()
+    }
+
+
+def stored(name, structure):
+    text = (REFERENCE / f"{name}.json").read_text()
+    return json.loads(text)["models"][structure]["REML"]
+
+
+def column(rows, measure):
+    return [float(getattr(rows[name], measure)[0]) for name in NAMES]
+
+
+@pytest.mark.parametrize("structure", ["general", "diagonal"])
+@pytest.mark.parametrize("name", ["seed_1", "seed_5", "small_2"])
+def test_satterthwaite_equals_lmertest_in_the_interior(name, structure):
+    # summary(lmerTest::lmer(...)); its numeric derivatives are the larger error
+    reference = stored(name, structure)["satterthwaite"]
+    rows = analyse(name, structure)["satterthwaite"]
+    assert column(rows, "df") == pytest.approx(reference["df"], rel=1e-3)
+    assert column(rows, "std_error") == pytest.approx(reference["se"], rel=1e-4)
+    assert column(rows, "p_value") == pytest.approx(reference["p"], rel=1e-2)
+
+
+@pytest.mark.parametrize("structure", ["general", "diagonal"])
+@pytest.mark.parametrize("name", ["small_1", "small_2"])
+def test_kenward_roger_equals_pbkrtest(name, structure):
+    # summary(..., ddf = "Kenward-Roger"), pbkrtest; small_1 lies on the boundary
+    reference = stored(name, structure)["kenward_roger"]
+    rows = analyse(name, structure)["kenward-roger"]
+    assert column(rows, "df") == pytest.approx(reference["df"], rel=1e-5)
+    assert column(rows, "std_error") == pytest.approx(reference["se"], rel=1e-5)
+    # p of 1e-5 and less magnify what is left of t
+    assert column(rows, "p_value") == pytest.approx(reference["p"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def unbalanced():
+    """A factor of three levels between animals, few and unequal images, correlated slopes."""
+    generator = np.random.default_rng(20)
+    rows = []
+    for animal in range(12):
+        slope = generator.normal(0, 0.8, 2)
+        for image in range(generator.integers(2, 5)):
+            level = generator.normal(0, 0.5)
+            for x in generator.uniform(0, 1, generator.integers(2, 5)):
+                y = 0.3 * (animal % 3) + slope[0] + slope[1] * x + level + generator.normal(0, 0.4)
+                rows.append((f"d{animal % 3}", f"a{animal}", f"i{image}", x, y))
+    frame = pd.DataFrame(rows, columns=["dose", "animal", "image", "x", "y"])
+    frame["dose"] = pd.Categorical(frame["dose"])
+    columns = model_columns(
+        parse_formula("y ~ dose * x + (x | animal) + (1 | animal:image)"), frame
+    )
+    method = prepare_method(columns, SETTINGS)
+    moments = method.take(frame["y"].to_numpy()[None])
+    fit = fit_moments(method.design, moments)
+    assert np.linalg.eigvalsh(fit.covariances[0][0]).min() > 1e-3
+    return columns, method, moments, fit
+
+
+def dense_parts(columns, fit):
+    """V, and its derivatives in the entries of the covariance matrices and sigma^2."""
+    directions = []
+    V = fit.sigma2[0] * np.eye(len(columns.X))
+    for level, covariance in zip(columns.levels, fit.covariances, strict=True):
+        same = level.unit_of_row[:, None] == level.unit_of_row[None, :]
+        V = V + same * (level.Z @ covariance[0] @ level.Z.T)
+        q = level.Z.shape[1]
+        for i in range(q):
+            for j in range(i + 1):
+                E = np.zeros((q, q))
+                E[i, j] = E[j, i] = 1.0
+                directions.append(same * (level.Z @ E @ level.Z.T))
+    return V, [*directions, np.eye(len(columns.X))]
+
+
+@pytest.fixture(scope="module")
+def dense(unbalanced):
+    """Phi, adjusted Phi, P, and W as Kenward & Roger (1997) define them, from n x n matrices."""
+    columns, _, _, fit = unbalanced
+    V, directions = dense_parts(columns, fit)
+    inverse, X = np.linalg.inv(V), columns.X
+    Phi = np.linalg.inv(X.T @ inverse @ X)
+    P = [-X.T @ inverse @ D @ inverse @ X for D in directions]
+    projector = inverse - inverse @ X @ Phi @ X.T @ inverse
+    half = [projector @ D for D in directions]
+    W = np.linalg.inv([[0.5 * np.sum(a * b.T) for b in half] for a in half])
+    middle = np.zeros_like(Phi)
+    for r, first in enumerate(directions):
+        for s, second in enumerate(directions):
+            Q = X.T @ inverse @ first @ inverse @ second @ inverse @ X
+            middle += W[r, s] * (Q - P[r] @ Phi @ P[s])
+    return Phi, Phi + 2 * Phi @ middle @ Phi, P, W
+
+
+def df_methods(unbalanced):
+    _, method, moments, fit = unbalanced
+    return method._df_methods(fit, moments)
+
+
+def test_adjusted_covariance_equals_the_dense_one(unbalanced, dense):
+    adjusted = df_methods(unbalanced)["kenward-roger"].covariance[0]
+    Phi, expected = dense[:2]
+    assert np.abs(expected / Phi - 1).max() > 0.01  # there is something to get right
+    assert adjusted == pytest.approx(expected, rel=1e-5)
+
+
+def test_kenward_roger_of_terms_equals_the_dense_one(unbalanced, dense):
+    columns, _, _, _ = unbalanced
+    Phi, _, P, W = dense
+    found = df_methods(unbalanced)["kenward-roger"]
+    assert isinstance(found, KenwardRoger)
+    terms = [one for one in fixed_contrasts(columns) if one.component == "terms"]
+    assert [one.name for one in terms] == ["dose", "dose:x"]
+    for one in terms:
+        L, size = one.L, len(one.L)
+        Theta = L.T @ np.linalg.inv(L @ Phi @ L.T) @ L
+        traces = [np.trace(Theta @ Phi @ A @ Phi) for A in P]
+        A1 = np.einsum("rs,r,s->", W, traces, traces)
+        A2 = sum(
+            W[r, s] * np.trace(Theta @ Phi @ P[r] @ Phi @ Theta @ Phi @ P[s] @ Phi)
+            for r in range(len(P))
+            for s in range(len(P))
+        )
+        B, g = (A1 + 6 * A2) / (2 * size), ((size + 1) * A1 - (size + 4) * A2) / ((size + 2) * A2)
+        c = np.array([g, size - g, size + 2 - g]) / (3 * size + 2 * (1 - g))
+        mean = 1 / (1 - A2 / size)
+        variance = 2 / size * (1 + c[0] * B) / ((1 - c[1] * B) ** 2 * (1 - c[2] * B))
+        df = 4 + (size + 2) / (size * variance / (2 * mean**2) - 1)
+        ours, scale = found.of_term(L)
+        assert ours[0] == pytest.approx(df, rel=1e-5)
+        assert scale[0] == pytest.approx(df / (mean * (df - 2)), rel=1e-5)
+
+
+def test_satterthwaite_of_contrasts_and_terms_equals_the_dense_slopes(unbalanced, dense):
+    columns, _, _, _ = unbalanced
+    Phi, _, P, W = dense
+    # with the expected information, so that both sides have the same W
+    found = df_methods(unbalanced)["kenward-roger"]
+    found = Satterthwaite(found.covariance, found.sensitivity, found.W)
+
+    def df_of(c):
+        g = np.array([-c @ Phi @ A @ Phi @ c for A in P])
+        return 2 * (c @ Phi @ c) ** 2 / (g @ W @ g)
+
+    for one in fixed_contrasts(columns):
+        if len(one.L) == 1:
+            assert found.of_contrast(one.L[0])[0] == pytest.approx(df_of(one.L[0]), rel=1e-5)
+            continue
+        _, vectors = np.linalg.eigh(one.L @ Phi @ one.L.T)
+        parts = np.array([df_of(c) for c in vectors.T @ one.L])
+        expected = np.sum(parts / (parts - 2))
+        ours, scale = found.of_term(one.L)
+        assert ours[0] == pytest.approx(2 * expected / (expected - len(parts)), rel=1e-5)
+        assert scale[0] == 1.0
+
+
+def test_terms_have_the_f_test_of_their_columns(unbalanced):
+    columns, method, moments, fit = unbalanced
+    rows = {b.parameter: b for b in method.analyse([moments]).estimates["containment"]}
+    L = next(one.L for one in fixed_contrasts(columns) if one.name == "dose")
+    beta, C = fit.beta[0], fit.beta_covariance[0]
+    F = (L @ beta) @ np.linalg.solve(L @ C @ L.T, L @ beta) / 2
+    assert rows["dose"].estimate[0] == pytest.approx(F)
+    assert rows["dose"].df[0] == 9.0  # 12 animals in 3 groups
+    assert rows["dose"].p_value[0] == pytest.approx(stats.f.sf(F, 2, 9))
+    z = {b.parameter: b for b in method.analyse([moments]).estimates["z"]}
+    assert np.isnan(z["dose"].df[0])
+    assert z["dose"].p_value[0] == pytest.approx(stats.chi2.sf(2 * F, 2))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "df"), [("ml", "kenward-roger"), ("statsmodels", "satterthwaite")]
+)
+def test_df_that_an_estimator_does_not_give_are_refused(estimator, df):
+    frame = pd.read_csv(REFERENCE / "small_2.csv")
+    columns = model_columns(parse_formula("y ~ x + (1 | animal)"), frame)
+    with pytest.raises(DataError, match=f"'{estimator}' does not give df '{df}'"):
+        prepare_method(columns, MethodSettings(estimator, (df,), 0.95))
