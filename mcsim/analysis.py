@@ -6,10 +6,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.components import RandomNames
+from mcsim.derived import derived_parts
 from mcsim.design import ModelColumns
 from mcsim.df import containment_df
 from mcsim.errors import DataError
-from mcsim.inference import Contrast, ParameterBlock, RandomNames
+from mcsim.formula import same_column
+from mcsim.inference import Contrast, ParameterBlock
+from mcsim.scenario import EstimandSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,6 +77,7 @@ class MethodSettings:
     estimator: str
     df: tuple[str, ...]
     confidence: float
+    estimands: tuple[EstimandSpec, ...] = ()
 
 
 def refuse_df(settings: MethodSettings, *names: str) -> None:
@@ -90,26 +95,52 @@ def random_names(columns: ModelColumns) -> list[RandomNames]:
     return [RandomNames(level.level, level.names, level.structures) for level in columns.levels]
 
 
-def fixed_contrasts(columns: ModelColumns) -> list[Contrast]:
-    """Every fixed effect, then every term that has several columns."""
+def fixed_contrasts(columns: ModelColumns, settings: MethodSettings) -> list[Contrast]:
+    """Every fixed effect, every term that has several columns, every weighted sum asked for.
+
+    A sum has the value 0 for columns that the model lacks; a sum that has none of the model's is
+    left out.
+    """
     unit = np.eye(len(columns.names))
     contrasts = [Contrast(name, "fixed", unit[[j]]) for j, name in enumerate(columns.names)]
     for number, term in enumerate(columns.terms):
         own = np.flatnonzero(np.array(columns.term_of_column) == number)
         if len(own) > 1:
             contrasts.append(Contrast(term, "terms", unit[own]))
+    for one in settings.estimands:
+        weights = {same_column(name): weight for name, weight in (one.fixed or {}).items()}
+        L = np.array([[weights.get(same_column(name), 0.0) for name in columns.names]])
+        if np.any(L):
+            contrasts.append(Contrast(one.name, "fixed", L))
     return contrasts
 
 
-def parameters(columns: ModelColumns) -> list[Parameter]:
+def derived_estimands(columns: ModelColumns, settings: MethodSettings) -> list[str]:
+    """Derived quantities asked for whose random effects the model has."""
+    found = {level.level: {same_column(name) for name in level.names} for level in columns.levels}
+    found["total"] = set().union(*found.values())
+    parts = [(one.name, derived_parts(one.name)) for one in settings.estimands if not one.fixed]
+    return [
+        name
+        for name, part in parts
+        if part and same_column(part.column) in found.get(part.level, ())
+    ]
+
+
+def parameters(columns: ModelColumns, settings: MethodSettings) -> list[Parameter]:
     """All that is estimated, in the order of the estimates."""
     named = [
         Parameter(one.name, one.component, len(one.L) if len(one.L) > 1 else None)
-        for one in fixed_contrasts(columns)
+        for one in fixed_contrasts(columns, settings)
     ]
     for level in random_names(columns):
         named += [Parameter(name, level.level) for name in level.parameters()]
-    return [*named, Parameter("sigma", "residual")]
+    named.append(Parameter("sigma", "residual"))
+    for name in derived_estimands(columns, settings):
+        parts = derived_parts(name)
+        assert parts is not None
+        named.append(Parameter(name, parts.level))
+    return named
 
 
 def constant_df(columns: ModelColumns, name: str) -> Floats:

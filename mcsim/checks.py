@@ -6,7 +6,7 @@ read only what they need of the others, so that one mistake does not hide the ne
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, get_args
 
@@ -14,9 +14,17 @@ import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcsim.errors import FormulaError, nearest_name
+from mcsim.column_checks import (
+    Finding,
+    columns_problems,
+    unknown,
+    unknown_level,
+    variable_problems,
+)
+from mcsim.derived import derived_names, derived_parts
+from mcsim.errors import nearest_name
 from mcsim.fields import FormulaText, SweptValues, shape_of_count
-from mcsim.formula import parse_formula, same_column, split_column, variable_names
+from mcsim.formula import parse_formula
 from mcsim.scenario import (
     CovariateSpec,
     DesignNames,
@@ -32,13 +40,10 @@ from mcsim.scenario import (
     split_pair,
 )
 
-Finding = tuple[KeyPath, str]
-
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 
 _SOURCES = ("grid", "normal", "uniform", "values")
-_CALL = re.compile(r"([A-Za-z]\w*\(.*\))(\[[^\]]*\])?")
 _SHAPES = {
     "model_type": "must be a table",
     "dict_type": "must be a table",
@@ -63,6 +68,7 @@ def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _covariate_level_problems(raw, names)
         yield from _truth_problems(raw, names)
         yield from _formula_problems(raw, names)
+        yield from _estimand_problems(raw, names)
 
 
 def _field_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -87,7 +93,7 @@ def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
     path = tuple(piece for piece in error["loc"] if not re.fullmatch(r"<\w+>|\[key\]", str(piece)))
     fields = _record_at(path[:-1]).model_fields
     if error["type"] == "extra_forbidden":
-        return path, _unknown("key", path[-1], sorted(fields), "Allowed here")
+        return path, unknown("key", path[-1], sorted(fields), "Allowed here")
     if error["type"] == "missing":
         where = _dotted(path[:-1], raw) or "the scenario"
         meaning = fields[str(path[-1])].description
@@ -194,7 +200,7 @@ def _count_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Find
             yield path, f"a count per cell stands only {place}; write {instead}"
             continue
         for cell in cells.keys() - set(names.cells):
-            yield (*path, cell), _unknown("cell", cell, names.cells, "The factors have")
+            yield (*path, cell), unknown("cell", cell, names.cells, "The factors have")
         for cell in set(names.cells) - cells.keys():
             yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(names.cells)}"
 
@@ -204,62 +210,18 @@ def _covariate_level_problems(raw: Mapping[str, Any], names: DesignNames) -> Ite
         level = _table(table).get("level")
         if isinstance(level, str) and level not in names.level_names:
             where = f"design.covariates.{name}"
-            yield ("design", "covariates", name, "level"), _unknown_level(level, where, names)
+            yield ("design", "covariates", name, "level"), unknown_level(level, where, names)
 
 
 def _truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
     truth = _table(raw.get("truth"))
-    yield from _columns_problems(("truth", "fixed"), _table(truth.get("fixed")), names)
+    yield from columns_problems(("truth", "fixed"), _table(truth.get("fixed")), names)
     for level, table in _table(truth.get("random")).items():
         if level not in names.level_names:
-            yield ("truth", "random", level), _unknown_level(level, "truth.random", names)
+            yield ("truth", "random", level), unknown_level(level, "truth.random", names)
         for key in ("sd", "variance"):
             columns = _table(_table(table).get(key))
-            yield from _columns_problems(("truth", "random", level, key), columns, names)
-
-
-def _columns_problems(
-    path: KeyPath, columns: Iterable[str], names: DesignNames
-) -> Iterator[Finding]:
-    earlier: dict[str, str] = {}
-    for column in columns:
-        twin = earlier.setdefault(same_column(column), column)
-        if twin != column:
-            yield (*path, column), f"{column!r} is the column {twin!r} once more; leave one out"
-        for message in _column_problems(column, names):
-            yield (*path, column), message
-
-
-def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
-    """Why the design cannot make a column named as the formula library names it."""
-    if column == "Intercept":
-        return
-    printed = [f"{f}[T.{level}]" for f, levels in names.factors.items() for level in levels[1:]]
-    full = {f"{f}[{level}]" for f, levels in names.factors.items() for level in levels}
-    for piece in split_column(column) or ("",):
-        call = _CALL.fullmatch(piece)
-        if call:
-            yield from _call_problems(call[1], names)
-        elif piece not in {*printed, *full, *names.covariates}:
-            known = ["Intercept", *names.covariates, *printed]
-            hint = "The design makes these, and their products with ':'"
-            yield _unknown("column", piece, known, hint)
-
-
-def _call_problems(call: str, names: DesignNames) -> Iterator[str]:
-    try:
-        variables = variable_names(call)
-    except FormulaError as error:
-        yield str(error)
-        return
-    yield from _variable_problems(variables, names)
-
-
-def _variable_problems(variables: Iterable[str], names: DesignNames) -> Iterator[str]:
-    known = [*names.factors, *names.covariates]
-    for name in variables:
-        if name not in known:
-            yield _unknown("variable", name, known, "The design has")
+            yield from columns_problems(("truth", "random", level, key), columns, names)
 
 
 def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
@@ -270,7 +232,32 @@ def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Fi
         for level in _table(_table(method).get("structure")):
             if level not in names.level_names:
                 where = f"methods.{_table(method).get('name', number + 1)}.structure"
-                yield ("methods", number, "structure", level), _unknown_level(level, where, names)
+                yield ("methods", number, "structure", level), unknown_level(level, where, names)
+
+
+def _estimand_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    earlier: list[str] = []
+    for number, estimand in enumerate(_list(raw.get("estimands"))):
+        path: KeyPath = ("estimands", number)
+        name, fixed = (_table(estimand).get(key) for key in ("name", "fixed"))
+        yield from columns_problems((*path, "fixed"), _table(fixed), names)
+        if not isinstance(name, str):
+            continue
+        if name in earlier:
+            yield (*path, "name"), f"the name {name!r} is that of an earlier estimand"
+        earlier.append(name)
+        parts = derived_parts(name)
+        if parts is None and fixed is None:
+            allowed = "; ".join(derived_names(names.level_names))
+            message = f"the estimand {name!r} needs a table `fixed`, or one of the names: {allowed}"
+            yield path, message
+        elif parts is not None and fixed is not None:
+            yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"
+        elif parts is not None and parts.level not in ("total", *names.level_names):
+            yield (*path, "name"), unknown_level(parts.level, repr(name), names)
+        elif parts is not None:
+            for _, message in columns_problems(path, [parts.column], names):
+                yield (*path, "name"), message
 
 
 def _misfits(text: str, names: DesignNames) -> Iterator[str]:
@@ -278,11 +265,11 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
     if formula.response != names.response:
         response = f"design.response is {names.response!r}"
         yield f"the response of the formula is {formula.response!r}, but {response}"
-    yield from _variable_problems(formula.columns, names)
+    yield from variable_problems(formula.columns, names)
     levels = names.level_names
     for path in dict.fromkeys(term.group for term in formula.random):
         unknown = [name for name in path if name not in levels]
-        yield from (_unknown_level(name, f"{text!r}", names) for name in unknown[-1:])
+        yield from (unknown_level(name, f"{text!r}", names) for name in unknown[-1:])
         ordered = sorted(path, key=lambda name: levels.index(name)) if not unknown else path
         if list(path) != list(ordered):
             yield f"{'/'.join(path)} is not outermost first; write {'/'.join(ordered)}"
@@ -361,16 +348,6 @@ def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from _records_in(part)
-
-
-def _unknown_level(level: str, where: str, names: DesignNames) -> str:
-    return _unknown("level", level, names.level_names, "The design has", f" in {where}")
-
-
-def _unknown(kind: str, name: object, allowed: Iterable[str], heading: str, where: str = "") -> str:
-    known = list(allowed)
-    near = nearest_name(str(name), known)
-    return f"unknown {kind} {name!r}{where}. {heading}: {', '.join(known) or 'none'}.{near}"
 
 
 def _dotted(path: KeyPath, raw: object) -> str:

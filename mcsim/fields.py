@@ -98,6 +98,10 @@ Text = Annotated[str, _must_be("text in quotes", _is_text)]
 FormulaText = Annotated[Text, AfterValidator(_check_formula)]
 Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
 MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
+EstimandName = Annotated[
+    str,
+    _must_be("text in quotes, not empty", lambda v: _is_text(v, r"[^\r\n\ud800-\udfff]+")),
+]
 FactorLevel = Annotated[
     str,
     _must_be(

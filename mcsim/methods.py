@@ -12,11 +12,13 @@ from mcsim.analysis import (
     MethodSettings,
     Parameter,
     constant_df,
+    derived_estimands,
     fixed_contrasts,
     parameters,
     random_names,
     refuse_df,
 )
+from mcsim.components import component_covariance, variance_components
 from mcsim.design import ModelColumns
 from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
@@ -28,7 +30,7 @@ from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.tree import Moments
 from mcsim.errors import DataError
-from mcsim.inference import component_covariance, fixed_effects, variance_components
+from mcsim.inference import fixed_effects
 from mcsim.mixedlm import StatsmodelsMethod
 
 
@@ -87,7 +89,7 @@ class LikelihoodMethod:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         _check_innermost_units(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
-        self._contrasts = fixed_contrasts(columns)
+        self._contrasts = fixed_contrasts(columns, settings)
         levels = tuple(
             Level(level.unit_of_row, level.Z, level.structures, level.names)
             for level in columns.levels
@@ -98,7 +100,7 @@ class LikelihoodMethod:
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return parameters(self._columns)
+        return parameters(self._columns, self._settings)
 
     def take(self, responses: Floats) -> Moments:
         """Moments of the responses."""
@@ -109,7 +111,11 @@ class LikelihoodMethod:
         moments = join(taken)
         fit = fit_moments(self.design, moments)
         components = variance_components(
-            fit, random_names(self._columns), self.design.tree.model.nu, self._settings.confidence
+            fit,
+            random_names(self._columns),
+            self.design.tree.model.nu,
+            derived=derived_estimands(self._columns, self._settings),
+            confidence=self._settings.confidence,
         )
         estimates = {
             name: fixed_effects(fit.beta, self._contrasts, df_method, self._settings.confidence)

@@ -18,6 +18,7 @@ from mcsim.analysis import (
     parameters,
     refuse_df,
 )
+from mcsim.derived import derived_value
 from mcsim.design import ModelColumns
 from mcsim.df import ConstantDf
 from mcsim.engine.optimise import Status
@@ -53,11 +54,16 @@ class StatsmodelsMethod:
                 )
         self._columns, self._settings = columns, settings
         self._df = {name: constant_df(columns, name) for name in settings.df}
-        self._contrasts = fixed_contrasts(columns)
+        self._contrasts = fixed_contrasts(columns, settings)
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return parameters(self._columns)
+        return parameters(self._columns, self._settings)
+
+    def _components(self) -> list[Parameter]:
+        """Variance components, sigma last."""
+        everything = self.parameters()[len(self._contrasts) :]
+        return everything[: 1 + [one.name for one in everything].index("sigma")]
 
     def take(self, responses: Floats) -> "list[_SlowFit]":
         """Fit every response, one after the other."""
@@ -71,7 +77,12 @@ class StatsmodelsMethod:
         sds = np.array([fit.components for fit in fits])
         components = [
             without_interval(one.name, one.component, sds[:, position])
-            for position, one in enumerate(self.parameters()[len(self._contrasts) :])
+            for position, one in enumerate(self._components())
+        ]
+        by_name = {one.parameter: one.estimate for one in components}
+        components += [
+            without_interval(one.name, one.component, derived_value(one.name, by_name))
+            for one in self.parameters()[len(self._contrasts) + len(components) :]
         ]
         estimates = {
             name: fixed_effects(
@@ -156,11 +167,11 @@ class StatsmodelsMethod:
         )
 
     def _failed(self, message: str) -> "_SlowFit":
-        p, n_components = len(self._columns.names), len(self.parameters())
+        p = len(self._columns.names)
         return _SlowFit(
             np.full(p, np.nan),
             np.full((p, p), np.nan),
-            np.full(n_components - p, np.nan),
+            np.full(len(self._components()), np.nan),
             np.nan,
             Status.FAILED,
             message,

@@ -25,6 +25,7 @@ from mcsim.fields import (
     Count,
     DfMethods,
     Ends,
+    EstimandName,
     Estimator,
     FactorLevels,
     FormulaText,
@@ -207,6 +208,18 @@ class MethodSpec(Record):
         return parse_formula(self.formula)
 
 
+class EstimandSpec(Record):
+    """A quantity to estimate beside the parameters of the models."""
+
+    name: EstimandName = Field(
+        description="name in the results; without `fixed` one of total.sd(COLUMN), "
+        "total.var(COLUMN), LEVEL.icc"
+    )
+    fixed: dict[str, Number] | None = Field(
+        None, description="weights of fixed effects, whose sum is the estimand"
+    )
+
+
 class Scenario(Record):
     """Everything that determines a study."""
 
@@ -218,6 +231,9 @@ class Scenario(Record):
     truth: TruthSpec = Field(description="parameters that the data are generated from")
     methods: Annotated[tuple[MethodSpec, ...], AtLeastOne] = Field(
         description="ways to analyse each data set", json_schema_extra={"minItems": 1}
+    )
+    estimands: tuple[EstimandSpec, ...] = Field(
+        (), description="quantities to estimate beside the parameters of the models"
     )
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"

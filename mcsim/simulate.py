@@ -4,6 +4,7 @@ Every draw is addressed by (seed, condition, replicate, purpose): no replicate d
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.derived import derived_value
 from mcsim.design import Design, Floats, build_design, column
 from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
-from mcsim.scenario import Condition, RandomSpec, TruthSpec, split_pair
+from mcsim.scenario import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
 
 T = TypeVar("T")
 Words = NDArray[np.uint32]
@@ -219,6 +221,15 @@ def true_value(values: Mapping[str, float], parameter: str) -> float | None:
     """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
     missing = None if ".cor(" in parameter else 0.0
     return _by_meaning(values).get(_meaning(parameter), missing)
+
+
+def estimand_value(truth: TruthSpec, estimand: EstimandSpec) -> float:
+    """The truth of an estimand: a weighted sum of fixed effects, or made of variances."""
+    values = true_values(truth)
+    if estimand.fixed is None:
+        return float(derived_value(estimand.name, values))
+    terms = ((true_value(values, name) or 0.0) * w for name, w in estimand.fixed.items())
+    return math.fsum(terms)
 
 
 def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:

@@ -1,8 +1,7 @@
 """A study from start to end: plan chunks, skip what is done, analyse, commit, report progress."""
 
-import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,28 +13,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim import __version__
-from mcsim.analysis import Analysis, Method, MethodSettings
+from mcsim.analysis import Method, MethodSettings
 from mcsim.design import model_columns
-from mcsim.engine.optimise import Status
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
-from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
+from mcsim.rows import conditions_table, estimate_rows, fit_rows
+from mcsim.scenario import Condition, Scenario, conditions, study_identity
 from mcsim.simulate import (
     Simulator,
     draw_responses,
     new_room,
     prepare_simulator,
-    realized_value,
     realized_values,
-    true_value,
-    true_values,
 )
 from mcsim.store import (
-    ESTIMATES_SCHEMA,
-    FITS_SCHEMA,
     KEY_LENGTH,
     Chunk,
     Parts,
@@ -53,7 +47,6 @@ BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's ca
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 50  # where a fit takes seconds, so that little is lost and progress is seen
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
-STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
 
 @dataclass(frozen=True)
@@ -114,8 +107,8 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
     analyses = {name: method.analyse(taken[name]) for name, method in methods.items()}
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     realized = realized_values(simulator, per_level)
-    estimates = _estimate_rows(condition.label, replicates, realized, analyses)
-    return estimates, _fit_rows(condition.label, replicates, analyses)
+    estimates = estimate_rows(condition.label, replicates, realized, analyses)
+    return estimates, fit_rows(condition.label, replicates, analyses)
 
 
 def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondition:
@@ -131,7 +124,9 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
     for spec in scenario.methods:
         try:
             columns = model_columns(spec.parsed, simulator.design.frame, spec.structure)
-            settings = MethodSettings(spec.estimator, spec.df, scenario.confidence)
+            settings = MethodSettings(
+                spec.estimator, spec.df, scenario.confidence, scenario.estimands
+            )
             methods[spec.name] = prepare_method(columns, settings, shared)
             aliased[spec.name] = without_aliased(columns)[1]
         except DataError as error:
@@ -178,7 +173,8 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         compile_engine(options.report)  # before there are workers, so that they find it done
     prepared = [analyser.prepared(one.label) for one in planned]
     _report_aliased(prepared, options.report)
-    table = conditions_table(scenario, prepared)
+    methods = [one.methods for one in prepared]
+    table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
     description = StudyDescription(
         identity=study_identity(scenario),
         manifest=_manifest(scenario, planned),
@@ -238,105 +234,6 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
     if n_workers == 1 or (n_values < SERIAL_ROWS and not _is_slow(analyser.scenario)):
         return EXECUTORS["serial"](1)
     return EXECUTORS["processes"](n_workers)
-
-
-def conditions_table(scenario: Scenario, prepared: Sequence[PreparedCondition]) -> pa.Table:
-    """One row per condition, method and parameter: swept values and truth."""
-    rows = []
-    for condition, ready in zip(conditions(scenario), prepared, strict=True):
-        truth = true_values(condition.truth)
-        for spec in scenario.methods:
-            for name in method_names(spec):
-                rows += [
-                    {
-                        "condition": condition.label,
-                        "swept": json.dumps(condition.values),
-                        "method": name,
-                        "parameter": one.name,
-                        "component": one.component,
-                        "numerator_df": one.numerator_df,
-                        "truth": None if one.component == "terms" else true_value(truth, one.name),
-                        **condition.values,
-                    }
-                    for one in ready.methods[spec.name].parameters()
-                ]
-    table = pa.Table.from_pylist(rows)
-    for name, kind in (("truth", pa.float64()), ("numerator_df", pa.int64())):
-        column = table.schema.get_field_index(name)
-        table = table.set_column(column, name, table[name].cast(kind))
-    return table
-
-
-def method_names(spec: MethodSpec) -> list[str]:
-    """One name, or with several df methods one per entry: `general/containment`."""
-    return [spec.name] if len(spec.df) == 1 else [f"{spec.name}/{df}" for df in spec.df]
-
-
-def _estimate_rows(
-    label: str,
-    replicates: Sequence[int],
-    realized: Mapping[str, Floats],
-    analyses: Mapping[str, Analysis],
-) -> pa.Table:
-    """Rows of a batch, replicate by replicate."""
-    named = [
-        (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
-        for name, analysis in analyses.items()
-        for df, estimates in analysis.estimates.items()
-        for estimate in estimates
-    ]
-    columns = _key_columns(label, replicates, [name for name, _ in named])
-    for key in ("parameter", "component"):
-        columns[key] = _repeated([getattr(one, key) for _, one in named], len(replicates))
-    for measure in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value"):
-        columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
-    none = np.full(len(replicates), np.nan)
-    values = [realized_value(realized, one.parameter) for _, one in named]
-    columns["realized"] = _interleaved([none if one is None else one for one in values])
-    return pa.table(columns, schema=ESTIMATES_SCHEMA)
-
-
-def _fit_rows(label: str, replicates: Sequence[int], analyses: Mapping[str, Analysis]) -> pa.Table:
-    """One row per replicate and method."""
-    named = [
-        (name if len(analysis.estimates) == 1 else f"{name}/{df}", analysis.fits)
-        for name, analysis in analyses.items()
-        for df in analysis.estimates
-    ]
-    columns = _key_columns(label, replicates, [name for name, _ in named])
-    status = np.column_stack([fits.status for _, fits in named]).ravel()
-    messages = zip(*(fits.message for _, fits in named), strict=True)
-    columns |= {
-        "status": pa.DictionaryArray.from_arrays(pa.array(status, pa.int32()), STATUS_NAMES),
-        "loglik": _interleaved([fits.loglik for _, fits in named]),
-        "evaluations": _interleaved([fits.evaluations for _, fits in named]).cast(pa.int32()),
-        "certificate": _interleaved([fits.certificate for _, fits in named]),
-        "message": pa.array([one for row in messages for one in row], pa.string()),
-    }
-    return pa.table(columns, schema=FITS_SCHEMA)
-
-
-def _key_columns(
-    label: str, replicates: Sequence[int], methods: Sequence[str]
-) -> dict[str, pa.Array]:
-    numbers = np.repeat(np.asarray(replicates, dtype=np.int32), len(methods))
-    return {
-        "condition": _repeated([label] * len(methods), len(replicates)),
-        "replicate": pa.array(numbers),
-        "method": _repeated(methods, len(replicates)),
-    }
-
-
-def _interleaved(values: Sequence[Floats]) -> pa.Array:
-    """Columns, one per row of a replicate, as one; null where there is no number."""
-    numbers = np.column_stack(values).ravel()
-    return pa.array(numbers, mask=~np.isfinite(numbers))
-
-
-def _repeated(values: Sequence[str], times: int) -> pa.DictionaryArray:
-    once = pa.array(values, pa.string()).dictionary_encode()
-    indices = np.tile(once.indices.to_numpy(), times)
-    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), once.dictionary)
 
 
 def _manifest(scenario: Scenario, planned: Sequence[Condition]) -> dict[str, object]:

@@ -144,7 +144,7 @@ def test_kenward_roger_of_terms_equals_the_dense_one(unbalanced, dense):
     Phi, _, P, W = dense
     found = df_methods(unbalanced)["kenward-roger"]
     assert isinstance(found, KenwardRoger)
-    terms = [one for one in fixed_contrasts(columns) if one.component == "terms"]
+    terms = [one for one in fixed_contrasts(columns, SETTINGS) if one.component == "terms"]
     assert [one.name for one in terms] == ["dose", "dose:x"]
     for one in terms:
         L, size = one.L, len(one.L)
@@ -177,7 +177,7 @@ def test_satterthwaite_of_contrasts_and_terms_equals_the_dense_slopes(unbalanced
         g = np.array([-c @ Phi @ A @ Phi @ c for A in P])
         return 2 * (c @ Phi @ c) ** 2 / (g @ W @ g)
 
-    for one in fixed_contrasts(columns):
+    for one in fixed_contrasts(columns, SETTINGS):
         if len(one.L) == 1:
             assert found.of_contrast(one.L[0])[0] == pytest.approx(df_of(one.L[0]), rel=1e-5)
             continue
@@ -192,7 +192,7 @@ def test_satterthwaite_of_contrasts_and_terms_equals_the_dense_slopes(unbalanced
 def test_terms_have_the_f_test_of_their_columns(unbalanced):
     columns, method, moments, fit = unbalanced
     rows = {b.parameter: b for b in method.analyse([moments]).estimates["containment"]}
-    L = next(one.L for one in fixed_contrasts(columns) if one.name == "dose")
+    L = next(one.L for one in fixed_contrasts(columns, SETTINGS) if one.name == "dose")
     beta, C = fit.beta[0], fit.beta_covariance[0]
     F = (L @ beta) @ np.linalg.solve(L @ C @ L.T, L @ beta) / 2
     assert rows["dose"].estimate[0] == pytest.approx(F)

@@ -1,0 +1,246 @@
+"""Variance components with Wald intervals: functions of the fit alone.
+
+SDs: Wald on the log scale; correlations: on Fisher's z scale (Pinheiro & Bates 2000, section
+2.4.3); variances: the squares of the SD's; shares of variance: on the logit scale. Components on
+the boundary are held there and get no interval.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from mcsim.derived import derived_parts
+from mcsim.engine.batched import apply, dot, inverse_positive, product, transpose
+from mcsim.engine.reml import FitBlock
+from mcsim.formula import same_column
+from mcsim.inference import ParameterBlock
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RandomNames:
+    """What the random effects of one level are called; outermost level first."""
+
+    level: str
+    columns: tuple[str, ...]
+    structures: tuple[tuple[str, int], ...]
+
+    def correlated_pairs(self) -> list[tuple[int, int]]:
+        """Positions of the columns that the model correlates."""
+        pairs, first = [], 0
+        for structure, size in self.structures:
+            if structure != "identity":
+                pairs += list(itertools.combinations(range(first, first + size), 2))
+            first += size
+        return pairs
+
+    def parameters(self) -> list[str]:
+        """Names of the level's parameters, in the order of the estimates."""
+        return [
+            *(f"{self.level}.sd({name})" for name in self.columns),
+            *(f"{self.level}.var({name})" for name in self.columns),
+            *(
+                f"{self.level}.cor({self.columns[i]},{self.columns[j]})"
+                for i, j in self.correlated_pairs()
+            ),
+        ]
+
+
+def variance_components(
+    fit: FitBlock,
+    names: Sequence[RandomNames],
+    nu: float,
+    *,
+    derived: Sequence[str] = (),
+    confidence: float,
+) -> list[ParameterBlock]:
+    """SDs, variances and correlations per level, outermost first; sigma; derived quantities."""
+    covariance = component_covariance(fit, nu)
+    quantile = float(special.ndtri(0.5 + 0.5 * confidence))
+    levels = [_level(*one) for one in zip(names, fit.factors, fit.slopes, strict=True)]
+    blocks = []
+    for level in levels:
+        blocks += _level_components(level, fit.sigma2, covariance, quantile)
+    sigma = np.sqrt(fit.sigma2)
+    blocks.append(_log_scale("sigma", "residual", sigma, 0.25 * covariance[:, -1, -1], quantile))
+    parameters = fit.sigma2, covariance
+    return blocks + [_derived(name, levels, parameters, quantile) for name in derived]
+
+
+def component_covariance(fit: FitBlock, nu: float) -> Floats:
+    """Covariance of (theta, log sigma^2), zero in entries held at the boundary, NaN where none.
+
+    The observed information; the profiled Hessian is completed by the terms of log sigma^2:
+    d2/dtheta dlog(sigma2) = -nu dlog(r2)/dtheta and d2/dlog(sigma2)2 = nu.
+    """
+    n, n_theta = fit.theta.shape
+    full = np.zeros((n, n_theta + 1, n_theta + 1))
+    gradient = fit.log_r2_gradient
+    full[:, :-1, :-1] = fit.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
+    full[:, :-1, -1] = full[:, -1, :-1] = -nu * gradient
+    full[:, -1, -1] = nu
+    held = np.hstack([fit.is_held, np.zeros((n, 1), dtype=bool)])
+    full[held[:, :, None] | held[:, None, :]] = 0.0
+    full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
+    full[~np.isfinite(full).all(axis=(1, 2))] = -np.eye(n_theta + 1)  # no information
+    covariance = 2.0 * inverse_positive(full)
+    covariance[held[:, :, None] | held[:, None, :]] = 0.0
+    return covariance
+
+
+class _Level(NamedTuple):
+    """Covariance of one level's effects in units of sigma, and its derivatives in theta."""
+
+    names: RandomNames
+    Psi: Floats  # (n, q, q)
+    slopes: Floats  # (n, n_theta, q, q)
+
+
+def _level(names: RandomNames, Lam: Floats, slopes: Floats) -> _Level:
+    dPsi = np.stack([product(slopes[:, t], transpose(Lam)) for t in range(slopes.shape[1])], axis=1)
+    return _Level(names, product(Lam, transpose(Lam)), dPsi + np.swapaxes(dPsi, 2, 3))
+
+
+def _level_components(
+    level: _Level, sigma2: Floats, covariance: Floats, quantile: float
+) -> list[ParameterBlock]:
+    """All components of one level; delta method from (theta, log sigma^2)."""
+    name, Psi, dPsi = level.names.level, level.Psi, level.slopes
+    sds, variances, correlations = [], [], []
+    for i, column in enumerate(level.names.columns):
+        sd, variance = _scale_pair(
+            (f"{name}.sd({column})", f"{name}.var({column})", name),
+            (Psi[:, i, i], dPsi[:, :, i, i]),
+            (sigma2, covariance),
+            quantile,
+        )
+        sds.append(sd)
+        variances.append(variance)
+    for i, j in level.names.correlated_pairs():
+        correlations.append(
+            _fisher_z(
+                f"{name}.cor({level.names.columns[i]},{level.names.columns[j]})",
+                name,
+                (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
+                (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
+                covariance,
+                quantile,
+            )
+        )
+    return sds + variances + correlations
+
+
+def _scale_pair(
+    labels: tuple[str, str, str],
+    psi: tuple[Floats, Floats],
+    parameters: tuple[Floats, Floats],
+    quantile: float,
+) -> tuple[ParameterBlock, ParameterBlock]:
+    """SD and variance sigma^2 psi, from psi (n,) and its derivatives in theta (n, n_theta)."""
+    sd_name, variance_name, component = labels
+    (value, slope), (sigma2, covariance) = psi, parameters
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = slope / (2.0 * value[:, None])
+    weights = np.hstack([half, np.full((len(half), 1), 0.5)])
+    sd = _log_scale(
+        sd_name, component, np.sqrt(sigma2 * value), _variance_of(weights, covariance), quantile
+    )
+    return sd, _squared(sd, variance_name)
+
+
+def _derived(
+    name: str, levels: Sequence[_Level], parameters: tuple[Floats, Floats], quantile: float
+) -> ParameterBlock:
+    """Sum of the variances of a column over all levels, or a level's share of all variance."""
+    parts = derived_parts(name)
+    assert parts is not None
+    found = {
+        level.names.level: (level.Psi[:, i, i], level.slopes[:, :, i, i])
+        for level in levels
+        for i, column in enumerate(level.names.columns)
+        if same_column(column) == same_column(parts.column)
+    }
+    psi, slope = (np.sum(np.stack(one), axis=0) for one in zip(*found.values(), strict=True))
+    if parts.kind != "icc":
+        sd, variance = _scale_pair((name, name, "total"), (psi, slope), parameters, quantile)
+        return sd if parts.kind == "sd" else variance
+    own, own_slope = found[parts.level]
+    share = own / (psi + 1.0)
+    gradient = (own_slope - share[:, None] * slope) / (psi + 1.0)[:, None]
+    weights = np.hstack([gradient, np.zeros((len(share), 1))])
+    return _logit_scale(name, parts.level, share, _variance_of(weights, parameters[1]), quantile)
+
+
+def _logit_scale(
+    parameter: str, component: str, share: Floats, variance: Floats, quantile: float
+) -> ParameterBlock:
+    """Share with its Wald interval on the logit scale; none at zero."""
+    none = np.full(len(share), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        std_error = np.where(share > 0.0, np.sqrt(variance), np.nan)
+        half = quantile * std_error / (share * (1.0 - share))
+        lower, upper = special.expit(special.logit(share) + half * np.array([[-1.0], [1.0]]))
+    return ParameterBlock(parameter, component, share, std_error, none, lower, upper, none)
+
+
+def _variance_of(weights: Floats, covariance: Floats) -> Floats:
+    return dot(weights, apply(covariance, weights))
+
+
+def _log_scale(
+    parameter: str, component: str, sd: Floats, log_variance: Floats, quantile: float
+) -> ParameterBlock:
+    """Wald interval on the log scale; none at zero."""
+    none = np.full(len(sd), np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):
+        log_se = np.where(sd > 0, np.sqrt(log_variance), np.nan)
+        lower, upper = sd * np.exp(-quantile * log_se), sd * np.exp(quantile * log_se)
+    upper = np.where(np.isfinite(upper), upper, np.nan)
+    lower = np.where(np.isfinite(upper), lower, np.nan)
+    return ParameterBlock(parameter, component, sd, sd * log_se, none, lower, upper, none)
+
+
+def _squared(sd: ParameterBlock, parameter: str) -> ParameterBlock:
+    with np.errstate(over="ignore"):
+        upper = sd.ci_upper**2
+    return ParameterBlock(
+        parameter,
+        sd.component,
+        sd.estimate**2,
+        2.0 * sd.estimate * sd.std_error,
+        sd.df,
+        np.where(np.isfinite(upper), sd.ci_lower**2, np.nan),
+        np.where(np.isfinite(upper), upper, np.nan),
+        sd.p_value,
+    )
+
+
+def _fisher_z(
+    parameter: str,
+    component: str,
+    Psi: tuple[Floats, Floats, Floats],
+    dPsi: tuple[Floats, Floats, Floats],
+    covariance: Floats,
+    quantile: float,
+) -> ParameterBlock:
+    """Correlation with its Wald interval on the z scale; none at +-1 or where an SD is zero."""
+    first, cross, second = Psi
+    none = np.full(len(first), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.clip(cross / np.sqrt(first * second), -1.0, 1.0)
+        gradient = dPsi[1] / np.sqrt(first * second)[:, None] - 0.5 * correlation[:, None] * (
+            dPsi[0] / first[:, None] + dPsi[2] / second[:, None]
+        )
+        weights = np.hstack([gradient, np.zeros((len(first), 1))])
+        inside = np.abs(correlation) < 1.0 - 1e-12
+        correlation = np.where(inside, correlation, np.sign(correlation))
+        std_error = np.where(inside, np.sqrt(_variance_of(weights, covariance)), np.nan)
+        z, z_se = np.arctanh(correlation), std_error / (1.0 - correlation**2)
+        lower, upper = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
+    return ParameterBlock(parameter, component, correlation, std_error, none, lower, upper, none)
