@@ -25,18 +25,15 @@ from mcsim.derived import derived_names, derived_parts
 from mcsim.errors import nearest_name
 from mcsim.fields import FormulaText, SweptValues, shape_of_count
 from mcsim.formula import parse_formula
+from mcsim.nested import KeyPath, plain_copy, put_value, show_value
 from mcsim.scenario import (
     CovariateSpec,
     DesignNames,
-    KeyPath,
     ObservationsSpec,
     RandomSpec,
     Scenario,
     conditions,
     expand_sweep,
-    plain_copy,
-    put_value,
-    show_value,
     split_pair,
 )
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import same_column, split_column, variable_names
-from mcsim.scenario import DesignNames, KeyPath
+from mcsim.nested import KeyPath
+from mcsim.scenario import DesignNames
 
 Finding = tuple[KeyPath, str]
 

@@ -11,8 +11,9 @@ import yaml
 
 from mcsim.checks import find_problems
 from mcsim.errors import Problem, ScenarioError, nearest_name
+from mcsim.nested import KeyPath, plain_copy, put_value
 from mcsim.positions import Positions, toml_positions, yaml_positions
-from mcsim.scenario import KeyPath, Scenario, plain_copy, put_value
+from mcsim.scenario import Scenario
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 

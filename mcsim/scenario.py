@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from mcsim.errors import nearest_name
 from mcsim.fields import (
     AboveZero,
     AtLeastOne,
@@ -47,8 +46,7 @@ from mcsim.fields import (
     shape_of_table,
 )
 from mcsim.formula import Formula, parse_formula
-
-KeyPath = tuple[str | int, ...]
+from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -280,66 +278,17 @@ def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[
         yield values, swept
 
 
-def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
-    """Put `value` at a dotted key of `raw`, and return the path to it.
-
-    A table in a list goes by its `name` or its number; brackets and quotes protect dots.
-
-    Raises
-    ------
-    KeyError
-        Where the key leads nowhere; its argument is a sentence for the user.
-    """
-    here: Any = raw
-    path: list[str | int] = []
-    *parents, last = _split_key(key)
-    for piece in parents:
-        path.append(_place(here, piece))
-        here = here.setdefault(path[-1], {}) if isinstance(here, dict) else here[path[-1]]
-    path.append(_place(here, last))
-    here[path[-1]] = value
-    return tuple(path)
-
-
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
     raw = scenario.model_dump(exclude={"title", "replicates"}, exclude_none=True)
     order = {"design.factors": list(scenario.design.factors)}
-    return dict(sorted(_flatten(canonical(raw), ""))) | order
+    return dict(sorted(flatten(canonical(raw), ""))) | order
 
 
 def scenario_schema() -> dict[str, Any]:
     """JSON Schema of a scenario file, for editors; the checks between its parts are not in it."""
     schema = Scenario.model_json_schema() | {"title": "mcsim scenario"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def canonical(value: Any) -> Any:
-    """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
-    if isinstance(value, Mapping):
-        # the intercept leads, as in every table of coefficients
-        keys = sorted(value, key=lambda key: (key != "Intercept", key))
-        return {key: canonical(value[key]) for key in keys}
-    if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
-    is_whole = isinstance(value, float) and value.is_integer()
-    return int(value) if is_whole else value
-
-
-def plain_copy(value: Any) -> Any:
-    """Copy tables and lists: keys are text, and no two keys share a table as aliases in YAML do."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_copy(item) for key, item in value.items()}
-    return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def show_value(value: object) -> str:
-    """Value as a user would write it on one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(show_value, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def split_pair(key: str) -> tuple[str, ...]:
@@ -367,33 +316,3 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
 def _short_names(keys: list[str]) -> dict[str, str]:
     short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
     return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
-
-
-def _split_key(key: str) -> list[str]:
-    pieces = re.findall(r'(?:"[^"]*"|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
-    return [piece[1:-1] if re.fullmatch(r'"[^"]*"', piece) else piece for piece in pieces]
-
-
-def _place(here: Any, piece: str) -> str | int:
-    if isinstance(here, dict):
-        return piece
-    items = here if isinstance(here, list) else []
-    names = [item.get("name") if isinstance(item, dict) else None for item in items]
-    if piece in names:
-        return names.index(piece)
-    if piece.isdecimal() and int(piece) < len(items):
-        return int(piece)
-    texts = [name for name in names if isinstance(name, str)]
-    found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
-    raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
-
-
-def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        yield f"{prefix}names", [item["name"] for item in value]
-        value = {item["name"]: item for item in value}
-    if not isinstance(value, dict) or not value:
-        yield prefix.removesuffix("."), value
-        return
-    for key, item in value.items():
-        yield from _flatten(item, f"{prefix}{key}.")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mcsim.errors import ScenarioError
 from mcsim.loading import dump_scenario, load_scenario
+from mcsim.nested import put_value
 from mcsim.positions import toml_positions
-from mcsim.scenario import Scenario, conditions, put_value
+from mcsim.scenario import Scenario, conditions
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mcsim.checks import find_problems
-from mcsim.scenario import (
-    RandomSpec,
-    Scenario,
-    conditions,
-    plain_copy,
-    put_value,
-    scenario_schema,
-    study_identity,
-)
+from mcsim.nested import plain_copy, put_value
+from mcsim.scenario import RandomSpec, Scenario, conditions, scenario_schema, study_identity
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -1,0 +1,89 @@
+"""Nested tables and lists, as a scenario file gives them: copied, compared, changed, shown."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mcsim.errors import nearest_name
+
+KeyPath = tuple[str | int, ...]
+
+
+def canonical(value: Any) -> Any:
+    """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
+    if isinstance(value, Mapping):
+        # the intercept leads, as in every table of coefficients
+        keys = sorted(value, key=lambda key: (key != "Intercept", key))
+        return {key: canonical(value[key]) for key in keys}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole else value
+
+
+def plain_copy(value: Any) -> Any:
+    """Copy tables and lists: keys are text, and no two keys share a table as aliases in YAML do."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_copy(item) for key, item in value.items()}
+    return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def show_value(value: object) -> str:
+    """Value as a user would write it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(show_value, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; tables of a list go by their name."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        yield f"{prefix}names", [item["name"] for item in value]
+        value = {item["name"]: item for item in value}
+    if not isinstance(value, dict) or not value:
+        yield prefix.removesuffix("."), value
+        return
+    for key, item in value.items():
+        yield from flatten(item, f"{prefix}{key}.")
+
+
+def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
+    """Put `value` at a dotted key of `raw`, and return the path to it.
+
+    A table in a list goes by its `name` or its number; brackets and quotes protect dots.
+
+    Raises
+    ------
+    KeyError
+        Where the key leads nowhere; its argument is a sentence for the user.
+    """
+    here: Any = raw
+    path: list[str | int] = []
+    *parents, last = _split_key(key)
+    for piece in parents:
+        path.append(_place(here, piece))
+        here = here.setdefault(path[-1], {}) if isinstance(here, dict) else here[path[-1]]
+    path.append(_place(here, last))
+    here[path[-1]] = value
+    return tuple(path)
+
+
+def _split_key(key: str) -> list[str]:
+    pieces = re.findall(r'(?:"[^"]*"|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
+    return [piece[1:-1] if re.fullmatch(r'"[^"]*"', piece) else piece for piece in pieces]
+
+
+def _place(here: Any, piece: str) -> str | int:
+    if isinstance(here, dict):
+        return piece
+    items = here if isinstance(here, list) else []
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if piece in names:
+        return names.index(piece)
+    if piece.isdecimal() and int(piece) < len(items):
+        return int(piece)
+    texts = [name for name in names if isinstance(name, str)]
+    found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
+    raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
