@@ -1,5 +1,6 @@
 """What every method gives, and what methods ask of the columns of their model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from mcsim.scenario import EstimandSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+StreamOf = Callable[[int], np.random.Generator]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,13 @@ class Method(Protocol):
         """Return what the method needs of responses (n_replicates, n_rows)."""
         ...
 
-    def analyse(self, taken: list[Any]) -> Analysis:
-        """Fit every response of the blocks that were taken."""
+    def analyse(self, taken: list[Any], stream_of: StreamOf) -> Analysis:
+        """Fit every response of the blocks that were taken.
+
+        Parameters
+        ----------
+        stream_of : random numbers for what the method itself simulates, by position of the response
+        """
         ...
 
 
@@ -78,6 +85,8 @@ class MethodSettings:
     df: tuple[str, ...]
     confidence: float
     estimands: tuple[EstimandSpec, ...] = ()
+    interval: str = "wald"
+    resamples: int = 200
 
 
 def refuse_df(settings: MethodSettings, *names: str) -> None:

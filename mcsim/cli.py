@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
+INTERVALS = ("wald", "bootstrap")
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
 MANY_REPLICATES = 1_000  # so many are likely to need workers
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
@@ -221,6 +222,8 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 @click.option("--estimator", type=click.Choice(["reml", "ml"]), default="reml", show_default=True)
 @click.option("--df", type=click.Choice(DF_METHODS), default="containment",
               show_default=True)  # fmt: skip
+@click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
+              help="Intervals of the variance components.")  # fmt: skip
 @click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.01, 0.999))
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip

@@ -46,7 +46,7 @@ class FileFit:
 
 def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
-    confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
 
@@ -62,8 +62,9 @@ def fit_file(
     frame = _complete_rows(_read(path), parsed, path)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(parsed, frame))
-    method = prepare_method(columns, MethodSettings(estimator, (df,), confidence))
-    analysis = method.analyse([method.take(y[None])])
+    settings = MethodSettings(estimator, (df,), confidence, interval=interval)
+    method = prepare_method(columns, settings)
+    analysis = method.analyse([method.take(y[None])], np.random.default_rng)
     parameters = tuple(
         ParameterEstimate(
             block.parameter,

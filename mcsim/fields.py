@@ -15,6 +15,7 @@ from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 
 ESTIMATORS = ("reml", "ml", "statsmodels")
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
+INTERVALS = ("wald", "bootstrap")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 
@@ -170,6 +171,7 @@ AtLeastOne = _must_be("a list of at least one table, each under double brackets"
 Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number", _is_list)]
 SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
 Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
+IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
     tuple[Annotated[str, _one_of(DF_METHODS)], ...],

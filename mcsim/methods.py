@@ -11,6 +11,7 @@ from mcsim.analysis import (
     Method,
     MethodSettings,
     Parameter,
+    StreamOf,
     constant_df,
     derived_estimands,
     fixed_contrasts,
@@ -18,6 +19,7 @@ from mcsim.analysis import (
     random_names,
     refuse_df,
 )
+from mcsim.bootstrap import Bootstrap
 from mcsim.components import component_covariance, variance_components
 from mcsim.design import ModelColumns
 from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
@@ -30,7 +32,7 @@ from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.tree import Moments
 from mcsim.errors import DataError
-from mcsim.inference import fixed_effects
+from mcsim.inference import ParameterBlock, fixed_effects
 from mcsim.mixedlm import StatsmodelsMethod
 
 
@@ -95,6 +97,9 @@ class LikelihoodMethod:
             for level in columns.levels
         )
         self.design = compile_design(columns.X, levels, names=columns.names, is_reml=is_reml)
+        self._bootstrap = None
+        if settings.interval == "bootstrap":
+            self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
         self._reduction_key = reduction_key(self.design)
         self.n_values = n_values(self.design.reduction)
 
@@ -106,23 +111,33 @@ class LikelihoodMethod:
         """Moments of the responses."""
         return self._shared.reduce(self._reduction_key, self.design, responses)
 
-    def analyse(self, taken: list[Moments]) -> Analysis:
+    def analyse(self, taken: list[Moments], stream_of: StreamOf) -> Analysis:
         """Fit every response."""
         moments = join(taken)
         fit = fit_moments(self.design, moments)
-        components = variance_components(
-            fit,
-            random_names(self._columns),
-            self.design.tree.model.nu,
-            derived=derived_estimands(self._columns, self._settings),
-            confidence=self._settings.confidence,
-        )
+        components = self._components(fit, stream_of)
         estimates = {
             name: fixed_effects(fit.beta, self._contrasts, df_method, self._settings.confidence)
             + components
             for name, df_method in self._df_methods(fit, moments).items()
         }
         return Analysis(estimates, _outcomes(fit))
+
+    def _components(self, fit: FitBlock, stream_of: StreamOf) -> list[ParameterBlock]:
+        """Variance components with the intervals asked for."""
+        if self._bootstrap is not None:
+            confidence = self._settings.confidence
+            return self._bootstrap.intervals(fit, self._wald, stream_of, confidence)
+        return self._wald(fit)
+
+    def _wald(self, fit: FitBlock) -> list[ParameterBlock]:
+        return variance_components(
+            fit,
+            random_names(self._columns),
+            self.design.tree.model.nu,
+            derived=derived_estimands(self._columns, self._settings),
+            confidence=self._settings.confidence,
+        )
 
     def _df_methods(self, fit: FitBlock, moments: Moments) -> dict[str, DfMethod]:
         """The df methods that are asked for; those of one fit share what they need."""

@@ -13,6 +13,7 @@ from mcsim.analysis import (
     Floats,
     MethodSettings,
     Parameter,
+    StreamOf,
     constant_df,
     fixed_contrasts,
     parameters,
@@ -38,6 +39,11 @@ class StatsmodelsMethod:
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
         refuse_df(settings, "kenward-roger", "satterthwaite")
+        if settings.interval != "wald":
+            raise DataError(
+                f"estimator 'statsmodels' gives no interval of a variance component; leave out"
+                f" interval {settings.interval!r}, or use estimator 'reml'"
+            )
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         for level in columns.levels:
@@ -69,7 +75,7 @@ class StatsmodelsMethod:
         """Fit every response, one after the other."""
         return [self._fit(y) for y in responses]
 
-    def analyse(self, taken: "list[list[_SlowFit]]") -> Analysis:
+    def analyse(self, taken: "list[list[_SlowFit]]", _stream_of: StreamOf) -> Analysis:
         """Put the fits together."""
         fits = [fit for block in taken for fit in block]
         beta = np.array([fit.beta for fit in fits])

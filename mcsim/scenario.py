@@ -29,6 +29,7 @@ from mcsim.fields import (
     FactorLevels,
     FormulaText,
     Interval,
+    IntervalMethod,
     MeanAndSd,
     MethodName,
     Name,
@@ -199,6 +200,8 @@ class MethodSpec(Record):
         "correlation)",
     )
     df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
+    interval: IntervalMethod = Field("wald", description="intervals of the variance components")
+    resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
 
     @property
     def parsed(self) -> Formula:

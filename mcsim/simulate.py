@@ -24,7 +24,7 @@ from mcsim.scenario import Condition, EstimandSpec, RandomSpec, TruthSpec, split
 T = TypeVar("T")
 Words = NDArray[np.uint32]
 
-PURPOSES = {"design": 0, "response": 1}
+PURPOSES = {"design": 0, "response": 1, "bootstrap": 2}
 STREAMS_PER_SEED = 64
 
 

@@ -28,6 +28,7 @@ from mcsim.simulate import (
     new_room,
     prepare_simulator,
     realized_values,
+    stream,
 )
 from mcsim.store import (
     KEY_LENGTH,
@@ -104,7 +105,11 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
         products.append(block.products)
         for name, method in methods.items():
             taken[name].append(method.take(block.y))
-    analyses = {name: method.analyse(taken[name]) for name, method in methods.items()}
+
+    def stream_of(position: int) -> np.random.Generator:
+        return stream(simulator.key, replicates[position], "bootstrap")
+
+    analyses = {name: method.analyse(taken[name], stream_of) for name, method in methods.items()}
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     realized = realized_values(simulator, per_level)
     estimates = estimate_rows(condition.label, replicates, realized, analyses)
@@ -125,7 +130,12 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
         try:
             columns = model_columns(spec.parsed, simulator.design.frame, spec.structure)
             settings = MethodSettings(
-                spec.estimator, spec.df, scenario.confidence, scenario.estimands
+                spec.estimator,
+                spec.df,
+                scenario.confidence,
+                scenario.estimands,
+                spec.interval,
+                spec.resamples,
             )
             methods[spec.name] = prepare_method(columns, settings, shared)
             aliased[spec.name] = without_aliased(columns)[1]

@@ -29,7 +29,9 @@ def analyse(name, structure):
     frame = pd.read_csv(REFERENCE / f"{name}.csv")
     frame["diet"] = pd.Categorical(frame["diet"], categories=["fasted", "fed"])
     method = prepare_method(model_columns(parse_formula(FORMULAS[structure]), frame), SETTINGS)
-    estimates = method.analyse([method.take(frame["y"].to_numpy()[None])]).estimates
+    estimates = method.analyse(
+        [method.take(frame["y"].to_numpy()[None])], np.random.default_rng
+    ).estimates
     return {
         df: {block.parameter: block for block in blocks if block.component == "fixed"}
         for df, blocks in estimates.items()
@@ -191,14 +193,17 @@ def test_satterthwaite_of_contrasts_and_terms_equals_the_dense_slopes(unbalanced
 
 def test_terms_have_the_f_test_of_their_columns(unbalanced):
     columns, method, moments, fit = unbalanced
-    rows = {b.parameter: b for b in method.analyse([moments]).estimates["containment"]}
+    rows = {
+        b.parameter: b
+        for b in method.analyse([moments], np.random.default_rng).estimates["containment"]
+    }
     L = next(one.L for one in fixed_contrasts(columns, SETTINGS) if one.name == "dose")
     beta, C = fit.beta[0], fit.beta_covariance[0]
     F = (L @ beta) @ np.linalg.solve(L @ C @ L.T, L @ beta) / 2
     assert rows["dose"].estimate[0] == pytest.approx(F)
     assert rows["dose"].df[0] == 9.0  # 12 animals in 3 groups
     assert rows["dose"].p_value[0] == pytest.approx(stats.f.sf(F, 2, 9))
-    z = {b.parameter: b for b in method.analyse([moments]).estimates["z"]}
+    z = {b.parameter: b for b in method.analyse([moments], np.random.default_rng).estimates["z"]}
     assert np.isnan(z["dose"].df[0])
     assert z["dose"].p_value[0] == pytest.approx(stats.chi2.sf(2 * F, 2))
 

@@ -39,7 +39,7 @@ def analyse(formula, estimands=(), estimator="reml"):
     settings = MethodSettings(estimator, df, 0.95, tuple(estimands))
     method = prepare_method(model_columns(parse_formula(formula), frame), settings)
     moments = method.take(frame["y"].to_numpy()[None])
-    estimates = method.analyse([moments]).estimates
+    estimates = method.analyse([moments], np.random.default_rng).estimates
     rows = {df: {one.parameter: one for one in blocks} for df, blocks in estimates.items()}
     assert [one.name for one in method.parameters()] == list(rows["containment"])
     return method, moments, rows

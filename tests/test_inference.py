@@ -26,7 +26,9 @@ def analyse(name, structure, estimator="reml"):
     frame["diet"] = pd.Categorical(frame["diet"], categories=["fasted", "fed"])
     columns = model_columns(parse_formula(FORMULAS[structure]), frame)
     method = prepare_method(columns, MethodSettings(estimator, ("containment",), 0.95))
-    blocks = method.analyse([method.take(frame["y"].to_numpy()[None])]).estimates["containment"]
+    blocks = method.analyse(
+        [method.take(frame["y"].to_numpy()[None])], np.random.default_rng
+    ).estimates["containment"]
     return {block.parameter: block for block in blocks}
 
 

@@ -94,7 +94,10 @@ def test_balanced_one_way_estimates_equal_analysis_of_variance(small_scenario):
     y = draw_responses(simulator, range(1, N_REPLICATES + 1)).y
     columns = model_columns(parse_formula("y ~ diet + (1 | animal)"), simulator.design.frame)
     method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
-    rows = {b.parameter: b for b in method.analyse([method.take(y)]).estimates["containment"]}
+    rows = {
+        b.parameter: b
+        for b in method.analyse([method.take(y)], np.random.default_rng).estimates["containment"]
+    }
     animals = y.reshape(N_REPLICATES, 2, 6, 20)
     within = animals.var(axis=3, ddof=1).mean(axis=(1, 2))
     between = 20 * animals.mean(axis=3).var(axis=2, ddof=1).mean(axis=1)

@@ -73,7 +73,9 @@ def test_fixed_effects_that_others_determine_are_left_out_and_named():
     results = []
     for columns in (with_twice, without):
         method = prepare_method(columns, settings)
-        blocks = method.analyse([method.take(responses)]).estimates["containment"]
+        blocks = method.analyse([method.take(responses)], np.random.default_rng).estimates[
+            "containment"
+        ]
         results.append([(block.parameter, block.estimate[0], block.df[0]) for block in blocks])
     assert repr(results[0]) == repr(results[1])
 
@@ -88,7 +90,7 @@ def test_effects_of_a_factor_within_units_may_share_their_variance(structure, n_
     formula = parse_formula("y ~ treatment + (0 + treatment | animal)")
     columns = model_columns(formula, frame, {"animal": structure})
     method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
-    blocks = method.analyse([method.take(y[None])]).estimates["containment"]
+    blocks = method.analyse([method.take(y[None])], np.random.default_rng).estimates["containment"]
     rows = {block.parameter: block for block in blocks}
     sds = [rows[f"animal.sd(treatment[{level}])"] for level in "abc"]
     assert len({round(sd.estimate[0], 12) for sd in sds}) == 1

@@ -1,0 +1,90 @@
+"""Parametric bootstrap: data sets simulated from a fit and fitted again.
+
+Percentile intervals: quantiles of the estimates (Efron & Tibshirani 1993, chapter 13).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcsim.design import ModelColumns
+from mcsim.engine.batched import semidefinite_factor
+from mcsim.engine.collapse import CompiledDesign
+from mcsim.engine.effects import Cells, add_effects
+from mcsim.engine.moments import reduce_block
+from mcsim.engine.optimise import Status
+from mcsim.engine.reml import FitBlock, fit_moments
+from mcsim.engine.tree import Positions
+from mcsim.inference import ParameterBlock
+
+Floats = NDArray[np.float64]
+StreamOf = Callable[[int], np.random.Generator]  # of a replicate, by its position in the block
+EstimatesOf = Callable[[FitBlock], list[ParameterBlock]]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Rows in the order of the compiled design, where the rows of a unit stand together."""
+
+    Z: Floats  # (q, n_rows)
+    unit_start: Positions
+    cells: Cells
+
+
+class Bootstrap:
+    """Fits to data sets simulated from fits of one model.
+
+    n_resamples : data sets per fit
+    """
+
+    def __init__(self, columns: ModelColumns, design: CompiledDesign, n_resamples: int) -> None:
+        self._design, self._n = design, n_resamples
+        self._X = columns.X[design.order]
+        self._levels = []
+        for level in columns.levels:
+            unit = level.unit_of_row[design.order]
+            start = np.append(np.flatnonzero(np.diff(unit, prepend=-1)), len(unit))
+            cells = Cells(np.zeros(len(start) - 1, dtype=np.uint64), np.ones(1))
+            Z = np.ascontiguousarray(level.Z[design.order].T)
+            self._levels.append(_Level(Z, start.astype(np.uint64), cells))
+
+    def intervals(
+        self,
+        fit: FitBlock,
+        estimates_of: EstimatesOf,
+        stream_of: StreamOf,
+        confidence: float,
+    ) -> list[ParameterBlock]:
+        """The estimates of a fit with their spread over resamples, none where the fit failed.
+
+        A resample that cannot be fitted, or has no such correlation, is left out of the quantiles.
+        """
+        blocks = estimates_of(fit)
+        spread = np.full((3, len(blocks), len(fit.status)), np.nan)
+        levels = [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence]
+        for r in np.flatnonzero(fit.status <= Status.BOUNDARY).tolist():
+            again = fit_moments(
+                self._design, reduce_block(self._design.reduction, self._draw(fit, r, stream_of(r)))
+            )
+            usable = again.status <= Status.BOUNDARY
+            for position, one in enumerate(estimates_of(again)):
+                values = one.estimate[usable & np.isfinite(one.estimate)]
+                if len(values) > 1:
+                    spread[:, position, r] = values.std(ddof=1), *np.quantile(values, levels)
+        return [
+            replace(one, std_error=spread[0, k], ci_lower=spread[1, k], ci_upper=spread[2, k])
+            for k, one in enumerate(blocks)
+        ]
+
+    def _draw(self, fit: FitBlock, r: int, generator: np.random.Generator) -> Floats:
+        """Responses (n_resamples, n_rows) with the parameters of fit r."""
+        n_rows = len(self._X)
+        y: Floats = generator.standard_normal((self._n, n_rows)) * np.sqrt(fit.sigma2[r])
+        y += self._X @ fit.beta[r]
+        for level, Sigma in zip(self._levels, fit.covariances, strict=True):
+            factor = semidefinite_factor(Sigma[[r]])[0]
+            normals = generator.standard_normal((self._n, len(level.cells.of_unit) * len(factor)))
+            add_effects(normals, factor, level.Z, level.unit_start, level.cells, y)
+        return y
