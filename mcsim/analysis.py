@@ -54,10 +54,11 @@ class Parameter(NamedTuple):
 class Method(Protocol):
     """A prepared method: takes blocks of responses, then analyses all of them.
 
-    n_values : numbers that it keeps of a response
+    n_values : numbers that it keeps of a response; n_parameters : of its model
     """
 
     n_values: int
+    n_parameters: int
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""

@@ -65,6 +65,7 @@ def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _covariate_level_problems(raw, names)
         yield from _truth_problems(raw, names)
         yield from _formula_problems(raw, names)
+        yield from _likelihood_ratio_problems(raw)
         yield from _estimand_problems(raw, names)
 
 
@@ -230,6 +231,31 @@ def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Fi
             if level not in names.level_names:
                 where = f"methods.{_table(method).get('name', number + 1)}.structure"
                 yield ("methods", number, "structure", level), unknown_level(level, where, names)
+
+
+def _likelihood_ratio_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    methods = {_table(one).get("name"): _table(one) for one in _list(raw.get("methods"))}
+    for number, (name, method) in enumerate(methods.items()):
+        smaller = method.get("likelihood_ratio")
+        others = [one for one in methods if isinstance(one, str) and one != name]
+        if isinstance(smaller, str) and smaller not in others:
+            message = unknown("method", smaller, others, "There are, beside this one")
+            yield ("methods", number, "likelihood_ratio"), message
+        elif isinstance(smaller, str):
+            for message in _incomparable(method, methods[smaller]):
+                yield ("methods", number, "likelihood_ratio"), message
+
+
+def _incomparable(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> Iterator[str]:
+    """Why the likelihoods of two methods say nothing about each other."""
+    estimators = [one.get("estimator", "reml") for one in (larger, smaller)]
+    formulas = [_read(FormulaText, one.get("formula")) for one in (larger, smaller)]
+    if len(set(estimators)) > 1 or "statsmodels" in estimators:
+        yield f"both methods need estimator 'ml', or both 'reml'; they have {estimators}"
+    elif "reml" in estimators and None not in formulas:
+        fixed = {parse_formula(text).fixed for text in formulas}
+        if len(fixed) > 1:
+            yield "REML likelihoods of different fixed effects do not compare; use estimator 'ml'"
 
 
 def _estimand_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ from mcsim.engine.matrices import orthonormal_basis
 from mcsim.engine.moments import join, n_values
 from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
-from mcsim.engine.tree import Moments
+from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
 from mcsim.inference import ParameterBlock, fixed_effects
 from mcsim.mixedlm import StatsmodelsMethod
@@ -102,6 +102,7 @@ class LikelihoodMethod:
             self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
         self._reduction_key = reduction_key(self.design)
         self.n_values = n_values(self.design.reduction)
+        self.n_parameters = len(columns.names) + n_parameters(self.design.tree) + 1
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""

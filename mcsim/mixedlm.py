@@ -59,6 +59,11 @@ class StatsmodelsMethod:
                     f" {level.level!r}; write || there, or use estimator 'reml'"
                 )
         self._columns, self._settings = columns, settings
+        self.n_parameters = (
+            len(columns.names)
+            + sum(len(level.names) + (_largest(level.structures) > 1) for level in columns.levels)
+            + 1
+        )
         self._df = {name: constant_df(columns, name) for name in settings.df}
         self._contrasts = fixed_contrasts(columns, settings)
 

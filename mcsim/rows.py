@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import special
 
 from mcsim.analysis import Analysis, Method, Parameter
 from mcsim.engine.optimise import Status
+from mcsim.errors import DataError
+from mcsim.inference import ParameterBlock
 from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import estimand_value, realized_value, true_value, true_values
 from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
@@ -39,7 +43,7 @@ def conditions_table(
                         "truth": _truth_of(one, truth, own),
                         **condition.values,
                     }
-                    for one in methods[spec.name].parameters()
+                    for one in parameters_of(spec, methods)
                 ]
     table = pa.Table.from_pylist(rows)
     for name, kind in (("truth", pa.float64()), ("numerator_df", pa.int64())):
@@ -54,6 +58,55 @@ def _truth_of(
     if parameter.component == "terms":  # F has none
         return None
     return estimands.get(parameter.name, true_value(truth, parameter.name))
+
+
+def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Parameter]:
+    """All that a method of a scenario reports, its likelihood-ratio test last."""
+    own = methods[spec.name].parameters()
+    if spec.likelihood_ratio is None:
+        return own
+    return [*own, Parameter(f"LR({spec.likelihood_ratio})", "terms", _extra(spec, methods))]
+
+
+def _extra(spec: MethodSpec, methods: Mapping[str, Method]) -> int:
+    """Parameters that the smaller model lacks; a DataError if there is none."""
+    assert spec.likelihood_ratio is not None
+    extra = methods[spec.name].n_parameters - methods[spec.likelihood_ratio].n_parameters
+    if extra < 1:
+        raise DataError(
+            f"method {spec.name!r} has no more parameters than {spec.likelihood_ratio!r};"
+            " likelihood_ratio names the smaller of two models"
+        )
+    return extra
+
+
+def with_likelihood_ratios(
+    specs: Sequence[MethodSpec], methods: Mapping[str, Method], analyses: Mapping[str, Analysis]
+) -> dict[str, Analysis]:
+    """The analyses, with likelihood-ratio tests where methods ask for one.
+
+    Twice the difference of the log-likelihoods, against chi-squared. That is too cautious where the
+    smaller model holds a variance at zero (Self & Liang 1987).
+    """
+    found = dict(analyses)
+    for spec in specs:
+        if spec.likelihood_ratio is not None:
+            logliks = (analyses[name].fits.loglik for name in (spec.name, spec.likelihood_ratio))
+            larger, smaller = logliks
+            ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
+            df, none = (
+                np.full(len(ratio), float(_extra(spec, methods))),
+                np.full(len(ratio), np.nan),
+            )
+            test = ParameterBlock(
+                f"LR({spec.likelihood_ratio})", "terms", ratio, none, df, none, none,
+                special.chdtrc(df, ratio),
+            )  # fmt: skip
+            own = analyses[spec.name]
+            found[spec.name] = replace(
+                own, estimates={name: [*rows, test] for name, rows in own.estimates.items()}
+            )
+    return found
 
 
 def method_names(spec: MethodSpec) -> list[str]:

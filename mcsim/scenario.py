@@ -201,6 +201,9 @@ class MethodSpec(Record):
     )
     df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
     interval: IntervalMethod = Field("wald", description="intervals of the variance components")
+    likelihood_ratio: MethodName | None = Field(
+        None, description="method of a smaller model, to test against by the likelihood ratio"
+    )
     resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
 
     @property

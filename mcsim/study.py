@@ -20,8 +20,8 @@ from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.loading import dump_scenario
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
-from mcsim.rows import conditions_table, estimate_rows, fit_rows
-from mcsim.scenario import Condition, Scenario, conditions, study_identity
+from mcsim.rows import conditions_table, estimate_rows, fit_rows, with_likelihood_ratios
+from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
     Simulator,
     draw_responses,
@@ -59,6 +59,7 @@ class PreparedCondition:
 
     label: str
     simulator: Simulator
+    specs: tuple[MethodSpec, ...]
     methods: dict[str, Method]
     aliased: dict[str, tuple[str, ...]]
 
@@ -109,7 +110,11 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
     def stream_of(position: int) -> np.random.Generator:
         return stream(simulator.key, replicates[position], "bootstrap")
 
-    analyses = {name: method.analyse(taken[name], stream_of) for name, method in methods.items()}
+    analyses = with_likelihood_ratios(
+        condition.specs,
+        methods,
+        {name: method.analyse(taken[name], stream_of) for name, method in methods.items()},
+    )
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     realized = realized_values(simulator, per_level)
     estimates = estimate_rows(condition.label, replicates, realized, analyses)
@@ -143,7 +148,7 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
             raise DataError(
                 f"method {spec.name!r} in condition {condition.label}: {error}"
             ) from error
-    return PreparedCondition(condition.label, simulator, methods, aliased)
+    return PreparedCondition(condition.label, simulator, scenario.methods, methods, aliased)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""Likelihood-ratio tests between the methods of a scenario."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from mcsim import study
+from mcsim.errors import DataError
+from mcsim.loading import load_scenario
+from mcsim.summary import summarize
+from tests.conftest import SMALL
+
+METHODS = """
+[[methods]]
+name = "full"
+formula = "y ~ diet * x + (x | animal) + (1 | animal:image)"
+estimator = "ml"
+df = ["containment", "z"]
+likelihood_ratio = "reduced"
+[[methods]]
+name = "reduced"
+formula = "y ~ x + (x | animal) + (1 | animal:image)"
+estimator = "ml"
+"""
+
+
+def run(tmp_path, methods):
+    path = tmp_path / "lr.toml"
+    path.write_text(SMALL[: SMALL.index("[[methods]]")] + methods)
+    options = study.RunOptions(tmp_path / "out", n_workers=1)
+    return study.run_study(load_scenario(path, replicates=30), options).directory
+
+
+def test_twice_the_difference_of_the_log_likelihoods_against_chi_squared(tmp_path):
+    directory = run(tmp_path, METHODS)
+    rows = pq.read_table(directory / "estimates").to_pandas()
+    fits = pq.read_table(directory / "fits").to_pandas()
+    loglik = fits.pivot_table(index="replicate", columns="method", values="loglik", observed=True)
+    expected = 2 * (loglik["full/z"] - loglik["reduced"])
+    tests = rows[rows["parameter"] == "LR(reduced)"].set_index("replicate")
+    assert set(tests["method"]) == {"full/containment", "full/z"}
+    assert set(tests["component"]) == {"terms"}
+    for _, own in tests.groupby("method", observed=True):
+        assert own["estimate"].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-9)
+        assert (own["df"] == 2).all()  # diet and diet:x
+        p = stats.chi2.sf(own["estimate"], 2)
+        assert own["p_value"].to_numpy() == pytest.approx(p, rel=1e-9)
+    conditions = pq.read_table(directory / "conditions.parquet").to_pylist()
+    (row,) = [r for r in conditions if r["method"] == "full/z" and r["parameter"] == "LR(reduced)"]
+    assert (row["truth"], row["numerator_df"]) == (None, 2)
+    summary = [r for r in summarize([directory]).to_pylist() if r["parameter"] == "LR(reduced)"]
+    assert all(r["n"] == 30 and r["bias"] is None and r["rejection"] is not None for r in summary)
+    json.dumps(summary, allow_nan=False)
+
+
+def test_the_smaller_model_must_be_smaller(tmp_path):
+    twice = METHODS.replace('formula = "y ~ x +', 'formula = "y ~ diet * x +')
+    with pytest.raises(DataError, match="no more parameters than 'reduced'"):
+        run(tmp_path, twice)
+    assert not (tmp_path / "out").exists()
