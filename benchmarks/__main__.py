@@ -28,19 +28,21 @@ Written by `python -m benchmarks`, all in one run. Times depend on the machine, 
 |---|---|---|
 {rows}
 
-Other programs, one fit of the general model:
+Other programs, one call that fits the general model to one data frame, against mcsim's time per
+fit of a block of 500 data sets with the same design: what a study costs. A single fit with mcsim,
+design included, takes {single:.0f} ms.
 
-| program, design | times mcsim's time per fit | its log-likelihood less mcsim's |
-|---|---|---|
+| program, design | milliseconds | times mcsim's time per fit | its log-likelihood less mcsim's |
+|---|---|---|---|
 {peers}
 
-Programs that cannot fit this model:
+Limits of these programs:
 
 {others}
 
 ![How the time of a fit and of a study grows](growth.png)
 """
-Row = tuple[str, str, str]  # what, measured, wanted
+Row = tuple[str, ...]  # what, measured, wanted
 
 
 def main() -> None:
@@ -115,11 +117,14 @@ def compare_with_peers() -> list[Row]:
         frame, loglik = timing.one_data_set(overrides)
         for peer, fit in peers.installed_peers().items():
             found = fit(frame)
-            rows.append((f"{peer}, {name}", f"{found.seconds / ours:,.0f}", _gap(found, loglik)))
+            times = f"{1e3 * found.seconds:,.0f}", f"{found.seconds / ours:,.0f}"
+            rows.append((f"{peer}, {name}", *times, _gap(found, loglik)))
     return rows
 
 
 def _gap(found: "peers.PeerFit", loglik: float) -> str:
+    if found.error:
+        return found.error.replace("|", "/")
     return "not told" if found.loglik is None else f"{found.loglik - loglik:+.4f}"
 
 
@@ -149,6 +154,7 @@ def report(rows: list[Row], peer_rows: list[Row]) -> str:
     return RESULTS.format(
         machine=", ".join([head, *filter(None, map(_named_version, PACKAGES))]),
         rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
+        single=1e3 * timing.single_fit_seconds(),
         peers="\n".join(f"| {' | '.join(row)} |" for row in peer_rows),
         others="\n".join(f"- {name}: {reason}" for name, reason in peers.CANNOT.items()),
     )

@@ -17,8 +17,9 @@ from mcsim.analysis import MethodSettings
 from mcsim.datafile import fit_file
 from mcsim.design import model_columns
 from mcsim.engine.reml import fit_moments
+from mcsim.formula import parse_formula
 from mcsim.loading import load_scenario
-from mcsim.methods import LikelihoodMethod, Reducers
+from mcsim.methods import LikelihoodMethod, Reducers, prepare_method
 from mcsim.scenario import conditions
 from mcsim.simulate import draw_responses, prepare_simulator
 from mcsim.study import replicate_data
@@ -83,6 +84,20 @@ def fit_us(overrides: Sequence[str], n_replicates: int, n_times: int = 3) -> tup
     seconds = min(_timed(lambda: fit_moments(method.design, moments)) for _ in range(n_times))
     evaluations = fit_moments(method.design, moments).evaluations
     return 1e6 * seconds / n_replicates, float(np.mean(evaluations))
+
+
+def single_fit_seconds() -> float:
+    """Seconds that a fit of one data frame takes with its design, the smallest of five."""
+    frame, _ = one_data_set([])
+    frame["diet"] = pd.Categorical(frame["diet"])
+    formula = parse_formula("y ~ diet * x + (x | animal/image)")
+    settings = MethodSettings("reml", ("containment",), 0.95)
+
+    def fit() -> None:
+        method = prepare_method(model_columns(formula, frame), settings)
+        method.analyse([method.take(frame["y"].to_numpy()[None])], np.random.default_rng)
+
+    return min(_timed(fit) for _ in range(5))
 
 
 def one_data_set(overrides: Sequence[str]) -> tuple[pd.DataFrame, float]:
