@@ -78,6 +78,7 @@ def study_rows(scale: int) -> list[Row]:
         ("seed scenario, both methods, per replicate", f"{one:.0f} us", ""),
         ("... as a multiple of its normals", f"{one / draw:.2f}", "at most 4"),
         ("... with two workers, times as many per second", f"{one / two:.2f}", "at least 1.8"),
+        ("... with both Satterthwaite and Kenward-Roger df", f"{timing.df_ratio():.2f}", "1.5"),
         (f"{100_000 // scale:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
         ("... largest memory of a process", f"{memory:.0f} MB", "under 400 MB"),
     ]

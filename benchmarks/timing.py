@@ -22,7 +22,8 @@ from mcsim.loading import load_scenario
 from mcsim.methods import LikelihoodMethod, Reducers, prepare_method
 from mcsim.scenario import conditions
 from mcsim.simulate import draw_responses, prepare_simulator
-from mcsim.study import replicate_data
+from mcsim.store import Chunk
+from mcsim.study import ChunkAnalyser, replicate_data
 
 N_NORMALS = 5000  # observations of the seed scenario
 
@@ -84,6 +85,25 @@ def fit_us(overrides: Sequence[str], n_replicates: int, n_times: int = 3) -> tup
     seconds = min(_timed(lambda: fit_moments(method.design, moments)) for _ in range(n_times))
     evaluations = fit_moments(method.design, moments).evaluations
     return 1e6 * seconds / n_replicates, float(np.mean(evaluations))
+
+
+def df_ratio(n_replicates: int = 1000, n_times: int = 5) -> float:
+    """Time of a replicate with Satterthwaite and Kenward-Roger df, over that with containment."""
+    seconds = dict.fromkeys((("containment",), ("satterthwaite", "kenward-roger")), np.inf)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.toml"
+        path.write_text(SEED)
+        scenario = load_scenario(path)
+    label, chunk = conditions(scenario)[0].label, range(1, n_replicates + 1)
+    for _ in range(n_times):
+        for df in seconds:
+            methods = tuple(one.model_copy(update={"df": df}) for one in scenario.methods)
+            analyser = ChunkAnalyser(scenario.model_copy(update={"methods": methods}))
+            analyser.prepared(label)
+            taken = _timed(lambda: analyser(Chunk(label, "", chunk[0], chunk[-1])))  # noqa: B023
+            seconds[df] = min(seconds[df], taken)
+    plain, both = seconds.values()
+    return both / plain
 
 
 def single_fit_seconds() -> float:
