@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -176,19 +177,30 @@ def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
     if indicator and indicator[1] in frame.columns:
         is_level = frame[indicator[1]].astype(str).to_numpy() == indicator[2]
         return np.asarray(is_level, dtype=np.float64)
-    X, names, *_ = _matrix(f"0 + {piece}", frame)
+    X, names, *_ = _matrix(frame, f"0 + {piece}")
     if len(names) != 1:
         raise DataError(f"{piece!r} makes {len(names)} columns; name one of them: {names}")
     return X[:, 0]
 
 
+class ModelFrame:
+    """A data frame whose model columns are made once: the formula library takes its time."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self.matrix = lru_cache(maxsize=None)(partial(_matrix, frame))
+
+
 def model_columns(
-    formula: Formula, frame: pd.DataFrame, structures: Mapping[str, str] | None = None
+    formula: Formula,
+    data: pd.DataFrame | ModelFrame,
+    structures: Mapping[str, str] | None = None,
 ) -> ModelColumns:
     """Columns of the fixed and random parts of `formula`.
 
     Parameters
     ----------
+    data : a ModelFrame where several formulas have columns in common
     structures : by level, in place of general for terms that are written with one bar
 
     Raises
@@ -196,14 +208,15 @@ def model_columns(
     DataError
         A name is not in the frame, the grouping is not nested, or a level repeats a column.
     """
-    _check_names(formula, frame)
-    X, names, term_of_column, terms = _matrix(formula.fixed, frame)
+    data = ModelFrame(data) if isinstance(data, pd.DataFrame) else data
+    _check_names(formula, data.frame)
+    X, names, term_of_column, terms = data.matrix(formula.fixed)
     paths: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:
         paths.setdefault(term.group, []).append(term)
     levels = [
-        _random_columns(path, terms, frame, (structures or {}).get(path[-1], "general"))
-        for path, terms in paths.items()
+        _random_columns(path, own, data, (structures or {}).get(path[-1], "general"))
+        for path, own in paths.items()
     ]
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
@@ -222,7 +235,7 @@ def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
 
 
 def _matrix(
-    right_hand_side: str, frame: pd.DataFrame
+    frame: pd.DataFrame, right_hand_side: str
 ) -> tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """Columns, their names, the number of the term of each, and the terms."""
     from formulaic import Formula as ModelFormula
@@ -241,13 +254,13 @@ def _matrix(
 
 
 def _random_columns(
-    path: tuple[str, ...], terms: Sequence[RandomTerm], frame: pd.DataFrame, structure: str
+    path: tuple[str, ...], terms: Sequence[RandomTerm], data: ModelFrame, structure: str
 ) -> RandomColumns:
     blocks: list[Floats] = []
     names: list[str] = []
     structures: list[tuple[str, int]] = []
     for term in terms:
-        Z, term_names, *_ = _matrix(term.columns, frame)
+        Z, term_names, *_ = data.matrix(term.columns)
         repeated = sorted(set(names) & set(term_names))
         if repeated:
             raise DataError(f"level {path[-1]!r} has the random effect {repeated[0]!r} twice")
@@ -257,9 +270,9 @@ def _random_columns(
             structures += [("general", 1)] * Z.shape[1]
         else:
             structures.append((structure, Z.shape[1]))
-    codes = np.zeros(len(frame), dtype=np.int64)
+    codes = np.zeros(len(data.frame), dtype=np.int64)
     for name in path:
-        own, labels = pd.factorize(frame[name])
+        own, labels = pd.factorize(data.frame[name])
         codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
     return RandomColumns(path[-1], codes, np.hstack(blocks), tuple(names), tuple(structures))
 

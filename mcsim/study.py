@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.analysis import Method, MethodSettings
-from mcsim.design import model_columns
+from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
@@ -131,9 +131,10 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
     """
     simulator = prepare_simulator(condition, scenario.seed)
     methods, shared, aliased = {}, Reducers(), {}
+    data = ModelFrame(simulator.design.frame)
     for spec in scenario.methods:
         try:
-            columns = model_columns(spec.parsed, simulator.design.frame, spec.structure)
+            columns = model_columns(spec.parsed, data, spec.structure)
             settings = MethodSettings(
                 spec.estimator,
                 spec.df,
