@@ -72,6 +72,10 @@ def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-n", "n_replicates", type=int, help="Replicates in all.")
 @click.option("--replicates", "ranges", help="Only these, such as 137 or 1201-1400.")
 @click.option("--overwrite", is_flag=True, help="Replace the study in the folder.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
+@click.option("--target-mcse", "targets", multiple=True, metavar="MEASURE=MCSE",
+              help="With --dry-run: replicates needed for this precision, such as "
+              "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
 @click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
               help="Share of fits that may fail before the exit code is 3.")  # fmt: skip
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
@@ -88,7 +92,24 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
         scenario, overrides=overrides, replicates=options.pop("n_replicates"), seed=seed
     )
     directory = options["directory"] or Path("results") / scenario.stem
-    _run(loaded, directory, options)
+    if options["dry_run"] or options["targets"]:
+        from mcsim.plan import describe_plan
+
+        targets = dict(_read_target(one) for one in options["targets"])
+        click.echo(describe_plan(loaded, options["n_workers"], targets))
+    else:
+        _run(loaded, directory, options)
+
+
+def _read_target(text: str) -> tuple[str, float]:
+    key, _, number = text.rpartition("=")
+    try:
+        mcse = float(number)
+    except ValueError:
+        mcse = 0.0
+    if not key or not mcse > 0.0:
+        raise McsimError(f"--target-mcse {text!r}: write MEASURE=MCSE, such as coverage=0.005")
+    return key, mcse
 
 
 def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None:

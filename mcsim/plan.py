@@ -1,0 +1,170 @@
+"""What a run would do, before it does it: the design in words, time, disk, replicates needed."""
+
+import math
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mcsim.design import Design
+from mcsim.errors import McsimError, nearest_name
+from mcsim.executors import usable_cpus
+from mcsim.measures import MEASURES
+from mcsim.rows import method_names, parameters_of
+from mcsim.scenario import Scenario, conditions
+from mcsim.store import Chunk
+from mcsim.study import ChunkAnalyser, PreparedCondition, RunOptions, run_study
+from mcsim.summary import summarize
+
+PILOT_S = 5.0  # what the replicates that are tried may take, about
+PILOT_REPLICATES = 200
+FIRST_REPLICATES = 10  # of a condition: they also load what the others need
+
+Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter)`
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What some replicates of every condition took, and what they say."""
+
+    seconds_per_replicate: float  # of all conditions
+    bytes_per_replicate: float
+    summary: pa.Table
+
+
+def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -> str:
+    """The plan of a study as text; nothing is written but in a temporary folder.
+
+    Raises
+    ------
+    McsimError
+        A target names no measure.
+    """
+    checked = {key: (*_parsed_target(key), mcse) for key, mcse in targets.items()}
+    planned, analyser = conditions(scenario), ChunkAnalyser(scenario)
+    lines = [f"{scenario.title}".strip() or "Study", ""]
+    prepared = [analyser.prepared(one.label) for one in planned]
+    for ready in prepared:
+        name = "Design" if len(planned) == 1 else ready.label
+        lines.append(f"{name}: {design_in_words(ready.simulator.design)}")
+    lines += ["", *_methods_in_words(scenario, prepared[0]), ""]
+    pilot = _pilot(scenario, analyser)
+    lines += _costs_in_words(scenario, len(planned), pilot, n_workers or usable_cpus())
+    for key, (measure, parameter, mcse) in checked.items():
+        lines.append(_needed_in_words(pilot.summary, key, (measure, parameter), mcse))
+    return "\n".join(lines)
+
+
+def design_in_words(design: Design) -> str:
+    """Units per level, and rows: `50 animals; 500 images, 10 per animal; ...`."""
+    pieces, outer = [], None
+    for level, unit in design.unit_of_row.items():
+        n_units = int(unit.max()) + 1
+        text = f"{n_units:,} {level}{'s' * (n_units != 1)}"
+        if outer is not None:
+            parent = outer[1][np.unique(unit, return_index=True)[1]]
+            text += f", {_each(np.bincount(parent))} per {outer[0]}"
+        pieces.append(text)
+        outer = level, unit
+    assert outer is not None
+    text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
+    return "; ".join([*pieces, text])
+
+
+def _each(counts: np.ndarray) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:
+    lines = []
+    for spec in scenario.methods:
+        names = [one.name for one in parameters_of(spec, ready.methods)]
+        shown = [name for name in names if ".var(" not in name]
+        lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
+        lines.append(f"  estimates {', '.join(shown)}")
+    return lines
+
+
+def _pilot(scenario: Scenario, analyser: ChunkAnalyser) -> Pilot:
+    labels = [one.label for one in conditions(scenario)]
+    _time(analyser, labels, FIRST_REPLICATES)  # loads what the others need
+    seconds = _time(analyser, labels, FIRST_REPLICATES)
+    n = min(PILOT_REPLICATES, max(FIRST_REPLICATES, int(PILOT_S / seconds)))
+    seconds = min(seconds, _time(analyser, labels, n))
+    with tempfile.TemporaryDirectory(prefix="mcsim-plan-") as folder:
+        options = RunOptions(Path(folder) / "pilot", n_workers=1, replicates=[(1, n)])
+        run_study(scenario, options)
+        parts = [path.stat().st_size for path in options.directory.glob("*/part-*.parquet")]
+        return Pilot(seconds, sum(parts) / n, summarize([options.directory]))
+
+
+def _time(analyser: ChunkAnalyser, labels: Sequence[str], n: int) -> float:
+    """Seconds per replicate of all conditions."""
+    started = time.perf_counter()
+    for label in labels:
+        analyser(Chunk(label, "", 1, n))
+    return (time.perf_counter() - started) / n
+
+
+def _costs_in_words(
+    scenario: Scenario, n_conditions: int, pilot: Pilot, n_workers: int
+) -> list[str]:
+    n = scenario.replicates
+    names = sum(len(method_names(spec)) for spec in scenario.methods)
+    seconds = n * pilot.seconds_per_replicate / n_workers
+    return [
+        f"{n:,} replicates of {_count(n_conditions, 'condition')} by {_count(names, 'method')}:"
+        f" {n * n_conditions * len(scenario.methods):,} fits",
+        f"Time: about {_duration(seconds)} with {_count(n_workers, 'process')}, after the start",
+        f"Disk: about {n * pilot.bytes_per_replicate / 1e6:,.1f} MB",
+    ]
+
+
+def _count(n: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, math.ceil(seconds))} seconds"
+
+
+def _parsed_target(key: str) -> tuple[str, str | None]:
+    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", key)
+    measure = match[1] if match else key
+    if match is None or measure not in MEASURES:
+        raise McsimError(
+            f"target {key!r} names no measure; write coverage=0.005 or 'bias(x)=0.001'. Measures:"
+            f" {', '.join(MEASURES)}.{nearest_name(measure, MEASURES)}"
+        )
+    return measure, match[2]
+
+
+def _needed_in_words(
+    summary: pa.Table, key: str, target: tuple[str, str | None], mcse: float
+) -> str:
+    """Replicates for an MCSE: it falls with the root of their number."""
+    measure, parameter = target
+    rows = [
+        row
+        for row in summary.to_pylist()
+        if row[f"{measure}_mcse"] is not None and parameter in (None, row["parameter"])
+    ]
+    if not rows:
+        names: Sequence[str] = summary["parameter"].unique().to_pylist()
+        return f"MCSE of {key}: nothing that was tried has one. Parameters: {', '.join(names)}"
+    needed = {
+        math.ceil(row["n_replicates"] * (row[f"{measure}_mcse"] / mcse) ** 2): row for row in rows
+    }
+    most = max(needed)
+    where = f"{needed[most]['parameter']}, {needed[most]['method']}"
+    return f"MCSE of {key} at most {mcse:g}: about {most:,} replicates (for {where})"

@@ -1,0 +1,62 @@
+"""What `mcsim run --dry-run` says, without a trace on disk."""
+
+import json
+import re
+
+import pytest
+
+from mcsim.errors import McsimError
+from mcsim.loading import load_scenario
+from mcsim.plan import describe_plan, design_in_words
+from mcsim.scenario import conditions
+from mcsim.simulate import prepare_simulator
+from tests.conftest import SMALL, run_mcsim
+
+
+def test_the_design_is_counted_in_words(small_scenario):
+    scenario = load_scenario(small_scenario)
+    design = prepare_simulator(conditions(scenario)[0], scenario.seed).design
+    expected = "9 animals; 36 images, 4 per animal; 180 observations, 5 per image"
+    assert design_in_words(design) == expected
+    drawn = load_scenario(small_scenario, overrides=["design.levels.image.count={uniform=[1,9]}"])
+    words = design_in_words(prepare_simulator(conditions(drawn)[0], 1).design)
+    assert re.search(r"images, [1-9] to [1-9] per animal", words)
+
+
+def test_nothing_is_written_and_methods_and_costs_are_told(small_scenario, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    done = run_mcsim("run", small_scenario, "--dry-run", "-n", 5000, cwd=tmp_path)
+    assert (done.returncode, sorted(tmp_path.rglob("*"))) == (0, before)
+    assert "Method right/containment, right/z: y ~ diet * x + (x | animal)" in done.stdout
+    assert "animal.cor(Intercept,x)" in done.stdout
+    assert "5,000 replicates of 1 condition by 3 methods: 10,000 fits" in done.stdout
+    assert re.search(r"Time: about \d+ (seconds|minutes) with", done.stdout)
+
+
+def test_replicates_needed_for_a_precision(small_scenario):
+    # coverage near 95%: 0.95 x 0.05 / 0.005^2 = 1,900; the pilot is small, so 600 to 6,000
+    text = describe_plan(load_scenario(small_scenario), 1, {"coverage(x)": 0.005})
+    found = re.search(r"MCSE of coverage\(x\) at most 0.005: about ([\d,]+) replicates", text)
+    assert found is not None
+    assert 600 < int(found[1].replace(",", "")) < 6000
+
+
+@pytest.mark.parametrize("target", ["covrage=0.005", "coverage", "coverage=-1"])
+def test_a_target_that_cannot_be_read_is_refused(small_scenario, tmp_path, target):
+    done = run_mcsim("run", small_scenario, "--target-mcse", target, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "coverage=0.005" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_measure_gets_a_hint(small_scenario):
+    with pytest.raises(McsimError, match="Did you mean 'coverage'"):
+        describe_plan(load_scenario(small_scenario), 1, {"covrage": 0.1})
+
+
+def test_a_measure_without_an_error_is_said_so(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(SMALL)
+    text = describe_plan(load_scenario(path), 1, {"coverage(nothing)": 0.1})
+    assert "nothing that was tried has one" in text
+    assert json.dumps("diet[T.fed]")[1:-1] in text
