@@ -16,6 +16,7 @@ from mcsim.executors import start_early, usable_cpus
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
+KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "bootstrap")
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
@@ -182,6 +183,32 @@ class _ProgressBar:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+@main.command()
+@click.argument("name", default="study")
+@click.option("--kind", type=click.Choice(KINDS), default="nested", show_default=True,
+              help="Design to start from.")  # fmt: skip
+@click.option("--from-data", "data", type=click.Path(path_type=Path),
+              help="CSV or Parquet file whose design to use, with a fit as the truth.")  # fmt: skip
+@click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
+def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
+    """Write a commented scenario to start from, NAME.toml.
+
+    Examples: mcsim init mystudy --kind longitudinal
+
+    mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
+    """
+    from mcsim.starter import starter, starter_from_data
+
+    if (data is None) != (formula is None):
+        raise McsimError("--from-data and --formula go together")
+    path = Path(name).with_suffix(".toml")
+    if path.exists():
+        raise McsimError(f"{path} is there already; name another file, or remove it first")
+    text = starter(kind, path.stem) if data is None else starter_from_data(data, str(formula))
+    path.write_text(text)
+    _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
 
 @main.command()

@@ -55,11 +55,8 @@ def fit_file(
     DataError
         The file or a column cannot be used.
     """
-    try:
-        parsed = parse_formula(formula)
-    except FormulaError as error:
-        raise DataError(f"--formula {formula!r}: {error}") from None
-    frame = _complete_rows(_read(path), parsed, path)
+    frame = read_frame(path, formula)
+    parsed = parse_formula(formula)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(parsed, frame))
     settings = MethodSettings(estimator, (df,), confidence, interval=interval)
@@ -86,6 +83,21 @@ def fit_file(
         aliased,
         parameters,
     )
+
+
+def read_frame(path: Path, formula: str) -> pd.DataFrame:
+    """Columns of a CSV or Parquet file that a formula names: numbers as floats, text as factors.
+
+    Raises
+    ------
+    DataError
+        The file, a column or the formula cannot be used.
+    """
+    try:
+        parsed = parse_formula(formula)
+    except FormulaError as error:
+        raise DataError(f"--formula {formula!r}: {error}") from None
+    return _complete_rows(_read(path), parsed, path)
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,153 @@
+"""Scenarios to start from: commented ones by kind, and one whose truth is a fit of pilot data."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcsim.checks import find_problems
+from mcsim.datafile import FileFit, fit_file, read_frame
+from mcsim.errors import DataError
+from mcsim.formula import Formula, parse_formula
+from mcsim.loading import dump_scenario
+from mcsim.nested import show_value
+from mcsim.scenario import Scenario
+
+KINDS = ("nested", "two-level", "longitudinal", "power")
+DIGITS = 4  # of an estimate that becomes a truth
+SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
+
+
+def starter(kind: str, name: str) -> str:
+    """TOML text of the commented scenario of a kind."""
+    text = (files("mcsim") / "starters" / f"{kind}.toml").read_text()
+    return text.replace("{name}", name)
+
+
+def starter_from_data(path: Path, formula: str) -> str:
+    """TOML text of a scenario with the design of a data file and the truth of a fit to it.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read or fitted, or their design is none that a scenario can describe.
+    """
+    parsed, frame = parse_formula(formula), read_frame(path, formula)
+    fit = fit_file(path, formula)
+    if fit.status not in ("ok", "boundary"):
+        raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status})")
+    raw = {
+        "title": f"Made from {path.name}: the design of the data, the truth of a fit",
+        "replicates": 1000,
+        "seed": 1,
+        "design": _design(frame, parsed),
+        "truth": _truth(fit),
+        "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
+    }
+    if problems := find_problems(raw):
+        sentences = "; ".join(message for _, message in problems)
+        raise DataError(f"{path}: no scenario can describe these data: {sentences}")
+    return dump_scenario(Scenario.model_validate(raw))
+
+
+def _design(frame: pd.DataFrame, formula: Formula) -> dict[str, Any]:
+    levels = max((term.group for term in formula.random), key=len)
+    units = _units(frame, levels)
+    factors = [name for name in formula.columns if not pd.api.types.is_float_dtype(frame[name])]
+    for name in factors:
+        if frame.groupby(units[0], sort=False)[name].nunique().max() > 1:
+            raise DataError(
+                f"the factor {name!r} varies within {levels[0]!r}; a scenario's factors lie between"
+                " the outermost units. Make 0/1 columns of it, as covariates"
+            )
+    innermost = units[-1]
+    covariates = {
+        name: _covariate(frame[name], innermost) for name in formula.columns if name not in factors
+    }
+    return {
+        "response": formula.response,
+        "factors": {name: list(map(str, frame[name].cat.categories)) for name in factors},
+        "levels": [
+            {"name": level, "count": _count_of_units(frame, units, factors, depth)}
+            for depth, level in enumerate(levels)
+        ],
+        "observations": {"count": _count(np.bincount(innermost))},
+        "covariates": covariates,
+    }
+
+
+def _units(frame: pd.DataFrame, levels: tuple[str, ...]) -> list[np.ndarray]:
+    """Number of every row's unit per level, labels counted within the outer levels."""
+    return [
+        frame.groupby(list(levels[: depth + 1]), sort=False, observed=True).ngroup().to_numpy()
+        for depth in range(len(levels))
+    ]
+
+
+def _count_of_units(
+    frame: pd.DataFrame, units: list[np.ndarray], factors: list[str], depth: int
+) -> Any:
+    first = np.unique(units[depth], return_index=True)[1]
+    if depth > 0:
+        return _count(np.bincount(units[depth - 1][first]))
+    if not factors:
+        return len(first)
+    cells = frame.iloc[first][factors].astype(str).agg(":".join, axis=1).value_counts()
+    same = cells.nunique() == 1 and len(cells) == np.prod(
+        [frame[name].nunique() for name in factors]
+    )
+    return int(cells.iloc[0]) if same else {str(cell): int(n) for cell, n in cells.items()}
+
+
+def _count(counts: np.ndarray) -> Any:
+    low, high = int(counts.min()), int(counts.max())
+    return low if low == high else {"uniform": [low, high]}
+
+
+def _covariate(values: pd.Series, innermost: np.ndarray) -> dict[str, Any]:
+    """The same points in every innermost unit, or drawn between the smallest and the largest."""
+    low, high = float(values.min()), float(values.max())
+    if not low < high:
+        raise DataError(f"the covariate {values.name!r} is {low:g} in every row; leave it out")
+    groups = [np.sort(one.to_numpy()) for _, one in values.groupby(innermost)]
+    sizes = {len(one) for one in groups}
+    if len(sizes) == 1:
+        points = np.array(groups)
+        if np.ptp(points, axis=0).max() <= SAME_GRID * (high - low):
+            grid = np.linspace(low, high, points.shape[1])
+            is_even = np.abs(points[0] - grid).max() <= SAME_GRID * (high - low)
+            return {"grid": [low, high]} if is_even else {"values": points[0].tolist()}
+    return {"uniform": [_rounded(low), _rounded(high)]}
+
+
+def _truth(fit: FileFit) -> dict[str, Any]:
+    values = {one.parameter: one for one in fit.parameters}
+    fixed = {
+        name: _rounded(one.estimate)
+        for name, one in values.items()
+        if one.component == "fixed" and one.estimate is not None
+    }
+    random: dict[str, dict[str, Any]] = {}
+    for name, one in values.items():
+        match = re.fullmatch(r"(\w+)\.(sd|cor)\((.+)\)", name)
+        if match is None:
+            continue
+        level = random.setdefault(match[1], {"sd": {}, "correlation": {}})
+        key = "sd" if match[2] == "sd" else "correlation"
+        level[key][match[3]] = _rounded(one.estimate or 0.0)
+    return {"sigma": _rounded(_estimate(values, "sigma")), "fixed": fixed, "random": random}
+
+
+def _estimate(values: Mapping[str, Any], name: str) -> float:
+    estimate = values[name].estimate
+    if not estimate:
+        raise DataError(f"{name} is {show_value(estimate)}: the data leave no residual variation")
+    return float(estimate)
+
+
+def _rounded(value: float | None) -> float:
+    return float(f"{value or 0.0:.{DIGITS}g}")

@@ -1,0 +1,77 @@
+"""Scenarios to start from."""
+
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.errors import DataError
+from mcsim.loading import load_scenario
+from mcsim.starter import KINDS, starter, starter_from_data
+from mcsim.study import replicate_data
+from tests.conftest import run_mcsim
+
+FORMULA = "y ~ diet * x + (x | animal) + (1 | animal:image)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_valid_at_once_and_explains_itself(kind, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(starter(kind, "study"))
+    assert load_scenario(path).replicates == 1000
+    comments = [line for line in path.read_text().splitlines() if "#" in line]
+    assert len(comments) > 8
+    assert "mcsim run study.toml" in path.read_text()
+
+
+def test_the_command_writes_a_scenario_that_runs_and_never_over_another(tmp_path):
+    assert run_mcsim("init", "mine", "--kind", "two-level", cwd=tmp_path).returncode == 0
+    done = run_mcsim("run", "mine.toml", "-n", 20, "-j", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "subject.icc" in done.stdout
+    again = run_mcsim("init", "mine", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "mine.toml is there already" in again.stderr
+    alone = run_mcsim("init", "other", "--formula", "y ~ x", cwd=tmp_path)
+    assert (alone.returncode, (tmp_path / "other.toml").exists()) == (2, False)
+
+
+def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp_path):
+    replicate_data(load_scenario(small_scenario), 1, None).to_csv(tmp_path / "p.csv", index=False)
+    raw = tomllib.loads(starter_from_data(tmp_path / "p.csv", FORMULA))
+    design, truth = raw["design"], raw["truth"]
+    assert design["factors"] == {"diet": ["fasted", "fed"]}
+    assert [level["count"] for level in design["levels"]] == [{"fasted": 4, "fed": 5}, 4]
+    assert (design["observations"]["count"], design["covariates"]["x"]["grid"]) == (5, [0.0, 1.0])
+    # 9 animals: within four standard errors of the truth that made the data
+    assert truth["fixed"]["x"] == pytest.approx(-1.0, abs=1.0)
+    assert truth["sigma"] == pytest.approx(0.5, abs=0.15)
+    assert set(truth["random"]) == {"animal", "image"}
+    (tmp_path / "again.toml").write_text(starter_from_data(tmp_path / "p.csv", FORMULA))
+    frame = replicate_data(load_scenario(tmp_path / "again.toml"), 1, None)
+    assert len(frame) == 9 * 4 * 5
+
+
+def test_unequal_units_and_covariates_are_drawn(tmp_path):
+    generator = np.random.default_rng(5)
+    animal = np.repeat(np.arange(12), generator.integers(3, 9, 12))
+    x = generator.uniform(2, 7, len(animal))
+    y = generator.normal(0, 1, 12)[animal] + x + generator.normal(0, 1, len(x))
+    pd.DataFrame({"animal": animal, "x": x, "y": y}).to_csv(tmp_path / "p.csv", index=False)
+    design = tomllib.loads(starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)"))["design"]
+    counts = np.bincount(animal)
+    expected = {"uniform": [int(counts.min()), int(counts.max())]}
+    assert design["observations"]["count"] == expected
+    assert design["levels"][0]["count"] == 12
+    low, high = design["covariates"]["x"]["uniform"]
+    assert (low, high) == pytest.approx((x.min(), x.max()), rel=1e-3)
+
+
+def test_data_that_no_scenario_can_describe_are_refused(tmp_path):
+    frame = pd.DataFrame(
+        {"animal": np.repeat(range(5), 4), "arm": ["a", "b"] * 10, "y": np.arange(20.0) % 7}
+    )
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(DataError, match="'arm' varies within 'animal'"):
+        starter_from_data(tmp_path / "p.csv", "y ~ arm + (1 | animal)")
