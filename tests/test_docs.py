@@ -1,0 +1,46 @@
+"""The commands and code blocks of the documentation run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcsim.loading import load_scenario
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KINDS = ("bash", "python", "r", "toml", "text")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_run_in_order(page, tmp_path):
+    for config in (ROOT / "configs").glob("*.toml"):
+        (tmp_path / config.name).write_bytes(config.read_bytes())
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    }
+    blocks = BLOCK.findall(page.read_text())
+    assert blocks
+    for kind, code in blocks:
+        assert kind in KINDS
+        command = {"bash": ["bash", "-e", "-c", code], "python": [sys.executable, "-c", code]}
+        if kind in command:
+            done = subprocess.run(
+                command[kind], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_scenario_fragments_are_valid(page, tmp_path):
+    fragments = [code for kind, code in BLOCK.findall(page.read_text()) if kind == "toml"]
+    head = (ROOT / "mcsim" / "starters" / "nested.toml").read_text()
+    for number, code in enumerate(fragments):
+        start = head[: head.index("[[methods]]" if "[[methods]]" in code else "[[estimands]]")]
+        path = tmp_path / f"{number}.toml"
+        path.write_text(start + code)
+        assert load_scenario(path).methods
