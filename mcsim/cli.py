@@ -156,6 +156,7 @@ class _ProgressBar:
     def start(self, n_replicates: int) -> None:
         from tqdm import tqdm
 
+        gc.freeze()  # what the imports have made stays
         gc.enable()
         is_shown = n_replicates > 0 and sys.stderr.isatty()
         self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
