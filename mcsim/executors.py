@@ -6,6 +6,7 @@ that kills two workers is lost.
 
 import contextlib
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -220,6 +221,7 @@ def _one_thread_each() -> Iterator[None]:
 
 def _work(payload: bytes, connection: Connection) -> None:
     """Main of a worker: tasks in, results out, until the parent closes the pipe or is gone."""
+    gc.freeze()  # what the fork server has imported stays
     for number in STOP_SIGNALS:  # they may reach the whole group; the parent acts, by SIGTERM
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
