@@ -4,9 +4,11 @@ Knows arrays only; where they come from and how they are printed is `summary.py`
 
 Letters: `T` estimates, `theta` truth, `R` realized values, `L` and `U` interval limits,
 `V` squared standard errors, `S` empirical SD, `n` replicates that the measure at hand can use.
-Formulas: Morris, White & Crowther (2019), table 6; the MCSE of the empirical SE in its kurtosis
-form, which holds for estimates that pile up at zero too. What is undefined is NaN inside, None
-outside. Sums are pairwise, in replicate order: the same bits however the files were cut.
+Formulas: Morris, White & Crowther (2019), table 6, but for three MCSEs that hold more widely: of
+the empirical SE (estimates that pile up at zero), of the relative error of the standard errors
+(they grow with the estimates) and of bias-eliminated coverage (lopsided intervals). What is
+undefined is NaN inside, None outside. Sums are pairwise, in replicate order: the same bits however
+the files were cut.
 """
 
 import math
@@ -72,25 +74,33 @@ def relative_bias(sample: Sample) -> Measure:
     return _average((sample.estimates - theta) / theta) if theta else UNDEFINED
 
 
-def quantile(sample: Sample, *, p: float) -> Measure:
-    """Quantile `p` of the estimates; MCSE from the order statistics around it.
+def median(sample: Sample) -> Measure:
+    """Median of the estimates; MCSE from the order statistics around it.
 
-    They have rank `p (n + 1) - 1.96 sqrt(n p (1 - p))` and its mirror image counted from above;
-    too few replicates to hold both ranks leave the MCSE undefined.
+    They are the ends of a 95% interval: rank `(n + 1) / 2 - 1.96 sqrt(n / 4)`, counted from below
+    and from above. Too few replicates to hold both leave the MCSE undefined.
     """
     T = sample.ordered_estimates
     if (n := T.size) == 0:
         return UNDEFINED
-    reach = NORMAL_QUANTILE * math.sqrt(n * p * (1 - p))
-    lower = round((n + 1) * p - reach)
-    upper = n + 1 - round((n + 1) * (1 - p) - reach)
-    spread = T[upper - 1] - T[lower - 1] if lower >= 1 and upper <= n else math.nan
-    return _measure(np.quantile(T, p), spread / (2 * NORMAL_QUANTILE))
+    rank = round((n + 1) / 2 - NORMAL_QUANTILE * math.sqrt(n / 4))
+    spread = T[n - rank] - T[rank - 1] if rank >= 1 else math.nan
+    return _measure(np.median(T), spread / (2 * NORMAL_QUANTILE))
 
 
-def median(sample: Sample) -> Measure:
-    """Median of the estimates; MCSE from the order statistics around it."""
-    return quantile(sample, p=0.5)
+def quantile(sample: Sample, *, p: float) -> Measure:
+    """Quantile `p` of the estimates; MCSE of Maritz & Jarrett (1978).
+
+    It is the SD of that order statistic when samples of size n are drawn from the estimates. The
+    ends of an interval, as for the median, lie too far apart where the density falls off: with 500
+    normal estimates they make the MCSE of the 5% quantile 15% too large. Undefined where the
+    quantile lies beyond the ranks 1 .. n.
+    """
+    T = sample.ordered_estimates
+    if (n := T.size) == 0:
+        return UNDEFINED
+    mcse = _sd_of_order_statistic(T, p) if (n + 1) * min(p, 1 - p) >= 1 else math.nan
+    return _measure(np.quantile(T, p), mcse)
 
 
 def emp_se(sample: Sample) -> Measure:
@@ -124,12 +134,21 @@ def model_se(sample: Sample) -> Measure:
 
 
 def relative_error_se(sample: Sample) -> Measure:
-    """`model_se / emp_se - 1` over replicates that have both an estimate and a standard error."""
+    """`model_se / emp_se - 1` over replicates that have both an estimate and a standard error.
+
+    MCSE `(model_se / emp_se) sqrt(V_V / (4 n Vbar^2) + MCSE(emp_se)^2 / S^2 - C / (2 n Vbar S^2))`
+    with the covariance C of `V_i` and `(T_i - T)^2`. It is 0 for a fixed effect; without it the
+    MCSE of a variance component, whose standard error grows with the estimate, is up to 70% too
+    large.
+    """
     has_both = ~np.isnan(sample.estimates + sample.std_errors)
-    S, S_mcse = _emp_se(sample.estimates[has_both])
-    V = sample.std_errors[has_both] ** 2
+    T, V = sample.estimates[has_both], sample.std_errors[has_both] ** 2
+    S, S_mcse = _emp_se(T)
     ratio = _ratio(math.sqrt(_mean(V)), S)
-    return _measure(ratio - 1, ratio * math.hypot(_relative_mcse(V), _ratio(S_mcse, S)))
+    squares = (T - _mean(T)) ** 2
+    shared = _ratio(_covariance(V, squares), 2 * T.size * _mean(V) * S * S)
+    relative_variance = _relative_mcse(V) ** 2 + _ratio(S_mcse, S) ** 2 - shared
+    return _measure(ratio - 1, ratio * math.sqrt(max(relative_variance, 0.0)))
 
 
 def coverage(sample: Sample) -> Measure:
@@ -138,8 +157,24 @@ def coverage(sample: Sample) -> Measure:
 
 
 def be_coverage(sample: Sample) -> Measure:
-    """Share of the intervals that hold the mean of all estimates: bias-eliminated coverage."""
-    return _share_covering(sample, _mean(_present(sample.estimates)))
+    """Share of the intervals that hold the mean of all estimates: bias-eliminated coverage.
+
+    MCSE `sqrt(b (1 - b) / n)` where the intervals are symmetric about the estimates. In general the
+    error of the mean counts too, by the slope of the coverage in the point to be covered (Randles
+    1982, on statistics with estimated parameters).
+    """
+    T = sample.estimates
+    n, centre, n_intervals = _present(T).size, _mean(_present(T)), int(_has_interval(sample).sum())
+    share = _share_covering(sample, centre).value
+    if share is None:
+        return UNDEFINED
+    error = np.where(_has_interval(sample), _covers(sample, centre) - share, 0.0) / n_intervals
+    step = 0.5 * math.sqrt(_variance(_present(T))) * n**-0.2  # the coverage is smooth over this
+    if step > 0:
+        above, below = (int(_covers(sample, centre + one).sum()) for one in (step, -step))
+        slope = (above - below) / (2 * n_intervals)  # per step
+        error += slope * np.nan_to_num((T - centre) / step) / n
+    return _measure(share, math.sqrt(float((error**2).sum())))
 
 
 def rejection(sample: Sample) -> Measure:
@@ -214,6 +249,18 @@ def _emp_se(T: Array) -> tuple[float, float]:
     return S, S / 2 * math.sqrt(excess / T.size) if excess > 0 else math.nan
 
 
+def _sd_of_order_statistic(T: Array, p: float) -> float:
+    """SD of order statistic `p (n + 1)` of samples drawn from T, in ascending order."""
+    n, distance = T.size, T - T[0]
+    u = (np.arange(n) + 0.5) / n
+    log_density = ((n + 1) * p - 1) * np.log(u) + ((n + 1) * (1 - p) - 1) * np.log1p(-u)
+    weights = np.exp(log_density - log_density.max())  # of a beta distribution
+    weights[weights < np.finfo(np.float64).eps] = 0.0  # so that a quantile among zeros has no MCSE
+    weights /= weights.sum()
+    centre = (weights * distance).sum()
+    return math.sqrt(float((weights * (distance - centre) ** 2).sum()))
+
+
 def _relative_mcse(V: Array) -> float:
     """MCSE of sqrt(mean(V)), by the delta method, relative to its value."""
     return _ratio(math.sqrt(_ratio(_variance(V), V.size)), 2 * _mean(V))
@@ -222,9 +269,15 @@ def _relative_mcse(V: Array) -> float:
 def _share_covering(sample: Sample, point: float) -> Measure:
     if math.isnan(point):
         return UNDEFINED
-    L, U = sample.ci_lower, sample.ci_upper
-    has_interval = ~(np.isnan(L) | np.isnan(U))
-    return _share(((point >= L) & (point <= U))[has_interval])
+    return _share(_covers(sample, point)[_has_interval(sample)])
+
+
+def _has_interval(sample: Sample) -> NDArray[np.bool_]:
+    return ~(np.isnan(sample.ci_lower) | np.isnan(sample.ci_upper))
+
+
+def _covers(sample: Sample, point: float) -> NDArray[np.bool_]:
+    return (point >= sample.ci_lower) & (point <= sample.ci_upper)
 
 
 def _share(hits: NDArray[np.bool_]) -> Measure:
@@ -235,7 +288,10 @@ def _share(hits: NDArray[np.bool_]) -> Measure:
 def _mean(values: Array) -> float:
     if values.size == 0:
         return math.nan
-    average = float(values.sum()) / values.size
+    with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
+        average = float(values.sum()) / values.size
+    if not math.isfinite(average):
+        return average
     # rounding must not push the mean of equal values off their value
     return min(max(average, float(values.min())), float(values.max()))
 
@@ -244,8 +300,15 @@ def _variance(values: Array) -> float:
     centre = _mean(values)
     if values.size < 2 or not math.isfinite(centre):
         return math.nan
-    with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
+    with np.errstate(over="ignore"):  # as above
         return float(((values - centre) ** 2).sum()) / (values.size - 1)
+
+
+def _covariance(first: Array, second: Array) -> float:
+    if first.size < 2:
+        return math.nan
+    products = (first - _mean(first)) * (second - _mean(second))
+    return float(products.sum()) / (first.size - 1)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -1,4 +1,4 @@
-"""Oracles: plain loops over the published formulas; for each MCSE a study of studies."""
+"""Oracles: plain loops over the published formulas. Are they right? test_study_of_studies.py."""
 
 import math
 from dataclasses import replace
@@ -12,12 +12,7 @@ from hypothesis.extra.numpy import arrays
 from mcsim.measures import MEASURES, UNDEFINED, Measure, Sample
 
 ARRAYS = ("estimates", "std_errors", "ci_lower", "ci_upper", "p_values", "realized")
-N_STUDIES = 1000
 N_REPLICATES = 400
-# SD of 1000 values: 4 x 2.2%; the rest for what is right only for many replicates
-MCSE_TOLERANCE = 0.12
-QUANTILES = ("q05", "q25", "median", "q75", "q95")
-WITHOUT_SPREAD = ("q05", "q25", "median_ci_width", "share_at_zero")  # for one of the estimators
 
 
 def sample_of(estimates, **changes):
@@ -75,7 +70,18 @@ def naive_measures(s):
     Vbar, VV = average(V), sd(V) ** 2
     model = math.sqrt(Vbar)
     emp_mcse = S / 2 * math.sqrt((k - 1) / n)
-    relative_mcse = model / S * math.sqrt(VV / (4 * n * Vbar**2) + emp_mcse**2 / S**2)
+    C = sum((v - Vbar) * (t - Tbar) ** 2 for v, t in zip(V, T, strict=True)) / (n - 1)
+    relative_mcse = (model / S) * math.sqrt(
+        VV / (4 * n * Vbar**2) + emp_mcse**2 / S**2 - C / (2 * n * Vbar * S**2)
+    )
+
+    def holds(point):
+        return [float(low <= point <= u) for low, u in zip(L, U, strict=True)]
+
+    step = 0.5 * S / n**0.2
+    slope = (average(holds(Tbar + step)) - average(holds(Tbar - step))) / (2 * step)
+    b = average(holds(Tbar))
+    errors_of_b = [h - b + slope * (t - Tbar) for h, t in zip(holds(Tbar), T, strict=True)]
     width = [u - low for low, u in zip(L, U, strict=True)]
     c = round((n + 1) / 2 - 1.96 * math.sqrt(n / 4))
     ranked = sorted(T)
@@ -92,24 +98,12 @@ def naive_measures(s):
         "rmse_sample": root(mean_square([r - theta for r in R])),
         "model_se": (model, math.sqrt(VV / (4 * n * Vbar))),
         "relative_error_se": (model / S - 1, relative_mcse),
-        "coverage": share([low <= theta <= u for low, u in zip(L, U, strict=True)]),
-        "be_coverage": share([low <= Tbar <= u for low, u in zip(L, U, strict=True)]),
+        "coverage": share(holds(theta)),
+        "be_coverage": (b, math.sqrt(sum(e**2 for e in errors_of_b)) / n),
         "rejection": share([p < s.alpha for p in s.p_values]),
         "ci_width": (average(width), sd(width) / math.sqrt(n)),
         "share_at_zero": share([t == 0 for t in T]),
     }
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["normal", "zero-spiked"])
-def studies(request):
-    rng = np.random.default_rng(20190519)
-    return [draw(rng, spiked=request.param) for _ in range(N_STUDIES)]
-
-
-def spread_over_mcse(studies, name):
-    """SD of a measure over the studies divided by the root mean square of its MCSE."""
-    values, mcses = np.array([MEASURES[name](sample) for sample in studies]).T
-    return values.std(ddof=1) / np.sqrt(np.mean(mcses**2))
 
 
 @pytest.mark.parametrize("truth", [0.5, -2.0])
@@ -120,50 +114,61 @@ def test_measure_is_the_published_formula_in_a_plain_loop(name, truth):
     assert MEASURES[name](sample) == pytest.approx(naive_measures(sample)[name], rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if name not in WITHOUT_SPREAD])
-def test_mcse_is_the_spread_over_a_study_of_studies(studies, name):
-    # the interval of a quantile is a rough estimate of a density
-    tolerance = 0.2 if name in QUANTILES else MCSE_TOLERANCE
-    assert spread_over_mcse(studies, name) == pytest.approx(1, abs=tolerance)
+def test_mcse_of_be_coverage_of_symmetric_intervals_is_binomial():
+    rng = np.random.default_rng(4)
+    T = rng.normal(size=2000)
+    T = np.concatenate([T, -T])  # as many intervals end as begin at any distance from the mean
+    value, mcse = MEASURES["be_coverage"](sample_of(T, ci_lower=T - 1, ci_upper=T + 1))
+    assert mcse == pytest.approx(math.sqrt(value * (1 - value) / T.size), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "spiked"), [("q05", False), ("q25", False), ("share_at_zero", True)]
-)
-def test_mcse_is_the_spread_where_only_one_estimator_has_any(name, spiked):
-    rng = np.random.default_rng(5)
-    studies = [draw(rng, spiked=spiked) for _ in range(N_STUDIES)]
-    tolerance = 0.2 if name in QUANTILES else MCSE_TOLERANCE
-    assert spread_over_mcse(studies, name) == pytest.approx(1, abs=tolerance)
+def test_mcse_of_relative_error_without_shared_error_is_the_published_one():
+    # standard errors that are the same for estimates on both sides of the mean and all distances
+    T = np.tile([-2.0, -1.0, 1.0, 2.0], 50)
+    SE = np.repeat(np.sqrt([0.5, 1.5]), 100)
+    _, mcse = MEASURES["relative_error_se"](sample_of(T, std_errors=SE))
+    S, S_mcse = MEASURES["emp_se"](sample_of(T))
+    first = np.var(SE**2, ddof=1) / (4 * 200 * 1.0**2)
+    assert mcse == pytest.approx(1 / S * math.sqrt(first + (S_mcse / S) ** 2), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["q05", "q25"])
-def test_a_quantile_inside_the_spike_of_38_percent_zeros_is_exactly_zero(name):
+def test_mcse_of_quantiles_among_zeros():
+    # 38% of the estimates are zero: no sample of as many would have a 5% quantile above that
     sample = draw(np.random.default_rng(5), spiked=True)
-    assert MEASURES[name](sample) == Measure(0.0, 0.0)
-
-
-def test_mcse_of_emp_se_for_normal_estimates_would_be_wrong_for_zero_spiked_ones():
-    rng = np.random.default_rng(1)
-    zero_spiked = [np.maximum(rng.normal(-1.5, 1, N_REPLICATES), 0) for _ in range(N_STUDIES)]
-    spread = np.std([T.std(ddof=1) for T in zero_spiked], ddof=1)
-    normal_theory = np.mean([T.std(ddof=1) for T in zero_spiked]) / math.sqrt(2 * N_REPLICATES)
-    assert normal_theory < 0.5 * spread
-    samples = [sample_of(T) for T in zero_spiked]
-    assert spread_over_mcse(samples, "emp_se") == pytest.approx(1, abs=MCSE_TOLERANCE)
+    assert MEASURES["q05"](sample) == Measure(0.0, 0.0)
+    q25 = MEASURES["q25"](sample)
+    assert q25.value == 0.0
+    assert 0 < q25.mcse < 0.001
 
 
 @pytest.mark.parametrize(
     ("name", "p"), [("q05", 0.05), ("q25", 0.25), ("q75", 0.75), ("q95", 0.95)]
 )
-def test_mcse_of_a_quantile_comes_from_two_ranks(name, p):
-    # of the numbers 1..n, the k-th smallest is k: the MCSE shows the ranks
+def test_mcse_of_a_quantile_of_evenly_spaced_estimates(name, p):
+    # closed form: SD of the order statistic p (n + 1) of n uniform numbers on (0, n)
     n = 399
-    half = 1.96 * math.sqrt(n * p * (1 - p))
-    ranks = round(400 * p + half) - round(400 * p - half)
     value, mcse = MEASURES[name](sample_of(np.arange(1, n + 1)))
     assert value == pytest.approx(np.quantile(np.arange(1, n + 1), p))
-    assert mcse == pytest.approx(ranks / (2 * 1.96))
+    assert mcse == pytest.approx(n * math.sqrt(p * (1 - p) / (n + 2)), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "p"), [("q05", 0.05), ("q25", 0.25), ("q95", 0.95)])
+def test_mcse_of_a_quantile_is_its_sd_in_samples_drawn_from_the_estimates(name, p):
+    # Maritz & Jarrett's weights are exact: 20,000 bootstrap samples know their SD to 0.5%, and
+    # the rank (n + 1) p is a whole number, so that the sample quantile is one order statistic
+    rng = np.random.default_rng(8)
+    T = rng.gamma(3.0, size=199)
+    drawn = np.sort(rng.choice(T, (20_000, T.size)), axis=1)[:, round(200 * p) - 1]
+    assert MEASURES[name](sample_of(T)).mcse == pytest.approx(drawn.std(ddof=1), rel=0.03)
+
+
+def test_mcse_of_the_median_comes_from_two_ranks():
+    # of the numbers 1..n, the k-th smallest is k: the MCSE shows the ranks
+    n = 399
+    half = 1.96 * math.sqrt(n / 4)
+    value, mcse = MEASURES["median"](sample_of(np.arange(1, n + 1)))
+    assert value == 200.0
+    assert mcse == pytest.approx((round(200 + half) - round(200 - half)) / (2 * 1.96))
 
 
 def test_quantiles_mirror_each_other():
@@ -173,11 +178,18 @@ def test_quantiles_mirror_each_other():
         assert MEASURES[high](sample_of(-T)) == pytest.approx((-value, mcse))
 
 
-def test_mcse_of_a_quantile_is_undefined_when_its_ranks_leave_the_sample():
-    few = sample_of(np.arange(30.0))
-    assert MEASURES["q05"](few).mcse is None
-    assert MEASURES["q95"](few).mcse is None
-    assert MEASURES["median"](few).mcse is not None
+def test_mcse_of_a_quantile_is_undefined_beyond_the_ranks_of_the_sample():
+    assert MEASURES["q05"](sample_of(np.arange(18.0))).mcse is None
+    assert MEASURES["q95"](sample_of(np.arange(18.0))).mcse is None
+    assert MEASURES["q05"](sample_of(np.arange(19.0))).mcse is not None
+    assert MEASURES["median"](sample_of(np.arange(3.0))).mcse is None
+    assert MEASURES["median"](sample_of(np.arange(4.0))).mcse is not None
+
+
+def test_intervals_too_wide_to_be_added_have_no_mean_width():
+    wide = sample_of([0.0, 1.0], ci_lower=np.zeros(2), ci_upper=np.full(2, 1.5e308))
+    assert MEASURES["ci_width"](wide) == UNDEFINED
+    assert MEASURES["coverage"](wide).value == 1.0
 
 
 def test_median_ci_width_has_no_mcse():
