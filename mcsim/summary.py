@@ -25,6 +25,7 @@ from mcsim.results import ROW, STATUSES, Results, read_results
 Record = dict[str, Any]
 
 DESCRIPTION = ("method", "parameter", "component", "truth")
+OPTIONAL = ("numerator_df",)  # of terms, which not every study has
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
@@ -60,10 +61,12 @@ def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.
     usable = STATUSES[: 1 if only_regular else 2]
     table = _concatenate([_summarize_study(study, usable) for study in dict.fromkeys(studies)])
     labels = ("study", "condition") if len(set(studies)) > 1 else ("condition",)
-    known = {"study", *ROW, *DESCRIPTION, *RESULTS.names}
+    known = {"study", *ROW, *DESCRIPTION, *OPTIONAL, *RESULTS.names}
     swept = [name for name in table.column_names if name not in known]
     confidences = sorted({_confidence(study) for study in studies})
-    return table.select([*labels, *swept, *DESCRIPTION, *RESULTS.names]).replace_schema_metadata(
+    optional = [name for name in OPTIONAL if name in table.column_names]
+    columns = [*labels, *swept, *DESCRIPTION, *optional, *RESULTS.names]
+    return table.select(columns).replace_schema_metadata(
         {"confidence": json.dumps(confidences), "boundary": "left out" if only_regular else "kept"}
     )
 

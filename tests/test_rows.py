@@ -9,7 +9,7 @@ from scipy import stats
 from mcsim import study
 from mcsim.errors import DataError
 from mcsim.loading import load_scenario
-from mcsim.summary import summarize
+from mcsim.summary import FORMATS, summarize
 from tests.conftest import SMALL
 
 METHODS = """
@@ -53,6 +53,8 @@ def test_twice_the_difference_of_the_log_likelihoods_against_chi_squared(tmp_pat
     summary = [r for r in summarize([directory]).to_pylist() if r["parameter"] == "LR(reduced)"]
     assert all(r["n"] == 30 and r["bias"] is None and r["rejection"] is not None for r in summary)
     json.dumps(summary, allow_nan=False)
+    assert {row["numerator_df"] for row in summary} == {2}
+    assert "numerator_df" not in FORMATS["table"](summarize([directory]))
 
 
 def test_the_smaller_model_must_be_smaller(tmp_path):
