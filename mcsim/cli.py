@@ -120,7 +120,7 @@ def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None
     import pyarrow as pa
 
     from mcsim import study, summary
-    from mcsim.store import parse_ranges
+    from mcsim.ranges import parse_ranges
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges = options["ranges"]
@@ -243,7 +243,7 @@ def status(results: Path) -> None:
     """
     from mcsim.store import Store
 
-    for line in Store(results).status():
+    for line in Store.read(results).status():
         click.echo(line)
 
 

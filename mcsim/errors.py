@@ -58,6 +58,10 @@ class DataError(McsimError):
     """A data file or a design that a formula cannot be fitted to."""
 
 
+class PartReplacedError(DataError):
+    """A file of a study that another run has replaced since it was listed."""
+
+
 class StudyMismatchError(McsimError):
     """The results folder holds another study."""
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mcsim.errors import DataError
+from mcsim.errors import DataError, PartReplacedError
+from mcsim.parts import Part, count_rows, finished_parts, read_columns, read_parts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -118,26 +118,32 @@ def read_results(
     Raises
     ------
     DataError
-        A part does not fit the conditions.
+        A part is damaged or does not fit the conditions.
     """
-    # fits first: a part whose estimates are not there is not finished
-    names = [path.name for path in sorted((study / "fits").glob("part-*.parquet"))]
-    names = [name for name in names if (study / "estimates" / name).exists()]
-    n_numbers = sum(pq.read_metadata(study / "estimates" / name).num_rows for name in names)
+    parts, n_numbers = read_parts(study, lambda parts: (parts, _count_numbers(study, parts)))
     n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
     step = -(-conditions.num_rows // n_passes)
     for first in range(0, conditions.num_rows, step):
         rows = range(first, min(first + step, conditions.num_rows))
         results = Results(conditions, usable, rows)
-        for name in names:
-            fits = _read(study / "fits" / name, FIT_COLUMNS)
-            results.add_part(fits, _read(study / "estimates" / name, ESTIMATE_COLUMNS))
+        try:
+            _add_parts(results, study, parts)
+        except PartReplacedError:  # only now, so that all rows are of the same replicates
+            parts, results = finished_parts(study), Results(conditions, usable, rows)
+            _add_parts(results, study, parts)
         yield rows, results
         results.forget_numbers()  # the caller still holds them while the next are read
 
 
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    return pq.ParquetFile(path).read(columns).combine_chunks()
+def _count_numbers(study: Path, parts: Sequence[Part]) -> int:
+    return sum(count_rows(study / part.path("estimates")) for part in parts)
+
+
+def _add_parts(results: Results, study: Path, parts: Sequence[Part]) -> None:
+    for part in parts:
+        fits = read_columns(study / part.path("fits"), FIT_COLUMNS)
+        estimates = read_columns(study / part.path("estimates"), ESTIMATE_COLUMNS)
+        results.add_part(fits.combine_chunks(), estimates.combine_chunks())
 
 
 def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:

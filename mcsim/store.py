@@ -1,7 +1,7 @@
-"""A study's folder: schemas, complete parts, what is done and missing; refuses another study.
+"""A study's folder, written: complete parts, what is done and missing; refuses another study.
 
-The only module that writes result files. A chunk is written under another name, flushed and
-renamed, its estimates first; the part in fits/ marks it as finished.
+The only module that writes results. Every file is written under another name, flushed and renamed;
+a part's record in commits/ comes last and marks it as finished.
 """
 
 import contextlib
@@ -11,12 +11,11 @@ import itertools
 import json
 import math
 import os
-import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mcsim.errors import DataError, McsimError, StudyMismatchError
-
-Range = tuple[int, int]  # first and last replicate
+from mcsim.errors import McsimError, StudyMismatchError
+from mcsim.identity import Contents, Identity, changed_keys, grow
+from mcsim.parts import (
+    FORMAT,
+    KINDS,
+    SUFFIXES,
+    Listing,
+    Part,
+    contents_of,
+    digest,
+    find_manifest,
+    list_parts,
+    read_columns,
+    read_manifest,
+    read_parts,
+    record,
+    refuse_other_format,
+)
+from mcsim.ranges import Range, format_ranges, merge, subtract
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized")
@@ -41,119 +56,55 @@ FITS_SCHEMA = pa.schema(
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )
-FORMAT = 1
-KEY_LENGTH = 12  # digits of a condition's identity in the names of its parts
-PART = re.compile(r"part-([0-9a-f]+)-(\d+)-(\d+)\.parquet")
-GRID = ((500, 50), (2_000, 500))  # up to this replicate, chunks of this size
-LAST_CHUNK_SIZE = 2_000
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
 FAILED = pa.array(["failed", "not_converged"])
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
-    *("fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*", "scenario.toml"),
-    *("conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
+    *("commits/part-*.json", "fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*"),
+    *("scenario.toml", "conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
 )
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Replicates `first` to `last` of one condition; `key` stands for its content."""
+    """Replicates `first` to `last` of one condition, by some methods; none named: by all."""
 
     condition: str
     key: str
     first: int
     last: int
+    methods: tuple[str, ...] = ()
 
     @property
-    def part(self) -> str:
-        """Name of its files."""
-        return f"part-{self.key}-{self.first:07d}-{self.last:07d}.parquet"
-
-
-def chunk_end(first: int, chunk_size: int | None = None) -> int:
-    """Last replicate of the cell that `first` lies in: of the grid, the same for every study."""
-    size = chunk_size or next((size for end, size in GRID if first <= end), LAST_CHUNK_SIZE)
-    return first + size - 1 - (first - 1) % size
-
-
-def cut(ranges: Sequence[Range], chunk_size: int | None = None) -> Iterator[Range]:
-    """Cut ranges at the ends of the grid's cells, or of cells of `chunk_size`."""
-    for first, last in ranges:
-        while first <= last:
-            end = min(last, chunk_end(first, chunk_size))
-            yield first, end
-            first = end + 1
-
-
-def parse_ranges(text: str) -> tuple[Range, ...]:
-    """Read `137` or `1201-1400` or several with commas; McsimError for any other text."""
-    ranges = []
-    for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last:
-            raise McsimError(
-                f"{text!r} is no range of replicates; write 137, 1201-1400 or 1-50,101-150,"
-                " counting from 1"
-            )
-        ranges.append((first, last))
-    return merge(ranges)
-
-
-def format_ranges(ranges: Sequence[Range]) -> str:
-    """`1-50,137`: what `parse_ranges` reads."""
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
-
-
-def merge(ranges: Sequence[Range]) -> tuple[Range, ...]:
-    """Sorted, without overlaps, neighbours joined."""
-    merged: list[Range] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return tuple(merged)
-
-
-def subtract(wanted: Sequence[Range], done: Sequence[Range]) -> tuple[Range, ...]:
-    """What of `wanted` is not in `done`."""
-    missing, done = [], merge(done)
-    for first, last in merge(wanted):
-        for start, end in done:
-            if start <= last and end >= first:
-                if first < start:
-                    missing.append((first, start - 1))
-                first = end + 1
-        if first <= last:
-            missing.append((first, last))
-    return tuple(missing)
+    def part(self) -> Part:
+        """The files that it becomes."""
+        return Part(self.key, self.first, self.last)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The files of a chunk, ready to be written."""
+    """The files of a chunk, ready to be written, and the SHA-256 of each."""
 
     estimates: bytes
     fits: bytes
     n_failed: int
+    digests: dict[str, tuple[int, str]]
 
 
 def encode(estimates: pa.Table, fits: pa.Table) -> Parts:
     """The files of a chunk; the tables need the columns of the schemas."""
     n_failed = pc.sum(pc.is_in(fits["status"], FAILED)).as_py() or 0
-    return Parts(
-        _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA)), n_failed
-    )
+    files = _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA))
+    return Parts(*files, n_failed, dict(zip(KINDS, map(digest, files), strict=True)))
 
 
 @dataclass(frozen=True)
 class StudyDescription:
     """What identifies a study and what a reader of its folder wants to know.
 
-    identity : what determines the numbers, flat, dotted key to value
+    conditions : its table
     """
 
-    identity: Mapping[str, object]
+    identity: Identity
     manifest: Mapping[str, object]
     scenario_text: str
     conditions: pa.Table
@@ -180,136 +131,130 @@ class ConditionStatus:
 
 @dataclass(frozen=True)
 class Store:
-    """An open study folder."""
+    """An open study folder; `contents` says what its parts hold, by key."""
 
     directory: Path
+    contents: Mapping[str, Contents] = field(repr=False)
 
     @classmethod
     def open(
         cls, directory: Path, description: StudyDescription, *, overwrite: bool = False
     ) -> "Store":
-        """Create the folder, or go on with the same study.
+        """Create the folder, or go on with the same study, which may have grown.
 
         Raises
         ------
         StudyMismatchError
             The folder holds something else; nothing was touched.
         """
-        store = cls(directory)
-        with _writing(directory):
-            before = store._manifest_or_refusal()
+        with writing(directory):
+            before = _manifest_or_refusal(directory)
             if before and not overwrite:
-                store._refuse_another_study(before, description.identity)
+                _refuse_another_study(directory, before, description.identity)
+            kept = {} if overwrite else before
+            store = cls(directory, grow(contents_of(kept), description.identity))
             if overwrite:
                 store._remove(OWN_FILES)
-                before = {}
             (directory / ".tmp").mkdir(parents=True, exist_ok=True)
             store._remove([".tmp/*"], written_before=time.time() - STALE_S)
-            store._describe(description, before)
-            for folder in ("estimates", "fits"):
+            store._describe(description, created=kept.get("created"))
+            for folder in SUFFIXES:
                 (directory / folder).mkdir(exist_ok=True)
+            store.tidy()
         return store
+
+    @classmethod
+    def read(cls, directory: Path) -> "Store":
+        """The study in a folder; errors as of `read_manifest`."""
+        return cls(directory, contents_of(read_manifest(directory)))
 
     def commit_chunk(self, chunk: Chunk, parts: "Parts") -> None:
         """Make a finished chunk visible, complete or not at all."""
-        with _writing(self.directory):
-            self._remove_unmarked(chunk)
-            self._write_bytes(parts.estimates, Path("estimates") / chunk.part)
-            self._write_bytes(parts.fits, Path("fits") / chunk.part)
+        part = chunk.part
+        mark = record(part, self.contents[chunk.key], parts.digests)
+        with writing(self.directory):
+            self._write_files(part, parts)
+            self._write_bytes(mark, part.path("commits"))
+            if not all((self.directory / part.path(kind)).exists() for kind in KINDS):
+                # another run took them for leftovers before they had their mark
+                self._write_files(part, parts)
 
     def committed(self) -> dict[str, tuple[Range, ...]]:
-        """Finished replicates by condition key, from the names of the parts alone."""
+        """Finished replicates by key, from the names of the files alone."""
         done: dict[str, list[Range]] = {}
-        for _, key, replicates in self._finished_parts():
-            done.setdefault(key, []).append(replicates)
+        for part in self._list().finished:
+            done.setdefault(part.key, []).append((part.first, part.last))
         return {key: merge(ranges) for key, ranges in done.items()}
 
-    def missing_replicates(self, key: str, wanted: Sequence[Range]) -> tuple[Range, ...]:
-        """What of `wanted` the condition with this key lacks."""
-        return subtract(wanted, self.committed().get(key, ()))
+    def tidy(self) -> None:
+        """Remove parts that double rows of others: of runs at the same time, and of killed ones."""
+        listing = self._list()
+        with writing(self.directory):
+            for part in listing.redundant:
+                self._remove_part(part)
+            for part in listing.unfinished:
+                if any(_overlap(part, finished) for finished in listing.finished):
+                    self._remove_part(part)
+
+    def unmark(self, parts: Iterable[Part]) -> None:
+        """Take the marks off parts, so that they count as missing."""
+        with writing(self.directory):
+            for part in parts:
+                (self.directory / part.path("commits")).unlink(missing_ok=True)
 
     def status(self) -> list[ConditionStatus]:
-        """How far every planned condition is; DataError where the folder holds no study."""
-        manifest = self._manifest()
-        if not manifest:
-            raise DataError(f"{self.directory} holds no study; mcsim run makes one")
-        done, n_failed, lines = self.committed(), self._count_failed(), []
-        n_planned = int(manifest["replicates"])
-        for label, identity in manifest["conditions"].items():
-            key = identity[:KEY_LENGTH]
-            missing = subtract([(1, n_planned)], done.get(key, ()))
-            n_done = n_planned - sum(last - first + 1 for first, last in missing)
-            lines.append(ConditionStatus(label, n_planned, n_done, n_failed[key], missing))
+        """How far every planned condition is."""
+        manifest = read_manifest(self.directory)
+        done, n_planned = self.committed(), manifest["replicates"]
+        n_failed = read_parts(self.directory, self._count_failed)
+        missing: dict[str, list[Range]] = {}
+        for key, contents in self.contents.items():
+            left = subtract([(1, n_planned)], done.get(key, ()))
+            missing.setdefault(contents.condition, []).extend(left)
+        lines = []
+        for label in manifest["conditions"]:
+            ranges = merge(missing[label])
+            n_done = n_planned - sum(last - first + 1 for first, last in ranges)
+            lines.append(ConditionStatus(label, n_planned, n_done, n_failed[label], ranges))
         return lines
 
-    def _finished_parts(self) -> Iterator[tuple[str, str, Range]]:
-        """Name, condition key and replicates of each part in fits/ that has its estimates."""
-        # fits first: whatever arrives in between has its estimates
-        marks = sorted(path.name for path in self.directory.glob("fits/part-*.parquet"))
-        estimates = {path.name for path in self.directory.glob("estimates/part-*.parquet")}
-        for name in marks:
-            match = PART.fullmatch(name)
-            if match and name in estimates:
-                yield name, match[1], (int(match[2]), int(match[3]))
+    def _list(self) -> Listing:
+        return list_parts(self.directory, self.contents)
 
-    def _count_failed(self) -> Counter[str]:
+    def _count_failed(self, parts: Iterable[Part]) -> Counter[str]:
         n_failed: Counter[str] = Counter()
-        for name, key, _ in self._finished_parts():
-            status = pq.ParquetFile(self.directory / "fits" / name).read(["status"])["status"]
-            n_failed[key] += pc.sum(pc.is_in(status, FAILED)).as_py() or 0
+        for part in parts:
+            status = read_columns(self.directory / part.path("fits"), ["status"])["status"]
+            label = self.contents[part.key].condition
+            n_failed[label] += pc.sum(pc.is_in(status, FAILED)).as_py() or 0
         return n_failed
 
-    def _manifest(self) -> dict[str, Any]:
-        """The study's manifest; empty where there is none, or one of another program."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
-            manifest = json.loads((self.directory / "manifest.json").read_bytes())
-            if isinstance(manifest, dict) and {"format", "identity"} <= manifest.keys():
-                return manifest
-        return {}
-
-    def _manifest_or_refusal(self) -> dict[str, Any]:
-        """The manifest; empty for a folder that is free."""
-        manifest = self._manifest()
-        names = {path.name for path in self.directory.glob("*")} - {".tmp"}
-        if names and not manifest:
-            raise StudyMismatchError(
-                f"{self.directory} holds files but no study ({', '.join(sorted(names)[:3])});"
-                " name another folder with -o"
-            )
-        return manifest
-
-    def _refuse_another_study(
-        self, manifest: Mapping[str, Any], identity: Mapping[str, object]
-    ) -> None:
-        there = {"format": manifest["format"]} | _as_read(manifest["identity"])
-        if lines := _differences(there, {"format": FORMAT} | _as_read(identity)):
-            raise StudyMismatchError(
-                f"{self.directory} holds another study; these keys differ:\n{lines}"
-                "Name another folder with -o, or replace the study with --overwrite."
-            )
-
-    def _describe(self, description: StudyDescription, before: Mapping[str, object]) -> None:
-        identity = _as_read(description.identity)
+    def _describe(self, description: StudyDescription, *, created: str | None) -> None:
+        identity = description.identity
         manifest = {
             "format": FORMAT,
-            "identity_hash": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
-            "created": before.get("created", datetime.now(UTC).date().isoformat()),
+            "identity_hash": hashlib.sha256(json.dumps(identity.values).encode()).hexdigest(),
+            "created": created or datetime.now(UTC).date().isoformat(),
             **description.manifest,
-            "identity": identity,
+            "conditions": identity.conditions,
+            "parts": {
+                key: {"condition": one.condition, "methods": one.methods}
+                for key, one in self.contents.items()
+            },
+            "identity": identity.values,
         }
         # the manifest first: whoever is killed in between has claimed the folder
         self._write_bytes((json.dumps(manifest, indent=2) + "\n").encode(), Path("manifest.json"))
         self._write_bytes(description.scenario_text.encode(), Path("scenario.toml"))
         self._write_bytes(_parquet(description.conditions), Path("conditions.parquet"))
 
-    def _remove_unmarked(self, chunk: Chunk) -> None:
-        """Remove what a killed run left in estimates/ without its mark, if it would double ours."""
-        for path in self.directory.glob(f"estimates/part-{chunk.key}-*.parquet"):
-            match = PART.fullmatch(path.name)
-            overlaps = match and int(match[2]) <= chunk.last and int(match[3]) >= chunk.first
-            mark = self.directory / "fits" / path.name
-            if overlaps and path.name != chunk.part and not mark.exists():
-                path.unlink(missing_ok=True)
+    def _write_files(self, part: Part, parts: Parts) -> None:
+        self._write_bytes(parts.estimates, part.path("estimates"))
+        self._write_bytes(parts.fits, part.path("fits"))
+
+    def _remove_part(self, part: Part) -> None:
+        for folder in SUFFIXES:  # its mark first
+            (self.directory / part.path(folder)).unlink(missing_ok=True)
 
     def _remove(self, patterns: Iterable[str], *, written_before: float = math.inf) -> None:
         for path in itertools.chain.from_iterable(map(self.directory.glob, patterns)):
@@ -330,6 +275,38 @@ class Store:
             temporary.unlink(missing_ok=True)  # on a full disk, half a file is in the way
             raise
         _flush_folder(final.parent)
+
+
+def _manifest_or_refusal(directory: Path) -> dict[str, Any]:
+    """The manifest; empty for a folder that is free."""
+    manifest = find_manifest(directory)
+    names = {path.name for path in directory.glob("*")} - {".tmp"}
+    if names and not manifest:
+        raise StudyMismatchError(
+            f"{directory} holds files but no study ({', '.join(sorted(names)[:3])});"
+            " name another folder with -o"
+        )
+    return manifest
+
+
+def _refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
+    refuse_other_format(directory, manifest)
+    there = Identity(manifest["identity"], manifest["conditions"])
+    lines = ""
+    for key in changed_keys(there, here):
+        old, new = (
+            json.dumps(one.values[key]) if key in one.values else "absent" for one in (there, here)
+        )
+        lines += f"  {key} is {old} there and {new} here\n"
+    if lines:
+        raise StudyMismatchError(
+            f"{directory} holds another study; these keys differ:\n{lines}"
+            "Name another folder with -o, or replace the study with --overwrite."
+        )
+
+
+def _overlap(one: Part, other: Part) -> bool:
+    return one.key == other.key and one.first <= other.last and other.first <= one.last
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -357,19 +334,6 @@ def _in_order_of_appearance(column: pa.ChunkedArray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(new_codes, names.take(present))
 
 
-def _as_read(identity: Mapping[str, object]) -> dict[str, Any]:
-    """As it comes back from the manifest: keys in order, lists for tuples."""
-    return dict(json.loads(json.dumps(dict(identity), sort_keys=True)))
-
-
-def _differences(there: Mapping[str, object], here: Mapping[str, object]) -> str:
-    lines = ""
-    for key in sorted(there.keys() | here.keys()):
-        old, new = (json.dumps(one[key]) if key in one else "absent" for one in (there, here))
-        lines += f"  {key} is {old} there and {new} here\n" if old != new else ""
-    return lines
-
-
 def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -379,7 +343,8 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
+def writing(directory: Path) -> Iterator[None]:
+    """Turn what the system says when a file cannot be written into a McsimError."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
 """A study from start to end: plan chunks, skip what is done, analyse, commit, report progress."""
 
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
+from mcsim.identity import Identity, as_read
 from mcsim.loading import dump_scenario
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
+from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import conditions_table, estimate_rows, fit_rows, with_likelihood_ratios
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
@@ -30,23 +32,13 @@ from mcsim.simulate import (
     realized_values,
     stream,
 )
-from mcsim.store import (
-    KEY_LENGTH,
-    Chunk,
-    Parts,
-    Range,
-    Store,
-    StudyDescription,
-    cut,
-    encode,
-    subtract,
-)
+from mcsim.store import Chunk, Parts, Store, StudyDescription, encode
 
 Floats = NDArray[np.float64]
 
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
-SLOW_CHUNK_SIZE = 50  # where a fit takes seconds, so that little is lost and progress is seen
+SLOW_CHUNK_SIZE = 32  # where a fit takes seconds, so that little is lost and progress is seen
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -63,6 +55,13 @@ class PreparedCondition:
     methods: dict[str, Method]
     aliased: dict[str, tuple[str, ...]]
 
+    def only(self, names: Collection[str]) -> "PreparedCondition":
+        """The same with some methods, and those that they are tested against; all if none named."""
+        specs = _named(self.specs, names)
+        needed = {spec.name for spec in specs} | {spec.likelihood_ratio for spec in specs}
+        methods = {name: method for name, method in self.methods.items() if name in needed}
+        return replace(self, specs=specs, methods=methods)
+
 
 @dataclass
 class ChunkAnalyser:
@@ -73,7 +72,7 @@ class ChunkAnalyser:
 
     def __call__(self, chunk: Chunk) -> tuple[Chunk, Parts]:
         """The chunk with its files, rows in the order replicate, method, parameter."""
-        condition = self.prepared(chunk.condition)
+        condition = self.prepared(chunk.condition).only(chunk.methods)
         n_kept = sum(method.n_values for method in condition.methods.values())
         size = max(1, KEPT_VALUES // n_kept)
         tables = [
@@ -115,6 +114,7 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
         methods,
         {name: method.analyse(taken[name], stream_of) for name, method in methods.items()},
     )
+    analyses = {spec.name: analyses[spec.name] for spec in condition.specs}
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     realized = realized_values(simulator, per_level)
     estimates = estimate_rows(condition.label, replicates, realized, analyses)
@@ -192,20 +192,23 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     methods = [one.methods for one in prepared]
     table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
     description = StudyDescription(
-        identity=study_identity(scenario),
-        manifest=_manifest(scenario, planned),
+        identity=Identity(
+            as_read(study_identity(scenario)), {one.label: one.identity for one in planned}
+        ),
+        manifest=_manifest(scenario),
         scenario_text=dump_scenario(scenario),
         conditions=table,
     )
     with stop_on_signals() as guard:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        chunks = plan_chunks(scenario, planned, store, options.replicates)
+        chunks = plan_chunks(scenario, store, options.replicates)
         options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
         with _executor(analyser, chunks, options.n_workers) as executor:
             for chunk, parts in executor.map_unordered(analyser, chunks):
                 with guard.held():
                     store.commit_chunk(chunk, parts)
                 options.advance(Progress(chunk.last - chunk.first + 1, parts.n_failed))
+        store.tidy()
     return store
 
 
@@ -215,29 +218,28 @@ def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str
         report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
 
 
-def plan_chunks(
-    scenario: Scenario,
-    planned: Sequence[Condition],
-    store: Store,
-    wanted: Sequence[Range] | None,
-) -> list[Chunk]:
-    """The chunks of every condition that are not in the store yet."""
+def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range] | None) -> list[Chunk]:
+    """The chunks of every condition and method that are not in the store yet."""
     done = store.committed()
     ranges = wanted or ((1, scenario.replicates),)
-    size = SLOW_CHUNK_SIZE if _is_slow(scenario) else None
     chunks = [
-        Chunk(condition.label, condition.identity[:KEY_LENGTH], first, last)
-        for condition in planned
+        Chunk(contents.condition, key, first, last, contents.methods)
+        for key, contents in store.contents.items()
         for first, last in cut(
-            subtract(ranges, done.get(condition.identity[:KEY_LENGTH], ())), size
+            subtract(ranges, done.get(key, ())),
+            SLOW_CHUNK_SIZE if _is_slow(scenario, contents.methods) else LARGEST_BLOCK,
         )
     ]
     # the largest first: the small ones at the end keep all workers busy to the last
     return sorted(chunks, key=lambda chunk: chunk.first - chunk.last)
 
 
-def _is_slow(scenario: Scenario) -> bool:
-    return any(method.estimator in SLOW_ESTIMATORS for method in scenario.methods)
+def _is_slow(scenario: Scenario, methods: Collection[str]) -> bool:
+    return any(spec.estimator in SLOW_ESTIMATORS for spec in _named(scenario.methods, methods))
+
+
+def _named(specs: tuple[MethodSpec, ...], names: Collection[str]) -> tuple[MethodSpec, ...]:
+    return tuple(spec for spec in specs if not names or spec.name in names)
 
 
 def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | None) -> Executor:
@@ -247,19 +249,19 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
         (chunk.last - chunk.first + 1) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo
     )
-    if n_workers == 1 or (n_values < SERIAL_ROWS and not _is_slow(analyser.scenario)):
+    is_slow = any(_is_slow(analyser.scenario, chunk.methods) for chunk in todo)
+    if n_workers == 1 or (n_values < SERIAL_ROWS and not is_slow):
         return EXECUTORS["serial"](1)
     return EXECUTORS["processes"](n_workers)
 
 
-def _manifest(scenario: Scenario, planned: Sequence[Condition]) -> dict[str, object]:
+def _manifest(scenario: Scenario) -> dict[str, object]:
     """What a reader of the folder wants to know and the numbers do not depend on."""
     packages = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
     return {
         "title": scenario.title,
         "confidence": scenario.confidence,
         "replicates": scenario.replicates,
-        "conditions": {condition.label: condition.identity for condition in planned},
         "versions": {"mcsim": __version__} | {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -1,6 +1,7 @@
 """Study folders on a real disk: complete parts, resumption, refusal, messages."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -14,43 +15,36 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mcsim.errors import DataError, ExitCode, McsimError, StudyMismatchError
-from mcsim.store import (
-    ESTIMATES_SCHEMA,
-    FITS_SCHEMA,
-    Chunk,
-    Store,
-    StudyDescription,
-    cut,
-    encode,
-    format_ranges,
-    merge,
-    parse_ranges,
-    subtract,
-)
+from mcsim.identity import Identity, grow
+from mcsim.parts import FORMAT, KINDS, SUFFIXES
+from mcsim.ranges import cut
+from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store, StudyDescription, encode
 
-KEY = "0123456789ab"
-IDENTITY = {"design.levels.animal.count": 25, "seed": 7, "truth.sigma": 0.5, "sets": (1, 2)}
-RANGES = st.lists(
-    st.tuples(st.integers(1, 60), st.integers(0, 20)).map(lambda one: (one[0], sum(one))),
-    max_size=6,
-)
+VALUES = {
+    "design.levels.animal.count": 25,
+    "methods.diagonal.df": ["z"],
+    "methods.general.df": ["z"],
+    "methods.names": ["general", "diagonal"],
+    "seed": 7,
+    "truth.sigma": 0.5,
+}
+CONDITIONS = {"all": "cdef"}
+(KEY,) = grow({}, Identity(VALUES, CONDITIONS))
 
 
-def describe(identity=IDENTITY, replicates=100):
+def describe(values=VALUES, conditions=CONDITIONS, replicates=100):
     return StudyDescription(
-        identity=identity,
-        manifest={"replicates": replicates, "conditions": {"all": KEY + "cdef"}},
+        identity=Identity(values, conditions),
+        manifest={"replicates": replicates},
         scenario_text="seed = 7\n",
-        conditions=pa.table({"condition": ["all"], "truth": [0.5]}),
+        conditions=pa.table({"condition": list(conditions), "truth": [0.5] * len(conditions)}),
     )
 
 
-def chunk_of(first, last):
-    return Chunk("all", KEY, first, last)
+def chunk_of(first, last, key=KEY):
+    return Chunk("all", key, first, last)
 
 
 def tables(chunk, failed=()):
@@ -73,8 +67,8 @@ def tables(chunk, failed=()):
     )
 
 
-def commit(store, first, last, failed=()):
-    chunk = chunk_of(first, last)
+def commit(store, first, last, failed=(), key=KEY):
+    chunk = chunk_of(first, last, key)
     store.commit_chunk(chunk, encode(*tables(chunk, failed)))
     return chunk
 
@@ -95,8 +89,10 @@ def store(tmp_path):
 
 def test_a_new_study_says_what_it_is(store):
     manifest = json.loads((store.directory / "manifest.json").read_text())
-    assert manifest["format"] == 1
-    assert manifest["identity"] == IDENTITY | {"sets": [1, 2]}
+    assert manifest["format"] == FORMAT
+    assert manifest["identity"] == VALUES
+    assert manifest["conditions"] == CONDITIONS
+    assert manifest["parts"] == {KEY: {"condition": "all", "methods": ["general", "diagonal"]}}
     assert len(manifest["identity_hash"]) == 64
     assert manifest["replicates"] == 100
     assert manifest["created"] == datetime.now(UTC).date().isoformat()
@@ -112,7 +108,7 @@ def test_parts_are_read_by_others_with_names_numbers_and_nulls(store):
     assert frame["replicate"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert set(frame["method"]) == {"general", "diagonal"}
     assert frame["estimate"].tolist() == [one / 7 for one in frame["replicate"]]
-    part = pq.ParquetFile(store.directory / "estimates" / chunk_of(1, 3).part)
+    part = pq.ParquetFile(store.directory / chunk_of(1, 3).part.path("estimates"))
     assert part.schema_arrow.equals(ESTIMATES_SCHEMA)
     assert part.metadata.row_group(0).column(0).compression == "ZSTD"
     assert part.read()["df"].null_count == 6
@@ -142,43 +138,92 @@ def test_rows_of_another_shape_are_not_written(store):
     assert store.committed() == {}
 
 
-def test_a_chunk_broken_off_between_its_two_parts_is_missing_and_its_repetition_the_same(
-    store, monkeypatch
+def test_a_finished_part_has_a_record_of_what_it_holds(store):
+    part = commit(store, 1, 32).part
+    record = json.loads((store.directory / part.path("commits")).read_text())
+    files = {kind: (store.directory / part.path(kind)).read_bytes() for kind in KINDS}
+    assert record == {
+        "condition": "all",
+        "methods": ["general", "diagonal"],
+        "first": 1,
+        "last": 32,
+    } | {
+        kind: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for kind, content in files.items()
+    }
+
+
+@pytest.mark.parametrize("folder", ["estimates", "fits", "commits"])
+def test_a_chunk_broken_off_between_its_files_is_missing_and_its_repetition_the_same(
+    store, monkeypatch, folder
 ):
     reference = Store.open(store.directory.with_name("undisturbed"), describe())
-    commit(reference, 1, 50)
+    commit(reference, 1, 32)
     replace = Path.replace
 
-    def die_before_the_mark(self, target):
-        if target.parent.name == "fits":
+    def die_before(self, target):
+        if target.parent.name == folder:
             raise SystemExit
         return replace(self, target)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):  # noqa: PT012
-        patch.setattr(Path, "replace", die_before_the_mark)
-        commit(store, 1, 50)
-    assert len(list(store.directory.glob("estimates/*"))) == 1
+        patch.setattr(Path, "replace", die_before)
+        commit(store, 1, 32)
     assert store.committed() == {}
-    assert store.missing_replicates(KEY, [(1, 100)]) == ((1, 100),)
-    commit(Store.open(store.directory, describe()), 1, 50)
+    commit(Store.open(store.directory, describe()), 1, 32)
     assert files(store.directory) == files(reference.directory)
 
 
-def test_estimates_without_their_mark_never_double_rows(store):
-    # a run of -n 20 was killed between the parts of its chunk; then comes one of -n 100
-    for first, last in ((1, 20), (51, 60)):
-        commit(store, first, last)
-        (store.directory / "fits" / chunk_of(first, last).part).unlink()
-    commit(store, 1, 50)
+@pytest.mark.parametrize("folder", ["estimates", "fits", "commits"])
+def test_a_part_that_lacks_a_file_is_missing(store, folder):
+    commit(store, 1, 32)
+    (store.directory / commit(store, 33, 64).part.path(folder)).unlink()
+    assert store.committed() == {KEY: ((1, 32),)}
+
+
+@pytest.mark.parametrize(("left", "done"), [((1, 16), (1, 32)), ((1, 32), (1, 16))])
+def test_what_a_killed_run_left_never_doubles_rows(store, left, done):
+    # the record is missing; the next run was started with another -n
+    (store.directory / commit(store, *left).part.path("commits")).unlink()
+    (store.directory / commit(store, 65, 96).part.path("commits")).unlink()
+    commit(store, *done)
+    store.tidy()
     replicates = pd.read_parquet(store.directory / "estimates")["replicate"]
-    assert replicates.tolist() == [one for one in range(1, 61) for _ in range(2)]
+    expected = [*range(done[0], done[1] + 1), *range(65, 97)]  # of the latter there are no others
+    assert replicates.tolist() == [one for one in expected for _ in range(2)]
+    assert store.committed() == {KEY: (done,)}
 
 
-def test_a_finished_part_is_never_removed_for_another(store):
-    for first, last in ((1, 20), (11, 30)):
-        commit(store, first, last)
-    assert len(list(store.directory.glob("estimates/*"))) == 2
-    assert store.committed() == {KEY: ((1, 30),)}
+@pytest.mark.parametrize("order", [1, -1])
+def test_replicates_that_two_runs_committed_count_once_and_the_larger_part_stays(store, order):
+    for first, last in [(33, 48), (33, 64), (41, 48)][::order]:
+        commit(store, first, last, failed=[34, 42])
+    (status,) = store.status()
+    assert (status.n_done, status.n_failed) == (32, 4)
+    again = Store.open(store.directory, describe())
+    replicates = pd.read_parquet(store.directory / "fits")["replicate"]
+    assert replicates.tolist() == [one for one in range(33, 65) for _ in range(2)]
+    assert again.committed() == {KEY: ((33, 64),)}
+    assert len(files(store.directory)) == 3 + 3
+
+
+def test_files_taken_for_leftovers_before_they_had_their_mark_are_written_again(store, monkeypatch):
+    write = Store._write_bytes
+
+    def with_another_run_in_between(self, content, target):
+        if target.parent.name == "commits" and "0000001-0000032" in target.name:
+            write(self, content, chunk_of(1, 32).part.path("estimates"))
+            commit(store, 9, 16)
+            store.tidy()
+            assert not (self.directory / chunk_of(1, 32).part.path("estimates")).exists()
+        write(self, content, target)
+
+    reference = Store.open(store.directory.with_name("undisturbed"), describe())
+    commit(reference, 1, 32)
+    monkeypatch.setattr(Store, "_write_bytes", with_another_run_in_between)
+    commit(store, 1, 32)
+    store.tidy()
+    assert files(store.directory) == files(reference.directory)
 
 
 COMMITTER = """
@@ -188,8 +233,8 @@ from tests.test_store import commit, describe
 from mcsim.store import Store
 
 store = Store.open(Path(sys.argv[1]), describe())
-for first in range(1, 100_000, 5):
-    commit(store, first, first + 4)
+for first in range(1, 100_000, 4):
+    commit(store, first, first + 3)
     print("committed", flush=True)
 """
 
@@ -203,19 +248,19 @@ def test_every_visible_part_of_a_killed_run_is_complete(tmp_path):
         for _ in range(20):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    ((_, last),) = Store(folder).committed()[KEY]
+    ((_, last),) = Store.read(folder).committed()[KEY]
     for path in folder.glob("*/part-*.parquet"):
-        assert pq.read_table(path).num_rows == 10
-    frame = pd.read_parquet(folder / "fits")
-    assert frame["replicate"].tolist() == [one for one in range(1, last + 1) for _ in range(2)]
+        assert pq.read_table(path).num_rows == 8
+    replicates = [one for one in range(1, last + 1) for _ in range(2)]
+    assert pd.read_parquet(folder / "fits")["replicate"].tolist()[: 2 * last] == replicates
 
 
 def test_the_same_study_goes_on_and_keeps_its_date(store):
-    commit(store, 1, 50)
+    commit(store, 1, 32)
     path = store.directory / "manifest.json"
     path.write_text(path.read_text().replace(datetime.now(UTC).date().isoformat(), "2020-02-02"))
     again = Store.open(store.directory, describe(replicates=200))
-    assert again.committed() == {KEY: ((1, 50),)}
+    assert again.committed() == {KEY: ((1, 32),)}
     manifest = json.loads(path.read_text())
     assert (manifest["created"], manifest["replicates"]) == ("2020-02-02", 200)
 
@@ -223,14 +268,14 @@ def test_the_same_study_goes_on_and_keeps_its_date(store):
 def test_another_study_is_refused_with_the_keys_that_differ(store):
     commit(store, 1, 50)
     before = files(store.directory)
-    other = {key: value for key, value in IDENTITY.items() if key != "seed"}
-    other |= {"design.levels.animal.count": 30, "methods.general.df": None}
+    other = {key: value for key, value in VALUES.items() if key != "seed"}
+    other |= {"design.levels.animal.count": 30, "methods.general.interval": None}
     with pytest.raises(StudyMismatchError) as caught:
-        Store.open(store.directory, describe(other))
+        Store.open(store.directory, describe(other, {"all": "0123"}))
     assert str(caught.value) == (
         f"{store.directory} holds another study; these keys differ:\n"
         "  design.levels.animal.count is 25 there and 30 here\n"
-        "  methods.general.df is absent there and null here\n"
+        "  methods.general.interval is absent there and null here\n"
         "  seed is 7 there and absent here\n"
         "Name another folder with -o, or replace the study with --overwrite."
     )
@@ -238,11 +283,20 @@ def test_another_study_is_refused_with_the_keys_that_differ(store):
     assert files(store.directory) == before
 
 
-def test_a_study_of_a_later_format_is_refused(store):
+@pytest.mark.parametrize("number", [1, FORMAT + 1])
+def test_a_study_of_another_format_is_refused_but_can_be_replaced(store, number):
     path = store.directory / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StudyMismatchError, match="format is 2 there and 1 here"):
-        Store.open(store.directory, describe())
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', f'"format": {number}'))
+    message = f"holds a study of format {number}, .* this mcsim reads and writes format {FORMAT}"
+    for opened in (lambda: Store.open(store.directory, describe()), lambda: read(store)):
+        with pytest.raises(StudyMismatchError, match=message):
+            opened()
+    Store.open(store.directory, describe(), overwrite=True)
+    assert read(store).committed() == {}
+
+
+def read(store):
+    return Store.read(store.directory)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -259,7 +313,7 @@ def test_overwrite_replaces_the_study_and_nothing_else(store):
     for name in ("notes.txt", "summary.xlsx", "estimates/mine.parquet"):
         (store.directory / name).write_text("mine")
     (store.directory / "summary.csv").write_text("old")
-    other = describe({"seed": 8})
+    other = describe(VALUES | {"seed": 8})
     again = Store.open(store.directory, other, overwrite=True)
     assert again.committed() == {}
     left = files(store.directory)
@@ -271,7 +325,7 @@ def test_overwrite_replaces_the_study_and_nothing_else(store):
         "scenario.toml",
         "summary.xlsx",
     }
-    assert json.loads(left["manifest.json"])["identity"] == {"seed": 8}
+    assert json.loads(left["manifest.json"])["identity"] == VALUES | {"seed": 8}
 
 
 @pytest.mark.parametrize("n_writes", range(3))
@@ -326,92 +380,48 @@ def test_a_folder_that_cannot_be_made_has_a_clear_message(tmp_path):
 
 
 def test_status_counts_done_failed_and_missing(store):
-    commit(store, 1, 50, failed=[3, 17])
-    commit(store, 61, 70)
-    (store.directory / "estimates" / chunk_of(61, 70).part).unlink()
+    commit(store, 1, 32, failed=[3, 17])
+    (store.directory / commit(store, 33, 36).part.path("estimates")).unlink()
     commit(store, 80, 80, failed=[80])
     (status,) = store.status()
-    assert (status.n_planned, status.n_done, status.n_failed) == (100, 51, 6)
-    assert status.missing == ((51, 79), (81, 100))
+    assert (status.n_planned, status.n_done, status.n_failed) == (100, 33, 6)
+    assert status.missing == ((33, 79), (81, 100))
     assert str(status) == (
-        "all: 100 planned, 51 done, 6 fits failed; missing: --replicates 51-79,81-100"
+        "all: 100 planned, 33 done, 6 fits failed; missing: --replicates 33-79,81-100"
     )
-    commit(store, 51, 79)
-    commit(store, 81, 100)
+    for first, last in cut(status.missing):
+        commit(store, first, last)
     assert str(store.status()[0]) == "all: 100 planned, 100 done, 6 fits failed; complete"
+
+
+def test_replicates_that_only_some_methods_have_are_missing(store):
+    commit(store, 1, 32)
+    values = VALUES | {"methods.names": ["general", "diagonal", "ml"], "methods.ml.df": ["z"]}
+    grown = Store.open(store.directory, describe(values))
+    (new,) = grown.contents.keys() - {KEY}
+    commit(grown, 9, 16, key=new)
+    assert grown.status()[0].missing == ((1, 8), (17, 100))
+    assert grown.status() == Store.read(store.directory).status()
 
 
 def test_status_of_no_study_is_the_users_mistake(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="holds no study; mcsim run makes one"):
-            Store(path).status()
+            Store.read(path)
 
 
 def test_a_finished_study_of_2000_parts_is_scanned_in_no_time(store):
-    for first, last in cut([(1, 100_000)], chunk_size=50):
-        for folder in ("estimates", "fits"):
-            (store.directory / folder / chunk_of(first, last).part).touch()
+    for first, last in cut([(1, 64_000)], at_most=32):
+        for folder in SUFFIXES:
+            (store.directory / chunk_of(first, last).part.path(folder)).touch()
     started = time.perf_counter()
-    assert store.missing_replicates(KEY, [(1, 100_001)]) == ((100_001, 100_001),)
+    assert store.committed() == {KEY: ((1, 64_000),)}
     assert time.perf_counter() - started < 0.5
 
 
 def test_foreign_files_among_the_parts_are_no_replicates(store):
-    for name in ("part-x.parquet", "part-xyz-0000001-0000002.parquet", "notes.txt"):
-        for folder in ("estimates", "fits"):
-            (store.directory / folder / name).touch()
+    stems = ("part-x", "part-xyz-0000001-0000002", "part-0123-0000001-0000002", "notes")
+    for folder, suffix in SUFFIXES.items():
+        for stem in (*stems, f"part-{KEY}-1-2"):
+            (store.directory / folder / f"{stem}{suffix}").touch()
     assert store.committed() == {}
-
-
-def numbers(ranges):
-    return {one for first, last in ranges for one in range(first, last + 1)}
-
-
-@given(wanted=RANGES, done=RANGES)
-def test_missing_and_done_together_are_what_was_wanted(wanted, done):
-    missing = subtract(wanted, done)
-    assert numbers(missing) == numbers(wanted) - numbers(done)
-    assert merge(missing) == missing
-
-
-@given(ranges=RANGES.filter(bool))
-def test_ranges_survive_being_written_and_read(ranges):
-    assert parse_ranges(format_ranges(ranges)) == merge(ranges)
-    assert numbers(merge(ranges)) == numbers(ranges)
-
-
-@given(done=RANGES, chunk_size=st.none() | st.integers(1, 9))
-def test_chunks_hold_every_missing_replicate_once(done, chunk_size):
-    chunks = list(cut(subtract([(1, 80)], done), chunk_size))
-    replicates = [one for first, last in chunks for one in range(first, last + 1)]
-    assert sorted(replicates) == sorted(numbers([(1, 80)]) - numbers(done))
-    assert all(last - first < (chunk_size or 50) for first, last in chunks)
-
-
-@given(n=st.integers(1, 30_000), more=st.integers(0, 30_000))
-def test_a_larger_n_changes_no_chunk_but_the_last(n, more):
-    fewer, all_of_them = list(cut([(1, n)])), list(cut([(1, n + more)]))
-    assert fewer[:-1] == all_of_them[: len(fewer) - 1]
-    assert fewer[-1][0] == all_of_them[len(fewer) - 1][0]
-
-
-def test_the_grid_has_small_chunks_first():
-    chunks = list(cut([(1, 20_000)]))
-    sizes = [last - first + 1 for first, last in chunks]
-    assert sizes == [50] * 10 + [500] * 3 + [2000] * 9
-    assert list(cut([(10_100, 12_500)])) == [(10_100, 12_000), (12_001, 12_500)]
-    assert list(cut([(1, 20)], chunk_size=7)) == [(1, 7), (8, 14), (15, 20)]
-
-
-@pytest.mark.parametrize(
-    ("text", "ranges"),
-    [("137", ((137, 137),)), (" 1201 - 1400 ,1500", ((1201, 1400), (1500, 1500)))],
-)
-def test_ranges_are_read_as_users_write_them(text, ranges):
-    assert parse_ranges(text) == ranges
-
-
-@pytest.mark.parametrize("text", ["", "0", "5-3", "1-", "a", "1;2", "1,,2", "-3"])
-def test_what_is_no_range_is_named(text):
-    with pytest.raises(McsimError, match="is no range of replicates; write 137, 1201-1400"):
-        parse_ranges(text)

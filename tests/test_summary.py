@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
+from mcsim.parts import FORMAT, Part
 from mcsim.summary import FORMATS, filter_summary, summarize, write_summary
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.txt"
+KEY = "0123456789ab"  # of all parts
 SWEPT = "design.levels.animal.count"
 NAME = pa.dictionary(pa.int32(), pa.string())
 NUMBERS = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized")
@@ -111,22 +113,23 @@ def draw_rows(rng, count):
 
 def write_study(directory, study, *, cuts=(), confidence=0.95):
     """The files of a study; replicates are cut into parts after each of `cuts`."""
-    for kind in ("estimates", "fits"):
-        (directory / kind).mkdir(parents=True)
-    (directory / "manifest.json").write_text(json.dumps({"confidence": confidence}))
+    for folder in ("commits", "estimates", "fits"):
+        (directory / folder).mkdir(parents=True)
+    parts = {KEY: {"condition": "", "methods": []}}
+    manifest = {"format": FORMAT, "identity": {}, "confidence": confidence, "parts": parts}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
     pq.write_table(study.conditions, directory / "conditions.parquet")
-    edges = [0, *sorted(cuts), 10**6]
-    for number, (first, last) in enumerate(pairwise(edges)):
-        write_part(directory, f"part-{number:03}.parquet", study, first, last)
+    for first, last in pairwise([0, *sorted(cuts), 10**6]):
+        write_part(directory, Part(KEY, first + 1, last), study)
     return directory
 
 
-def write_part(directory, name, study, first, last):
+def write_part(directory, part, study):
+    inside = (pc.field("replicate") >= part.first) & (pc.field("replicate") <= part.last)
     for kind in ("estimates", "fits"):
-        table = getattr(study, kind)
-        inside = (pc.field("replicate") > first) & (pc.field("replicate") <= last)
-        if (part := table.filter(inside)).num_rows:
-            pq.write_table(part, directory / kind / name, compression="zstd")
+        if (rows := getattr(study, kind).filter(inside)).num_rows:
+            pq.write_table(rows, directory / part.path(kind), compression="zstd")
+    (directory / part.path("commits")).touch()
 
 
 def golden_summary(directory):
@@ -221,8 +224,7 @@ def test_alpha_is_what_the_manifest_leaves_of_the_confidence(study, tmp_path):
 
 def test_estimates_without_their_fits_are_not_complete(study, tmp_path):
     folder = write_study(tmp_path / "running", study, cuts=(30,))
-    (folder / "fits" / "part-001.parquet").unlink()
-    (folder / "fits" / ".part-002.parquet.tmp").write_bytes(b"half a fi")
+    (folder / Part(KEY, 31, 10**6).path("fits")).unlink()
     assert set(summarize([folder])["n_replicates"].to_pylist()) == {30}
 
 

@@ -1,0 +1,87 @@
+"""What makes two runs the same study, and how a study grows.
+
+A study may gain replicates, conditions and methods. What it has keeps its files: each of them holds
+one condition and the methods that were new together, and its name stands for what determines its
+numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KEY_LENGTH = 12  # digits; two of a thousand keys agree with probability 2e-9
+OF_CONDITIONS = ("design.", "truth.", "sweep.")
+OF_ALL_METHODS = ("confidence", "estimands", "seed")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What all files with the same key hold."""
+
+    condition: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What determines the numbers of a study.
+
+    values : by dotted key, as JSON has them; conditions : label to identity
+    """
+
+    values: Mapping[str, Any]
+    conditions: Mapping[str, str]
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order of the scenario."""
+        return list(self.values["methods.names"])
+
+
+def as_read(values: Mapping[str, object]) -> dict[str, Any]:
+    """As they come back from the manifest: keys in order, lists for tuples."""
+    return dict(json.loads(json.dumps(dict(values), sort_keys=True)))
+
+
+def changed_keys(there: Identity, here: Identity) -> Iterator[str]:
+    """Keys whose values differ, but for those that only add conditions or methods to `there`."""
+    grown = {"methods.names"}  # of a method that is gone, all other keys are absent
+    conditions_kept = there.conditions.items() <= here.conditions.items()
+    names = {*there.methods, *here.methods}
+    for key in sorted(there.values.keys() | here.values.keys()):
+        is_same = key in there.values and here.values.get(key) == there.values[key]
+        is_of_conditions = conditions_kept and key.startswith(OF_CONDITIONS)
+        is_of_new_method = _method_of(key, names) in {*here.methods} - {*there.methods}
+        if not (is_same or is_of_conditions or is_of_new_method or key in grown):
+            yield key
+
+
+def grow(before: Mapping[str, Contents], identity: Identity) -> dict[str, Contents]:
+    """The contents by key, with new keys for what of the identity they lack."""
+    contents = dict(before)
+    known: dict[str, set[str]] = {}
+    for one in before.values():
+        known.setdefault(one.condition, set()).update(one.methods)
+    for label in identity.conditions:
+        new = tuple(name for name in identity.methods if name not in known.get(label, ()))
+        if new:
+            contents[_key(label, new, identity)] = Contents(label, new)
+    return contents
+
+
+def _key(label: str, methods: Sequence[str], identity: Identity) -> str:
+    values = [
+        (key, value)
+        for key, value in sorted(identity.values.items())
+        if key.startswith(OF_ALL_METHODS) or _method_of(key, identity.methods) in methods
+    ]
+    text = json.dumps([label, identity.conditions[label], methods, values])
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _method_of(key: str, names: Iterable[str]) -> str | None:
+    """Method that a key is of: a name may hold dots and begin with another's."""
+    found = [name for name in names if key.startswith(f"methods.{name}.")]
+    return max(found, key=len, default=None)

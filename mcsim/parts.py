@@ -1,0 +1,194 @@
+"""The files of a study's folder: its manifest, its parts, and which of them are finished.
+
+A part is a chunk of replicates: a file in estimates/, one in fits/, and a record in commits/, which
+is written last and marks it as finished. Reads only; store.py writes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from re import compile as pattern
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
+from mcsim.identity import Contents
+from mcsim.ranges import Range, outermost
+
+T = TypeVar("T")
+
+FORMAT = 2  # of a study's folder
+KINDS = ("estimates", "fits")
+SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
+NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """Replicates `first` to `last` of what `key` stands for."""
+
+    key: str
+    first: int
+    last: int
+
+    def path(self, folder: str) -> Path:
+        """Its file in `estimates`, `fits` or `commits`, relative to the study."""
+        name = f"part-{self.key}-{self.first:07d}-{self.last:07d}{SUFFIXES[folder]}"
+        return Path(folder) / name
+
+    def __str__(self) -> str:
+        return f"part-{self.key}-{self.first:07d}-{self.last:07d}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a study's folder, sorted.
+
+    redundant : finished parts that lie within another; unfinished : parts that lack a file;
+    foreign : paths of files that are no part of this study
+    """
+
+    finished: list[Part]
+    redundant: list[Part]
+    unfinished: list[Part]
+    foreign: list[Path]
+
+
+def find_manifest(directory: Path) -> dict[str, Any]:
+    """The study's manifest; empty where there is none, or one of another program."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        manifest = json.loads((directory / "manifest.json").read_bytes())
+        if isinstance(manifest, dict) and {"format", "identity"} <= manifest.keys():
+            return manifest
+    return {}
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of the study in a folder.
+
+    Raises
+    ------
+    DataError
+        There is no study.
+    StudyMismatchError
+        Another version of mcsim wrote it, with other files.
+    """
+    manifest = find_manifest(directory)
+    if not manifest:
+        raise DataError(f"{directory} holds no study; mcsim run makes one")
+    refuse_other_format(directory, manifest)
+    return manifest
+
+
+def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise a StudyMismatchError for a study whose files are laid out in another way."""
+    if manifest["format"] != FORMAT:
+        version = manifest.get("versions", {}).get("mcsim", "?")
+        raise StudyMismatchError(
+            f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
+            f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
+            " the study with --overwrite."
+        )
+
+
+def contents_of(manifest: Mapping[str, Any]) -> dict[str, Contents]:
+    """What the parts of a study hold, by key."""
+    return {
+        key: Contents(one["condition"], tuple(one["methods"]))
+        for key, one in manifest.get("parts", {}).items()
+    }
+
+
+def list_parts(directory: Path, keys: Collection[str]) -> Listing:
+    """Tell parts with one of the keys apart from other files, by their names alone."""
+    found: dict[Part, int] = {}
+    foreign = []
+    for folder in SUFFIXES:  # commits first: whatever arrives in between has its files
+        for path in sorted((directory / folder).glob("[!.]*")):
+            part = _part(path)
+            if part is None or part.key not in keys or part.path(folder).name != path.name:
+                foreign.append(Path(folder) / path.name)
+            else:
+                found[part] = found.get(part, 0) + 1
+    finished = [part for part, n_files in found.items() if n_files == len(SUFFIXES)]
+    kept = _outermost_parts(finished)
+    return Listing(
+        finished=sorted(kept),
+        redundant=sorted(part for part in finished if part not in kept),
+        unfinished=sorted(part for part, n_files in found.items() if n_files < len(SUFFIXES)),
+        foreign=foreign,
+    )
+
+
+def finished_parts(directory: Path) -> list[Part]:
+    """Finished parts of the study in a folder, every replicate once."""
+    return list_parts(directory, contents_of(read_manifest(directory))).finished
+
+
+def read_parts(directory: Path, read: Callable[[list[Part]], T]) -> T:
+    """What `read` makes of the finished parts, once more if a run has replaced some meanwhile."""
+    try:
+        return read(finished_parts(directory))
+    except PartReplacedError:
+        return read(finished_parts(directory))
+
+
+def record(part: Part, contents: Contents, files: Mapping[str, tuple[int, str]]) -> bytes:
+    """What commits/ holds of a part.
+
+    files : bytes and SHA-256, by kind
+    """
+    described = {
+        "condition": contents.condition,
+        "methods": contents.methods,
+        "first": part.first,
+        "last": part.last,
+    } | {kind: {"bytes": files[kind][0], "sha256": files[kind][1]} for kind in KINDS}
+    return (json.dumps(described, ensure_ascii=False) + "\n").encode()
+
+
+def digest(content: bytes) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file's content."""
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
+    with _reading(path):
+        return pq.ParquetFile(path).read(columns)
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a part's file; errors as of `read_columns`."""
+    with _reading(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise PartReplacedError(f"{path} was replaced by another run; repeat the command") from None
+    except (pa.ArrowException, OSError) as error:
+        study = path.parent.parent
+        raise DataError(
+            f"{path} is damaged: {error}. `mcsim verify {study} --repair` computes it again"
+        ) from error
+
+
+def _part(path: Path) -> Part | None:
+    match = NAME.fullmatch(path.stem)
+    return Part(match[1], int(match[2]), int(match[3])) if match else None
+
+
+def _outermost_parts(parts: Collection[Part]) -> set[Part]:
+    ranges: dict[str, list[Range]] = {}
+    for part in parts:
+        ranges.setdefault(part.key, []).append((part.first, part.last))
+    return {Part(key, *one) for key, found in ranges.items() for one in outermost(found)}

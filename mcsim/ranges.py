@@ -1,0 +1,88 @@
+"""Ranges of replicates: read, written, joined, subtracted, and cut into chunks.
+
+Chunks are blocks: a power of two of replicates, after a multiple of it. So two blocks are apart,
+or one lies within the other, whatever ranges they were cut from: runs that know nothing of each
+other never leave two files that overlap in part.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from mcsim.errors import McsimError
+
+Range = tuple[int, int]  # first and last replicate
+
+GRID = ((256, 32), (2_048, 256))  # up to this replicate, blocks of at most this size
+LARGEST_BLOCK = 2_048
+
+
+def cut(ranges: Sequence[Range], at_most: int = LARGEST_BLOCK) -> Iterator[Range]:
+    """Cut ranges into the largest blocks of the grid, and of `at_most` replicates."""
+    for first, last in ranges:
+        while first <= last:
+            size = _block_size(first, last, at_most)
+            yield first, first + size - 1
+            first += size
+
+
+def _block_size(first: int, last: int, at_most: int) -> int:
+    of_grid = next((size for end, size in GRID if first <= end), LARGEST_BLOCK)
+    limit = min(of_grid, at_most, last - first + 1)
+    size = 1 << (limit.bit_length() - 1)
+    while (first - 1) % size:
+        size //= 2
+    return size
+
+
+def parse_ranges(text: str) -> tuple[Range, ...]:
+    """Read `137` or `1201-1400` or several with commas; McsimError for any other text."""
+    ranges = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise McsimError(
+                f"{text!r} is no range of replicates; write 137, 1201-1400 or 1-50,101-150,"
+                " counting from 1"
+            )
+        ranges.append((first, last))
+    return merge(ranges)
+
+
+def format_ranges(ranges: Sequence[Range]) -> str:
+    """`1-50,137`: what `parse_ranges` reads."""
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Sorted, without overlaps, neighbours joined."""
+    merged: list[Range] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def subtract(wanted: Iterable[Range], done: Iterable[Range]) -> tuple[Range, ...]:
+    """What of `wanted` is not in `done`."""
+    missing, done = [], merge(done)
+    for first, last in merge(wanted):
+        for start, end in done:
+            if start <= last and end >= first:
+                if first < start:
+                    missing.append((first, start - 1))
+                first = end + 1
+        if first <= last:
+            missing.append((first, last))
+    return tuple(missing)
+
+
+def outermost(ranges: Iterable[Range]) -> list[Range]:
+    """Sorted, without those that lie within another."""
+    kept: list[Range] = []
+    for first, last in sorted(set(ranges), key=lambda one: (one[0], -one[1])):
+        if not kept or last > kept[-1][1]:
+            kept.append((first, last))
+    return kept
