@@ -65,7 +65,7 @@ def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _covariate_level_problems(raw, names)
         yield from _truth_problems(raw, names)
         yield from _formula_problems(raw, names)
-        yield from _likelihood_ratio_problems(raw)
+        yield from _other_method_problems(raw)
         yield from _estimand_problems(raw, names)
 
 
@@ -233,17 +233,19 @@ def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Fi
                 yield ("methods", number, "structure", level), unknown_level(level, where, names)
 
 
-def _likelihood_ratio_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    methods = {_table(one).get("name"): _table(one) for one in _list(raw.get("methods"))}
-    for number, (name, method) in enumerate(methods.items()):
-        smaller = method.get("likelihood_ratio")
-        others = [one for one in methods if isinstance(one, str) and one != name]
-        if isinstance(smaller, str) and smaller not in others:
-            message = unknown("method", smaller, others, "There are, beside this one")
-            yield ("methods", number, "likelihood_ratio"), message
-        elif isinstance(smaller, str):
-            for message in _incomparable(method, methods[smaller]):
-                yield ("methods", number, "likelihood_ratio"), message
+def _other_method_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    tables = [_table(one) for one in _list(raw.get("methods"))]
+    methods = {one["name"]: one for one in tables if isinstance(one.get("name"), str)}
+    for number, method in enumerate(tables):
+        others = [name for name in methods if name != method.get("name")]
+        for key in ("fallback", "likelihood_ratio"):
+            other = method.get(key)
+            if isinstance(other, str) and other not in others:
+                message = unknown("method", other, others, "There are, beside this one")
+                yield ("methods", number, key), message
+            elif isinstance(other, str) and key == "likelihood_ratio":
+                for message in _incomparable(method, methods[other]):
+                    yield ("methods", number, key), message
 
 
 def _incomparable(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from mcsim.executors import start_early, usable_cpus
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
+HANDLINGS = ("usable", "common", "fallback")  # of summary.py
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "bootstrap")
@@ -137,11 +138,21 @@ def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None
                 advance=bar.advance,
             ),
         )
-    table = summary.summarize([directory])
-    summary.write_summary(directory, table)
+    table = _summarized(directory)
     click.echo(summary.FORMATS["table"](table))
     _say(f"Results are in {directory}")
     study.check_failures(table, options["max_failures"])
+
+
+def _summarized(directory: Path) -> Any:
+    """The summary of a study, written into its folder too."""
+    from mcsim.store import writing
+    from mcsim.summary import summarize, write_summary
+
+    table = summarize([directory])
+    with writing(directory):
+        write_summary(directory, table)
+    return table
 
 
 class _ProgressBar:
@@ -218,6 +229,9 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 @click.option("--method", default="*", help="Only methods that match, such as 'gen*'.")
 @click.option("--parameter", default="*", help="Only parameters that match, such as '*.sd(*'.")
 @click.option("--only-regular", is_flag=True, help="Leave out fits on the boundary.")
+@click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
+              help="Replicates whose fits are not usable: each method by itself, only those that "
+              "all methods have, or with the method's fallback in its place.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """Print performance measures with their Monte Carlo standard errors.
 
@@ -227,7 +241,9 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """
     from mcsim import summary
 
-    table = summary.summarize(list(results), only_regular=options["only_regular"])
+    table = summary.summarize(
+        list(results), only_regular=options["only_regular"], missing=options["missing"]
+    )
     table = summary.filter_summary(
         table, methods=options["method"], parameters=options["parameter"]
     )
@@ -245,6 +261,38 @@ def status(results: Path) -> None:
 
     for line in Store.read(results).status():
         click.echo(line)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Compute again what is damaged or missing.")
+@click.option("-j", "n_workers", type=click.IntRange(1), help="Processes; default: all CPUs.")
+def verify(results: Path, repair: bool, n_workers: int | None) -> None:
+    """Check a study's files: truncated, corrupted, foreign or missing ones.
+
+    Exit code 0 if there is nothing wrong, 2 otherwise. Foreign files are never removed.
+
+    Example: mcsim verify results/stain_profile --repair
+    """
+    from mcsim.verify import find_faults, repair_study
+
+    faults = find_faults(results)
+    if repair and faults:
+        from mcsim.study import RunOptions
+
+        with _ProgressBar() as bar:
+            options = RunOptions(
+                results, n_workers, report=_say, start=bar.start, advance=bar.advance
+            )
+            repair_study(faults, options)
+        _summarized(results)
+        faults = find_faults(results)
+    for fault in faults:
+        click.echo(fault)
+    if faults:
+        advice = "move foreign files away" if repair else "`--repair` mends all but foreign files"
+        raise McsimError(f"{results}: {len(faults)} found wrong; {advice}")
+    _say(f"{results}: nothing is wrong")
 
 
 @main.command()

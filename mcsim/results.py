@@ -3,6 +3,7 @@
 A part is read once, and no text is compared row by row: a study may have millions of rows.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class Results:
     rows : of the table, whose numbers are kept
     """
 
-    def __init__(self, conditions: pa.Table, usable: Sequence[str], rows: range) -> None:
+    def __init__(self, conditions: pa.Table, usable: Sequence[str], rows: Sequence[int]) -> None:
         keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
         self._names = [
             {name: i for i, name in enumerate(dict.fromkeys(one))}
@@ -42,10 +43,12 @@ class Results:
         self._row_of = np.full([len(names) for names in self._names], -1)
         for row, key in enumerate(self._keys):
             self._row_of[key] = row
-        self._rows = rows
+        self._is_wanted = np.zeros(len(keys), dtype=bool)
+        self._is_wanted[rows] = True
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
         self._pieces: list[list[tuple[Ints, Floats]]] = [[] for _ in keys]
+        self._usable_fits: dict[tuple[int, ...], list[Ints]] = {key[:2]: [] for key in self._keys}
 
     def count_fits(self, row: int) -> list[int]:
         """Finished fits of a row's method, in the order of STATUSES."""
@@ -53,13 +56,40 @@ class Results:
 
     def numbers(self, row: int) -> Floats:
         """NUMBERS of every usable fit of a row, in replicate order: (6, n)."""
+        return self.numbered(row)[1]
+
+    def numbered(self, row: int) -> tuple[Ints, Floats]:
+        """Replicates of the usable fits of a row, in order, and their NUMBERS: (n,), (6, n)."""
         pieces = self._pieces[row]
         if not pieces:
-            return np.empty((len(NUMBERS), 0))
+            return np.empty(0, dtype=np.int64), np.empty((len(NUMBERS), 0))
         replicates = np.concatenate([piece[0] for piece in pieces])
         values = np.concatenate([piece[1] for piece in pieces], axis=1)
-        is_sorted = bool(np.all(replicates[1:] > replicates[:-1]))
-        return values if is_sorted else values[:, np.argsort(replicates, kind="stable")]
+        if bool(np.all(replicates[1:] > replicates[:-1])):
+            return replicates, values
+        order = np.argsort(replicates, kind="stable")
+        return replicates[order], values[:, order]
+
+    def method(self, row: int) -> str:
+        """Name of the row's method."""
+        return str(list(self._names[1])[self._keys[row][1]])
+
+    def row_of(self, row: int, method: str) -> int | None:
+        """The row of the same condition and parameter of another method; None if there is none."""
+        condition, _, parameter = self._keys[row]
+        if method not in self._names[1]:
+            return None
+        other = int(self._row_of[condition, self._names[1][method], parameter])
+        return None if other < 0 else other
+
+    def usable_by_all(self, row: int) -> Ints:
+        """Replicates in which the fits of all methods of a row's condition are usable."""
+        own = [
+            np.concatenate([np.empty(0, dtype=np.int64), *fits])
+            for key, fits in self._usable_fits.items()
+            if key[0] == self._keys[row][0]
+        ]
+        return functools.reduce(np.intersect1d, own)
 
     def forget_numbers(self) -> None:
         """Give their memory back."""
@@ -86,8 +116,7 @@ class Results:
         step = replicate - first
         is_inside = (step >= 0) & (step < status_of.shape[2])
         status = np.where(is_inside, status_of[condition, method, np.where(is_inside, step, 0)], -1)
-        is_kept = (rows >= self._rows.start) & (rows < self._rows.stop)
-        kept = np.flatnonzero(is_kept & np.isin(status, self._usable))
+        kept = np.flatnonzero(self._is_wanted[rows] & np.isin(status, self._usable))
         order = kept[np.argsort(rows[kept], kind="stable")]
         values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
         bounds = np.flatnonzero(np.diff(rows[order], prepend=-1, append=-1))
@@ -107,13 +136,17 @@ class Results:
         place = condition[known], method[known], (replicate - first)[known]
         status_of[place] = status[known]
         np.add.at(self._n_fits, (*place[:2], status[known]), 1)
+        for key, fits in self._usable_fits.items():
+            fits.append(first + np.flatnonzero(np.isin(status_of[key], self._usable)))
         return status_of, first
 
 
 def read_results(
     study: Path, conditions: pa.Table, usable: Sequence[str]
-) -> Iterator[tuple[range, Results]]:
+) -> Iterator[tuple[list[int], Results]]:
     """Read the finished parts of a study, some rows of its conditions at a time to save memory.
+
+    The rows that all methods have of one parameter of a condition come together.
 
     Raises
     ------
@@ -122,9 +155,7 @@ def read_results(
     """
     parts, n_numbers = read_parts(study, lambda parts: (parts, _count_numbers(study, parts)))
     n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
-    step = -(-conditions.num_rows // n_passes)
-    for first in range(0, conditions.num_rows, step):
-        rows = range(first, min(first + step, conditions.num_rows))
+    for rows in _portions(conditions, n_passes):
         results = Results(conditions, usable, rows)
         try:
             _add_parts(results, study, parts)
@@ -133,6 +164,20 @@ def read_results(
             _add_parts(results, study, parts)
         yield rows, results
         results.forget_numbers()  # the caller still holds them while the next are read
+
+
+def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, key in enumerate(conditions.select(ROW).to_pylist()):
+        groups.setdefault((key["condition"], key["parameter"]), []).append(row)
+    portion: list[int] = []
+    for rows in groups.values():
+        portion += rows
+        if len(portion) * n_portions >= conditions.num_rows:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
 
 
 def _count_numbers(study: Path, parts: Sequence[Part]) -> int:

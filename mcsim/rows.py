@@ -114,6 +114,20 @@ def method_names(spec: MethodSpec) -> list[str]:
     return [spec.name] if len(spec.df) == 1 else [f"{spec.name}/{df}" for df in spec.df]
 
 
+def fallbacks(scenario: Scenario) -> dict[str, str]:
+    """Method in the results to the one that stands in for it, with the same df if it has them."""
+    names = {
+        spec.name: dict(zip(spec.df, method_names(spec), strict=True)) for spec in scenario.methods
+    }
+    found: dict[str, str] = {}
+    for spec in scenario.methods:
+        if spec.fallback is not None:
+            others = names[spec.fallback]
+            first = next(iter(others.values()))
+            found |= {name: others.get(df, first) for df, name in names[spec.name].items()}
+    return found
+
+
 def estimate_rows(
     label: str,
     replicates: Sequence[int],

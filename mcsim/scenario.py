@@ -204,6 +204,11 @@ class MethodSpec(Record):
     likelihood_ratio: MethodName | None = Field(
         None, description="method of a smaller model, to test against by the likelihood ratio"
     )
+    fallback: MethodName | None = Field(
+        None,
+        description="method whose estimates stand in where this one has none: a summary with "
+        "--missing fallback",
+    )
     resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
 
     @property
@@ -286,7 +291,8 @@ def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[
 
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
-    raw = scenario.model_dump(exclude={"title", "replicates"}, exclude_none=True)
+    no_numbers: Any = {"title": True, "replicates": True, "methods": {"__all__": {"fallback"}}}
+    raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     order = {"design.factors": list(scenario.design.factors)}
     return dict(sorted(flatten(canonical(raw), ""))) | order
 

@@ -22,7 +22,7 @@ from mcsim.identity import Identity, as_read
 from mcsim.loading import dump_scenario
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
-from mcsim.rows import conditions_table, estimate_rows, fit_rows, with_likelihood_ratios
+from mcsim.rows import conditions_table, estimate_rows, fallbacks, fit_rows, with_likelihood_ratios
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.simulate import (
     Simulator,
@@ -262,6 +262,7 @@ def _manifest(scenario: Scenario) -> dict[str, object]:
         "title": scenario.title,
         "confidence": scenario.confidence,
         "replicates": scenario.replicates,
+        "fallbacks": fallbacks(scenario),
         "versions": {"mcsim": __version__} | {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
-from mcsim.results import ROW, STATUSES, Results, read_results
+from mcsim.results import ROW, STATUSES, Floats, Results, read_results
 
 Record = dict[str, Any]
+Take = Callable[[Results, int], Floats]
 
 DESCRIPTION = ("method", "parameter", "component", "truth")
 OPTIONAL = ("numerator_df",)  # of terms, which not every study has
@@ -41,25 +42,34 @@ SENTENCES = {
     "undefined": "  no estimate (a correlation is undefined where an SD is 0): {}",
     "no interval": "  no interval (the information matrix was not positive definite): {}",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
+    "usable": "",
+    "common": "Only replicates in which the fits of all methods are usable.\n",
+    "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
     "{}% intervals.\nat 0: share of estimates that are exactly 0.",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
 }
 
 
-def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.Table:
+def summarize(
+    directories: Sequence[Path], *, only_regular: bool = False, missing: str = "usable"
+) -> pa.Table:
     """One row per condition, method and parameter, in the order of `conditions.parquet`.
 
     Of `n_replicates` finished ones, `n_failed` failed or did not converge, `n_boundary` ended on
     the boundary (`only_regular` leaves them out of all else), `n` have a usable estimate, of which
     `n_missing_interval` lack an interval. Measures and MCSEs are null where undefined. A directory
-    is a study or holds studies; if there are several, the column `study` tells them apart. The
-    metadata hold `confidence` (a list) and `boundary` ("kept" or "left out"). A folder that is no
-    study, or holds results that its `conditions.parquet` does not list, is a DataError.
+    is a study or holds studies; if there are several, the column `study` tells them apart. With
+    `missing` "usable" every method has its own replicates, with "common" those that all methods of
+    the condition can use; with "fallback" those that it lacks are of the method that its scenario
+    names as its fallback. The metadata hold `confidence` (a list), `boundary` ("kept" or "left
+    out") and `missing`. A folder that is no study, or holds results that its `conditions.parquet`
+    does not list, is a DataError.
     """
     studies = [study for directory in directories for study in _studies_in(directory)]
     usable = STATUSES[: 1 if only_regular else 2]
-    table = _concatenate([_summarize_study(study, usable) for study in dict.fromkeys(studies)])
+    tables = [_summarize_study(study, usable, missing) for study in dict.fromkeys(studies)]
+    table = _concatenate(tables)
     labels = ("study", "condition") if len(set(studies)) > 1 else ("condition",)
     known = {"study", *ROW, *DESCRIPTION, *OPTIONAL, *RESULTS.names}
     swept = [name for name in table.column_names if name not in known]
@@ -67,7 +77,11 @@ def summarize(directories: Sequence[Path], *, only_regular: bool = False) -> pa.
     optional = [name for name in OPTIONAL if name in table.column_names]
     columns = [*labels, *swept, *DESCRIPTION, *optional, *RESULTS.names]
     return table.select(columns).replace_schema_metadata(
-        {"confidence": json.dumps(confidences), "boundary": "left out" if only_regular else "kept"}
+        {
+            "confidence": json.dumps(confidences),
+            "boundary": "left out" if only_regular else "kept",
+            "missing": missing,
+        }
     )
 
 
@@ -115,30 +129,65 @@ def _studies_in(directory: Path) -> list[Path]:
 
 
 def _confidence(study: Path) -> float:
-    return float(json.loads((study / "manifest.json").read_text())["confidence"])
+    return float(_manifest(study)["confidence"])
 
 
-def _summarize_study(study: Path, usable: Sequence[str]) -> pa.Table:
+def _manifest(study: Path) -> Record:
+    return dict(json.loads((study / "manifest.json").read_text()))
+
+
+def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
     conditions = pq.ParquetFile(study / "conditions.parquet").read().drop_columns("swept")
     alpha = round(1 - _confidence(study), 12)
     descriptions = conditions.select(DESCRIPTION).to_pylist()
-    records = [
-        _summarize_row(results, row, descriptions[row], alpha)
+    take = HANDLINGS[missing](_manifest(study).get("fallbacks", {}))
+    found = {
+        row: _summarize_row(results, row, descriptions[row] | {"alpha": alpha}, take)
         for rows, results in read_results(study, conditions, usable)
         for row in rows
-    ]
+    }
+    records = [found[row] for row in range(len(descriptions))]
     measured = pa.Table.from_pylist(records, RESULTS)
     names = ["study", *conditions.column_names, *RESULTS.names]
     first = pa.array([str(study)] * len(records), pa.string())
     return pa.table([first, *conditions.columns, *measured.columns], names)
 
 
-def _summarize_row(results: Results, row: int, described: Record, alpha: float) -> Record:
+def _summarize_row(results: Results, row: int, described: Record, take: Take) -> Record:
     is_scale = described["component"] != "fixed" and SCALE.match(described["parameter"]) is not None
-    sample = Sample(described["truth"], is_scale, alpha, *results.numbers(row))
+    sample = Sample(described["truth"], is_scale, described["alpha"], *take(results, row))
     ok, boundary, *bad = results.count_fits(row)
     n = ok + boundary + sum(bad)
     return {"n_replicates": n, "n_failed": sum(bad), "n_boundary": boundary} | _measure(sample)
+
+
+def _take_usable(_fallbacks: Mapping[str, str]) -> Take:
+    return Results.numbers
+
+
+def _take_common(_fallbacks: Mapping[str, str]) -> Take:
+    def take(results: Results, row: int) -> Floats:
+        replicates, values = results.numbered(row)
+        return values[:, np.isin(replicates, results.usable_by_all(row))]
+
+    return take
+
+
+def _take_with_fallback(fallbacks: Mapping[str, str]) -> Take:
+    def take(results: Results, row: int) -> Floats:
+        replicates, values = results.numbered(row)
+        other = results.row_of(row, fallbacks.get(results.method(row), ""))
+        if other is None:
+            return values
+        all_replicates, all_values = results.numbered(other)
+        is_missing = ~np.isin(all_replicates, replicates)
+        order = np.argsort(np.append(replicates, all_replicates[is_missing]), kind="stable")
+        return np.hstack([values, all_values[:, is_missing]])[:, order]
+
+    return take
+
+
+HANDLINGS = {"usable": _take_usable, "common": _take_common, "fallback": _take_with_fallback}
 
 
 def _measure(sample: Sample) -> Record:
@@ -255,7 +304,8 @@ def _notes(table: pa.Table) -> list[str]:
     shown = {record["parameter"] for record in printed}
     hidden = [name for name in table["parameter"].unique().to_pylist() if name not in shown]
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
-    notes = [SENTENCES["reading"].format(" and ".join(levels))]
+    missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
+    notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
     notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
 

@@ -1,0 +1,93 @@
+"""Replicates whose fits are not usable: by method, common to all, or with a fallback."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mcsim import study, summary
+from mcsim.loading import load_scenario
+from tests.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Two models of few animals, so that many fits lie on the boundary; the first falls back."""
+    folder = tmp_path_factory.mktemp("missing")
+    text = SMALL.replace("sd = { Intercept = 0.6, x = 0.4 }", "sd = { Intercept = 0.2, x = 0.1 }")
+    (folder / "s.toml").write_text(text.replace('"z"]', '"z"]\nfallback = "diagonal"'))
+    options = study.RunOptions(folder / "out", n_workers=1)
+    directory = study.run_study(load_scenario(folder / "s.toml", replicates=150), options).directory
+    estimates = pq.read_table(directory / "estimates").to_pandas()
+    fits = pq.read_table(directory / "fits").to_pandas()
+    wide = estimates[estimates["parameter"] == "image.sd(Intercept)"].pivot_table(
+        index="replicate", columns="method", values="estimate", observed=True
+    )
+    status = fits.pivot(index="replicate", columns="method", values="status")
+    return directory, wide, status == "ok"
+
+
+def mean_and_n(directory, method, missing):
+    """Without fits on the boundary, so that there is something missing."""
+    table = summary.summarize([directory], only_regular=True, missing=missing)
+    (row,) = [
+        row
+        for row in table.to_pylist()
+        if (row["method"], row["parameter"]) == (method, "image.sd(Intercept)")
+    ]
+    return row["mean"], row["n"]
+
+
+def test_by_default_every_method_has_its_own(results):
+    directory, wide, ok = results
+    for method in wide:
+        own = wide.loc[ok[method], method]
+        assert mean_and_n(directory, method, "usable") == (pytest.approx(own.mean()), len(own))
+    assert ok.to_numpy().any(axis=0).all()
+    assert not ok["right/z"].equals(ok["diagonal"])
+
+
+def test_common_replicates_are_those_that_all_methods_can_use(results):
+    directory, wide, ok = results
+    common = ok.all(axis=1)
+    assert 0 < common.sum() < ok.sum().min()
+    for method in wide:
+        expected = (pytest.approx(wide.loc[common, method].mean()), common.sum())
+        assert mean_and_n(directory, method, "common") == expected
+
+
+def test_a_fallback_stands_in(results):
+    directory, wide, ok = results
+    expected = np.where(ok["right/z"], wide["right/z"], wide["diagonal"].where(ok["diagonal"]))
+    expected = expected[~np.isnan(expected)]
+    assert len(expected) > ok["right/z"].sum()
+    found = mean_and_n(directory, "right/z", "fallback")
+    assert found == (pytest.approx(expected.mean()), len(expected))
+    # a method without one keeps its own
+    assert mean_and_n(directory, "diagonal", "fallback")[1] == ok["diagonal"].sum()
+
+
+def test_the_page_says_what_was_done_and_the_data_do_not_change_with_a_fallback(results):
+    directory, _, _ = results
+    tables = {
+        missing: summary.FORMATS["table"](summary.summarize([directory], missing=missing))
+        for missing in summary.HANDLINGS
+    }
+    assert "fallback stands in" in tables["fallback"]
+    assert "fits of all methods are usable" in tables["common"]
+    # all fits are usable where those on the boundary count: the same numbers
+    numbers = {
+        text[: text.index("In parentheses")].rpartition("\n\n")[0] for text in tables.values()
+    }
+    assert len(numbers) == 1
+
+
+def test_a_fallback_may_be_added_later(results, tmp_path):
+    directory, _, _ = results
+    text = (directory.parent / "s.toml").read_text().replace('fallback = "diagonal"\n', "")
+    (tmp_path / "s.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "s.toml", replicates=150)
+    study.run_study(scenario, study.RunOptions(directory, n_workers=1))
+    # the study is the same; its manifest says what the scenario says now
+    assert mean_and_n(directory, "right/z", "fallback") == mean_and_n(
+        directory, "right/z", "usable"
+    )
