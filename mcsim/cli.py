@@ -16,6 +16,7 @@ from mcsim.executors import start_early, usable_cpus
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
+SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
 HANDLINGS = ("usable", "common", "fallback")  # of summary.py
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
@@ -232,12 +233,15 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 @click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
               help="Replicates whose fits are not usable: each method by itself, only those that "
               "all methods have, or with the method's fallback in its place.")  # fmt: skip
+@click.option("--measure", help="One measure, methods side by side: coverage, rejection, rmse...")
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """Print performance measures with their Monte Carlo standard errors.
 
     Works on a study that is still running, and on a folder of studies.
 
-    Example: mcsim summarize results/stain_profile --parameter '*.sd(*'
+    Examples: mcsim summarize results/stain_profile --parameter '*.sd(*'
+
+    mcsim summarize results/coverage --measure rejection
     """
     from mcsim import summary
 
@@ -247,7 +251,15 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     table = summary.filter_summary(
         table, methods=options["method"], parameters=options["parameter"]
     )
-    click.echo(summary.FORMATS[form](table), nl=form == "table")
+    if options["measure"] is None:
+        click.echo(summary.FORMATS[form](table), nl=form == "table")
+        return
+    if form not in SIDE_BY_SIDE:
+        raise McsimError(f"--measure prints as {' or '.join(SIDE_BY_SIDE)}, not {form}")
+    from mcsim import tables
+
+    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
+    click.echo(draw(summary.compare_methods(table, options["measure"]), n_left=1))
 
 
 @main.command()

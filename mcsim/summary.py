@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
 from mcsim.results import ROW, STATUSES, Floats, Results, read_results
+from mcsim.tables import aligned, percent, piped, shown_as, with_mcse
 
 Record = dict[str, Any]
 Take = Callable[[Results, int], Floats]
@@ -33,8 +35,7 @@ RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, 
 SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
-MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
-MAX_DECIMALS = 9  # what is smaller is written with a power of ten
+SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
     "fits": "{method}: {n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
@@ -234,18 +235,6 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _align(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    gap = " " if sum(widths) + 2 * (len(widths) - 1) > MAX_WIDTH else "  "
-    form = gap.join(f"{{:{side}{width}}}" for side, width in zip("<<>>>>>>>", widths, strict=True))
-    return "\n".join(form.format(*row) for row in rows)
-
-
-def _pipe(rows: list[list[str]]) -> str:
-    ruler = ["---", "---", *["---:"] * (len(HEADER) - 2)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:]))
-
-
 def _printed(table: pa.Table) -> list[Record]:
     """All rows but those of variances, unless there is nothing else."""
     records: list[Record] = table.to_pylist()
@@ -275,28 +264,11 @@ def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
 
 
 def _cells(record: Record) -> list[str]:
-    errors = [_with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
-    coverage = _percent(record["coverage"], record["coverage_mcse"])
-    truth, zeros = _format(record["truth"], ".6g"), _format(record["share_at_zero"], ".1%")
+    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
+    coverage = percent(record["coverage"], record["coverage_mcse"])
+    truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
     parameter, n = record["parameter"], str(record["n"])
     return [record["method"], parameter, truth, *errors, coverage, n, zeros]
-
-
-def _format(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _percent(share: float | None, mcse: float | None) -> str:
-    return "-" if share is None or mcse is None else f"{100 * share:.1f} ({100 * mcse:.1f})"
-
-
-def _with_mcse(value: float | None, mcse: float | None) -> str:
-    """Both to the second significant digit of the MCSE."""
-    if value is None or not mcse:
-        return _format(value, ".4g") + (" (0)" if mcse == 0 else "")
-    decimals = max(0, 1 - int(f"{mcse:.1e}".partition("e")[2]))
-    form = f".{decimals}f" if decimals <= MAX_DECIMALS else ".1e"
-    return f"{value:z{form}} ({mcse:{form}})"
 
 
 def _notes(table: pa.Table) -> list[str]:
@@ -310,9 +282,34 @@ def _notes(table: pa.Table) -> list[str]:
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
 
 
+def compare_methods(table: pa.Table, measure: str) -> list[list[str]]:
+    """Rows of text: a measure per condition and parameter, the methods side by side.
+
+    Raises
+    ------
+    DataError
+        There is no such measure.
+    """
+    if measure not in MEASURES:
+        hint = nearest_name(measure, MEASURES)
+        raise DataError(f"no measure {measure!r}. There are: {', '.join(MEASURES)}.{hint}")
+    show = percent if measure in SHARES else with_mcse
+    methods = table["method"].unique().to_pylist()
+    groups = _group(_printed(table), "study", "condition", "parameter")
+    several = len(_group(table.to_pylist(), "study", "condition")) > 1
+    rows = [[f"{measure}{' in %' * (measure in SHARES)}", *methods]]
+    for group in groups:
+        cells = {row["method"]: show(row[measure], row[f"{measure}_mcse"]) for row in group}
+        labels = [group[0].get("study"), group[0]["condition"] if several else None]
+        label = ": ".join(filter(None, [*labels, group[0]["parameter"]]))
+        if any(cell != "-" for cell in cells.values()):
+            rows.append([label, *(cells.get(method, "-") for method in methods)])
+    return rows
+
+
 FORMATS: dict[str, Callable[[pa.Table], str]] = {
-    "table": lambda table: _page(table, _align, bullet=""),
+    "table": lambda table: _page(table, partial(aligned, n_left=2), bullet=""),
     "csv": to_csv,
     "json": to_json,
-    "markdown": lambda table: _page(table, _pipe, bullet="- "),
+    "markdown": lambda table: _page(table, partial(piped, n_left=2), bullet="- "),
 }

@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mcsim import study, summary
+from mcsim.errors import DataError
 from mcsim.loading import load_scenario
-from tests.conftest import SMALL
+from tests.conftest import SMALL, run_mcsim
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,28 @@ def test_a_fallback_may_be_added_later(results, tmp_path):
     assert mean_and_n(directory, "right/z", "fallback") == mean_and_n(
         directory, "right/z", "usable"
     )
+
+
+def test_one_measure_side_by_side(results):
+    directory, _, _ = results
+    table = summary.summarize([directory])
+    rows = summary.compare_methods(table, "coverage")
+    assert rows[0] == ["coverage in %", "right/containment", "right/z", "diagonal"]
+    by_parameter = {row[0]: row[1:] for row in rows[1:]}
+    assert by_parameter["animal.cor(Intercept,x)"][2] == "-"  # the diagonal model has none
+    (x,) = [
+        row for row in table.to_pylist() if (row["method"], row["parameter"]) == ("right/z", "x")
+    ]
+    assert by_parameter["x"][1] == f"{100 * x['coverage']:.1f} ({100 * x['coverage_mcse']:.1f})"
+    with pytest.raises(DataError, match="Did you mean 'coverage'"):
+        summary.compare_methods(table, "covrage")
+
+
+def test_one_measure_on_the_command_line(results, tmp_path):
+    directory, _, _ = results
+    done = run_mcsim("summarize", directory, "--measure", "rejection", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].startswith("rejection in %")
+    assert "sigma" not in done.stdout  # it has no test
+    other = run_mcsim("summarize", directory, "--measure", "rmse", "--format", "csv", cwd=tmp_path)
+    assert (other.returncode, other.stdout) == (2, "")
