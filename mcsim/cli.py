@@ -264,6 +264,46 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
+@click.option("--methods", nargs=2, required=True, metavar="A B", help="B is compared with A.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+def compare(results: Path, methods: tuple[str, str], form: str) -> None:
+    """Compare two methods on the same data sets: differences with their Monte Carlo errors.
+
+    Example: mcsim compare results/stain_profile --methods general diagonal
+    """
+    from mcsim import compare as comparison
+    from mcsim import summary, tables
+
+    table = comparison.compare(results, *methods)
+    if form in ("csv", "json"):
+        click.echo({"csv": summary.to_csv, "json": summary.to_json}[form](table), nl=False)
+        return
+    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
+    click.echo(draw(comparison.to_rows(table), n_left=1))
+    click.echo("\n" + comparison.NOTE.format(first=methods[0], second=methods[1]))
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--observed", required=True, type=click.Path(path_type=Path),
+              help="TOML with a table [estimates], or the JSON of mcsim fit.")  # fmt: skip
+@click.option("--method", help="Method of the study; default: the one that the file names.")
+@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
+              show_default=True)  # fmt: skip
+def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
+    """Say where observed estimates lie among the simulated ones.
+
+    Example: mcsim locate results/stain_profile --observed configs/observed/model1.toml
+    """
+    from mcsim import locate as location
+
+    located = location.locate(results, location.read_observed(observed), **options)
+    click.echo(location.FORMATS[form](located))
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
 def status(results: Path) -> None:
     """Print planned, done, failed and missing replicates per condition.
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 Rows = Sequence[Sequence[str]]  # the header first
 
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
-MAX_DECIMALS = 9  # what is smaller is written with a power of ten
+LARGE = 1e7  # what is larger is written with a power of ten, and so is what needs more decimals
+MAX_DECIMALS = 9
 
 
 def aligned(rows: Rows, *, n_left: int) -> str:
@@ -37,6 +38,8 @@ def with_mcse(value: float | None, mcse: float | None) -> str:
     """A number and its Monte Carlo error, to the second significant digit of the error."""
     if value is None or not mcse:
         return shown_as(value, ".4g") + (" (0)" if mcse == 0 else "")
+    if abs(value) >= LARGE:
+        return f"{value:.1e} ({mcse:.1e})"
     decimals = max(0, 1 - int(f"{mcse:.1e}".partition("e")[2]))
     form = f".{decimals}f" if decimals <= MAX_DECIMALS else ".1e"
     return f"{value:z{form}} ({mcse:{form}})"

@@ -1,0 +1,141 @@
+"""Two methods on the same data sets: paired differences with their Monte Carlo errors."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mcsim.errors import DataError, nearest_name
+from mcsim.results import STATUSES, Results, read_results
+from mcsim.tables import percent, with_mcse
+
+Floats = NDArray[np.float64]
+Record = dict[str, Any]
+
+ROUNDING = 1e-12  # of a squared correlation: methods that estimate the same
+DIFFERENCES = ("bias", "mse", "coverage", "rejection", "ci_width")
+COLUMNS = pa.schema(
+    [
+        *[(name, pa.string()) for name in ("condition", "parameter", "component")],
+        ("n", pa.int64()),
+        *[
+            (name + suffix, pa.float64())
+            for name in (*(f"{one}_difference" for one in DIFFERENCES), "relative_precision")
+            for suffix in ("", "_mcse")
+        ],
+    ]
+)
+HEADER = ["parameter", "n", "bias", "mse", "coverage %", "rejection %", "width", "precision"]
+NOTE = (
+    "Method {second} less method {first} on the same data sets; in parentheses Monte Carlo standard"
+    "\nerrors. precision: variance of {first}'s estimates over that of {second}'s, less 1."
+)
+
+
+def compare(study: Path, first: str, second: str) -> pa.Table:
+    """One row per condition and parameter that both methods have: `second` less `first`.
+
+    Over replicates in which both have what a measure needs; n have both estimates. Differences: the
+    mean and SD / sqrt(n) of the paired differences. Relative precision: (S_first / S_second)^2 - 1
+    (Morris, White & Crowther 2019, table 6).
+
+    Raises
+    ------
+    DataError
+        There is no such study or method.
+    """
+    if not (study / "conditions.parquet").exists():
+        raise DataError(f"{study}: no study here. Give a folder that mcsim run has written.")
+    table = pq.ParquetFile(study / "conditions.parquet").read()
+    described = table.select(["condition", "method", "parameter", "component", "truth"]).to_pylist()
+    for name in (first, second):
+        _check_method(name, [row["method"] for row in described])
+    alpha = 1.0 - float(json.loads((study / "manifest.json").read_text())["confidence"])
+    records = {}
+    for rows, results in read_results(study, table, STATUSES[:2]):
+        for row in rows:
+            other = results.row_of(row, second) if described[row]["method"] == first else None
+            if other is not None and described[row]["component"] != "terms":
+                records[row] = _compared(results, (row, other), described[row], alpha)
+    return pa.Table.from_pylist([records[row] for row in sorted(records)], COLUMNS)
+
+
+def _check_method(name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        known = sorted(set(names))
+        hint = nearest_name(name, known)
+        raise DataError(f"no method {name!r}. The results have: {', '.join(known)}.{hint}")
+
+
+def _compared(results: Results, rows: tuple[int, int], described: Record, alpha: float) -> Record:
+    (replicates, first), (others, second) = (results.numbered(row) for row in rows)
+    _, here, there = np.intersect1d(replicates, others, return_indices=True)
+    A, B = first[:, here], second[:, there]
+    theta = math.nan if described["truth"] is None else described["truth"]
+    record = {name: described[name] for name in ("condition", "parameter", "component")}
+    record["n"] = int(np.sum(~np.isnan(A[0] + B[0])))
+    for name in DIFFERENCES:
+        value, mcse = _mean(_score(name, B, theta, alpha) - _score(name, A, theta, alpha))
+        record |= {f"{name}_difference": value, f"{name}_difference_mcse": mcse}
+    value, mcse = _relative_precision(A[0], B[0])
+    return record | {"relative_precision": value, "relative_precision_mcse": mcse}
+
+
+def _score(measure: str, numbers: Floats, theta: float, alpha: float) -> Floats:
+    """What is averaged for a measure; NaN where there is nothing."""
+    estimate, _, lower, upper, p_value, _ = numbers
+    if measure == "bias":
+        return np.asarray(estimate - theta)
+    if measure == "mse":
+        return np.asarray((estimate - theta) ** 2)
+    if measure == "ci_width":
+        return np.asarray(upper - lower)
+    if measure == "rejection":
+        return np.where(np.isnan(p_value), np.nan, p_value < alpha)
+    covers = (lower <= theta) & (theta <= upper)
+    return np.where(np.isnan(lower + upper + theta), np.nan, covers)
+
+
+def _mean(differences: Floats) -> tuple[float | None, float | None]:
+    values = differences[~np.isnan(differences)]
+    if len(values) == 0:
+        return None, None
+    with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
+        spread = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    mcse = spread / math.sqrt(len(values))
+    return float(values.mean()), mcse if math.isfinite(mcse) else None
+
+
+def _relative_precision(A: Floats, B: Floats) -> tuple[float | None, float | None]:
+    both = ~np.isnan(A + B)
+    n = int(both.sum())
+    if n < 3 or not (A[both].std() > 0.0 and B[both].std() > 0.0):
+        return None, None
+    ratio = float(A[both].var(ddof=1) / B[both].var(ddof=1))
+    rho = float(np.corrcoef(A[both], B[both])[0, 1])
+    apart = 1.0 - rho**2 if 1.0 - rho**2 > ROUNDING else 0.0
+    return ratio - 1.0, 2.0 * ratio * math.sqrt(apart / (n - 1))
+
+
+def to_rows(table: pa.Table) -> list[list[str]]:
+    """Rows of text, the header first; variances left out, which say the same as their SDs."""
+    records = [row for row in table.to_pylist() if ".var(" not in row["parameter"]]
+    several = len({row["condition"] for row in records}) > 1
+    rows = [HEADER]
+    for row in records:
+        label = f"{row['condition']}: " * several + row["parameter"]
+        cells = [
+            (percent if name in ("coverage", "rejection") else with_mcse)(
+                row[f"{name}_difference"], row[f"{name}_difference_mcse"]
+            )
+            for name in DIFFERENCES
+        ]
+        precision = with_mcse(row["relative_precision"], row["relative_precision_mcse"])
+        rows.append([label, str(row["n"]), *cells, precision])
+    return rows

@@ -1,0 +1,288 @@
+"""Where observed estimates lie among the simulated ones, one by one and taken together.
+
+A parameter's tail probability is 2 min(rank, n + 2 - rank) / (n + 1), its rank being that among the
+n simulated estimates and the observed one. Taken together: the smallest of them, against the
+smallest of every simulated replicate, whose estimates are ranked in the same way; so it allows for
+the number of parameters and for their correlation (Westfall & Young 1993, single-step minP).
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy import special
+
+from mcsim.errors import DataError, nearest_name
+from mcsim.results import STATUSES, read_results
+from mcsim.tables import aligned
+
+Floats = NDArray[np.float64]
+
+IMPLAUSIBLE = 0.01  # adjusted tail probability below which a value cannot come from the scenario
+UNUSUAL = 0.05
+FAR = 6.0  # SDs from the mean, beyond all simulated estimates: the same with few replicates
+MONTE_CARLO_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Estimates to be located; method : None where the file does not say"""
+
+    method: str | None
+    estimates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where one estimate lies.
+
+    n : simulated estimates; percentile : share of them below, ties half; distance : from their mean
+    in their SDs; is_beyond : outside all of them; tail : two-sided, with its Monte Carlo interval;
+    adjusted : for the number of parameters
+    """
+
+    parameter: str
+    observed: float
+    n: int
+    mean: float
+    q05: float
+    q95: float
+    percentile: float
+    distance: float
+    is_beyond: bool
+    tail: float
+    tail_interval: tuple[float, float]
+    adjusted: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Located:
+    """All estimates; joint : probability that the smallest tail is as small, with its interval."""
+
+    method: str
+    condition: str
+    n_replicates: int
+    parameters: tuple[Location, ...]
+    joint: float
+    joint_interval: tuple[float, float]
+
+
+def read_observed(path: Path) -> Observed:
+    """Read TOML (`method`, a table `estimates`) or what `mcsim fit --format json` prints.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or holds no estimates.
+    """
+    try:
+        text = path.read_text()
+        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    given = raw.get("estimates") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and isinstance(raw.get("parameters"), list):
+        given = {
+            one["parameter"]: one["estimate"]
+            for one in raw["parameters"]
+            if one["estimate"] is not None and one["component"] != "terms"
+        }
+    if not isinstance(given, dict) or not all(_is_number(value) for value in given.values()):
+        raise DataError(
+            f"{path}: no estimates. Write a table [estimates] with lines such as sigma = 0.1, or"
+            " give the JSON that mcsim fit prints"
+        )
+    return Observed(raw.get("method"), {name: float(value) for name, value in given.items()})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def locate(
+    study: Path, observed: Observed, *, method: str | None = None, condition: str | None = None
+) -> Located:
+    """Locate observed estimates among those of one method in one condition.
+
+    Raises
+    ------
+    DataError
+        There is no such study, method or condition, or no parameter of the observed ones.
+    """
+    if not (study / "conditions.parquet").exists():
+        raise DataError(f"{study}: no study here. Give a folder that mcsim run has written.")
+    table = pq.ParquetFile(study / "conditions.parquet").read()
+    rows = table.select(["condition", "method", "parameter"]).to_pylist()
+    label = _chosen("condition", condition, [row["condition"] for row in rows])
+    name = _chosen("method", method or observed.method, [row["method"] for row in rows])
+    wanted = {
+        row["parameter"]: number
+        for number, row in enumerate(rows)
+        if (row["condition"], row["method"]) == (label, name)
+    }
+    names = _shared(observed.estimates, list(wanted), name)
+    replicates, values = _simulated(study, table, [wanted[one] for one in names])
+    return _located(Located(name, label, len(replicates), (), 1.0, (0.0, 1.0)), names, values,
+                    np.array([observed.estimates[one] for one in names]))  # fmt: skip
+
+
+def _chosen(kind: str, wanted: str | None, names: list[str]) -> str:
+    """The one that is wanted; `general` stands for `general/containment`, with its estimates."""
+    known = list(dict.fromkeys(names))
+    found = [one for one in known if wanted in (one, one.partition("/")[0])]
+    if wanted is None and len({one.partition("/")[0] for one in known}) == 1:
+        found = known
+    if not found:
+        hint = "" if wanted is None else nearest_name(wanted, known)
+        problem = f"name one with --{kind}" if wanted is None else f"there is no {kind} {wanted!r}"
+        raise DataError(f"{problem}. The results have: {', '.join(known)}.{hint}")
+    return found[0]
+
+
+def _shared(given: Mapping[str, float], known: list[str], method: str) -> list[str]:
+    """Observed parameters; a variance says the same as its SD."""
+    for name in given:
+        if name not in known:
+            raise DataError(
+                f"method {method!r} has no parameter {name!r}. It has: {', '.join(known)}."
+                + nearest_name(name, known)
+            )
+    return [name for name in given if name.replace(".var(", ".sd(") not in {*given} - {name}]
+
+
+def _simulated(study: Path, table: Any, rows: list[int]) -> tuple[NDArray[np.int64], Floats]:
+    """Replicates and estimates (n_parameters, n), NaN where there is none."""
+    found = {}
+    for portion, results in read_results(study, table, STATUSES[:2]):
+        for row in set(portion) & set(rows):
+            replicates, numbers = results.numbered(row)
+            found[row] = replicates, numbers[0]
+    replicates = found[rows[0]][0]
+    if len(replicates) < 2:
+        raise DataError(f"{study}: there are no simulated estimates yet; mcsim run makes them")
+    return replicates, np.stack([found[row][1] for row in rows])
+
+
+def _located(empty: Located, names: list[str], values: Floats, observed: Floats) -> Located:
+    together = np.column_stack([values, observed])  # the observed ones last
+    tails = np.stack([_tails(one) for one in together])
+    smallest = np.nanmin(np.where(np.isnan(tails), 1.0, tails), axis=0)
+    parameters = tuple(
+        _location(name, values[k][~np.isnan(values[k])], observed[k], tails[k, -1], smallest)
+        for k, name in enumerate(names)
+    )
+    as_small = int(np.sum(smallest[:-1] <= smallest[-1]))
+    n = len(smallest) - 1
+    return Located(
+        empty.method, empty.condition, n, parameters, (as_small + 1) / (n + 1),
+        _monte_carlo_interval(as_small, n),
+    )  # fmt: skip
+
+
+def _tails(values: Floats) -> Floats:
+    """Two-sided tail probability of every value among all of them; NaN for none."""
+    ordered = np.sort(values[~np.isnan(values)])
+    at_most = np.searchsorted(ordered, values, side="right")
+    at_least = len(ordered) - np.searchsorted(ordered, values, side="left")
+    tails = np.minimum(1.0, 2.0 * np.minimum(at_most, at_least) / len(ordered))
+    return np.where(np.isnan(values), np.nan, tails)
+
+
+def _location(
+    name: str, simulated: Floats, observed: float, tail: float, smallest: Floats
+) -> Location:
+    n, below = len(simulated), int(np.sum(simulated < observed))
+    ties = int(np.sum(simulated == observed))
+    mean, sd = float(simulated.mean()), float(simulated.std(ddof=1))
+    beyond = min(below + ties, n - below)
+    low, high = _monte_carlo_interval(beyond, n)
+    adjusted = (np.sum(smallest[:-1] <= tail) + 1) / len(smallest)
+    distance = (observed - mean) / sd if sd > 0.0 else 0.0
+    is_far = beyond == 0 and abs(distance) > FAR
+    verdict = (
+        "impossible" if adjusted < IMPLAUSIBLE or is_far
+        else "unusual" if adjusted < UNUSUAL
+        else "possible"
+    )  # fmt: skip
+    q05, q95 = np.quantile(simulated, [0.05, 0.95])
+    return Location(
+        name, observed, n, mean, float(q05), float(q95), (below + 0.5 * ties) / n, distance,
+        beyond == 0, tail, (min(1.0, 2.0 * low), min(1.0, 2.0 * high)), float(adjusted), verdict,
+    )  # fmt: skip
+
+
+def _monte_carlo_interval(count: int, n: int) -> tuple[float, float]:
+    """Clopper & Pearson (1934)."""
+    alpha = 1.0 - MONTE_CARLO_LEVEL
+    low = special.betaincinv(count, n - count + 1, alpha / 2) if count > 0 else 0.0
+    high = special.betaincinv(count + 1, n - count, 1 - alpha / 2) if count < n else 1.0
+    return float(low), float(high)
+
+
+def to_json(located: Located) -> str:
+    """All numbers as one JSON object."""
+    return json.dumps(asdict(located), indent=2, allow_nan=False)
+
+
+def to_table(located: Located) -> str:
+    """A table, and what it says."""
+    header = ["parameter", "observed", "mean", "5%", "95%", "percentile", "tail", "adjusted", ""]
+    rows = [
+        [
+            one.parameter, *(f"{v:.4g}" for v in (one.observed, one.mean, one.q05, one.q95)),
+            f"{100 * one.percentile:.1f}", f"{one.tail:.2g}", f"{one.adjusted:.2g}", one.verdict,
+        ]
+        for one in located.parameters
+    ]  # fmt: skip
+    where = "" if located.condition == "all" else f", {located.condition}"
+    return "\n".join(
+        [
+            f"Among {located.n_replicates:,} simulated data sets, method {located.method}{where}:",
+            "",
+            aligned([header, *rows], n_left=1),
+            "",
+            *filter(None, map(_sentence, located.parameters)),
+            *_conclusion(located),
+            "",
+            "tail: share of simulated estimates at least as far out, both sides; adjusted: allowing"
+            "\nfor the number of parameters, and for their correlation.",
+        ]
+    )
+
+
+def _sentence(one: Location) -> str:
+    if one.verdict == "possible":
+        return ""
+    side = "large" if one.distance > 0 else "small"
+    far = f"it lies {abs(one.distance):.1f} SDs from their mean"
+    if one.is_beyond:
+        return f"{one.parameter}: none of {one.n:,} simulated estimates is so {side}; {far}."
+    return f"{one.parameter}: {100 * one.tail:.2g}% of the estimates are as far out; {far}."
+
+
+def _conclusion(located: Located) -> list[str]:
+    named = {
+        verdict: [one.parameter for one in located.parameters if one.verdict == verdict]
+        for verdict in ("impossible", "unusual", "possible")
+    }
+    low, high = located.joint_interval
+    joint = f"Taken together: p = {located.joint:.2g} (Monte Carlo {low:.2g} to {high:.2g})"
+    if named["impossible"]:
+        rest = f" {', '.join(named['possible'])} can." if named["possible"] else ""
+        return [
+            f"{joint}: these estimates do not come from this scenario.",
+            f"{', '.join(named['impossible'])} cannot;{rest}" if rest else "",
+        ]
+    if located.joint < UNUSUAL:
+        return [f"{joint}: unusual for this scenario, not impossible."]
+    return [f"{joint}: what this scenario gives."]
+
+
+FORMATS = {"table": to_table, "json": to_json}
