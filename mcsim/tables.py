@@ -15,7 +15,7 @@ def aligned(rows: Rows, *, n_left: int) -> str:
     gap = " " if sum(widths) + 2 * (len(widths) - 1) > MAX_WIDTH else "  "
     sides = "<" * n_left + ">" * (len(widths) - n_left)
     form = gap.join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
-    return "\n".join(form.format(*row) for row in rows)
+    return "\n".join(form.format(*row).rstrip() for row in rows)
 
 
 def piped(rows: Rows, *, n_left: int) -> str:
