@@ -160,7 +160,13 @@ def digest(content: bytes) -> tuple[int, str]:
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
     with _reading(path):
-        return pq.ParquetFile(path).read(columns)
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns).select(columns)
+
+
+def read_content(path: Path) -> bytes:
+    """All bytes of a part's file; errors as of `read_columns`."""
+    with _reading(path):
+        return path.read_bytes()
 
 
 def count_rows(path: Path) -> int:
@@ -175,7 +181,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise PartReplacedError(f"{path} was replaced by another run; repeat the command") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         study = path.parent.parent
         raise DataError(
             f"{path} is damaged: {error}. `mcsim verify {study} --repair` computes it again"

@@ -204,19 +204,22 @@ class Store:
 
     def status(self) -> list[ConditionStatus]:
         """How far every planned condition is."""
-        manifest = read_manifest(self.directory)
-        done, n_planned = self.committed(), manifest["replicates"]
+        n_planned = read_manifest(self.directory)["replicates"]
         n_failed = read_parts(self.directory, self._count_failed)
-        missing: dict[str, list[Range]] = {}
-        for key, contents in self.contents.items():
-            left = subtract([(1, n_planned)], done.get(key, ()))
-            missing.setdefault(contents.condition, []).extend(left)
         lines = []
-        for label in manifest["conditions"]:
-            ranges = merge(missing[label])
+        for label, ranges in self.missing().items():
             n_done = n_planned - sum(last - first + 1 for first, last in ranges)
             lines.append(ConditionStatus(label, n_planned, n_done, n_failed[label], ranges))
         return lines
+
+    def missing(self) -> dict[str, tuple[Range, ...]]:
+        """Planned replicates by condition that some method lacks."""
+        manifest, done = read_manifest(self.directory), self.committed()
+        planned = [(1, manifest["replicates"])]
+        ranges: dict[str, list[Range]] = {label: [] for label in manifest["conditions"]}
+        for key, contents in self.contents.items():
+            ranges[contents.condition] += subtract(planned, done.get(key, ()))
+        return {label: merge(found) for label, found in ranges.items()}
 
     def _list(self) -> Listing:
         return list_parts(self.directory, self.contents)
@@ -312,7 +315,13 @@ def _overlap(one: Part, other: Part) -> bool:
 def _parquet(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    pq.write_table(_canonical(table), buffer, compression="zstd", use_dictionary=names)
+    pq.write_table(
+        _canonical(table),
+        buffer,
+        compression="zstd",
+        use_dictionary=names,
+        write_page_checksum=True,  # a flipped bit is an error, never another number
+    )
     return bytes(buffer.getvalue())
 
 

@@ -1,0 +1,238 @@
+"""Damaged, foreign and missing files are named, and a repair ends in the bytes of before."""
+
+import random
+import shutil
+
+import pytest
+
+from mcsim.errors import DataError
+from mcsim.loading import load_scenario
+from mcsim.parts import SUFFIXES, Part
+from mcsim.ranges import cut
+from mcsim.store import Store
+from mcsim.study import RunOptions, run_study
+from mcsim.summary import summarize, to_csv
+from mcsim.verify import find_faults, repair_study
+from tests.conftest import SMALL, run_mcsim
+from tests.test_store import KEY, chunk_of, commit, describe, files
+
+N = 100
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A finished study of 100 replicates, its numbers made up."""
+    store = Store.open(tmp_path / "study", describe())
+    for first, last in cut([(1, N)]):
+        commit(store, first, last)
+    return store
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished study of 60 replicates, as it must be again after every repair."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(SMALL)
+    run_study(load_scenario(folder / "small.toml"), RunOptions(folder / "study", n_workers=1))
+    return folder / "study"
+
+
+def path_of(store, folder, first=1, last=32):
+    return store.directory / chunk_of(first, last).part.path(folder)
+
+
+def faults_of(store):
+    return [str(fault) for fault in find_faults(store.directory)]
+
+
+def flip_a_bit(path, at=100):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_nothing_is_wrong_with_a_finished_study(store):
+    assert faults_of(store) == []
+
+
+@pytest.mark.parametrize("folder", ["estimates", "fits"])
+def test_a_truncated_file_is_named_with_its_sizes(store, folder):
+    path = path_of(store, folder)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-10])
+    where = f"{folder}/part-{KEY}-0000001-0000032.parquet"
+    assert faults_of(store) == [f"{where}: truncated: {size - 10} of {size} bytes"]
+
+
+@pytest.mark.parametrize("folder", ["estimates", "fits"])
+def test_one_flipped_bit_is_found(store, folder):
+    flip_a_bit(path_of(store, folder))
+    where = f"{folder}/part-{KEY}-0000001-0000032.parquet"
+    assert faults_of(store) == [f"{where}: corrupted: not what was written (SHA-256)"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"first": 1}', None])
+def test_a_damaged_record_is_named(store, content):
+    path = path_of(store, "commits")
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    where = f"commits/part-{KEY}-0000001-0000032.json"
+    assert faults_of(store) == [f"{where}: damaged: not the record of this part"]
+
+
+def test_a_part_under_the_name_of_another_is_found(store):
+    for folder in SUFFIXES:
+        path_of(store, folder).replace(path_of(store, folder, 33, 64))
+    found = faults_of(store)
+    assert found[0].startswith(f"commits/part-{KEY}-0000033-0000064.json: damaged")
+    assert found[1:] == ["all: missing: --replicates 1-32"]
+
+
+@pytest.mark.parametrize("folder", ["estimates", "fits"])
+def test_a_file_that_a_record_speaks_of_is_missing(store, folder):
+    path_of(store, folder).unlink()
+    assert faults_of(store) == [
+        f"{folder}/part-{KEY}-0000001-0000032.parquet: missing, but recorded as finished",
+        "all: missing: --replicates 1-32",
+    ]
+
+
+def test_a_part_without_its_record_is_not_finished(store):
+    path_of(store, "commits").unlink()
+    assert faults_of(store) == [
+        f"part-{KEY}-0000001-0000032: not finished: its run was stopped, or is going on",
+        "all: missing: --replicates 1-32",
+    ]
+
+
+def test_a_part_within_another_is_found(store):
+    commit(store, 9, 16)
+    assert faults_of(store) == [
+        f"part-{KEY}-0000009-0000016: its replicates are in a larger part too"
+    ]
+
+
+def test_foreign_files_are_named_and_count_for_nothing(store):
+    (store.directory / "estimates" / "mine.parquet").write_bytes(b"mine")
+    stranger = Part("fedcba987654", 1, 32)  # of a study with another seed, say
+    for folder in SUFFIXES:
+        shutil.copy(path_of(store, folder), store.directory / stranger.path(folder))
+    assert faults_of(store) == [
+        f"commits/{stranger}.json: foreign: no part of this study",
+        "estimates/mine.parquet: foreign: no part of this study",
+        f"estimates/{stranger}.parquet: foreign: no part of this study",
+        f"fits/{stranger}.parquet: foreign: no part of this study",
+    ]
+    assert store.status()[0].n_done == N
+
+
+def test_no_study_is_the_users_mistake(tmp_path):
+    with pytest.raises(DataError, match="holds no study"):
+        find_faults(tmp_path)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+DAMAGES = {"delete": lambda path: path.unlink(), "flip": flip_a_bit, "truncate": truncate}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_repair_ends_in_the_bytes_of_before(finished, tmp_path, seed):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    before = files(finished)
+    chance = random.Random(seed)
+    paths = [study / name for name in before if name.count("/") == 1]
+    for path in chance.sample(paths, 3):
+        chance.choice(list(DAMAGES.values()))(path)
+    foreign = study / "estimates" / "mine.parquet"
+    foreign.write_bytes(b"mine")
+    faults = find_faults(study)
+    repair_study(faults, RunOptions(study, n_workers=1))
+    assert len(faults) > 1
+    assert [str(fault) for fault in find_faults(study)] == [
+        "estimates/mine.parquet: foreign: no part of this study"
+    ]
+    assert files(study) == before | {"estimates/mine.parquet": b"mine"}
+
+
+def test_a_repair_computes_the_damaged_parts_only(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    damaged = sorted(study.glob("estimates/*"))[1]
+    flip_a_bit(damaged)
+    untouched = {path: path.stat().st_mtime_ns for path in study.glob("*/part-*")}
+    n_planned = []
+    repair_study(find_faults(study), RunOptions(study, n_workers=1, start=n_planned.append))
+    assert n_planned == [16]  # 60 replicates are cut into 32, 16, 8 and 4
+    changed = {path.stem for path, time in untouched.items() if path.stat().st_mtime_ns != time}
+    assert changed == {damaged.stem}
+
+
+def test_damaged_parts_beyond_the_planned_replicates_are_repaired_too(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    fewer = load_scenario(study / "scenario.toml", replicates=10)
+    run_study(fewer, RunOptions(study, n_workers=1))
+    flip_a_bit(sorted(study.glob("fits/*"))[-1])
+    repair_study(find_faults(study), RunOptions(study, n_workers=1))
+    assert find_faults(study) == []
+    assert len(list(study.glob("commits/*"))) == 4
+
+
+def test_a_flipped_bit_is_an_error_or_nothing_but_never_another_number(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    right, chance = to_csv(summarize([study])), random.Random(1)
+    n_refused = 0
+    for path in study.glob("*/part-*-0000001-0000032.parquet"):
+        content = path.read_bytes()
+        for _ in range(100):
+            flip_a_bit(path, chance.randrange(len(content)))
+            try:
+                assert to_csv(summarize([study])) == right
+            except DataError:
+                n_refused += 1
+            path.write_bytes(content)
+    assert n_refused > 50  # the others are of columns that no summary reads
+
+
+def test_the_command_names_what_is_wrong_and_repairs_it(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    clean = run_mcsim("verify", "out", cwd=tmp_path)
+    assert (clean.returncode, clean.stdout, clean.stderr) == (0, "", "out: nothing is wrong\n")
+    damaged = sorted((tmp_path / "out").glob("estimates/*"))[0]
+    content = damaged.read_bytes()
+    truncate(damaged)
+    found = run_mcsim("verify", "out", cwd=tmp_path)
+    line = f"estimates/{damaged.name}: truncated: 200 of {len(content)} bytes\n"
+    assert (found.returncode, found.stdout) == (2, line)
+    assert found.stderr == "out: 1 found wrong; `--repair` mends all but foreign files\n"
+    for command in (["summarize", "out"], ["run", "out/scenario.toml", "-o", "out"]):
+        refused = run_mcsim(*command, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert f"{damaged.name} is damaged: " in refused.stderr
+        assert "`mcsim verify out --repair` computes it again" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    repaired = run_mcsim("verify", "out", "--repair", cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stderr
+    assert damaged.read_bytes() == content
+    assert (tmp_path / "out" / "summary.csv").exists()
+
+
+def test_what_the_folder_cannot_repeat_is_refused_and_left_for_the_right_scenario(
+    finished, tmp_path
+):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    scenario, damaged = study / "scenario.toml", sorted(study.glob("fits/*"))[0]
+    own = scenario.read_text()
+    scenario.write_text(own.replace("seed = 7", "seed = 8"))
+    flip_a_bit(damaged)
+    refused = run_mcsim("verify", study, "--repair", cwd=tmp_path)
+    assert refused.returncode == 4
+    assert "seed is 7 there and 8 here" in refused.stderr
+    (tmp_path / "own.toml").write_text(own)
+    run_study(load_scenario(tmp_path / "own.toml"), RunOptions(study, n_workers=1))
+    assert files(study) == files(finished)
