@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY_LENGTH = 12  # digits; two of a thousand keys agree with probability 2e-9
-OF_CONDITIONS = ("design.", "truth.", "sweep.")
+OF_CONDITIONS = ("conditions", "design.", "sweep.", "truth.")
 OF_ALL_METHODS = ("confidence", "estimands", "seed")
 
 
@@ -40,9 +40,13 @@ class Identity:
         return list(self.values["methods.names"])
 
 
-def as_read(values: Mapping[str, object]) -> dict[str, Any]:
-    """As they come back from the manifest: keys in order, lists for tuples."""
-    return dict(json.loads(json.dumps(dict(values), sort_keys=True)))
+def identify(values: Mapping[str, object], conditions: Mapping[str, str]) -> Identity:
+    """The identity as it comes back from a manifest: keys in order, lists for tuples.
+
+    The labels of the conditions are values of it too: they stand in the files.
+    """
+    all_values = {**values, "conditions": list(conditions)}
+    return Identity(json.loads(json.dumps(all_values, sort_keys=True)), conditions)
 
 
 def changed_keys(there: Identity, here: Identity) -> Iterator[str]:

@@ -18,7 +18,7 @@ from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
-from mcsim.identity import Identity, as_read
+from mcsim.identity import identify
 from mcsim.loading import dump_scenario
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
@@ -192,9 +192,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     methods = [one.methods for one in prepared]
     table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
     description = StudyDescription(
-        identity=Identity(
-            as_read(study_identity(scenario)), {one.label: one.identity for one in planned}
-        ),
+        identity=identify(study_identity(scenario), {one.label: one.identity for one in planned}),
         manifest=_manifest(scenario),
         scenario_text=dump_scenario(scenario),
         conditions=table,
