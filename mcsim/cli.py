@@ -122,6 +122,7 @@ def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None
     import pyarrow as pa
 
     from mcsim import study, summary
+    from mcsim.latest import latest_summary
     from mcsim.ranges import parse_ranges
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
@@ -139,21 +140,10 @@ def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None
                 advance=bar.advance,
             ),
         )
-    table = _summarized(directory)
+    table = latest_summary(directory)
     click.echo(summary.FORMATS["table"](table))
     _say(f"Results are in {directory}")
     study.check_failures(table, options["max_failures"])
-
-
-def _summarized(directory: Path) -> Any:
-    """The summary of a study, written into its folder too."""
-    from mcsim.store import writing
-    from mcsim.summary import summarize, write_summary
-
-    table = summarize([directory])
-    with writing(directory):
-        write_summary(directory, table)
-    return table
 
 
 class _ProgressBar:
@@ -326,6 +316,7 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
 
     Example: mcsim verify results/stain_profile --repair
     """
+    from mcsim.latest import new_summary
     from mcsim.verify import find_faults, repair_study
 
     faults = find_faults(results)
@@ -337,7 +328,7 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
                 results, n_workers, report=_say, start=bar.start, advance=bar.advance
             )
             repair_study(faults, options)
-        _summarized(results)
+        new_summary(results)
         faults = find_faults(results)
     for fault in faults:
         click.echo(fault)

@@ -101,10 +101,10 @@ def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*"
 
 def write_summary(directory: Path, table: pa.Table) -> tuple[Path, Path]:
     """Paths of `summary.parquet` and `summary.csv`, each written whole or not at all."""
+    text = _replace(directory / "summary.csv", to_csv(table).encode())
     parquet = io.BytesIO()
-    pq.write_table(table, parquet, compression="zstd")
-    path = _replace(directory / "summary.parquet", parquet.getvalue())
-    return path, _replace(directory / "summary.csv", to_csv(table).encode())
+    pq.write_table(table, parquet, compression="zstd", write_page_checksum=True)
+    return _replace(directory / "summary.parquet", parquet.getvalue()), text
 
 
 def to_csv(table: pa.Table) -> str:
