@@ -11,7 +11,7 @@ import click
 
 from mcsim import __version__
 from mcsim.errors import McsimError, StoppedError
-from mcsim.executors import start_early, usable_cpus
+from mcsim.executors import start_early, stop_on_signals, usable_cpus
 
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
@@ -31,7 +31,8 @@ class _Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with stop_on_signals():
+                return super().invoke(context)
         except StoppedError as error:
             _say(f"{error}; what is done is safe. Repeat the command to go on.")
             sys.exit(error.exit_code)

@@ -1,7 +1,7 @@
 """Run a function over tasks, here or in worker processes; knows nothing of statistics.
 
 Results arrive in any order. A worker that dies is replaced and its task given out once more; a task
-that kills two workers is lost.
+that kills two workers is lost, unless the caller names others to do in its place.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Protocol, Self, TypeVar
@@ -25,6 +26,7 @@ from mcsim.errors import KeyboardStoppedError, McsimError, StoppedError
 
 T = TypeVar("T")  # task
 R = TypeVar("R")  # result
+OnLost = Callable[[Any], Iterable[Any]]
 
 HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
@@ -57,8 +59,21 @@ def start_early(module: str) -> None:
 class Executor(Protocol):
     """Where the tasks run; as a context manager, it is closed at the end."""
 
-    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Results as they arrive; `tasks` is consumed as workers become free."""
+    def map_unordered(
+        self, function: Callable[[T], R], tasks: Iterable[T], *, on_lost: OnLost | None = None
+    ) -> Iterator[R]:
+        """Results as they arrive; `tasks` is consumed as workers become free.
+
+        Parameters
+        ----------
+        on_lost : names the tasks to do in the place of one that killed two workers; where it names
+            none, or is not given, the run ends
+
+        Raises
+        ------
+        McsimError
+            For a lost task; and whatever a task raised.
+        """
         ...
 
     def close(self) -> None:
@@ -77,8 +92,10 @@ class SerialExecutor(Executor):
     def __init__(self, n_workers: int = 1) -> None:
         assert n_workers == 1
 
-    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Results in the order of the tasks."""
+    def map_unordered(
+        self, function: Callable[[T], R], tasks: Iterable[T], *, on_lost: OnLost | None = None
+    ) -> Iterator[R]:
+        """Results in the order of the tasks; one that kills kills this process."""
         return map(function, tasks)
 
 
@@ -109,36 +126,49 @@ class _Worker:
         return None
 
 
+class _Queue:
+    """Tasks that no worker has yet; what is put back comes first."""
+
+    def __init__(self, tasks: Iterable[Any]) -> None:
+        self._tasks = iter(tasks)
+
+    def take(self, n_tasks: int) -> Iterator[Any]:
+        return itertools.islice(self._tasks, n_tasks)
+
+    def put_back(self, tasks: Iterable[Any]) -> None:
+        self._tasks = itertools.chain(tasks, self._tasks)
+
+
 class ProcessExecutor(Executor):
-    """Worker processes with one thread each.
+    """Worker processes with one thread each."""
 
-    on_lost : makes the result of a task that killed two workers; without it, that ends the run
-    """
-
-    def __init__(self, n_workers: int, *, on_lost: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, n_workers: int) -> None:
         self._context = multiprocessing.get_context("forkserver" if HAS_FORK_SERVER else "spawn")
         self._n_workers = n_workers
-        self._on_lost = on_lost
         self._workers: list[_Worker] = []
 
-    def map_unordered(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Results as they arrive; raises what a task raised, and McsimError for a lost task."""
+    def map_unordered(
+        self, function: Callable[[T], R], tasks: Iterable[T], *, on_lost: OnLost | None = None
+    ) -> Iterator[R]:
+        """Results as they arrive; errors as of `Executor`."""
         payload = pickle.dumps(function)
         start_early(function.__module__)
-        queue = iter(tasks)
+        queue = _Queue(tasks)
         try:
-            for task in itertools.islice(queue, self._n_workers):
+            for task in queue.take(self._n_workers):
                 self._start(payload, [task])
             for worker in self._workers:  # a second task only after everybody has the first
-                worker.give(itertools.islice(queue, TASKS_PER_WORKER - 1))
+                worker.give(queue.take(TASKS_PER_WORKER - 1))
             while busy := [worker for worker in self._workers if worker.tasks]:
                 for worker in _wait_for_any(busy):
                     if (message := worker.receive()) is not None:
                         task, worker.deaths = worker.tasks.popleft(), 0
-                        worker.give(itertools.islice(queue, 1))
+                        worker.give(queue.take(1))
                         yield _opened(message, task)
-                    elif self._replace(worker, payload, queue):
-                        yield self._lost_result(worker)
+                    else:
+                        deaths = self._put_back_tasks(worker, queue, on_lost)
+                        new = self._start(payload, queue.take(TASKS_PER_WORKER))
+                        new.deaths = deaths
         finally:
             self.close()
 
@@ -147,25 +177,17 @@ class ProcessExecutor(Executor):
         self._workers[-1].give(tasks)
         return self._workers[-1]
 
-    def _replace(self, dead: _Worker, payload: bytes, queue: Iterator[Any]) -> bool:
-        """Hand the tasks of a dead worker on; whether its first task is given up."""
+    def _put_back_tasks(self, dead: _Worker, queue: _Queue, on_lost: OnLost | None) -> int:
+        """Put the tasks of a dead worker back; returns the deaths at the first of them."""
         self._workers.remove(dead)
         _end([dead])
-        deaths = dead.deaths + 1
-        is_lost = deaths == DEATHS_PER_TASK
-        left = itertools.chain(itertools.islice(dead.tasks, int(is_lost), None), queue)
-        new = self._start(payload, itertools.islice(left, TASKS_PER_WORKER))
-        new.deaths = 0 if is_lost else deaths
-        return is_lost
-
-    def _lost_result(self, dead: _Worker) -> Any:
-        task, code = dead.tasks[0], dead.process.exitcode
-        if self._on_lost is not None:
-            return self._on_lost(task)
-        raise McsimError(
-            f"a worker process died twice (exit code {code}) at {task}. Was it out of memory?"
-            " What was finished is safe; use fewer workers (-j) and repeat the command"
-        )
+        if dead.deaths + 1 < DEATHS_PER_TASK:
+            queue.put_back(dead.tasks)
+            return dead.deaths + 1
+        lost = dead.tasks.popleft()
+        queue.put_back(dead.tasks)
+        queue.put_back(instead_of(lost, on_lost, f"exit code {dead.process.exitcode}"))
+        return 0
 
     def close(self) -> None:
         """End all workers at once."""
@@ -177,6 +199,17 @@ EXECUTORS: dict[str, Callable[[int], Executor]] = {
     "serial": SerialExecutor,
     "processes": ProcessExecutor,
 }
+
+
+def instead_of(lost: Any, on_lost: OnLost | None, cause: str) -> list[Any]:
+    """The tasks to do in the place of a lost one; McsimError where there are none."""
+    tasks = [] if on_lost is None else list(on_lost(lost))
+    if tasks:
+        return tasks
+    raise McsimError(
+        f"a worker process died twice ({cause}) at {lost}. Was it out of memory?"
+        " What was finished is safe; use fewer workers (-j) and repeat the command"
+    )
 
 
 def _wait_for_any(workers: list[_Worker]) -> list[_Worker]:
@@ -294,11 +327,21 @@ class SignalGuard:
             raise StoppedError(f"stopped by {signal.Signals(self._received).name}")
 
 
+_guard: ContextVar[SignalGuard | None] = ContextVar("guard", default=None)
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[SignalGuard]:
-    """While the body runs, STOP_SIGNALS raise StoppedError in it, if this is the main thread."""
+    """While the body runs, STOP_SIGNALS raise StoppedError in it, if this is the main thread.
+
+    Within another such body, its guard goes on: what it has received is not forgotten.
+    """
+    outer = _guard.get()
+    if outer is not None:
+        yield outer
+        return
     guard = SignalGuard()
-    before: dict[int, Any] = {}
+    token, before = _guard.set(guard), dict[int, Any]()
     if threading.current_thread() is threading.main_thread():  # no other thread gets signals
         before = {number: signal.signal(number, guard.receive) for number in _not_under_nohup()}
     try:
@@ -306,6 +349,7 @@ def stop_on_signals() -> Iterator[SignalGuard]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        _guard.reset(token)
 
 
 def _not_under_nohup() -> list[signal.Signals]:

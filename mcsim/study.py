@@ -20,6 +20,7 @@ from mcsim.errors import DataError, TooManyFailuresError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.identity import identify
 from mcsim.loading import dump_scenario
+from mcsim.lost import LostReplicate, failed_parts, pieces_of
 from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import conditions_table, estimate_rows, fallbacks, fit_rows, with_likelihood_ratios
@@ -73,6 +74,8 @@ class ChunkAnalyser:
     def __call__(self, chunk: Chunk) -> tuple[Chunk, Parts]:
         """The chunk with its files, rows in the order replicate, method, parameter."""
         condition = self.prepared(chunk.condition).only(chunk.methods)
+        if isinstance(chunk, LostReplicate):
+            return chunk, failed_parts(chunk, condition.specs, condition.methods)
         n_kept = sum(method.n_values for method in condition.methods.values())
         size = max(1, KEPT_VALUES // n_kept)
         tables = [
@@ -202,7 +205,8 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         chunks = plan_chunks(scenario, store, options.replicates)
         options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
         with _executor(analyser, chunks, options.n_workers) as executor:
-            for chunk, parts in executor.map_unordered(analyser, chunks):
+            results = executor.map_unordered(analyser, chunks, on_lost=pieces_of)
+            for chunk, parts in results:
                 with guard.held():
                     store.commit_chunk(chunk, parts)
                 options.advance(Progress(chunk.last - chunk.first + 1, parts.n_failed))

@@ -1,5 +1,6 @@
 """Real processes, real signals: what must hold whatever happens to a worker or its parent."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -139,10 +140,12 @@ def test_a_task_that_always_kills_its_worker_is_named():
         list(executor.map_unordered(kill_self_always, range(4)))
 
 
-def test_a_lost_task_has_the_result_that_the_caller_gives_it():
-    with ProcessExecutor(1, on_lost=lambda task: f"lost {task}") as executor:
-        results = list(executor.map_unordered(kill_self_always, range(5)))
-    assert sorted(results, key=str) == [0, 1, 3, 4, "lost 2"]
+def test_others_that_the_caller_names_take_the_place_of_a_lost_task():
+    with ProcessExecutor(1) as executor:
+        results = list(
+            executor.map_unordered(kill_self_always, range(5), on_lost=lambda task: [10, 20, 30])
+        )
+    assert sorted(results) == [0, 1, 3, 4, 10, 20, 30]
 
 
 def test_a_worker_that_dies_while_it_waits_is_replaced():
@@ -158,8 +161,9 @@ def test_a_worker_that_dies_while_it_waits_is_replaced():
 
 def test_a_death_is_noticed_though_a_child_of_the_worker_holds_the_pipe():
     started = time.monotonic()
-    with ProcessExecutor(1, on_lost=lambda task: -task) as executor:
-        assert sorted(executor.map_unordered(leave_a_child_behind, [1, 2])) == [-1, 2]
+    with ProcessExecutor(1) as executor:
+        results = executor.map_unordered(leave_a_child_behind, [1, 2], on_lost=lambda task: [-task])
+        assert sorted(results) == [-1, 2]
     assert time.monotonic() - started < 4  # the children live for 5 s
 
 
@@ -341,6 +345,23 @@ def test_a_run_under_nohup_ignores_the_hangup():
             send("SIGHUP")
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_signal_that_was_swallowed_is_remembered_in_bodies_within():
+    committed = []
+    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - as in a run
+        with contextlib.suppress(Exception):  # what some imports do
+            send("SIGTERM")
+        with stop_on_signals() as guard, guard.held():
+            committed.append("chunk")
+    assert committed == []
+
+
+def test_the_inner_of_two_bodies_leaves_the_handlers_to_the_outer():
+    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - the order counts
+        with stop_on_signals():
+            pass
+        send("SIGTERM")
 
 
 def test_another_thread_than_the_main_one_leaves_signals_alone():

@@ -1,0 +1,103 @@
+"""A replicate that ends its worker: found, reported as failed, and all others are kept."""
+
+import os
+import signal
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+
+from mcsim import study
+from mcsim.errors import McsimError
+from mcsim.loading import load_scenario
+from mcsim.lost import MESSAGE, LostReplicate, pieces_of
+from mcsim.store import Chunk, Store
+from mcsim.study import ChunkAnalyser, RunOptions, run_study
+from mcsim.summary import summarize
+from mcsim.verify import find_faults
+from tests.conftest import SMALL
+from tests.test_extend import LARGER, SMALLER, parts, rows
+
+CULPRITS = (7, 40)
+
+
+@dataclass
+class Deadly(ChunkAnalyser):
+    """Ends its process at a replicate to analyse, as a crash in a library would."""
+
+    culprits: tuple[int, ...] = CULPRITS
+    also_when_lost: bool = False
+    _prepared: dict = field(default_factory=dict, repr=False)
+
+    def __call__(self, chunk):
+        is_given_up = isinstance(chunk, LostReplicate) and not self.also_when_lost
+        if not is_given_up and any(chunk.first <= one <= chunk.last for one in self.culprits):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(chunk)
+
+    def __getstate__(self):
+        return vars(self) | {"_prepared": {}}
+
+
+@dataclass
+class AlwaysDeadly(Deadly):
+    also_when_lost: bool = True
+
+
+@pytest.fixture
+def scenario(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    path = tmp_path / "scenario.toml"
+    path.write_text(SMALL + SMALLER + LARGER)
+    return load_scenario(path)
+
+
+def test_a_replicate_that_ends_its_workers_is_failed_and_the_others_are_kept(
+    scenario, tmp_path, monkeypatch
+):
+    whole = run_study(scenario, RunOptions(tmp_path / "whole", n_workers=1)).directory
+    monkeypatch.setattr(study, "ChunkAnalyser", Deadly)
+    disturbed = run_study(scenario, RunOptions(tmp_path / "disturbed", n_workers=2)).directory
+    fits, estimates = rows(disturbed, "fits"), rows(disturbed)
+    lost = fits["replicate"].isin(CULPRITS)
+    assert set(fits["method"][lost]) == set(fits["method"])
+    assert fits["status"][lost].eq("failed").all()
+    assert list(fits["message"][lost].unique()) == [
+        MESSAGE.format(replicate=one) for one in CULPRITS
+    ]
+    measures = ["estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized"]
+    assert estimates.loc[estimates["replicate"].isin(CULPRITS), measures].isna().all(axis=None)
+    undisturbed, keys = rows(whole), ["replicate", "method", "parameter", "component"]
+    pd.testing.assert_frame_equal(estimates[keys], undisturbed[keys])
+    for here, there in ((fits, rows(whole, "fits")), (estimates, undisturbed)):
+        kept = ~here["replicate"].isin(CULPRITS)
+        pd.testing.assert_frame_equal(here[kept], there[kept], check_exact=True, check_dtype=False)
+
+
+def test_the_study_is_complete_and_counts_the_failures(scenario, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "ChunkAnalyser", Deadly)
+    options = RunOptions(tmp_path / "out", n_workers=2)
+    run_study(scenario, options)
+    n_failed = len(CULPRITS) * len(rows(options.directory, "fits")["method"].unique())
+    (status,) = Store.read(options.directory).status()
+    assert (status.n_done, status.n_failed, status.missing) == (60, n_failed, ())
+    assert find_faults(options.directory) == []
+    assert set(summarize([options.directory])["n_failed"].to_pylist()) == {len(CULPRITS)}
+    before = parts(options.directory)
+    run_study(scenario, options)
+    assert parts(options.directory) == before
+
+
+def test_workers_that_die_whatever_they_do_end_the_run(scenario, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "ChunkAnalyser", AlwaysDeadly)
+    with pytest.raises(McsimError, match=r"died twice \(exit code -11\) at LostReplicate"):
+        run_study(scenario, RunOptions(tmp_path / "out", n_workers=2))
+
+
+def test_halves_of_a_block_are_blocks_that_make_up_the_whole():
+    chunk = Chunk("all", "key", 33, 64, ("right",))
+    halves = pieces_of(chunk)
+    assert [(one.first, one.last) for one in halves] == [(33, 48), (49, 64)]
+    assert {(one.condition, one.key, one.methods) for one in halves} == {("all", "key", ("right",))}
+    assert pieces_of(Chunk("all", "key", 7, 7)) == [LostReplicate("all", "key", 7, 7)]
+    assert pieces_of(LostReplicate("all", "key", 7, 7)) == []
