@@ -2,19 +2,15 @@
 
 import gc
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mcsim import __version__
 from mcsim.errors import McsimError, StoppedError
-from mcsim.executors import start_early, stop_on_signals, usable_cpus
-
-if TYPE_CHECKING:
-    from mcsim.scenario import Scenario
+from mcsim.executors import stop_on_signals
 
 SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
 HANDLINGS = ("usable", "common", "fallback")  # of summary.py
@@ -22,8 +18,6 @@ KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "bootstrap")
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
-MANY_REPLICATES = 1_000  # so many are likely to need workers
-LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
 class _Commands(click.Group):
@@ -102,7 +96,9 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
         targets = dict(_read_target(one) for one in options["targets"])
         click.echo(describe_plan(loaded, options["n_workers"], targets))
     else:
-        _run(loaded, directory, options)
+        from mcsim.running import run_and_summarize
+
+        run_and_summarize(loaded, directory, options, say=_say)
 
 
 def _read_target(text: str) -> tuple[str, float]:
@@ -114,79 +110,6 @@ def _read_target(text: str) -> tuple[str, float]:
     if not key or not mcse > 0.0:
         raise McsimError(f"--target-mcse {text!r}: write MEASURE=MCSE, such as coverage=0.005")
     return key, mcse
-
-
-def _run(scenario: "Scenario", directory: Path, options: dict[str, Any]) -> None:
-    has_workers = usable_cpus() > 1 if options["n_workers"] is None else options["n_workers"] > 1
-    if has_workers and scenario.replicates >= MANY_REPLICATES and not directory.exists():
-        start_early("mcsim.study")  # imports take a second
-    import pyarrow as pa
-
-    from mcsim import study, summary
-    from mcsim.latest import latest_summary
-    from mcsim.ranges import parse_ranges
-
-    pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
-    ranges = options["ranges"]
-    with _ProgressBar() as bar:
-        study.run_study(
-            scenario,
-            study.RunOptions(
-                directory=directory,
-                n_workers=options["n_workers"],
-                overwrite=options["overwrite"],
-                replicates=parse_ranges(ranges) if ranges else None,
-                report=_say,
-                start=bar.start,
-                advance=bar.advance,
-            ),
-        )
-    table = latest_summary(directory)
-    click.echo(summary.FORMATS["table"](table))
-    _say(f"Results are in {directory}")
-    study.check_failures(table, options["max_failures"])
-
-
-class _ProgressBar:
-    """Progress of a run: a bar on a terminal, now and then a line in a log."""
-
-    def __enter__(self) -> "_ProgressBar":
-        self._bar: Any = None
-        self._n_failed = 0
-        self._last_line = time.monotonic()
-        return self
-
-    def start(self, n_replicates: int) -> None:
-        from tqdm import tqdm
-
-        gc.freeze()  # what the imports have made stays
-        gc.enable()
-        is_shown = n_replicates > 0 and sys.stderr.isatty()
-        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
-        self._n_replicates, self._n_done = n_replicates, 0
-        self._started = time.monotonic()
-
-    def advance(self, progress: Any) -> None:
-        self._n_failed += progress.n_failed
-        self._n_done += progress.n_replicates
-        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
-        self._bar.update(progress.n_replicates)
-        if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
-            self._last_line = time.monotonic()
-            _say(
-                self._bar.format_meter(
-                    self._n_done,
-                    self._n_replicates,
-                    self._last_line - self._started,
-                    ncols=0,  # without a bar
-                    unit=" replicates",
-                    postfix=f"{self._n_failed} failed",
-                )
-            )
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 @main.command()
@@ -318,13 +241,14 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
     Example: mcsim verify results/stain_profile --repair
     """
     from mcsim.latest import new_summary
+    from mcsim.running import ProgressBar
     from mcsim.verify import find_faults, repair_study
 
     faults = find_faults(results)
     if repair and faults:
         from mcsim.study import RunOptions
 
-        with _ProgressBar() as bar:
+        with ProgressBar(_say) as bar:
             options = RunOptions(
                 results, n_workers, report=_say, start=bar.start, advance=bar.advance
             )

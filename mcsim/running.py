@@ -1,0 +1,112 @@
+"""What `mcsim run` does around the study: workers that start early, progress, the summary."""
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from mcsim.executors import start_early, usable_cpus
+from mcsim.scenario import Scenario
+
+if TYPE_CHECKING:
+    from mcsim.study import Progress
+
+Say = Callable[[str], None]
+
+MANY_REPLICATES = 1_000  # so many are likely to need workers
+LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
+
+
+def run_and_summarize(
+    scenario: Scenario, directory: Path, options: Mapping[str, Any], *, say: Say
+) -> None:
+    """Run what is missing of a study, print its summary, and check how many fits failed.
+
+    Parameters
+    ----------
+    options : of `mcsim run`
+
+    Raises
+    ------
+    TooManyFailuresError
+        The share of failed fits exceeds what the options allow.
+    """
+    has_workers = usable_cpus() > 1 if options["n_workers"] is None else options["n_workers"] > 1
+    if has_workers and scenario.replicates >= MANY_REPLICATES and not directory.exists():
+        start_early("mcsim.study")  # imports take a second
+    import pyarrow as pa
+
+    from mcsim import study, summary
+    from mcsim.latest import latest_summary
+    from mcsim.ranges import parse_ranges
+
+    pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
+    ranges = options["ranges"]
+    with ProgressBar(say) as bar:
+        study.run_study(
+            scenario,
+            study.RunOptions(
+                directory=directory,
+                n_workers=options["n_workers"],
+                overwrite=options["overwrite"],
+                replicates=parse_ranges(ranges) if ranges else None,
+                report=say,
+                start=bar.start,
+                advance=bar.advance,
+            ),
+        )
+    table = latest_summary(directory)
+    click.echo(summary.FORMATS["table"](table))
+    say(f"Results are in {directory}")
+    study.check_failures(table, options["max_failures"])
+
+
+class ProgressBar:
+    """Progress of a run: a bar on a terminal, now and then a line in a log."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def __enter__(self) -> Self:
+        self._bar: Any = None
+        self._n_failed = 0
+        self._last_line = time.monotonic()
+        return self
+
+    def start(self, n_replicates: int) -> None:
+        """Show the bar, now that it is known how much there is to do."""
+        from tqdm import tqdm
+
+        gc.freeze()  # what the imports have made stays
+        gc.enable()
+        is_shown = n_replicates > 0 and sys.stderr.isatty()
+        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
+        self._n_replicates, self._n_done = n_replicates, 0
+        self._started = time.monotonic()
+
+    def advance(self, progress: "Progress") -> None:
+        """Count a finished chunk."""
+        self._n_failed += progress.n_failed
+        self._n_done += progress.n_replicates
+        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
+        self._bar.update(progress.n_replicates)
+        if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
+            self._last_line = time.monotonic()
+            self._say(
+                self._bar.format_meter(
+                    self._n_done,
+                    self._n_replicates,
+                    self._last_line - self._started,
+                    ncols=0,  # without a bar
+                    unit=" replicates",
+                    postfix=f"{self._n_failed} failed",
+                )
+            )
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
