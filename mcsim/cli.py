@@ -69,6 +69,7 @@ def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-j", "n_workers", type=click.IntRange(1), help="Processes; default: all CPUs.")
 @click.option("-n", "n_replicates", type=int, help="Replicates in all.")
 @click.option("--replicates", "ranges", help="Only these, such as 137 or 1201-1400.")
+@click.option("--shard", metavar="K/N", help="Only the Kth of N shares, for jobs of a batch queue.")
 @click.option("--overwrite", is_flag=True, help="Replace the study in the folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
 @click.option("--target-mcse", "targets", multiple=True, metavar="MEASURE=MCSE",
@@ -261,6 +262,54 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
         advice = "move foreign files away" if repair else "`--repair` mends all but foreign files"
         raise McsimError(f"{results}: {len(faults)} found wrong; {advice}")
     _say(f"{results}: nothing is wrong")
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "out", required=True, type=click.Path(path_type=Path), help="Results folder.")
+def merge(folders: tuple[Path, ...], out: Path) -> None:
+    """Join the folders of shards of one study, and print how far it is.
+
+    Parts are copied as they are; what OUT holds already stays.
+
+    Example: mcsim merge results/shard-1 results/shard-2 -o results/whole
+    """
+    from mcsim.latest import latest_summary
+    from mcsim.merging import merge_studies
+
+    store = merge_studies(folders, out, _say)
+    for line in store.status():
+        click.echo(line)
+    if any(store.missing().values()):
+        _say(f"Not complete: `mcsim run {out / 'scenario.toml'} -o {out}` does what is missing.")
+    else:
+        latest_summary(out)
+        _say(f"Complete: `mcsim summarize {out}` prints the summary.")
+
+
+@main.command()
+@_scenario_options
+@click.option("--array", "n_shards", required=True, type=click.IntRange(1), help="Jobs.")
+@click.option("--cpus", "n_cpus", default=1, show_default=True, type=click.IntRange(1),
+              help="Processes of each job.")  # fmt: skip
+@click.option("--time", "time_limit", default="01:00:00", show_default=True, help="Of each job.")
+@click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
+@click.option("-n", "n_replicates", type=int, help="Replicates in all.")
+def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
+    """Print a job script for SLURM: the study as an array of jobs.
+
+    Example: mcsim slurm configs/stain_profile.toml --array 10 -n 100000 > job.slurm
+    """
+    from mcsim.batch import Job, slurm_script
+    from mcsim.loading import load_scenario
+
+    n_replicates, directory = options.pop("n_replicates"), options.pop("directory")
+    load_scenario(scenario, overrides=overrides, replicates=n_replicates, seed=seed)
+    arguments = [("-o", directory), ("-n", n_replicates), ("--seed", seed)]
+    arguments += [("--set", override) for override in overrides]
+    given = [str(one) for pair in arguments if pair[1] is not None for one in pair]
+    command = ("mcsim", "run", str(scenario), *given)
+    click.echo(slurm_script(Job(f"mcsim-{scenario.stem}", command, **options)), nl=False)
 
 
 @main.command()

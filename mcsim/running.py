@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 MANY_REPLICATES = 1_000  # so many are likely to need workers
+HOW_TO_GO_ON = (
+    "Shard {shard} is done, but not the whole study: `mcsim status {directory}` says what is"
+    " missing there. Shards in folders of their own are joined by `mcsim merge FOLDER... -o OUT`"
+)
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
@@ -43,22 +47,27 @@ def run_and_summarize(
     from mcsim import study, summary
     from mcsim.latest import latest_summary
     from mcsim.ranges import parse_ranges
+    from mcsim.shards import parse_shard
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
-    ranges = options["ranges"]
+    ranges, shard = options["ranges"], options["shard"]
     with ProgressBar(say) as bar:
-        study.run_study(
+        store = study.run_study(
             scenario,
             study.RunOptions(
                 directory=directory,
                 n_workers=options["n_workers"],
                 overwrite=options["overwrite"],
                 replicates=parse_ranges(ranges) if ranges else None,
+                shard=parse_shard(shard) if shard else None,
                 report=say,
                 start=bar.start,
                 advance=bar.advance,
             ),
         )
+    if shard and any(store.missing().values()):
+        say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
+        return
     table = latest_summary(directory)
     click.echo(summary.FORMATS["table"](table))
     say(f"Results are in {directory}")

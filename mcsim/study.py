@@ -25,6 +25,7 @@ from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_ali
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import conditions_table, estimate_rows, fallbacks, fit_rows, with_likelihood_ratios
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
+from mcsim.shards import Shard, n_replicates, of_shard
 from mcsim.simulate import (
     Simulator,
     draw_responses,
@@ -171,6 +172,7 @@ class RunOptions:
     n_workers: int | None = None
     overwrite: bool = False
     replicates: Sequence[Range] | None = None
+    shard: Shard | None = None
     report: Callable[[str], None] = lambda message: None
     start: Callable[[int], None] = lambda n_replicates: None
     advance: Callable[[Progress], None] = lambda progress: None
@@ -202,14 +204,14 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     )
     with stop_on_signals() as guard:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        chunks = plan_chunks(scenario, store, options.replicates)
-        options.start(sum(chunk.last - chunk.first + 1 for chunk in chunks))
+        chunks = _left_to_do(_own_chunks(scenario, store, options), store)
+        options.start(n_replicates(chunks))
         with _executor(analyser, chunks, options.n_workers) as executor:
             results = executor.map_unordered(analyser, chunks, on_lost=pieces_of)
             for chunk, parts in results:
                 with guard.held():
                     store.commit_chunk(chunk, parts)
-                options.advance(Progress(chunk.last - chunk.first + 1, parts.n_failed))
+                options.advance(Progress(n_replicates([chunk]), parts.n_failed))
         store.tidy()
     return store
 
@@ -220,20 +222,41 @@ def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str
         report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
 
 
+def _own_chunks(scenario: Scenario, store: Store, options: RunOptions) -> list[Chunk]:
+    """The chunks that this run is to see done: all, or those of its shard."""
+    chunks = plan_chunks(scenario, store, options.replicates)
+    if options.shard is None:
+        return chunks
+    own = of_shard(chunks, options.shard)
+    options.report(
+        f"Shard {options.shard}: {len(own)} of {len(chunks)} chunks,"
+        f" {n_replicates(own):,} of {n_replicates(chunks):,} data sets."
+    )
+    return own
+
+
 def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range] | None) -> list[Chunk]:
-    """The chunks of every condition and method that are not in the store yet."""
-    done = store.committed()
-    ranges = wanted or ((1, scenario.replicates),)
-    chunks = [
+    """The chunks of every condition and method, done or not."""
+    return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in store.contents.items()
         for first, last in cut(
-            subtract(ranges, done.get(key, ())),
+            wanted or ((1, scenario.replicates),),
             SLOW_CHUNK_SIZE if _is_slow(scenario, contents.methods) else LARGEST_BLOCK,
         )
     ]
+
+
+def _left_to_do(chunks: Sequence[Chunk], store: Store) -> list[Chunk]:
+    """The chunks without what is in the store."""
+    done = store.committed()
+    left = [
+        replace(chunk, first=first, last=last)
+        for chunk in chunks
+        for first, last in cut(subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())))
+    ]
     # the largest first: the small ones at the end keep all workers busy to the last
-    return sorted(chunks, key=lambda chunk: chunk.first - chunk.last)
+    return sorted(left, key=lambda chunk: chunk.first - chunk.last)
 
 
 def _is_slow(scenario: Scenario, methods: Collection[str]) -> bool:
@@ -248,7 +271,7 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | N
     """Processes, or this process where the work is too small to share."""
     n_workers = min(usable_cpus() if n_workers is None else n_workers, max(1, len(todo)))
     n_values = sum(
-        (chunk.last - chunk.first + 1) * len(analyser.prepared(chunk.condition).simulator.mean)
+        n_replicates([chunk]) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo
     )
     is_slow = any(_is_slow(analyser.scenario, chunk.methods) for chunk in todo)
