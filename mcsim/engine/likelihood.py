@@ -85,7 +85,15 @@ class Likelihood:
         self._shapes = result_shapes(tree)
         self._n_results = len(self._workspace.found.results)
 
-    def at(self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True) -> Points:
+    def at(
+        self,
+        replicates: Ints,
+        theta: Floats,
+        order: Ints,
+        *,
+        with_data: bool = True,
+        inverse_sigma2: Floats | None = None,
+    ) -> Points:
         """Evaluate.
 
         Parameters
@@ -94,11 +102,14 @@ class Likelihood:
         theta : (n, n_theta)
         order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
         with_data : False for D = sum Z'PZ, which is what the design alone says
+        inverse_sigma2 : (n,) for derivatives where sigma is given, in place of nu / y'Py
         """
+        weight = np.full(len(replicates), np.nan if with_data else 0.0)
+        weight = weight if inverse_sigma2 is None else inverse_sigma2
         results = np.empty((len(replicates), self._n_results))
         _evaluate_points(
             *self.tree[:5], *self._workspace, self.moments.values, self.moments.rss,
-            replicates, theta, order, float(with_data), results,
+            replicates, theta, order, weight, results,
         )  # fmt: skip
         return points_of(results, self._shapes)
 
@@ -106,14 +117,14 @@ class Likelihood:
 @lean_kernel
 def _evaluate_points(
     model, classes, links, roots, blocks, lanes, data, found, m, x, v,
-    values, rss, replicates, theta, order, with_data, results
+    values, rss, replicates, theta, order, weight, results
 ):  # fmt: skip
     """Evaluate all points, as many at a time as there are lanes."""
     n, width = len(replicates), model.width
     for first in range(0, n, width):
         for lane in range(width):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
-            lanes.with_data[lane] = with_data
+            lanes.weight[lane] = weight[point]
             lanes.rss[lane] = rss[replicates[point]]
             load_lane(lanes.data, values, replicates[point], lane)
             load_lane(lanes.theta, theta, point, lane)
@@ -247,7 +258,7 @@ def _solve_root(model, roots, lanes, data, found, m, x, v):
         if model.is_reml:
             log_det[c] += kappa[c] + model.log_constant
         f[c] = log_det[c] + model.nu * (1.0 + np.log(2.0 * np.pi * r2[c] / model.nu))
-        kappa[c] = lanes.with_data[c] * model.nu / r2[c]
+        kappa[c] = model.nu / r2[c] if np.isnan(lanes.weight[c]) else lanes.weight[c]
 
 
 @part

@@ -145,7 +145,7 @@ class Search:
             is_new[busy] = accepted
             change = (length[busy, None] * step[busy])[accepted]
             bend = (found.gradient - self.found.gradient[here])[accepted]
-            inverse[busy[accepted]] = _updated(inverse[busy[accepted]], change, bend)
+            inverse[busy[accepted]] = updated_inverse(inverse[busy[accepted]], change, bend)
             self._accept(here, trial, found, accepted)
             curvature = rise - predicted
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -306,7 +306,7 @@ def _some(certificate: Certificate, chosen: Flags) -> Certificate:
     )
 
 
-def _updated(inverse: Floats, change: Floats, bend: Floats) -> Floats:
+def updated_inverse(inverse: Floats, change: Floats, bend: Floats) -> Floats:
     """BFGS update of inverse Hessians (n, m, m); none where the function curves downwards."""
     cb = dot(change, bend)
     usable = cb > 1e-10 * np.sqrt(dot(change, change) * dot(bend, bend))

@@ -147,10 +147,10 @@ class Lanes(NamedTuple):
     theta: Floats  # (n_theta, width)
     order: Ints  # (n_blocks, q, width) row of a block's factor that stands first, second, ...
     data: Floats  # (n_values, width) Moments.values of the lanes
-    with_data: Floats  # (width,) 1, or 0 to leave the data out of the derivative
+    weight: Floats  # (width,) of the data in the derivative: 0, 1 / sigma^2, or NaN for nu / y'Py
     rss: Floats  # (width,)
     log_det: Floats  # (width,)
-    kappa: Floats  # (width,) nu / y'Py
+    kappa: Floats  # (width,) the weight that is taken
     T: Floats  # (p, p, width) Cholesky factor of X'V^-1X
     Lam: Floats  # (n_levels, q, q, width)
 
@@ -260,7 +260,7 @@ def new_workspace(tree: Tree) -> Workspace:
         theta=np.zeros((n_parameters(tree), width)),
         order=np.zeros((len(blocks.size), q, width), dtype=np.int64),
         data=np.zeros(((k * k * N + k * n_links + k * n_roots) // width, width)),
-        with_data=np.zeros(width),
+        weight=np.zeros(width),
         rss=np.zeros(width),
         log_det=np.zeros(width),
         kappa=np.zeros(width),
