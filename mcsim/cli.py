@@ -63,6 +63,21 @@ def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that name a Dask cluster."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--tls-key", type=path, help="Key of the certificate."),
+        click.option("--tls-cert", type=path, help="Certificate to show to the cluster."),
+        click.option("--tls-ca-file", type=path, help="Certificates to trust, of the cluster."),
+        click.option("--scheduler-file", type=path, help="The same, by the scheduler's file."),
+        click.option("--scheduler", metavar="ADDRESS",
+                     help="Use the workers of this Dask cluster, not processes here."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @main.command()
 @_scenario_options
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
@@ -77,6 +92,7 @@ def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
 @click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
               help="Share of fits that may fail before the exit code is 3.")  # fmt: skip
+@_cluster_options
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Run a study and print its summary.
 

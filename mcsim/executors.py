@@ -126,16 +126,18 @@ class _Worker:
         return None
 
 
-class _Queue:
+class TaskQueue:
     """Tasks that no worker has yet; what is put back comes first."""
 
     def __init__(self, tasks: Iterable[Any]) -> None:
         self._tasks = iter(tasks)
 
     def take(self, n_tasks: int) -> Iterator[Any]:
+        """At most so many of the next tasks."""
         return itertools.islice(self._tasks, n_tasks)
 
     def put_back(self, tasks: Iterable[Any]) -> None:
+        """Have the tasks taken next."""
         self._tasks = itertools.chain(tasks, self._tasks)
 
 
@@ -153,7 +155,7 @@ class ProcessExecutor(Executor):
         """Results as they arrive; errors as of `Executor`."""
         payload = pickle.dumps(function)
         start_early(function.__module__)
-        queue = _Queue(tasks)
+        queue = TaskQueue(tasks)
         try:
             for task in queue.take(self._n_workers):
                 self._start(payload, [task])
@@ -164,7 +166,7 @@ class ProcessExecutor(Executor):
                     if (message := worker.receive()) is not None:
                         task, worker.deaths = worker.tasks.popleft(), 0
                         worker.give(queue.take(1))
-                        yield _opened(message, task)
+                        yield opened(message, task)
                     else:
                         deaths = self._put_back_tasks(worker, queue, on_lost)
                         new = self._start(payload, queue.take(TASKS_PER_WORKER))
@@ -177,7 +179,7 @@ class ProcessExecutor(Executor):
         self._workers[-1].give(tasks)
         return self._workers[-1]
 
-    def _put_back_tasks(self, dead: _Worker, queue: _Queue, on_lost: OnLost | None) -> int:
+    def _put_back_tasks(self, dead: _Worker, queue: TaskQueue, on_lost: OnLost | None) -> int:
         """Put the tasks of a dead worker back; returns the deaths at the first of them."""
         self._workers.remove(dead)
         _end([dead])
@@ -186,7 +188,8 @@ class ProcessExecutor(Executor):
             return dead.deaths + 1
         lost = dead.tasks.popleft()
         queue.put_back(dead.tasks)
-        queue.put_back(instead_of(lost, on_lost, f"exit code {dead.process.exitcode}"))
+        how = f"twice (exit code {dead.process.exitcode})"
+        queue.put_back(instead_of(lost, on_lost, how))
         return 0
 
     def close(self) -> None:
@@ -201,14 +204,14 @@ EXECUTORS: dict[str, Callable[[int], Executor]] = {
 }
 
 
-def instead_of(lost: Any, on_lost: OnLost | None, cause: str) -> list[Any]:
+def instead_of(lost: Any, on_lost: OnLost | None, how: str) -> list[Any]:
     """The tasks to do in the place of a lost one; McsimError where there are none."""
     tasks = [] if on_lost is None else list(on_lost(lost))
     if tasks:
         return tasks
     raise McsimError(
-        f"a worker process died twice ({cause}) at {lost}. Was it out of memory?"
-        " What was finished is safe; use fewer workers (-j) and repeat the command"
+        f"a worker process died {how} at {lost}. Was it out of memory?"
+        " What was finished is safe; use fewer workers and repeat the command"
     )
 
 
@@ -219,7 +222,8 @@ def _wait_for_any(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker, pair in zip(workers, handles, strict=True) if ready & {*pair}]
 
 
-def _opened(message: bytes, task: object) -> Any:
+def opened(message: bytes, task: object) -> Any:
+    """The result in a worker's message; or its error, raised."""
     succeeded, value, text = pickle.loads(message)  # noqa: S301 - from our own worker
     if succeeded:
         return value
@@ -262,7 +266,7 @@ def _work(payload: bytes, connection: Connection) -> None:
     load = functools.cache(pickle.loads)  # at the first task, so that its error travels too
     with contextlib.suppress(EOFError, OSError):
         while True:
-            connection.send_bytes(_outcome(load, payload, connection.recv_bytes()))
+            connection.send_bytes(outcome(load, payload, connection.recv_bytes()))
 
 
 def _exit_with_parent() -> None:
@@ -272,7 +276,7 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _outcome(load: Callable[[bytes], Any], payload: bytes, message: bytes) -> bytes:
+def outcome(load: Callable[[bytes], Any], payload: bytes, message: bytes) -> bytes:
     """Whether the function succeeded, its result or error, the error's traceback."""
     try:
         task = pickle.loads(message)  # noqa: S301 - from our own parent

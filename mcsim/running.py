@@ -4,11 +4,13 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from mcsim.dask_executor import Cluster
 from mcsim.executors import start_early, usable_cpus
 from mcsim.scenario import Scenario
 
@@ -60,6 +62,7 @@ def run_and_summarize(
                 overwrite=options["overwrite"],
                 replicates=parse_ranges(ranges) if ranges else None,
                 shard=parse_shard(shard) if shard else None,
+                cluster=_cluster(options),
                 report=say,
                 start=bar.start,
                 advance=bar.advance,
@@ -72,6 +75,14 @@ def run_and_summarize(
     click.echo(summary.FORMATS["table"](table))
     say(f"Results are in {directory}")
     study.check_failures(table, options["max_failures"])
+
+
+def _cluster(options: Mapping[str, Any]) -> Cluster | None:
+    """The Dask cluster that the options name."""
+    cluster = Cluster(**{one.name: options[one.name] for one in fields(Cluster)})
+    if cluster.scheduler is None and cluster.scheduler_file is None:
+        return None
+    return cluster
 
 
 class ProgressBar:

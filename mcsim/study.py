@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.analysis import Method, MethodSettings
+from mcsim.dask_executor import Cluster, DaskExecutor
 from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError, TooManyFailuresError
@@ -173,6 +174,7 @@ class RunOptions:
     overwrite: bool = False
     replicates: Sequence[Range] | None = None
     shard: Shard | None = None
+    cluster: Cluster | None = None
     report: Callable[[str], None] = lambda message: None
     start: Callable[[int], None] = lambda n_replicates: None
     advance: Callable[[Progress], None] = lambda progress: None
@@ -206,7 +208,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         chunks = _left_to_do(_own_chunks(scenario, store, options), store)
         options.start(n_replicates(chunks))
-        with _executor(analyser, chunks, options.n_workers) as executor:
+        with _executor(analyser, chunks, options) as executor:
             results = executor.map_unordered(analyser, chunks, on_lost=pieces_of)
             for chunk, parts in results:
                 with guard.held():
@@ -267,9 +269,12 @@ def _named(specs: tuple[MethodSpec, ...], names: Collection[str]) -> tuple[Metho
     return tuple(spec for spec in specs if not names or spec.name in names)
 
 
-def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], n_workers: int | None) -> Executor:
-    """Processes, or this process where the work is too small to share."""
-    n_workers = min(usable_cpus() if n_workers is None else n_workers, max(1, len(todo)))
+def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], options: RunOptions) -> Executor:
+    """The cluster, processes, or this process where the work is too small to share."""
+    if options.cluster is not None and todo:
+        return DaskExecutor(options.cluster, options.report)
+    n_workers = usable_cpus() if options.n_workers is None else options.n_workers
+    n_workers = min(n_workers, max(1, len(todo)))
     n_values = sum(
         n_replicates([chunk]) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo

@@ -27,15 +27,16 @@ def test_workers_write_the_same_bytes_as_one_process(scenario, tmp_path, monkeyp
     assert len(_parts(alone.directory)) == 10
 
 
-def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, monkeypatch):
+def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, tmp_path, monkeypatch):
     analyser = study.ChunkAnalyser(scenario)
     label = "all"
     chunks = [study.Chunk(label, "key", 1, 50), study.Chunk(label, "key", 51, 100)]
     chosen = []
     for name in study.EXECUTORS:
         monkeypatch.setitem(study.EXECUTORS, name, lambda n, name=name: chosen.append((name, n)))
-    study._executor(analyser, chunks, 2)
+    options = study.RunOptions(tmp_path, n_workers=2)
+    study._executor(analyser, chunks, options)
     monkeypatch.setattr(study, "SLOW_ESTIMATORS", ("reml",))
-    study._executor(analyser, chunks, 2)
-    study._executor(analyser, chunks[:1], 2)
+    study._executor(analyser, chunks, options)
+    study._executor(analyser, chunks[:1], options)
     assert chosen == [("serial", 1), ("processes", 2), ("serial", 1)]
