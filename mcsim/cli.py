@@ -91,7 +91,8 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
               help="With --dry-run: replicates needed for this precision, such as "
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
 @click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
-              help="Share of fits that may fail before the exit code is 3.")  # fmt: skip
+              help="Share of fits that may fail: more in the first tenth of a condition end the "
+              "run, more at its end make the exit code 3.")  # fmt: skip
 @_cluster_options
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Run a study and print its summary.

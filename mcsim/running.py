@@ -47,6 +47,7 @@ def run_and_summarize(
     import pyarrow as pa
 
     from mcsim import study, summary
+    from mcsim.failures import check_failures
     from mcsim.latest import latest_summary
     from mcsim.ranges import parse_ranges
     from mcsim.shards import parse_shard
@@ -63,6 +64,7 @@ def run_and_summarize(
                 replicates=parse_ranges(ranges) if ranges else None,
                 shard=parse_shard(shard) if shard else None,
                 cluster=_cluster(options),
+                max_failures=options["max_failures"],
                 report=say,
                 start=bar.start,
                 advance=bar.advance,
@@ -74,7 +76,7 @@ def run_and_summarize(
     table = latest_summary(directory)
     click.echo(summary.FORMATS["table"](table))
     say(f"Results are in {directory}")
-    study.check_failures(table, options["max_failures"])
+    check_failures(table, options["max_failures"])
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:

@@ -17,8 +17,9 @@ from mcsim.analysis import Method, MethodSettings
 from mcsim.dask_executor import Cluster, DaskExecutor
 from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
-from mcsim.errors import DataError, TooManyFailuresError
+from mcsim.errors import DataError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
+from mcsim.failures import FailureWatch
 from mcsim.identity import identify
 from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
@@ -175,6 +176,7 @@ class RunOptions:
     replicates: Sequence[Range] | None = None
     shard: Shard | None = None
     cluster: Cluster | None = None
+    max_failures: float = 1.0
     report: Callable[[str], None] = lambda message: None
     start: Callable[[int], None] = lambda n_replicates: None
     advance: Callable[[Progress], None] = lambda progress: None
@@ -189,6 +191,8 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         The folder holds another study.
     DataError
         A method cannot be fitted to a design of the scenario.
+    TooManyFailuresError
+        More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     planned = conditions(scenario)
     analyser = ChunkAnalyser(scenario)
@@ -208,12 +212,14 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         chunks = _left_to_do(_own_chunks(scenario, store, options), store)
         options.start(n_replicates(chunks))
+        watch = FailureWatch(chunks, options.max_failures)
         with _executor(analyser, chunks, options) as executor:
             results = executor.map_unordered(analyser, chunks, on_lost=pieces_of)
             for chunk, parts in results:
                 with guard.held():
                     store.commit_chunk(chunk, parts)
                 options.advance(Progress(n_replicates([chunk]), parts.n_failed))
+                watch.count(chunk, parts)
         store.tidy()
     return store
 
@@ -318,20 +324,3 @@ def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.
     simulator = prepare_simulator(by_label[label], scenario.seed)
     response = draw_responses(simulator, [replicate]).y[0]
     return simulator.design.frame.assign(**{scenario.design.response: response})
-
-
-def check_failures(summary: pa.Table, allowed: float) -> None:
-    """Refuse a study with too many failed fits.
-
-    Raises
-    ------
-    TooManyFailuresError
-        The share of failed fits of some method exceeds `allowed`.
-    """
-    for row in summary.select(["condition", "method", "n_replicates", "n_failed"]).to_pylist():
-        if row["n_failed"] > allowed * row["n_replicates"]:
-            raise TooManyFailuresError(
-                f"{row['n_failed']} of {row['n_replicates']} fits of {row['method']!r} failed"
-                f" in condition {row['condition']}; --max-failures allows {allowed:.1%}."
-                " Column message of fits/ says why"
-            )
