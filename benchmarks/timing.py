@@ -1,7 +1,6 @@
 """Times, each beside that of drawing standard normals in the same run: machines are noisy."""
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,14 @@ from mcsim.simulate import draw_responses, prepare_simulator
 from mcsim.store import Chunk
 from mcsim.study import ChunkAnalyser, replicate_data
 
+# in a small process: a child's largest memory counts that of the process that it was forked from
+MEASURE = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+seconds = time.perf_counter() - started
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 N_NORMALS = 5000  # observations of the seed scenario
 
 
@@ -54,10 +61,10 @@ def run_study(
         for override in overrides:
             command += ["--set", override]
         environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-        seconds = _timed(
-            lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
-        )
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        command = [sys.executable, "-c", MEASURE, *command]
+        done = subprocess.run(command, check=True, capture_output=True, env=environment, text=True)
+    seconds, kilobytes = done.stdout.split()[-2:]
+    return float(seconds), float(kilobytes) / 1024
 
 
 def help_seconds() -> float:

@@ -14,7 +14,8 @@ from mcsim.df import containment_df
 from mcsim.errors import DataError
 from mcsim.formula import same_column
 from mcsim.inference import Contrast, ParameterBlock
-from mcsim.scenario import EstimandSpec
+from mcsim.scenario import EstimandSpec, TruthSpec
+from mcsim.theory import Theory, closed_forms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -62,6 +63,10 @@ class Method(Protocol):
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
+        ...
+
+    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+        """Closed forms by df method and parameter, empty where there are none."""
         ...
 
     def take(self, responses: Floats) -> Any:
@@ -163,3 +168,15 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
         [level.unit_of_row for level in columns.levels],
         [column == "Intercept" for column in columns.names],
     )
+
+
+def reml_theory(
+    columns: ModelColumns, settings: MethodSettings, truth: TruthSpec
+) -> dict[str, dict[str, Theory]]:
+    """What REML's estimates do in a balanced design; empty in any other."""
+    df = {
+        name: constant_df(columns, name) if name in ("containment", "z") else None
+        for name in settings.df
+    }
+    contrasts = fixed_contrasts(columns, settings)
+    return closed_forms(columns, contrasts, truth, df, 1.0 - settings.confidence)

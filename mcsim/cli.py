@@ -16,7 +16,7 @@ SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
 HANDLINGS = ("usable", "common", "fallback")  # of summary.py
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
-INTERVALS = ("wald", "bootstrap")
+INTERVALS = ("wald", "profile", "bootstrap")
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
 
 

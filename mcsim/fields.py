@@ -15,7 +15,7 @@ from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 
 ESTIMATORS = ("reml", "ml", "statsmodels")
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
-INTERVALS = ("wald", "bootstrap")
+INTERVALS = ("wald", "profile", "bootstrap")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 

@@ -18,6 +18,7 @@ from mcsim.analysis import (
     parameters,
     random_names,
     refuse_df,
+    reml_theory,
 )
 from mcsim.bootstrap import Bootstrap
 from mcsim.components import component_covariance, variance_components
@@ -34,6 +35,9 @@ from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
 from mcsim.inference import ParameterBlock, fixed_effects
 from mcsim.mixedlm import StatsmodelsMethod
+from mcsim.profiles import profiles_of
+from mcsim.scenario import TruthSpec
+from mcsim.theory import Theory
 
 
 def prepare_method(
@@ -108,6 +112,12 @@ class LikelihoodMethod:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
+    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+        """Closed forms of REML."""
+        if not self.design.tree.model.is_reml:
+            return {}
+        return reml_theory(self._columns, self._settings, truth)
+
     def take(self, responses: Floats) -> Moments:
         """Moments of the responses."""
         return self._shared.reduce(self._reduction_key, self.design, responses)
@@ -116,7 +126,7 @@ class LikelihoodMethod:
         """Fit every response."""
         moments = join(taken)
         fit = fit_moments(self.design, moments)
-        components = self._components(fit, stream_of)
+        components = self._components(fit, moments, stream_of)
         estimates = {
             name: fixed_effects(fit.beta, self._contrasts, df_method, self._settings.confidence)
             + components
@@ -124,12 +134,20 @@ class LikelihoodMethod:
         }
         return Analysis(estimates, _outcomes(fit))
 
-    def _components(self, fit: FitBlock, stream_of: StreamOf) -> list[ParameterBlock]:
+    def _components(
+        self, fit: FitBlock, moments: Moments, stream_of: StreamOf
+    ) -> list[ParameterBlock]:
         """Variance components with the intervals asked for."""
+        confidence = self._settings.confidence
         if self._bootstrap is not None:
-            confidence = self._settings.confidence
             return self._bootstrap.intervals(fit, self._wald, stream_of, confidence)
-        return self._wald(fit)
+        estimates = self._wald(fit)
+        if self._settings.interval == "profile":
+            profiles = profiles_of(
+                random_names(self._columns), derived_estimands(self._columns, self._settings)
+            )
+            return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
+        return estimates
 
     def _wald(self, fit: FitBlock) -> list[ParameterBlock]:
         return variance_components(
@@ -201,4 +219,3 @@ def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Me
 
 
 METHODS = {"reml": _reml, "ml": _ml, "statsmodels": StatsmodelsMethod}
-SLOW_ESTIMATORS = ("statsmodels",)

@@ -18,6 +18,7 @@ from mcsim.analysis import (
     fixed_contrasts,
     parameters,
     refuse_df,
+    reml_theory,
 )
 from mcsim.derived import derived_value
 from mcsim.design import ModelColumns
@@ -25,6 +26,8 @@ from mcsim.df import ConstantDf
 from mcsim.engine.optimise import Status
 from mcsim.errors import DataError
 from mcsim.inference import fixed_effects, without_interval
+from mcsim.scenario import TruthSpec
+from mcsim.theory import Theory
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 
@@ -70,6 +73,10 @@ class StatsmodelsMethod:
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
+
+    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+        """Closed forms of REML."""
+        return reml_theory(self._columns, self._settings, truth)
 
     def _components(self) -> list[Parameter]:
         """Variance components, sigma last."""

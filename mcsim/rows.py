@@ -16,9 +16,11 @@ from mcsim.inference import ParameterBlock
 from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import estimand_value, realized_value, true_value, true_values
 from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
+from mcsim.theory import Theory
 
 Floats = NDArray[np.float64]
 
+THEORY = tuple(f"theory_{name}" for name in Theory._fields)
 STATUS_NAMES = pa.array([status.name.lower() for status in Status])
 
 
@@ -31,7 +33,9 @@ def conditions_table(
         truth = true_values(condition.truth)
         own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
         for spec in scenario.methods:
-            for name in method_names(spec):
+            theory = methods[spec.name].theory(condition.truth)
+            for df, name in zip(spec.df, method_names(spec), strict=True):
+                forms = theory.get(df, {})
                 rows += [
                     {
                         "condition": condition.label,
@@ -41,15 +45,21 @@ def conditions_table(
                         "component": one.component,
                         "numerator_df": one.numerator_df,
                         "truth": _truth_of(one, truth, own),
+                        **_columns_of(forms.get(one.name, Theory(None))),
                         **condition.values,
                     }
                     for one in parameters_of(spec, methods)
                 ]
     table = pa.Table.from_pylist(rows)
-    for name, kind in (("truth", pa.float64()), ("numerator_df", pa.int64())):
+    for name in (*THEORY, "truth", "numerator_df"):
         column = table.schema.get_field_index(name)
+        kind = pa.int64() if name == "numerator_df" else pa.float64()
         table = table.set_column(column, name, table[name].cast(kind))
     return table
+
+
+def _columns_of(theory: Theory) -> dict[str, float | None]:
+    return dict(zip(THEORY, theory, strict=True))
 
 
 def _truth_of(

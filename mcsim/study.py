@@ -23,7 +23,7 @@ from mcsim.failures import FailureWatch
 from mcsim.identity import identify
 from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
-from mcsim.methods import SLOW_ESTIMATORS, Reducers, prepare_method, without_aliased
+from mcsim.methods import Reducers, prepare_method, without_aliased
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import conditions_table, estimate_rows, fallbacks, fit_rows, with_likelihood_ratios
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
@@ -268,7 +268,10 @@ def _left_to_do(chunks: Sequence[Chunk], store: Store) -> list[Chunk]:
 
 
 def _is_slow(scenario: Scenario, methods: Collection[str]) -> bool:
-    return any(spec.estimator in SLOW_ESTIMATORS for spec in _named(scenario.methods, methods))
+    return any(
+        spec.estimator == "statsmodels" or spec.interval == "bootstrap"
+        for spec in _named(scenario.methods, methods)
+    )
 
 
 def _named(specs: tuple[MethodSpec, ...], names: Collection[str]) -> tuple[MethodSpec, ...]:

@@ -27,14 +27,17 @@ from mcsim.tables import aligned, percent, piped, shown_as, with_mcse
 Record = dict[str, Any]
 Take = Callable[[Results, int], Floats]
 
+LABELS = ("study", "condition")
 DESCRIPTION = ("method", "parameter", "component", "truth")
-OPTIONAL = ("numerator_df",)  # of terms, which not every study has
+THEORY = ("theory_emp_se", "theory_df", "theory_rejection")  # of balanced designs
+OPTIONAL = ("numerator_df", *THEORY)  # which not every study has
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
 SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
+THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
 SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
     "fits": "{method}: {n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
@@ -48,6 +51,8 @@ SENTENCES = {
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
     "{}% intervals.\nat 0: share of estimates that are exactly 0.",
+    "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
+    " balanced designs\n(which know no boundary); exact df are those of the t test:",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
 }
 
@@ -71,7 +76,7 @@ def summarize(
     usable = STATUSES[: 1 if only_regular else 2]
     tables = [_summarize_study(study, usable, missing) for study in dict.fromkeys(studies)]
     table = _concatenate(tables)
-    labels = ("study", "condition") if len(set(studies)) > 1 else ("condition",)
+    labels = LABELS if len(set(studies)) > 1 else LABELS[1:]
     known = {"study", *ROW, *DESCRIPTION, *OPTIONAL, *RESULTS.names}
     swept = [name for name in table.column_names if name not in known]
     confidences = sorted({_confidence(study) for study in studies})
@@ -218,13 +223,17 @@ def _replace(path: Path, content: bytes) -> Path:
 
 def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
     boundary = table.schema.metadata[b"boundary"].decode()
-    conditions = _group(_printed(table), "study", "condition")
+    conditions = _group(_printed(table), *LABELS)
+    everything = {_labels(rows[0]): rows for rows in _group(table.to_pylist(), *LABELS)}
     paragraphs = []
     for rows in conditions:
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
         described = (_describe(group, boundary) for group in _group(rows, "method"))
         sentences = [bullet + sentence for sentences in described for sentence in sentences]
         paragraphs += ["\n".join(sentences), draw([HEADER, *map(_cells, rows)])]
+        theory = _theory_rows(everything[_labels(rows[0])])
+        if theory:
+            paragraphs += [SENTENCES["theory"], draw([THEORY_HEADER, *theory])]
     return "\n\n".join([*paragraphs, "\n".join(_notes(table))]) + "\n"
 
 
@@ -269,6 +278,28 @@ def _cells(record: Record) -> list[str]:
     truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
     parameter, n = record["parameter"], str(record["n"])
     return [record["method"], parameter, truth, *errors, coverage, n, zeros]
+
+
+def _labels(record: Record) -> tuple[str | None, ...]:
+    return tuple(record.get(name) for name in LABELS)
+
+
+def _theory_rows(records: list[Record]) -> list[list[str]]:
+    """What is simulated beside what is known; what several df methods share, only once."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        if record.get("theory_emp_se") is not None:
+            known = record["theory_rejection"]
+            cells = [
+                record["parameter"],
+                with_mcse(record["emp_se"], record["emp_se_mcse"]),
+                shown_as(record["theory_emp_se"], ".4g"),
+                percent(record["rejection"], record["rejection_mcse"]),
+                "-" if known is None else f"{100 * known:.1f}",
+                shown_as(record["theory_df"], ".0f"),
+            ]
+            found.setdefault(tuple(cells), [record["method"], *cells])
+    return list(found.values())
 
 
 def _notes(table: pa.Table) -> list[str]:

@@ -1,0 +1,262 @@
+"""Closed forms for balanced designs: what a simulation must agree with.
+
+All innermost units (images) have the same columns Z, which are the random effects of every level,
+and all units of a level hold as many of them: c_l. The mean squares of level l then estimate
+M_l = sigma^2 (Z'Z)^-1 + sum of c_k Psi_k over the levels k from l inwards, are independent between
+levels, and are Wishart matrices over their df. REML gives Psi_l = (M_l - M_(l+1)) / c_l wherever
+those are positive definite, and least squares for the fixed effects.
+Searle, Casella & McCulloch (1992), chapter 4. The boundary is left out of account.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from mcsim.design import ModelColumns, RandomColumns
+from mcsim.formula import same_column
+from mcsim.inference import Contrast
+from mcsim.scenario import RandomSpec, TruthSpec
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TOLERANCE = 1e-9  # of the length of a column: what rounding leaves
+
+
+class Theory(NamedTuple):
+    """SD of an estimator; df and power of the exact t test of a fixed effect; None where unknown.
+
+    rejection : of the test with the method's own df
+    """
+
+    emp_se: float | None
+    df: float | None = None
+    rejection: float | None = None
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A balanced design, levels outermost first.
+
+    Z : (n_points, q); c : innermost units per unit; n_units : per level
+    G : (n_outermost, q, p) fixed effects as coefficients of Z, alike within an outermost unit
+    residual : (n_innermost, n_points, p) of the fixed effects
+    scale : (p,) of the fixed effects, which G and residual are in units of
+    df : (n_levels + 1, q) of the mean squares, the last of the residuals
+    """
+
+    Z: Floats
+    c: tuple[int, ...]
+    G: Floats
+    residual: Floats
+    scale: Floats
+    df: Floats
+
+
+def balanced(columns: ModelColumns) -> Balanced | None:
+    """The design of a model as the closed forms need it; None where they do not hold."""
+    rows = _equal_units(columns.levels[-1].unit_of_row)
+    Z = None if rows is None else _common_columns(columns.levels, rows)
+    if rows is None or Z is None:
+        return None
+    units = [level.unit_of_row[rows[:, 0]] for level in columns.levels]
+    counts = [np.bincount(unit) for unit in units]
+    scale = np.abs(columns.X).max(axis=0)
+    X = (columns.X / scale)[rows]
+    B = np.linalg.pinv(Z) @ X
+    G = np.stack([B[units[0] == unit].mean(axis=0) for unit in range(len(counts[0]))])
+    residual = X - Z @ B
+    is_between = np.allclose(B, G[units[0]], rtol=0.0, atol=TOLERANCE * np.abs(B).max())
+    is_even = all(np.ptp(count) == 0 for count in counts)
+    sizes = np.abs(Z).max(axis=0)[:, None]
+    ranks = _ranks(
+        sizes * G, residual, is_correlated=len(columns.levels[0].structures) < Z.shape[1]
+    )
+    if not (is_between and is_even and ranks):
+        return None
+    n_units = [len(count) for count in counts]
+    df = np.empty((len(n_units) + 1, Z.shape[1]))
+    df[0] = n_units[0] - np.array(ranks[0])
+    df[1:-1] = np.diff(n_units)[:, None]
+    df[-1] = rows.size - n_units[-1] * Z.shape[1] - ranks[1]
+    return Balanced(Z, tuple(int(count[0]) for count in counts), G, residual, scale, df)
+
+
+def _equal_units(unit_of_row: Ints) -> Ints | None:
+    """Rows of every innermost unit, (n_units, n_points), if all have as many."""
+    counts = np.bincount(unit_of_row)
+    if np.ptp(counts):
+        return None
+    return np.argsort(unit_of_row, kind="stable").reshape(len(counts), -1)
+
+
+def _common_columns(levels: Sequence[RandomColumns], rows: Ints) -> Floats | None:
+    """Z of every innermost unit, (n_points, q), if it is the same for all units and levels.
+
+    The structure must be one matrix, or independent columns that are orthogonal.
+    """
+    first, Z = levels[0], levels[0].Z[rows[0]]
+    is_same = all(
+        level.names == first.names
+        and level.structures == first.structures
+        and np.array_equal(level.Z[rows], np.broadcast_to(Z, (*rows.shape, Z.shape[1])))
+        for level in levels
+    )
+    lengths = np.linalg.norm(Z, axis=0)
+    is_orthogonal = np.allclose(Z.T @ Z, np.diag(lengths**2), atol=TOLERANCE * lengths.min() ** 2)
+    is_free = first.structures == (("general", Z.shape[1]),)
+    is_diagonal = is_orthogonal and set(first.structures) == {("general", 1)}
+    full_rank = np.linalg.matrix_rank(Z) == Z.shape[1]
+    return Z if is_same and full_rank and (is_free or is_diagonal) else None
+
+
+def _ranks(G: Floats, residual: Floats, *, is_correlated: bool) -> tuple[list[int], int] | None:
+    """Fixed effects per column of Z, and among the residuals, if least squares is optimal.
+
+    No combination of the fixed effects may tie the strata together, nor may columns of Z whose
+    effects are correlated have different fixed effects.
+    """
+    tolerance = TOLERANCE * len(residual)
+    per_column = [int(np.linalg.matrix_rank(G[:, j], tol=tolerance)) for j in range(G.shape[1])]
+    within = residual.reshape(-1, residual.shape[2])
+    among_residuals = int(np.linalg.matrix_rank(within, tol=tolerance))
+    if sum(per_column) + among_residuals != G.shape[2]:
+        return None
+    together = np.linalg.matrix_rank(np.hstack(list(np.swapaxes(G, 0, 1))), tol=tolerance)
+    if is_correlated and any(rank != together for rank in per_column):
+        return None
+    return per_column, among_residuals
+
+
+def closed_forms(
+    columns: ModelColumns,
+    contrasts: Sequence[Contrast],
+    truth: TruthSpec,
+    constant_df: Mapping[str, Floats | None],
+    alpha: float,
+) -> dict[str, dict[str, Theory]]:
+    """By df method and parameter: what REML's estimates do in repeated studies.
+
+    Empty where the design is not balanced or the truth is not one of the model's.
+
+    Parameters
+    ----------
+    constant_df : by df method (p,); None for one that gives the exact df of a balanced design
+    """
+    covariances = _covariances(columns, truth)
+    design = None if covariances is None else balanced(columns)
+    if covariances is None or design is None:
+        return {}
+    M = _mean_squares(design, covariances, truth.sigma)
+    components = _components(columns, design, M, truth.sigma)
+    tests = [
+        (one, *_of_contrast(columns, design, M, one.L[0])) for one in contrasts if len(one.L) == 1
+    ]
+    beta = _coefficients(columns, truth)
+    found = {}
+    for name, own_df in constant_df.items():
+        effects = {
+            one.name: _test(one.L[0] @ beta, se, df, _own(own_df, one.L[0]), alpha)
+            for one, se, df in tests
+        }
+        found[name] = effects | components
+    return found
+
+
+def _own(df: Floats | None, c: Floats) -> float | None:
+    return None if df is None else float(df[c != 0.0].min())
+
+
+def _test(value: float, se: float, df: float | None, own_df: float | None, alpha: float) -> Theory:
+    """Power of the t test; the statistic has `df`, its quantile `own_df` unless that is None."""
+    if df is None:
+        return Theory(se)
+    own_df = df if own_df is None else own_df
+    is_normal = np.isinf(own_df)
+    upper = 1.0 - alpha / 2.0
+    quantile = float(special.ndtri(upper) if is_normal else special.stdtrit(own_df, upper))
+    below, above = special.nctdtr(df, abs(value) / se, [-quantile, quantile])
+    rejection = float(below + 1.0 - above)
+    return Theory(se, df, rejection if np.isfinite(rejection) else None)
+
+
+def _coefficients(columns: ModelColumns, truth: TruthSpec) -> Floats:
+    by_name = {same_column(name): value for name, value in truth.fixed.items()}
+    return np.array([by_name.get(same_column(name), 0.0) for name in columns.names])
+
+
+def _covariances(columns: ModelColumns, truth: TruthSpec) -> list[Floats] | None:
+    """True Psi per level of the model, None where the truth is not one of the model's."""
+    names = {same_column(name) for name in columns.names}
+    if any(value and same_column(name) not in names for name, value in truth.fixed.items()):
+        return None
+    if set(truth.random) - {level.level for level in columns.levels}:
+        return None
+    found = []
+    for level in columns.levels:
+        spec = truth.random.get(level.level)
+        Psi = np.zeros((len(level.names),) * 2) if spec is None else _covariance(level, spec)
+        if Psi is None:
+            return None
+        found.append(Psi)
+    return found
+
+
+def _covariance(level: RandomColumns, spec: RandomSpec) -> Floats | None:
+    own = {same_column(name): position for position, name in enumerate(level.names)}
+    if any(same_column(name) not in own for name in spec.columns):
+        return None
+    Psi = np.zeros((len(own), len(own)))
+    for first in spec.columns:
+        for second in spec.columns:
+            product = spec.standard_deviations[first] * spec.standard_deviations[second]
+            correlation = 1.0 if first == second else spec.correlation_of(first, second)
+            Psi[own[same_column(first)], own[same_column(second)]] = product * correlation
+    is_diagonal = np.array_equal(Psi, np.diag(np.diag(Psi)))
+    return Psi if is_diagonal or len(level.structures) == 1 else None
+
+
+def _mean_squares(design: Balanced, covariances: Sequence[Floats], sigma: float) -> list[Floats]:
+    """M of every level, outermost first, that of the residuals last."""
+    M: list[Floats] = [np.asarray(sigma**2 * np.linalg.inv(design.Z.T @ design.Z))]
+    for c, Psi in zip(reversed(design.c), reversed(covariances), strict=True):
+        M.insert(0, M[0] + c * Psi)
+    return M
+
+
+def _components(
+    columns: ModelColumns, design: Balanced, M: Sequence[Floats], sigma: float
+) -> dict[str, Theory]:
+    """SD of the variance estimates: of a difference of two mean squares; and that of sigma."""
+    spread = [2.0 * np.diag(one) ** 2 / df for one, df in zip(M, design.df, strict=True)]
+    found = {}
+    for depth, level in enumerate(columns.levels):
+        sd = np.sqrt(spread[depth] + spread[depth + 1]) / design.c[depth]
+        for name, value in zip(level.names, sd, strict=True):
+            found[f"{level.level}.var({name})"] = Theory(float(value))
+    half = design.df[-1, 0] / 2.0
+    mean = np.exp(special.gammaln(half + 0.5) - special.gammaln(half)) / np.sqrt(half)
+    found["sigma"] = Theory(float(sigma * np.sqrt(1.0 - mean**2)))  # of a chi variable
+    return found
+
+
+def _of_contrast(
+    columns: ModelColumns, design: Balanced, M: Sequence[Floats], c: Floats
+) -> tuple[float, float | None]:
+    """SE of c'beta, and the df of its test where one mean square estimates it."""
+    weights = np.linalg.solve(columns.X.T @ columns.X, c) * design.scale
+    between, within = design.G @ weights, design.residual @ weights  # weights of the rows
+    ZZ = design.Z.T @ design.Z
+    variance = design.c[0] * np.einsum("ui,ij,uj->", between, ZZ @ M[0] @ ZZ, between)
+    se = float(np.sqrt(variance + (M[-1] @ ZZ)[0, 0] * np.sum(within**2)))
+    negligible = TOLERANCE * max(np.abs(between).max(), np.abs(within).max())
+    used = np.abs(between).max(axis=0) > negligible
+    if np.abs(within).max() > negligible:
+        return se, None if used.any() else float(design.df[-1, 0])
+    is_one = np.linalg.matrix_rank(between, tol=1e-7 * np.linalg.norm(between)) == 1
+    is_matrix = len(columns.levels[0].structures) == 1
+    return se, float(design.df[0, used][0]) if is_one and (is_matrix or used.sum() == 1) else None
