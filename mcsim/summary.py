@@ -40,11 +40,12 @@ HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n
 THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
 SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
-    "fits": "{method}: {n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
+    "fits": "{n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
     "undefined": "  no estimate (a correlation is undefined where an SD is 0): {}",
-    "no interval": "  no interval (the information matrix was not positive definite): {}",
+    "no interval": "  no interval (an SD of 0, or information that is not positive definite): {}",
+    "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
     "common": "Only replicates in which the fits of all methods are usable.\n",
@@ -228,12 +229,14 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
     paragraphs = []
     for rows in conditions:
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
-        described = (_describe(group, boundary) for group in _group(rows, "method"))
-        sentences = [bullet + sentence for sentences in described for sentence in sentences]
-        paragraphs += ["\n".join(sentences), draw([HEADER, *map(_cells, rows)])]
-        theory = _theory_rows(everything[_labels(rows[0])])
-        if theory:
-            paragraphs += [SENTENCES["theory"], draw([THEORY_HEADER, *theory])]
+        sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
+        paragraphs += ["\n".join(sentences), draw([HEADER, *_lines(rows, _cells)])]
+        known = [
+            row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
+        ]
+        if known:
+            theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
+            paragraphs += [SENTENCES["theory"], theory]
     return "\n\n".join([*paragraphs, "\n".join(_notes(table))]) + "\n"
 
 
@@ -258,6 +261,35 @@ def _heading(record: Record) -> str:
     return ": ".join(filter(None, [record.get("study"), ", ".join(values) or record["condition"]]))
 
 
+def _fit_of(method: str) -> str:
+    """The name that the df methods of one fit share."""
+    return method.partition("/")[0]
+
+
+def _lines(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:
+    """Method and cells of every row; a component, once for all df methods of a fit."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        is_fixed = row["component"] in ("fixed", "terms")
+        owner = row["method"] if is_fixed else _fit_of(row["method"])
+        cells = cells_of(row)
+        found.setdefault((owner, *cells), [row["method"], *cells])
+    return list(found.values())
+
+
+def _descriptions(rows: list[Record], boundary: str) -> Iterator[str]:
+    """Sentences on the fits of every method; one for the df methods of a fit that agree."""
+    fits: dict[str, dict[tuple[str, ...], str]] = {}
+    for group in _group(rows, "method"):
+        method = group[0]["method"]
+        texts = fits.setdefault(_fit_of(method), {})
+        texts.setdefault(tuple(_describe(group, boundary)), method)
+    for fit, texts in fits.items():
+        for (first, *others), method in texts.items():
+            yield f"{fit if len(texts) == 1 else method}: {first}"
+            yield from others
+
+
 def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
     method = rows[0]
     n, n_failed, n_boundary = (method[f"n_{name}"] for name in ("replicates", "failed", "boundary"))
@@ -277,29 +309,23 @@ def _cells(record: Record) -> list[str]:
     coverage = percent(record["coverage"], record["coverage_mcse"])
     truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
     parameter, n = record["parameter"], str(record["n"])
-    return [record["method"], parameter, truth, *errors, coverage, n, zeros]
+    return [parameter, truth, *errors, coverage, n, zeros]
 
 
 def _labels(record: Record) -> tuple[str | None, ...]:
     return tuple(record.get(name) for name in LABELS)
 
 
-def _theory_rows(records: list[Record]) -> list[list[str]]:
-    """What is simulated beside what is known; what several df methods share, only once."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for record in records:
-        if record.get("theory_emp_se") is not None:
-            known = record["theory_rejection"]
-            cells = [
-                record["parameter"],
-                with_mcse(record["emp_se"], record["emp_se_mcse"]),
-                shown_as(record["theory_emp_se"], ".4g"),
-                percent(record["rejection"], record["rejection_mcse"]),
-                "-" if known is None else f"{100 * known:.1f}",
-                shown_as(record["theory_df"], ".0f"),
-            ]
-            found.setdefault(tuple(cells), [record["method"], *cells])
-    return list(found.values())
+def _theory_cells(record: Record) -> list[str]:
+    rejection = record["theory_rejection"]
+    return [
+        record["parameter"],
+        with_mcse(record["emp_se"], record["emp_se_mcse"]),
+        shown_as(record["theory_emp_se"], ".4g"),
+        percent(record["rejection"], record["rejection_mcse"]),
+        "-" if rejection is None else f"{100 * rejection:.1f}",
+        shown_as(record["theory_df"], ".0f"),
+    ]
 
 
 def _notes(table: pa.Table) -> list[str]:
@@ -309,6 +335,8 @@ def _notes(table: pa.Table) -> list[str]:
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
+    if any("/" in record["method"] for record in printed):
+        notes.append(SENTENCES["shared"])
     notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
 
