@@ -7,16 +7,17 @@ read only what they need of the others, so that one mistake does not hide the ne
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any, get_args
 
-import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcsim.column_checks import (
     Finding,
     columns_problems,
+    list_of,
+    read_as,
+    table_of,
     unknown,
     unknown_level,
     variable_problems,
@@ -30,15 +31,13 @@ from mcsim.scenario import (
     CovariateSpec,
     DesignNames,
     ObservationsSpec,
-    RandomSpec,
     Scenario,
     conditions,
     expand_sweep,
-    split_pair,
 )
+from mcsim.truth_checks import random_problems, truth_problems
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
-SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 
 _SOURCES = ("grid", "normal", "uniform", "values")
 _SHAPES = {
@@ -57,13 +56,13 @@ def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _field_problems(raw)
     yield from _method_name_problems(raw)
     yield from _source_problems(raw)
-    yield from _random_problems(raw)
-    names: DesignNames | None = _read(DesignNames, raw.get("design"))
+    yield from random_problems(raw)
+    names: DesignNames | None = read_as(DesignNames, raw.get("design"))
     if names is not None:
         yield from _name_problems(names)
         yield from _count_problems(raw, names)
         yield from _covariate_level_problems(raw, names)
-        yield from _truth_problems(raw, names)
+        yield from truth_problems(raw, names)
         yield from _formula_problems(raw, names)
         yield from _other_method_problems(raw)
         yield from _estimand_problems(raw, names)
@@ -105,7 +104,7 @@ def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
 
 
 def _method_name_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    names = [_table(method).get("name") for method in _list(raw.get("methods"))]
+    names = [table_of(method).get("name") for method in list_of(raw.get("methods"))]
     for number, name in enumerate(names):
         if name is not None and name in names[:number]:
             message = f"the name {name!r} is that of an earlier method; each needs its own"
@@ -113,10 +112,10 @@ def _method_name_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _source_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    design = _table(raw.get("design"))
-    observations: ObservationsSpec | None = _read(ObservationsSpec, design.get("observations"))
-    for name, table in _table(design.get("covariates")).items():
-        spec: CovariateSpec | None = _read(CovariateSpec, table)
+    design = table_of(raw.get("design"))
+    observations: ObservationsSpec | None = read_as(ObservationsSpec, design.get("observations"))
+    for name, table in table_of(design.get("covariates")).items():
+        spec: CovariateSpec | None = read_as(CovariateSpec, table)
         path = ("design", "covariates", name)
         if spec is None:
             continue
@@ -137,40 +136,6 @@ def _wrong_length(n_values: int, count: object) -> str:
     if n_values == count:
         return ""
     return f"values holds {n_values}, but design.observations.count is {count}; make them equal"
-
-
-def _random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    for level, table in _table(_table(raw.get("truth")).get("random")).items():
-        spec: RandomSpec | None = _read(RandomSpec, table)
-        path = ("truth", "random", level)
-        if spec is None:
-            continue
-        if (spec.sd is None) == (spec.variance is None) or not spec.columns:
-            message = f"truth.random.{level} must have exactly one of sd and variance, not empty"
-            yield path, message
-            continue
-        pairs = list(_pair_problems(spec))
-        yield from (((*path, "correlation", key), message) for key, message in pairs)
-        if not pairs and not _is_possible(spec):
-            message = "no effects can have these correlations together; bring them nearer to 0"
-            yield (*path, "correlation"), message
-
-
-def _pair_problems(spec: RandomSpec) -> Iterator[tuple[str, str]]:
-    table = spec.correlation if isinstance(spec.correlation, dict) else {}
-    seen: set[frozenset[str]] = set()
-    for key in table:
-        pair = frozenset(split_pair(key))
-        if len(pair) != 2 or not pair <= set(spec.columns) or pair in seen:
-            columns = ", ".join(spec.columns)
-            yield key, f"{key!r} must be a pair, given once, of two columns of: {columns}"
-        seen.add(pair)
-
-
-def _is_possible(spec: RandomSpec) -> bool:
-    varying = [column for column, sd in spec.standard_deviations.items() if sd > 0]
-    matrix = [[spec.correlation_of(a, b) for b in varying] for a in varying]
-    return not varying or bool(np.linalg.eigvalsh(matrix)[0] >= SINGULAR)
 
 
 def _name_problems(names: DesignNames) -> Iterator[Finding]:
@@ -205,36 +170,25 @@ def _count_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Find
 
 def _covariate_level_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
     for name, table in names.covariates.items():
-        level = _table(table).get("level")
+        level = table_of(table).get("level")
         if isinstance(level, str) and level not in names.level_names:
             where = f"design.covariates.{name}"
             yield ("design", "covariates", name, "level"), unknown_level(level, where, names)
 
 
-def _truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    truth = _table(raw.get("truth"))
-    yield from columns_problems(("truth", "fixed"), _table(truth.get("fixed")), names)
-    for level, table in _table(truth.get("random")).items():
-        if level not in names.level_names:
-            yield ("truth", "random", level), unknown_level(level, "truth.random", names)
-        for key in ("sd", "variance"):
-            columns = _table(_table(table).get(key))
-            yield from columns_problems(("truth", "random", level, key), columns, names)
-
-
 def _formula_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    for number, method in enumerate(_list(raw.get("methods"))):
-        text: str | None = _read(FormulaText, _table(method).get("formula"))
+    for number, method in enumerate(list_of(raw.get("methods"))):
+        text: str | None = read_as(FormulaText, table_of(method).get("formula"))
         for message in _misfits(text, names) if text is not None else ():
             yield ("methods", number, "formula"), message
-        for level in _table(_table(method).get("structure")):
+        for level in table_of(table_of(method).get("structure")):
             if level not in names.level_names:
-                where = f"methods.{_table(method).get('name', number + 1)}.structure"
+                where = f"methods.{table_of(method).get('name', number + 1)}.structure"
                 yield ("methods", number, "structure", level), unknown_level(level, where, names)
 
 
 def _other_method_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    tables = [_table(one) for one in _list(raw.get("methods"))]
+    tables = [table_of(one) for one in list_of(raw.get("methods"))]
     methods = {one["name"]: one for one in tables if isinstance(one.get("name"), str)}
     for number, method in enumerate(tables):
         others = [name for name in methods if name != method.get("name")]
@@ -251,7 +205,7 @@ def _other_method_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
 def _incomparable(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> Iterator[str]:
     """Why the likelihoods of two methods say nothing about each other."""
     estimators = [one.get("estimator", "reml") for one in (larger, smaller)]
-    formulas = [_read(FormulaText, one.get("formula")) for one in (larger, smaller)]
+    formulas = [read_as(FormulaText, one.get("formula")) for one in (larger, smaller)]
     if len(set(estimators)) > 1 or "statsmodels" in estimators:
         yield f"both methods need estimator 'ml', or both 'reml'; they have {estimators}"
     elif "reml" in estimators and None not in formulas:
@@ -262,10 +216,10 @@ def _incomparable(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> Iter
 
 def _estimand_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
     earlier: list[str] = []
-    for number, estimand in enumerate(_list(raw.get("estimands"))):
+    for number, estimand in enumerate(list_of(raw.get("estimands"))):
         path: KeyPath = ("estimands", number)
-        name, fixed = (_table(estimand).get(key) for key in ("name", "fixed"))
-        yield from columns_problems((*path, "fixed"), _table(fixed), names)
+        name, fixed = (table_of(estimand).get(key) for key in ("name", "fixed"))
+        yield from columns_problems((*path, "fixed"), table_of(fixed), names)
         if not isinstance(name, str):
             continue
         if name in earlier:
@@ -301,8 +255,8 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
 
 
 def _sweep_problems(raw: Mapping[str, Any], known: list[Finding]) -> Iterator[Finding]:
-    given = _table(raw.get("sweep"))
-    sweep: dict[str, tuple[Any, ...]] = _read(dict[str, SweptValues], given) or {}
+    given = table_of(raw.get("sweep"))
+    sweep: dict[str, tuple[Any, ...]] = read_as(dict[str, SweptValues], given) or {}
     paths: dict[str, KeyPath] = {}
     for key in given:
         try:
@@ -346,19 +300,6 @@ def _twin_problems(raw: dict[str, Any]) -> Iterator[Finding]:
         earlier[condition.identity] = condition.label
 
 
-@lru_cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _read(kind: Any, raw: object) -> Any:
-    """Return `raw` as `kind`, or None where the field checks have something to say about it."""
-    try:
-        return _adapter(kind).validate_python(raw)
-    except ValidationError:
-        return None
-
-
 def _record_at(path: KeyPath) -> type[BaseModel]:
     """Record that describes the table at `path`; free names and numbers stay at the same one."""
     record: type[BaseModel] = Scenario
@@ -383,7 +324,7 @@ def _dotted(path: KeyPath, raw: object) -> str:
             raw = raw[piece]  # type: ignore[index]
         except (TypeError, LookupError):
             raw = None
-        name = _table(raw).get("name") if isinstance(piece, int) else piece
+        name = table_of(raw).get("name") if isinstance(piece, int) else piece
         pieces.append(name if isinstance(name, str) else str(piece))
     return ".".join(pieces)
 
@@ -391,11 +332,3 @@ def _dotted(path: KeyPath, raw: object) -> str:
 def _short(value: object) -> str:
     text = show_value(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []

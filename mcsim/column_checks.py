@@ -1,7 +1,11 @@
 """What is wrong with names of columns, variables and levels, given what a design can make."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import same_column, split_column, variable_names
@@ -69,3 +73,26 @@ def unknown(kind: str, name: object, allowed: Iterable[str], heading: str, where
     known = list(allowed)
     near = nearest_name(str(name), known)
     return f"unknown {kind} {name!r}{where}. {heading}: {', '.join(known) or 'none'}.{near}"
+
+
+def table_of(value: object) -> Mapping[str, Any]:
+    """The table itself; an empty one in the place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def list_of(value: object) -> list[Any]:
+    """Items of a list; none of anything else."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def read_as(kind: Any, raw: object) -> Any:
+    """Return `raw` as `kind`, or None where the field checks have something to say about it."""
+    try:
+        return _adapter(kind).validate_python(raw)
+    except ValidationError:
+        return None
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
