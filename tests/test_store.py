@@ -414,9 +414,9 @@ def test_a_finished_study_of_2000_parts_is_scanned_in_no_time(store):
     for first, last in cut([(1, 64_000)], at_most=32):
         for folder in SUFFIXES:
             (store.directory / chunk_of(first, last).part.path(folder)).touch()
-    started = time.perf_counter()
+    started = time.process_time()
     assert store.committed() == {KEY: ((1, 64_000),)}
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_foreign_files_among_the_parts_are_no_replicates(store):

@@ -36,7 +36,8 @@ def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, tmp_pa
         monkeypatch.setitem(study.EXECUTORS, name, lambda n, name=name: chosen.append((name, n)))
     options = study.RunOptions(tmp_path, n_workers=2)
     study._executor(analyser, chunks, options)
-    monkeypatch.setattr(study, "SLOW_ESTIMATORS", ("reml",))
+    slow = tuple(spec.model_copy(update={"interval": "bootstrap"}) for spec in scenario.methods)
+    analyser = study.ChunkAnalyser(scenario.model_copy(update={"methods": slow}))
     study._executor(analyser, chunks, options)
     study._executor(analyser, chunks[:1], options)
     assert chosen == [("serial", 1), ("processes", 2), ("serial", 1)]
