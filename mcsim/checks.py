@@ -35,7 +35,7 @@ from mcsim.scenario import (
     conditions,
     expand_sweep,
 )
-from mcsim.truth_checks import random_problems, truth_problems
+from mcsim.truth_checks import random_problems, residual_problems, truth_problems
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 
@@ -57,6 +57,7 @@ def _problems_without_sweep(raw: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _method_name_problems(raw)
     yield from _source_problems(raw)
     yield from random_problems(raw)
+    yield from residual_problems(raw)
     names: DesignNames | None = read_as(DesignNames, raw.get("design"))
     if names is not None:
         yield from _name_problems(names)

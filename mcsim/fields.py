@@ -16,6 +16,7 @@ from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 ESTIMATORS = ("reml", "ml", "statsmodels")
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "profile", "bootstrap")
+RESIDUAL_CORRELATIONS = ("ar1", "exchangeable")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 
@@ -157,6 +158,11 @@ Correlation = Annotated[
     Field(ge=-1, le=1),
     _must_be("a number from -1 to 1", lambda v: _is_number(v, -1, 1)),
 ]
+InsideOne = Annotated[
+    float,
+    Field(gt=-1, lt=1),
+    _must_be("a number above -1 and below 1", lambda v: _is_number(v) and -1 < v < 1),
+]
 Ends = Annotated[tuple[float, float], _must_be(f"{_LIST_OF_TWO}, first and last point", _is_pair)]
 Interval = Annotated[
     tuple[float, float],
@@ -172,6 +178,9 @@ Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number",
 SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
 Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
+ResidualCorrelation = Annotated[
+    str, _one_of(RESIDUAL_CORRELATIONS), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
+]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
     tuple[Annotated[str, _one_of(DF_METHODS)], ...],

@@ -48,6 +48,7 @@ from mcsim.fields import (
 )
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
+from mcsim.truth import OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -185,6 +186,14 @@ class TruthSpec(Record):
         {}, description="fixed effects, named as the formula library prints them; others are 0"
     )
     random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
+    residual: OptionalResiduals = Field(
+        None, description="residuals that are correlated, or whose SD is not the same everywhere"
+    )
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether effects and residuals are normal, residuals independent with one SD."""
+        return self.residual is None
 
 
 class MethodSpec(Record):

@@ -19,6 +19,7 @@ from mcsim.design import Design, Floats, build_design, column
 from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
+from mcsim.residuals import Residuals, residuals_in
 from mcsim.scenario import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
 
 T = TypeVar("T")
@@ -52,13 +53,17 @@ class LevelEffects:
 
 @dataclass(frozen=True)
 class Simulator:
-    """All that the replicates of a condition share."""
+    """All that the replicates of a condition share.
+
+    residuals : None where they are independent with the SD sigma
+    """
 
     key: Words
     design: Design
     mean: Floats
     sigma: float
     effects: tuple[LevelEffects, ...]
+    residuals: Residuals | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,13 @@ def stream_key(seed: int, identity: str) -> Words:
 
 
 def prepare_simulator(condition: Condition, seed: int) -> Simulator:
-    """Draw the design of a condition and evaluate its truth."""
+    """Draw the design of a condition and evaluate its truth.
+
+    Raises
+    ------
+    DataError
+        The design gives some residual an infinite SD.
+    """
     key = stream_key(seed, condition.identity)
     design = build_design(condition.design, stream(key, 0, "design"))
     mean = np.zeros(len(design.frame))
@@ -120,7 +131,9 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
         for level in condition.design.levels
         if level.name in condition.truth.random
     )
-    return Simulator(key, design, mean, condition.truth.sigma, effects)
+    sigma, spec = condition.truth.sigma, condition.truth.residual
+    residuals = None if spec is None else residuals_in(design, mean, sigma, spec)
+    return Simulator(key, design, mean, sigma, effects, residuals)
 
 
 def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects:
@@ -160,8 +173,11 @@ def draw_responses(
     for row, response, replicate in zip(normals, y, replicates, strict=True):
         _go_to_stream(generator, simulator.key, replicate, "response")
         generator.standard_normal(out=row)
-        np.multiply(row[-len(response) :], simulator.sigma, out=response)
-        response += simulator.mean
+        if simulator.residuals is None:
+            np.multiply(row[-len(response) :], simulator.sigma, out=response)
+            response += simulator.mean
+        else:
+            response[:] = simulator.mean
     products, first = [], 0
     for effects in simulator.effects:
         own = normals[:, first : first + effects.n_normals]
@@ -169,6 +185,8 @@ def draw_responses(
             add_effects(own, effects.factor, effects.Z, effects.unit_start, effects.cells, y)
         )
         first += effects.n_normals
+    if simulator.residuals is not None:  # last, since their SD may depend on the mean
+        simulator.residuals.add(normals[:, first:], y)
     return ResponseBlock(y, tuple(products))
 
 

@@ -5,10 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from mcsim.column_checks import Finding, columns_problems, read_as, table_of, unknown_level
-from mcsim.scenario import DesignNames, RandomSpec, split_pair
+from mcsim.column_checks import (
+    Finding,
+    columns_problems,
+    read_as,
+    table_of,
+    unknown,
+    unknown_level,
+)
+from mcsim.scenario import DesignNames, ObservationsSpec, RandomSpec, split_pair
+from mcsim.truth import OF_MEAN, ResidualSpec
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
+CORRELATION_KEYS = {"ar1": ("phi", "along"), "exchangeable": ("rho",)}  # the first is needed
 
 
 def random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -56,3 +65,51 @@ def truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Findi
         for key in ("sd", "variance"):
             columns = table_of(table_of(table).get(key))
             yield from columns_problems(("truth", "random", level, key), columns, names)
+    yield from _residual_names(table_of(truth.get("residual")), names)
+
+
+def _residual_names(residual: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    path = ("truth", "residual")
+    along, power = residual.get("along"), table_of(residual.get("power")).get("of")
+    if isinstance(along, str) and along not in names.covariates:
+        yield (*path, "along"), unknown("covariate", along, names.covariates, "The design has")
+    if isinstance(power, str) and power not in (OF_MEAN, *names.covariates):
+        known = [OF_MEAN, *names.covariates]
+        yield (*path, "power", "of"), unknown("covariate", power, known, "There are")
+    for factor, by_level in table_of(residual.get("sd_by")).items():
+        if factor not in names.factors:
+            message = unknown("factor", factor, names.factors, "The design has")
+            yield (*path, "sd_by", factor), message
+            continue
+        for level in table_of(by_level):
+            if level not in names.factors[factor]:
+                message = unknown("level", level, names.factors[factor], f"{factor!r} has")
+                yield (*path, "sd_by", factor, level), message
+
+
+def residual_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    """Keys that do not go with the correlation, and one that the units are too large for."""
+    path = ("truth", "residual")
+    spec: ResidualSpec | None = read_as(ResidualSpec, table_of(raw.get("truth")).get("residual"))
+    if spec is None:
+        return
+    for name, keys in CORRELATION_KEYS.items():
+        given = [key for key in keys if getattr(spec, key) is not None]
+        if name == spec.correlation and keys[0] not in given:
+            message = f"correlation {name!r} needs the key {keys[0]!r}; add it"
+            yield (*path, "correlation"), message
+        for key in given if name != spec.correlation else ():
+            yield (*path, key), f"{key!r} goes with correlation {name!r}, which is not given"
+    most = _most_observations(raw)
+    if spec.rho is not None and 1.0 + spec.rho * (most - 1) < 0.0:
+        lowest = f"-1/{most - 1} = {-1.0 / (most - 1):.4g}"
+        yield (*path, "rho"), f"no {most} residuals can have this correlation; at least {lowest}"
+
+
+def _most_observations(raw: Mapping[str, Any]) -> int:
+    """Largest number of observations of an innermost unit; 1 where it cannot be read."""
+    given = table_of(raw.get("design")).get("observations")
+    spec: ObservationsSpec | None = read_as(ObservationsSpec, given)
+    if spec is None:
+        return 1
+    return spec.count if isinstance(spec.count, int) else spec.count.uniform[1]

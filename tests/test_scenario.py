@@ -234,7 +234,10 @@ KEYS = st.sampled_from(
         "design.observations", "design.observations.count", "design.covariates",
         "design.covariates.x", "design.covariates.x.values", "design.covariates.x.level",
         "truth.fixed", "truth.fixed.x", "truth.random", "truth.random.animal",
-        "truth.random.animal.sd", "truth.random.animal.correlation", "methods.0",
+        "truth.random.animal.sd", "truth.random.animal.correlation", "truth.residual",
+        "truth.residual.correlation", "truth.residual.phi", "truth.residual.rho",
+        "truth.residual.along", "truth.residual.sd_by", "truth.residual.sd_by.diet",
+        "truth.residual.power", "truth.residual.power.of", "methods.0",
         "methods.0.name", "methods.0.formula", "methods.1.df", "sweep.key",
     ]
 )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Parts of a truth that the fitted models do not know: records of what a scenario may state."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from mcsim.fields import (
+    AboveZero,
+    InsideOne,
+    Number,
+    Record,
+    ResidualCorrelation,
+    Text,
+)
+
+R = TypeVar("R", bound=Record)
+
+OF_MEAN = "mean"  # what a power of the mean is of
+
+
+class PowerSpec(Record):
+    """An SD that grows with a covariate, or with the mean, as nlme's varPower."""
+
+    of: Text = Field(
+        description='covariate whose absolute value is raised to the exponent; or "mean": what '
+        "the fixed and the random effects of the observation add up to"
+    )
+    exponent: Number = Field(description="0.5: the variance grows in proportion; 1: the SD does")
+
+
+class ResidualSpec(Record):
+    """Residuals that are not independent, or have no common SD."""
+
+    correlation: ResidualCorrelation | None = Field(
+        None,
+        description='within an innermost unit: "ar1", phi ** distance, in steps of the order of '
+        '`along`; or "exchangeable", rho for every pair',
+    )
+    phi: InsideOne | None = Field(None, description="ar1: correlation of neighbours")
+    along: Text | None = Field(
+        None, description="ar1: covariate that orders the observations; else their own order"
+    )
+    rho: InsideOne | None = Field(None, description="exchangeable: correlation of every pair")
+    sd_by: dict[str, dict[str, AboveZero]] = Field(
+        {},
+        description="what sigma is multiplied by, per level of a factor; 1 for others: "
+        "{ diet = { fed = 1.5 } }, as nlme's varIdent",
+    )
+    power: PowerSpec | None = Field(
+        None,
+        description="sigma is multiplied by a power of a covariate or of the mean: "
+        '{ of = "x", exponent = 0.5 }',
+    )
+
+
+def _none_if_empty(record: R | None) -> R | None:
+    """A table that states nothing is as good as none: both make the same data."""
+    return None if record is None or not record.model_dump(exclude_defaults=True) else record
+
+
+OptionalResiduals = Annotated[ResidualSpec | None, AfterValidator(_none_if_empty)]
