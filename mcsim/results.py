@@ -6,7 +6,9 @@ A part is read once, and no text is compared row by row: a study may have millio
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,14 +28,36 @@ KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
+class _Fits(NamedTuple):
+    """Statuses of a part: (n_conditions, n_methods, n_replicates), -1 where there is none.
+
+    conditions : numbers of those that the part has, sorted; first : its first replicate
+    """
+
+    conditions: Ints
+    first: int
+    status: NDArray[np.int8]
+
+    def at(self, condition: Ints, method: Ints, replicate: Ints) -> Ints:
+        """The status of every row of the estimates."""
+        if not len(self.conditions):
+            return np.full(len(condition), -1)
+        step = replicate - self.first
+        position = np.searchsorted(self.conditions, condition)
+        position = np.minimum(position, len(self.conditions) - 1)
+        is_inside = (step >= 0) & (step < self.status.shape[2])
+        is_inside &= self.conditions[position] == condition
+        found = self.status[position, method, np.where(is_inside, step, 0)]
+        return np.where(is_inside, found, -1)
+
+
 class Results:
     """Numbers of the fits of a study.
 
     conditions : its table, with the columns ROW; usable : statuses whose numbers count
-    rows : of the table, whose numbers are kept
     """
 
-    def __init__(self, conditions: pa.Table, usable: Sequence[str], rows: Sequence[int]) -> None:
+    def __init__(self, conditions: pa.Table, usable: Sequence[str]) -> None:
         keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
         self._names = [
             {name: i for i, name in enumerate(dict.fromkeys(one))}
@@ -44,7 +68,7 @@ class Results:
         for row, key in enumerate(self._keys):
             self._row_of[key] = row
         self._is_wanted = np.zeros(len(keys), dtype=bool)
-        self._is_wanted[rows] = True
+        self._fits_of: dict[Part, _Fits] = {}
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
         self._pieces: list[list[tuple[Ints, Floats]]] = [[] for _ in keys]
@@ -91,19 +115,24 @@ class Results:
         ]
         return functools.reduce(np.intersect1d, own)
 
-    def forget_numbers(self) -> None:
-        """Give their memory back."""
+    def want(self, rows: Sequence[int]) -> None:
+        """Keep the numbers of these rows from now on, and forget those of others."""
+        self._is_wanted[:] = False
+        self._is_wanted[list(rows)] = True
         self._pieces = [[] for _ in self._keys]
 
-    def add_part(self, fits: pa.Table, estimates: pa.Table) -> None:
-        """Add a finished part.
+    def has_fits(self, part: Part) -> bool:
+        """Whether the statuses of a part were added."""
+        return part in self._fits_of
+
+    def add_estimates(self, part: Part, estimates: pa.Table) -> None:
+        """Add the numbers of a finished part whose fits were added.
 
         Raises
         ------
         DataError
             The estimates hold what the conditions table does not list.
         """
-        status_of, first = self._add_fits(fits)
         condition, method, parameter = (
             _codes(estimates[name], self._names[i]) for i, name in enumerate(ROW)
         )
@@ -113,9 +142,7 @@ class Results:
             found = estimates.select(ROW).slice(int(unlisted[0]), 1).to_pylist()[0]
             raise DataError(f"conditions.parquet does not list {found}, which estimates/ holds.")
         replicate = _integers(estimates["replicate"])
-        step = replicate - first
-        is_inside = (step >= 0) & (step < status_of.shape[2])
-        status = np.where(is_inside, status_of[condition, method, np.where(is_inside, step, 0)], -1)
+        status = self._fits_of[part].at(condition, method, replicate)
         kept = np.flatnonzero(self._is_wanted[rows] & np.isin(status, self._usable))
         order = kept[np.argsort(rows[kept], kind="stable")]
         values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
@@ -124,21 +151,24 @@ class Results:
             piece = replicate[order[start:end]], values[:, start:end]
             self._pieces[rows[order[start]]].append(piece)
 
-    def _add_fits(self, fits: pa.Table) -> tuple[Ints, int]:
-        """Status by condition, method and replicate, -1 where there is none; first replicate."""
+    def add_fits(self, part: Part, fits: pa.Table) -> None:
+        """Add the statuses of a finished part."""
         condition, method = (_codes(fits[name], self._names[i]) for i, name in enumerate(ROW[:2]))
         status = _codes(fits["status"], {name: i for i, name in enumerate(STATUSES)})
         replicate = _integers(fits["replicate"])
         first = int(replicate[0]) if len(replicate) else 1
         first, last = int(replicate.min(initial=first)), int(replicate.max(initial=first))
-        status_of = np.full((*self._row_of.shape[:2], last - first + 1), -1)
         known = (condition >= 0) & (method >= 0)
-        place = condition[known], method[known], (replicate - first)[known]
-        status_of[place] = status[known]
-        np.add.at(self._n_fits, (*place[:2], status[known]), 1)
-        for key, fits in self._usable_fits.items():
-            fits.append(first + np.flatnonzero(np.isin(status_of[key], self._usable)))
-        return status_of, first
+        own, position = np.unique(condition[known], return_inverse=True)
+        status_of = np.full((len(own), self._row_of.shape[1], last - first + 1), -1, dtype=np.int8)
+        status_of[position, method[known], (replicate - first)[known]] = status[known]
+        np.add.at(self._n_fits, (condition[known], method[known], status[known]), 1)
+        for number, one in enumerate(own.tolist()):
+            for key, fits in self._usable_fits.items():
+                if key[0] == one:
+                    usable = np.isin(status_of[number, key[1]], self._usable)
+                    fits.append(first + np.flatnonzero(usable))
+        self._fits_of[part] = _Fits(own, first, status_of)
 
 
 def read_results(
@@ -155,15 +185,17 @@ def read_results(
     """
     parts, n_numbers = read_parts(study, lambda parts: (parts, _count_numbers(study, parts)))
     n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
+    results = Results(conditions, usable)
     for rows in _portions(conditions, n_passes):
-        results = Results(conditions, usable, rows)
+        results.want(rows)
         try:
             _add_parts(results, study, parts)
         except PartReplacedError:  # only now, so that all rows are of the same replicates
-            parts, results = finished_parts(study), Results(conditions, usable, rows)
+            parts, results = finished_parts(study), Results(conditions, usable)
+            results.want(rows)
             _add_parts(results, study, parts)
         yield rows, results
-        results.forget_numbers()  # the caller still holds them while the next are read
+        results.want(())  # the caller still holds them while the next are read
 
 
 def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
@@ -185,10 +217,31 @@ def _count_numbers(study: Path, parts: Sequence[Part]) -> int:
 
 
 def _add_parts(results: Results, study: Path, parts: Sequence[Part]) -> None:
-    for part in parts:
-        fits = read_columns(study / part.path("fits"), FIT_COLUMNS)
-        estimates = read_columns(study / part.path("estimates"), ESTIMATE_COLUMNS)
-        results.add_part(fits.combine_chunks(), estimates.combine_chunks())
+    for part, fits, estimates in _read_ahead(results, study, parts):
+        if fits is not None:
+            results.add_fits(part, fits.combine_chunks())
+        results.add_estimates(part, estimates.combine_chunks())
+
+
+def _read_ahead(
+    results: Results, study: Path, parts: Sequence[Part]
+) -> Iterator[tuple[Part, pa.Table | None, pa.Table]]:
+    """Part, its fits if they are not known, and its estimates; the next is read meanwhile."""
+
+    def read(part: Part) -> tuple[Part, pa.Table | None, pa.Table]:
+        is_known = results.has_fits(part)
+        fits = None if is_known else read_columns(study / part.path("fits"), FIT_COLUMNS)
+        return part, fits, read_columns(study / part.path("estimates"), ESTIMATE_COLUMNS)
+
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = [pool.submit(read, part) for part in parts[:1]]
+        for following in [*parts[1:], None]:
+            if not upcoming:
+                return
+            current = upcoming.pop().result()
+            if following is not None:
+                upcoming.append(pool.submit(read, following))
+            yield current
 
 
 def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
