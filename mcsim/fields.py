@@ -158,6 +158,11 @@ Correlation = Annotated[
     Field(ge=-1, le=1),
     _must_be("a number from -1 to 1", lambda v: _is_number(v, -1, 1)),
 ]
+AboveTwo = Annotated[
+    float,
+    Field(gt=2),
+    _must_be("a number above 2, so that there is an SD", lambda v: _is_number(v, 2) and v > 2),
+]
 InsideOne = Annotated[
     float,
     Field(gt=-1, lt=1),
@@ -172,10 +177,26 @@ MeanAndSd = Annotated[
     tuple[float, float],
     _must_be(f"{_LIST_OF_TWO}, the mean and an sd above 0", lambda v: _is_pair(v) and v[1] > 0),
 ]
+Mixture = Annotated[
+    tuple[float, float],
+    _must_be(
+        f"{_LIST_OF_TWO}: the share of the upper group, between 0 and 1, and how many SDs it lies"
+        " above the other",
+        lambda v: _is_pair(v) and 0 < v[0] < 1 and v[1] >= 0,
+    ),
+]
 # a length that pydantic checks is counted after faulty items are dropped, so it is checked here
 AtLeastOne = _must_be("a list of at least one table, each under double brackets", _is_list)
 Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number", _is_list)]
 SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
+Normal = Annotated[
+    str,
+    _must_be(
+        '"normal", or a table such as { t = 5 }: gamma, mixture, skew_normal or t',
+        lambda v: v == "normal",
+    ),
+    WithJsonSchema({"const": "normal"}),
+]
 Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
@@ -208,6 +229,11 @@ def shape_of_count(value: object) -> str:
 def shape_of_range(value: object) -> str:
     """Name the alternative of a count that cannot differ between cells."""
     return shape_of_count(value).replace("<table>", "<range>")
+
+
+def shape_of_distribution(value: object) -> str:
+    """Name the alternative that a distribution is written in: a name, or a table."""
+    return "<table>" if isinstance(value, Mapping | Record) else "<name>"
 
 
 def shape_of_table(value: object) -> str:

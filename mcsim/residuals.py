@@ -1,4 +1,4 @@
-"""Residuals of a truth: independent standardised draws become correlated, and get their SDs."""
+"""Residuals of a truth: independent draws of any shape become correlated, and get their SDs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design import Design
+from mcsim.distributions import Draw, draw_of
 from mcsim.errors import DataError
 from mcsim.truth import OF_MEAN, PowerSpec, ResidualSpec
 
@@ -21,9 +22,11 @@ Correlate = Callable[[Floats], Floats]
 class Residuals:
     """What makes residuals of independent draws with mean 0 and SD 1.
 
+    draw : fills an array with such draws
     sd : (n_rows,), to be multiplied by |mean| ** mean_exponent
     """
 
+    draw: Draw
     sd: Floats
     correlate: Correlate | None
     mean_exponent: float
@@ -60,7 +63,7 @@ def residuals_in(design: Design, mean: Floats, sigma: float, spec: ResidualSpec)
         values = np.abs(design.frame[spec.power.of].to_numpy(dtype=np.float64))
         _refuse_infinite(values, spec.power)
         sd *= values**spec.power.exponent
-    return Residuals(sd, _correlation(design, spec), mean_exponent)
+    return Residuals(draw_of(spec.distribution), sd, _correlation(design, spec), mean_exponent)
 
 
 def _refuse_infinite(values: Floats, power: PowerSpec) -> None:
@@ -97,7 +100,8 @@ def _steps(unit: Ints, values: NDArray[Any]) -> Iterator[tuple[Ints, Ints]]:
 def autoregressive(draws: Floats, *, steps: list[tuple[Ints, Ints]], phi: float) -> Floats:
     """Draws of mean 0 and SD 1 with the correlation phi ** distance within a unit.
 
-    e_1 = z_1, e_k = phi e_(k-1) + sqrt(1 - phi^2) z_k.
+    e_1 = z_1, e_k = phi e_(k-1) + sqrt(1 - phi^2) z_k. Draws that are not normal make e_1 of their
+    shape, and later ones, which are sums of draws, nearer to the normal.
 
     Parameters
     ----------

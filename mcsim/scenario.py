@@ -48,7 +48,7 @@ from mcsim.fields import (
 )
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
-from mcsim.truth import OptionalResiduals
+from mcsim.truth import Distribution, OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -155,6 +155,9 @@ class RandomSpec(Record):
     correlation: _Correlations = Field(
         0.0, description='one number for every pair, or a table { "Intercept,x" = 0.3 }'
     )
+    distribution: Distribution = Field(
+        "normal", description='"normal", or a shape such as { t = 5 }, of the independent draws'
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -187,13 +190,15 @@ class TruthSpec(Record):
     )
     random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
     residual: OptionalResiduals = Field(
-        None, description="residuals that are correlated, or whose SD is not the same everywhere"
+        None,
+        description="residuals that are correlated, not normal, or have no common SD",
     )
 
     @property
     def is_standard(self) -> bool:
         """Whether effects and residuals are normal, residuals independent with one SD."""
-        return self.residual is None
+        effects = (one.distribution == "normal" for one in self.random.values())
+        return self.residual is None and all(effects)
 
 
 class MethodSpec(Record):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mcsim.derived import derived_value
 from mcsim.design import Design, Floats, build_design, column
+from mcsim.distributions import Draw, draw_of, normal
 from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
@@ -34,6 +35,7 @@ class LevelEffects:
     """Random effects of one level as they are drawn.
 
     factor : (q, q), factor factor' is the covariance; Z : (q, n_rows)
+    draw : independent draws of mean 0 and SD 1
     unit_start : (n_units + 1,) the rows of a unit stand together
     cells : factor cells, whose means the realized values leave out
     """
@@ -41,13 +43,14 @@ class LevelEffects:
     level: str
     names: tuple[str, ...]
     factor: Floats
+    draw: Draw
     Z: Floats
     unit_start: Positions
     cells: Cells
 
     @property
-    def n_normals(self) -> int:
-        """Standard normals that the effects of one replicate need."""
+    def n_draws(self) -> int:
+        """Independent draws that the effects of one replicate need."""
         return len(self.cells.of_unit) * len(self.names)
 
 
@@ -55,7 +58,7 @@ class LevelEffects:
 class Simulator:
     """All that the replicates of a condition share.
 
-    residuals : None where they are independent with the SD sigma
+    residuals : None where they are independent and normal with the SD sigma
     """
 
     key: Words
@@ -64,6 +67,14 @@ class Simulator:
     sigma: float
     effects: tuple[LevelEffects, ...]
     residuals: Residuals | None
+
+    @property
+    def parts(self) -> list[tuple[slice, Draw]]:
+        """Draws of a replicate, the effects level by level, then the residuals."""
+        ends = np.cumsum([effects.n_draws for effects in self.effects], dtype=int).tolist()
+        slices = map(slice, [0, *ends], [*ends, None])
+        last = normal if self.residuals is None else self.residuals.draw
+        return list(zip(slices, [*(one.draw for one in self.effects), last], strict=True))
 
 
 @dataclass(frozen=True)
@@ -137,15 +148,24 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
 
 
 def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects:
+    """Effects with the stated covariance: a root of it times independent draws.
+
+    Where the draws are not normal it is the symmetric root: effects that are not correlated have
+    exactly their shape, correlated ones are sums of draws and so a little nearer to the normal.
+    """
     names = spec.columns
     sd = np.array([spec.standard_deviations[name] for name in names])
     correlation = np.array([[spec.correlation_of(a, b) for b in names] for a in names])
     cells = design.cell_of_unit[level]
     values, vectors = np.linalg.eigh(correlation)  # a Cholesky factor needs full rank
+    factor = sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
+    if spec.distribution != "normal":  # for normal effects, all roots are the same
+        factor = factor @ vectors.T
     return LevelEffects(
         level=level,
         names=names,
-        factor=sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None)),
+        factor=factor,
+        draw=draw_of(spec.distribution),
         Z=np.stack([column(design.frame, name) for name in names]),
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
@@ -155,9 +175,9 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
 
 
 def new_room(simulator: Simulator, n_replicates: int) -> tuple[Floats, Floats]:
-    """Memory for the normals and the responses of a block, to be used again for the next."""
+    """Memory for the draws and the responses of a block, to be used again for the next."""
     n_rows = len(simulator.mean)
-    n_effects = sum(effects.n_normals for effects in simulator.effects)
+    n_effects = sum(effects.n_draws for effects in simulator.effects)
     return np.empty((n_replicates, n_effects + n_rows)), np.empty((n_replicates, n_rows))
 
 
@@ -167,26 +187,27 @@ def draw_responses(
     room: tuple[Floats, Floats] | None = None,
 ) -> ResponseBlock:
     """Simulate the given replicates (numbered from 1), each from its own stream, into `room`."""
-    all_normals, all_y = room or new_room(simulator, len(replicates))
-    normals, y = all_normals[: len(replicates)], all_y[: len(replicates)]
-    generator = np.random.Generator(np.random.SFC64(0))
-    for row, response, replicate in zip(normals, y, replicates, strict=True):
+    all_draws, all_y = room or new_room(simulator, len(replicates))
+    draws, y = all_draws[: len(replicates)], all_y[: len(replicates)]
+    generator, parts = np.random.Generator(np.random.SFC64(0)), simulator.parts
+    for row, response, replicate in zip(draws, y, replicates, strict=True):
         _go_to_stream(generator, simulator.key, replicate, "response")
-        generator.standard_normal(out=row)
+        for own, draw in parts:
+            draw(generator, row[own])
         if simulator.residuals is None:
             np.multiply(row[-len(response) :], simulator.sigma, out=response)
             response += simulator.mean
         else:
             response[:] = simulator.mean
-    products, first = [], 0
-    for effects in simulator.effects:
-        own = normals[:, first : first + effects.n_normals]
+    products = []
+    for effects, (own, _) in zip(simulator.effects, parts[:-1], strict=True):
         products.append(
-            add_effects(own, effects.factor, effects.Z, effects.unit_start, effects.cells, y)
+            add_effects(
+                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, y
+            )
         )
-        first += effects.n_normals
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
-        simulator.residuals.add(normals[:, first:], y)
+        simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))
 
 

@@ -1,21 +1,56 @@
 """Parts of a truth that the fitted models do not know: records of what a scenario may state."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mcsim.fields import (
+    AboveTwo,
     AboveZero,
     InsideOne,
+    Mixture,
+    Normal,
     Number,
     Record,
     ResidualCorrelation,
     Text,
+    shape_of_distribution,
 )
 
 R = TypeVar("R", bound=Record)
 
 OF_MEAN = "mean"  # what a power of the mean is of
+
+
+class ShapeSpec(Record):
+    """A distribution that is not normal: exactly one of t, skew_normal, gamma, mixture.
+
+    Centred and scaled to the SD that the truth states, so that only the shape differs.
+    """
+
+    t: AboveTwo | None = Field(None, description="degrees of freedom: long tails")
+    skew_normal: Number | None = Field(
+        None, description="Azzalini's shape: 0 is the normal, 5 clearly skewed, -5 to the left"
+    )
+    gamma: AboveZero | None = Field(
+        None, description="shape: skewed to the right, 1 is the exponential, 100 nearly normal"
+    )
+    mixture: Mixture | None = Field(
+        None,
+        description="two normal groups: share of the upper one, and how many SDs of a group it "
+        "lies above the other",
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is given, by name: one distribution with its parameters."""
+        return self.model_dump(exclude_none=True)
+
+
+Distribution = Annotated[
+    Annotated[Normal, Tag("<name>")] | Annotated[ShapeSpec, Tag("<table>")],
+    Discriminator(shape_of_distribution),
+]
 
 
 class PowerSpec(Record):
@@ -29,8 +64,11 @@ class PowerSpec(Record):
 
 
 class ResidualSpec(Record):
-    """Residuals that are not independent, or have no common SD."""
+    """Residuals that are not normal, not independent, or have no common SD."""
 
+    distribution: Distribution = Field(
+        "normal", description='"normal", or a shape such as { t = 5 }, of the independent draws'
+    )
     correlation: ResidualCorrelation | None = Field(
         None,
         description='within an innermost unit: "ar1", phi ** distance, in steps of the order of '

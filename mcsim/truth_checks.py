@@ -13,8 +13,9 @@ from mcsim.column_checks import (
     unknown,
     unknown_level,
 )
+from mcsim.nested import KeyPath
 from mcsim.scenario import DesignNames, ObservationsSpec, RandomSpec, split_pair
-from mcsim.truth import OF_MEAN, ResidualSpec
+from mcsim.truth import OF_MEAN, ResidualSpec, ShapeSpec
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 CORRELATION_KEYS = {"ar1": ("phi", "along"), "exchangeable": ("rho",)}  # the first is needed
@@ -25,6 +26,7 @@ def random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
     for level, table in table_of(table_of(raw.get("truth")).get("random")).items():
         spec: RandomSpec | None = read_as(RandomSpec, table)
         path = ("truth", "random", level)
+        yield from _distribution_problems(path, table)
         if spec is None:
             continue
         if (spec.sd is None) == (spec.variance is None) or not spec.columns:
@@ -36,6 +38,14 @@ def random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
         if not pairs and not _is_possible(spec):
             message = "no effects can have these correlations together; bring them nearer to 0"
             yield (*path, "correlation"), message
+
+
+def _distribution_problems(path: KeyPath, table: object) -> Iterator[Finding]:
+    shape: ShapeSpec | None = read_as(ShapeSpec, table_of(table).get("distribution"))
+    if shape is not None and len(shape.given) != 1:
+        names, found = (", ".join(sorted(one)) for one in (ShapeSpec.model_fields, shape.given))
+        message = f"a distribution must have exactly one of {names}; it has: {found or 'none'}"
+        yield (*path, "distribution"), message
 
 
 def _pair_problems(spec: RandomSpec) -> Iterator[tuple[str, str]]:
@@ -89,8 +99,9 @@ def _residual_names(residual: Mapping[str, Any], names: DesignNames) -> Iterator
 
 def residual_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
     """Keys that do not go with the correlation, and one that the units are too large for."""
-    path = ("truth", "residual")
-    spec: ResidualSpec | None = read_as(ResidualSpec, table_of(raw.get("truth")).get("residual"))
+    path, table = ("truth", "residual"), table_of(raw.get("truth")).get("residual")
+    spec: ResidualSpec | None = read_as(ResidualSpec, table)
+    yield from _distribution_problems(path, table)
     if spec is None:
         return
     for name, keys in CORRELATION_KEYS.items():

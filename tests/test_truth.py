@@ -139,6 +139,97 @@ def test_correlation_and_sds_of_the_residuals_combine(simulated):
     assert_agrees(np.einsum("rui,ruj->rij", e, e) / e.shape[1], expected)
 
 
+def shapes(name, shape):
+    """Skewness and excess kurtosis, in closed form."""
+    if name == "t":
+        return 0.0, 6 / (shape - 4)
+    if name == "gamma":
+        return 2 / shape**0.5, 6 / shape
+    if name == "skew_normal":
+        m = shape / np.sqrt(1 + shape**2) * np.sqrt(2 / np.pi)
+        return (4 - np.pi) / 2 * m**3 / (1 - m**2) ** 1.5, 2 * (np.pi - 3) * (
+            m**2 / (1 - m**2)
+        ) ** 2
+    share, distance = shape
+    p, d2 = share * (1 - share), distance**2
+    variance = 1 + p * d2
+    third, fourth = distance**3 * p * (1 - 2 * share), 3 + 6 * p * d2 + d2**2 * p * (1 - 3 * p)
+    return third / variance**1.5, fourth / variance**2 - 3
+
+
+SHAPES = [
+    ("t", 14), ("skew_normal", 5), ("skew_normal", -2), ("gamma", 2), ("mixture", [0.2, 3])
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_residuals_have_the_stated_sd_and_only_another_shape(simulated, name, shape):
+    _, y = simulated(*ONLY_RESIDUALS, f"truth.residual.distribution={{{name}={shape}}}")
+    skewness, excess = shapes(name, shape)
+    for power, expected in enumerate((0.0, 1.0, skewness, 3.0 + excess), start=1):
+        assert_agrees(((y / 2) ** power).mean(axis=1), expected)
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_random_effects_have_the_stated_sds_and_correlation(simulated, name, shape):
+    # correlated effects are sums of draws: A z, where A A is the correlation matrix
+    _, y = simulated(
+        "truth.sigma=1e-9",
+        "truth.fixed={}",
+        "truth.random={animal={sd={Intercept=2, x=3}, correlation=0.6, "
+        f"distribution={{{name}={shape}}}}}}}",
+    )
+    animals = y.reshape(len(y), 9, 20)
+    intercept, slope = animals[:, :, 0], animals[:, :, 4] - animals[:, :, 0]
+    assert_agrees((intercept * slope).mean(axis=1), 0.6 * 2 * 3)
+    values, vectors = np.linalg.eigh([[1, 0.6], [0.6, 1]])
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    skewness, excess = shapes(name, shape)
+    for effect, weights in ((intercept / 2, root[0]), (slope / 3, root[1])):
+        moments = (0.0, 1.0, skewness * np.sum(weights**3), 3 + excess * np.sum(weights**4))
+        for power, expected in enumerate(moments, start=1):
+            assert_agrees((effect**power).mean(axis=1), expected)
+
+
+def test_effects_that_are_not_correlated_have_exactly_the_shape(simulated):
+    _, y = simulated(
+        "truth.sigma=1e-9",
+        "truth.fixed={}",
+        "truth.random={image={sd={Intercept=1, x=1}, distribution={gamma=1}}}",
+    )
+    intercept = y.reshape(len(y), 36, 5)[:, :, 0]
+    assert intercept.min() > -1.0 - 1e-6  # an exponential less its mean
+    assert_agrees((intercept**3).mean(axis=1), 2.0)
+
+
+def test_skewed_draws_lose_skewness_along_a_series(simulated):
+    # e_k = phi e_(k-1) + c z_k: the third moment is phi^3 times the last one plus c^3 that of z
+    _, y = simulated(
+        *ONLY_RESIDUALS,
+        'truth.residual={correlation="ar1", phi=0.6, distribution={gamma=4}}',
+    )
+    third = [1.0]  # 2 / sqrt(4)
+    for _ in range(4):
+        third.append(0.6**3 * third[-1] + 0.8**3)
+    e = y.reshape(len(y), -1, 5) / 2
+    assert_agrees((e**3).mean(axis=1), np.array(third))
+    assert_agrees((e**2).mean(axis=1), 1.0)
+
+
+def test_every_level_has_its_own_distribution(simulated):
+    _, y = simulated(
+        "truth.sigma=1e-9",
+        "truth.fixed={}",
+        "truth.random.animal={sd={Intercept=2}, distribution={gamma=1}}",
+        "truth.random.image={sd={Intercept=1}}",
+    )
+    images = y.reshape(len(y), 9, 4, 5)[..., 0]
+    total = 4.0 + 1.0
+    assert_agrees((images**2).mean(axis=(1, 2)), total)
+    assert_agrees((images**3).mean(axis=(1, 2)), 2.0 * 2.0**3)
+    assert_agrees((images[:, :, 0] * images[:, :, 1]).mean(axis=1), 4.0)
+
+
 def test_random_effects_do_not_depend_on_how_the_residuals_are_made(small_scenario):
     # SDs of 1e-9 leave the effects alone
     products = []
@@ -184,7 +275,11 @@ def test_a_truth_that_states_nothing_new_is_the_same_condition(tmp_path):
     path.write_text(SMALL)
     plain = conditions(load_scenario(path))[0]
     assert plain.truth.is_standard
-    for override in ("truth.residual={}", "truth.residual={sd_by={}}"):
+    for override in (
+        "truth.residual={}",
+        "truth.residual={sd_by={}, distribution='normal'}",
+        "truth.random.animal.distribution=normal",
+    ):
         assert conditions(load_scenario(path, overrides=[override]))[0].identity == plain.identity
     other = load_scenario(path, overrides=['truth.residual={correlation="ar1", phi=0}'])
     assert not conditions(other)[0].truth.is_standard
