@@ -1,6 +1,5 @@
 """Two methods on the same data sets: paired differences with their Monte Carlo errors."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
+from mcsim.parts import read_conditions, read_manifest
 from mcsim.results import STATUSES, Results, read_results
 from mcsim.tables import percent, with_mcse
 
@@ -50,13 +49,11 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
     DataError
         There is no such study or method.
     """
-    if not (study / "conditions.parquet").exists():
-        raise DataError(f"{study}: no study here. Give a folder that mcsim run has written.")
-    table = pq.ParquetFile(study / "conditions.parquet").read()
+    table = read_conditions(study)
     described = table.select(["condition", "method", "parameter", "component", "truth"]).to_pylist()
     for name in (first, second):
         _check_method(name, [row["method"] for row in described])
-    alpha = 1.0 - float(json.loads((study / "manifest.json").read_text())["confidence"])
+    alpha = 1.0 - float(read_manifest(study)["confidence"])
     records = {}
     for rows, results in read_results(study, table, STATUSES[:2]):
         for row in rows:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.errors import DataError, nearest_name
+from mcsim.parts import read_conditions
 from mcsim.results import STATUSES, read_results
 from mcsim.tables import aligned
 
@@ -116,9 +116,7 @@ def locate(
     DataError
         There is no such study, method or condition, or no parameter of the observed ones.
     """
-    if not (study / "conditions.parquet").exists():
-        raise DataError(f"{study}: no study here. Give a folder that mcsim run has written.")
-    table = pq.ParquetFile(study / "conditions.parquet").read()
+    table = read_conditions(study)
     rows = table.select(["condition", "method", "parameter"]).to_pylist()
     label = _chosen("condition", condition, [row["condition"] for row in rows])
     name = _chosen("method", method or observed.method, [row["method"] for row in rows])

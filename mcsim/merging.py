@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.identity import Contents, Identity, changed_keys, grow
 from mcsim.parts import (
@@ -15,6 +13,7 @@ from mcsim.parts import (
     digest,
     find_manifest,
     finished_parts,
+    read_conditions,
     read_content,
     read_manifest,
     record,
@@ -94,7 +93,7 @@ def _description(folder: Path, manifest: Mapping[str, Any]) -> StudyDescription:
         identity=_identity(manifest),
         manifest={key: value for key, value in manifest.items() if key != "created"},
         scenario_text=(folder / "scenario.toml").read_text(),
-        conditions=pq.read_table(folder / "conditions.parquet"),
+        conditions=read_conditions(folder),
     )
 
 

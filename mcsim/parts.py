@@ -157,6 +157,25 @@ def digest(content: bytes) -> tuple[int, str]:
     return len(content), hashlib.sha256(content).hexdigest()
 
 
+def read_conditions(directory: Path) -> pa.Table:
+    """The conditions, methods and parameters of the study in a folder.
+
+    Raises
+    ------
+    DataError
+        There is no study, or its table of conditions cannot be read.
+    """
+    read_manifest(directory)
+    path = directory / "conditions.parquet"
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
+            " again"
+        ) from error
+
+
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
     with _reading(path):

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
+from mcsim.parts import read_conditions, read_manifest
 from mcsim.results import ROW, STATUSES, Floats, Results, read_results
 from mcsim.tables import aligned, percent, piped, shown_as, with_mcse
 
@@ -136,18 +137,14 @@ def _studies_in(directory: Path) -> list[Path]:
 
 
 def _confidence(study: Path) -> float:
-    return float(_manifest(study)["confidence"])
-
-
-def _manifest(study: Path) -> Record:
-    return dict(json.loads((study / "manifest.json").read_text()))
+    return float(read_manifest(study)["confidence"])
 
 
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
-    conditions = pq.ParquetFile(study / "conditions.parquet").read().drop_columns("swept")
+    conditions = read_conditions(study).drop_columns("swept")
     alpha = round(1 - _confidence(study), 12)
     descriptions = conditions.select(DESCRIPTION).to_pylist()
-    take = HANDLINGS[missing](_manifest(study).get("fallbacks", {}))
+    take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
     found = {
         row: _summarize_row(results, row, descriptions[row] | {"alpha": alpha}, take)
         for rows, results in read_results(study, conditions, usable)

@@ -7,9 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mcsim.errors import DataError
 from mcsim.identity import Contents
 from mcsim.loading import load_scenario
-from mcsim.parts import KINDS, SUFFIXES, Part, digest, list_parts, read_content, record
+from mcsim.parts import (
+    KINDS,
+    SUFFIXES,
+    Part,
+    digest,
+    list_parts,
+    read_conditions,
+    read_content,
+    record,
+)
 from mcsim.ranges import format_ranges, merge
 from mcsim.store import Store
 from mcsim.study import RunOptions, run_study
@@ -43,6 +53,7 @@ def find_faults(directory: Path) -> list[Fault]:
     faults = [_damages(directory, part, store.contents[part.key]) for part in marked]
     faults += [_gaps(directory, part) for part in listing.unfinished]
     return [
+        *_unreadable_conditions(directory),
         *itertools.chain.from_iterable(faults),
         *(Fault(str(one), "its replicates are in a larger part too") for one in listing.redundant),
         *(Fault(str(path), "foreign: no part of this study") for path in listing.foreign),
@@ -70,6 +81,13 @@ def repair_study(faults: Sequence[Fault], options: RunOptions) -> None:
     scenario = load_scenario(directory / "scenario.toml")
     ranges = merge([(1, scenario.replicates), *((part.first, part.last) for part in damaged)])
     run_study(scenario, replace(options, replicates=ranges))
+
+
+def _unreadable_conditions(directory: Path) -> Iterator[Fault]:
+    try:
+        read_conditions(directory)
+    except DataError as error:
+        yield Fault("conditions.parquet", f"damaged or missing: {error.__cause__}")
 
 
 def _damages(directory: Path, part: Part, contents: Contents) -> Iterator[Fault]:

@@ -98,5 +98,5 @@ def test_the_command_prints_all_formats(directory, tmp_path):
 def test_unknown_methods_and_folders_are_refused(directory, tmp_path):
     with pytest.raises(DataError, match=r"no method 'diagnal'.*Did you mean 'diagonal'"):
         compare(directory, "right/z", "diagnal")
-    with pytest.raises(DataError, match="no study here"):
+    with pytest.raises(DataError, match="holds no study"):
         compare(tmp_path, "a", "b")

@@ -126,5 +126,5 @@ def test_what_cannot_be_located_is_said_plainly(small, tmp_path, text, message):
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no study here"):
+    with pytest.raises(DataError, match="holds no study"):
         location.locate(tmp_path, location.Observed("m", {"sigma": 1.0}))

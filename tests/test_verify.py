@@ -236,3 +236,22 @@ def test_what_the_folder_cannot_repeat_is_refused_and_left_for_the_right_scenari
     (tmp_path / "own.toml").write_text(own)
     run_study(load_scenario(tmp_path / "own.toml"), RunOptions(study, n_workers=1))
     assert files(study) == files(finished)
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
+def test_a_table_of_conditions_that_cannot_be_read_is_named_and_written_again(
+    finished, tmp_path, content
+):
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder)
+    path = folder / "conditions.parquet"
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"cannot be read.*Repeat .mcsim run"):
+            summarize([folder])
+    faults = find_faults(folder)
+    assert [fault.where for fault in faults] == ["conditions.parquet"]
+    repair_study(faults, RunOptions(folder, n_workers=1))
+    assert path.read_bytes() == (finished / "conditions.parquet").read_bytes()
+    assert find_faults(folder) == []
