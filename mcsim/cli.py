@@ -1,8 +1,10 @@
 """The `mcsim` command: parse, call one function, print, map errors to exit codes."""
 
 import gc
+import platform
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ HANDLINGS = ("usable", "common", "fallback")  # of summary.py
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "profile", "bootstrap")
+LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
+FIRST_STEPS = """\
+mcsim simulates data of a nested design thousands of times, fits models to them, and says how far
+the estimates are from the truth: bias, RMSE, coverage, power, each with its Monte Carlo error.
+
+    mcsim init study                 write study.toml, a commented scenario; change it
+    mcsim run study.toml --dry-run   what it would do, and how long it takes
+    mcsim run study.toml             do it, and print the summary
+
+mcsim --help lists all commands; mcsim run --help says more of one."""
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
 
 
@@ -39,16 +51,30 @@ def _say(message: str) -> None:
     click.echo(message, err=True)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mcsim")
-def main() -> None:
-    """Run Monte Carlo studies of nested mixed-effects designs.
+def _print_versions(context: click.Context, _option: object, is_asked: bool) -> None:
+    if is_asked:
+        found = [f"Python {platform.python_version()}"]
+        found += [f"{name} {metadata.version(name)}" for name in LIBRARIES]
+        click.echo(f"mcsim {__version__} ({', '.join(found)})")
+        context.exit()
 
-    Start with: mcsim run configs/stain_profile.toml
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False,
+              callback=_print_versions, help="Print the versions that matter.")  # fmt: skip
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Run Monte Carlo studies of nested mixed-effects designs.
 
     Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed; 4 the folder holds another
     study; 75 stopped by a signal, repeat the command to go on; 130 the same after Ctrl-C.
     """
+    if context.invoked_subcommand is None:
+        click.echo(FIRST_STEPS)
 
 
 def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,7 +1,9 @@
 """Shared fixtures: a small scenario, and the command as a process of its own."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,14 @@ def small_scenario(tmp_path: Path) -> Path:
     return path
 
 
-def run_mcsim(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+def run_mcsim(
+    *arguments: object, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; `env` is added to the environment."""
     return subprocess.run(
         [sys.executable, "-m", "mcsim", *map(str, arguments)],
         cwd=cwd,
+        env=os.environ | (env or {}),
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,14 +1,20 @@
 """The command line in processes of its own."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
 
+import mcsim
 from tests.conftest import run_mcsim
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -125,3 +131,57 @@ def test_a_mistake_in_the_scenario_is_named_and_nothing_is_written(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_alone_says_what_to_type_first(tmp_path):
+    done = run_mcsim(cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    commands = [
+        line.split("  ")[2].strip() for line in done.stdout.splitlines() if line[:4] == "    "
+    ]
+    assert commands == [
+        "mcsim init study",
+        "mcsim run study.toml --dry-run",
+        "mcsim run study.toml",
+    ]
+    for command in commands:
+        typed = command.split()[1:] + (["-n", "10"] if command.endswith("study.toml") else [])
+        assert run_mcsim(*typed, cwd=tmp_path).returncode == 0
+
+
+def test_versions_that_matter_are_printed(tmp_path):
+    text = run_mcsim("--version", cwd=tmp_path).stdout
+    assert f"numpy {np.__version__}" in text
+    assert f"pandas {pd.__version__}" in text
+    assert text.startswith(f"mcsim {mcsim.__version__} (Python {sys.version.split()[0]}")
+
+
+def test_nothing_is_coloured_or_redrawn_where_no_terminal_is(small_scenario, tmp_path):
+    done = run_mcsim("run", small_scenario, "-o", "out", "-n", 10, cwd=tmp_path)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+
+
+def test_a_terminal_gets_no_colour_with_no_color(small_scenario, tmp_path):
+    parent, child = pty.openpty()
+    environment = os.environ | {"NO_COLOR": "1", "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "mcsim", "run", small_scenario, "-n", "10", "-j", "1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=child, stdout=child, stderr=child
+    )
+    os.close(child)
+    written = b""
+    with contextlib.suppress(OSError):  # how a closed terminal ends
+        while chunk := os.read(parent, 4096):
+            written += chunk
+    assert process.wait() == 0
+    assert b"replicates" in written
+    assert re.search(rb"\x1b\[[0-9;]*m", written) is None
+
+
+def test_shells_complete_commands_and_options(tmp_path):
+    script = run_mcsim(cwd=tmp_path, env={"_MCSIM_COMPLETE": "bash_source"}).stdout
+    assert "_mcsim_completion" in script
+    words = {"_MCSIM_COMPLETE": "bash_complete", "COMP_WORDS": "mcsim summarize --mea"}
+    found = run_mcsim(cwd=tmp_path, env=words | {"COMP_CWORD": "2"}).stdout
+    assert found.strip() == "plain,--measure"
