@@ -13,6 +13,7 @@ from mcsim.loading import load_scenario
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINT_REFERENCE = f"import runpy; print(runpy.run_path({str(ROOT / 'docs' / 'reference.py')!r})['page'](), end='')"
 KINDS = ("bash", "python", "r", "toml", "text")
 
 
@@ -44,3 +45,9 @@ def test_scenario_fragments_are_valid(page, tmp_path):
         path = tmp_path / f"{number}.toml"
         path.write_text(start + code)
         assert load_scenario(path).methods
+
+
+def test_the_reference_is_what_the_program_says():
+    done = subprocess.run([sys.executable, "-c", PRINT_REFERENCE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (ROOT / "docs" / "reference.md").read_text(), "run docs/reference.py"
