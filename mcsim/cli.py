@@ -177,7 +177,10 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
     path = Path(name).with_suffix(".toml")
     if path.exists():
         raise McsimError(f"{path} is there already; name another file, or remove it first")
-    text = starter(kind, path.stem) if data is None else starter_from_data(data, str(formula))
+    if data is None:
+        text = starter(kind, path.stem)
+    else:
+        text = starter_from_data(data, str(formula), path.stem)
     path.write_text(text)
     _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 

@@ -155,9 +155,9 @@ def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
     return plain_copy(raw), positions
 
 
-def dump_scenario(scenario: Scenario) -> str:
-    """TOML text of the scenario, every default visible; loads back to an equal scenario."""
-    raw = scenario.model_dump(mode="json", exclude_none=True)
+def dump_scenario(scenario: Scenario, *, with_defaults: bool = True) -> str:
+    """TOML text of the scenario; loads back to an equal scenario."""
+    raw = scenario.model_dump(mode="json", exclude_none=True, exclude_defaults=not with_defaults)
     return "\n".join(_tables(raw, ())) + "\n"
 
 

@@ -135,7 +135,7 @@ def _duration(seconds: float) -> str:
     for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(1, math.ceil(seconds))} seconds"
+    return _count(max(1, math.ceil(seconds)), "second")
 
 
 def _parsed_target(key: str) -> tuple[str, str | None]:

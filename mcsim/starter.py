@@ -19,6 +19,18 @@ from mcsim.scenario import Scenario
 
 KINDS = ("nested", "two-level", "longitudinal", "power")
 DIGITS = 4  # of an estimate that becomes a truth
+FROM_DATA = """\
+# Made from {data} by mcsim init: the design of the data, and as the truth a fit of
+#     {formula}
+# An estimate is no truth: look at larger and smaller SDs too, then
+#     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
+#     mcsim run {name}.toml                run it
+"""
+SWEEP = """
+# To compare numbers of units, remove the #; every value is one condition.
+# [sweep]
+# "design.levels.{level}.count" = {counts}
+"""
 SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
 
 
@@ -28,8 +40,12 @@ def starter(kind: str, name: str) -> str:
     return text.replace("{name}", name)
 
 
-def starter_from_data(path: Path, formula: str) -> str:
+def starter_from_data(path: Path, formula: str, name: str) -> str:
     """TOML text of a scenario with the design of a data file and the truth of a fit to it.
+
+    Parameters
+    ----------
+    name : of the scenario's file, without its ending
 
     Raises
     ------
@@ -41,7 +57,7 @@ def starter_from_data(path: Path, formula: str) -> str:
     if fit.status not in ("ok", "boundary"):
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status})")
     raw = {
-        "title": f"Made from {path.name}: the design of the data, the truth of a fit",
+        "title": f"Design and fit of {path.name}",
         "replicates": 1000,
         "seed": 1,
         "design": _design(frame, parsed),
@@ -51,7 +67,24 @@ def starter_from_data(path: Path, formula: str) -> str:
     if problems := find_problems(raw):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
-    return dump_scenario(Scenario.model_validate(raw))
+    head = FROM_DATA.format(data=path.name, formula=formula, name=name)
+    return head + _with_comments(Scenario.model_validate(raw))
+
+
+def _with_comments(scenario: Scenario) -> str:
+    """The scenario with what its tables are for, and a sweep to switch on."""
+    fields = type(scenario).model_fields
+    lines = []
+    for line in dump_scenario(scenario, with_defaults=False).splitlines():
+        key = re.match(r"(\w+) =|\[+(\w+)\]+$", line)
+        found = fields.get(key[1] or key[2]) if key else None
+        is_told = found is None or found.description is None
+        lines.append(line if is_told else f"{line:<42} # {found.description}")
+    outermost = scenario.design.levels[0]
+    if isinstance(outermost.count, int):
+        counts = [outermost.count * times for times in (1, 2, 4)]
+        lines += SWEEP.format(level=outermost.name, counts=counts).splitlines()
+    return "\n".join(lines) + "\n"
 
 
 def _design(frame: pd.DataFrame, formula: Formula) -> dict[str, Any]:

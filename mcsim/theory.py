@@ -179,9 +179,10 @@ def _test(value: float, se: float, df: float | None, own_df: float | None, alpha
     is_normal = np.isinf(own_df)
     upper = 1.0 - alpha / 2.0
     quantile = float(special.ndtri(upper) if is_normal else special.stdtrit(own_df, upper))
-    below, above = special.nctdtr(df, abs(value) / se, [-quantile, quantile])
+    tails = special.nctdtr(df, abs(value) / se, [-quantile, quantile])
+    below, above = np.nan_to_num(tails, nan=0.0)  # not a number where it underflows
     rejection = float(below + 1.0 - above)
-    return Theory(se, df, rejection if np.isfinite(rejection) else None)
+    return Theory(se, df, rejection if np.isfinite(quantile) else None)
 
 
 def _coefficients(columns: ModelColumns, truth: TruthSpec) -> Floats:

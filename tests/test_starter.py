@@ -39,7 +39,7 @@ def test_the_command_writes_a_scenario_that_runs_and_never_over_another(tmp_path
 
 def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp_path):
     replicate_data(load_scenario(small_scenario), 1, None).to_csv(tmp_path / "p.csv", index=False)
-    raw = tomllib.loads(starter_from_data(tmp_path / "p.csv", FORMULA))
+    raw = tomllib.loads(starter_from_data(tmp_path / "p.csv", FORMULA, "p"))
     design, truth = raw["design"], raw["truth"]
     assert design["factors"] == {"diet": ["fasted", "fed"]}
     assert [level["count"] for level in design["levels"]] == [{"fasted": 4, "fed": 5}, 4]
@@ -48,7 +48,7 @@ def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp
     assert truth["fixed"]["x"] == pytest.approx(-1.0, abs=1.0)
     assert truth["sigma"] == pytest.approx(0.5, abs=0.15)
     assert set(truth["random"]) == {"animal", "image"}
-    (tmp_path / "again.toml").write_text(starter_from_data(tmp_path / "p.csv", FORMULA))
+    (tmp_path / "again.toml").write_text(starter_from_data(tmp_path / "p.csv", FORMULA, "p"))
     frame = replicate_data(load_scenario(tmp_path / "again.toml"), 1, None)
     assert len(frame) == 9 * 4 * 5
 
@@ -59,7 +59,9 @@ def test_unequal_units_and_covariates_are_drawn(tmp_path):
     x = generator.uniform(2, 7, len(animal))
     y = generator.normal(0, 1, 12)[animal] + x + generator.normal(0, 1, len(x))
     pd.DataFrame({"animal": animal, "x": x, "y": y}).to_csv(tmp_path / "p.csv", index=False)
-    design = tomllib.loads(starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)"))["design"]
+    design = tomllib.loads(starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)", "p"))[
+        "design"
+    ]
     counts = np.bincount(animal)
     expected = {"uniform": [int(counts.min()), int(counts.max())]}
     assert design["observations"]["count"] == expected
@@ -74,4 +76,4 @@ def test_data_that_no_scenario_can_describe_are_refused(tmp_path):
     )
     frame.to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(DataError, match="'arm' varies within 'animal'"):
-        starter_from_data(tmp_path / "p.csv", "y ~ arm + (1 | animal)")
+        starter_from_data(tmp_path / "p.csv", "y ~ arm + (1 | animal)", "p")

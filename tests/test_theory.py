@@ -164,6 +164,12 @@ def test_power_is_that_of_the_noncentral_t(tmp_path):
     assert theory["z"][absent].rejection == pytest.approx(2 * stats.t.sf(stats.norm.ppf(0.975), 10))
 
 
+def test_power_of_an_effect_that_none_can_miss_is_1(tmp_path):
+    for effect in np.geomspace(5.0, 500.0, 20):
+        theory = prepared(scenario(tmp_path), f"truth.fixed.x={effect}")[-1]
+        assert theory["kenward-roger"]["x"].rejection == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("formula", "design"),
     [
