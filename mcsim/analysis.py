@@ -12,6 +12,7 @@ from mcsim.derived import derived_parts
 from mcsim.design import ModelColumns
 from mcsim.df import containment_df
 from mcsim.errors import DataError
+from mcsim.fields import DF_OF_ESTIMATOR
 from mcsim.formula import same_column
 from mcsim.inference import Contrast, ParameterBlock
 from mcsim.scenario import EstimandSpec, TruthSpec
@@ -95,14 +96,24 @@ class MethodSettings:
     resamples: int = 200
 
 
-def refuse_df(settings: MethodSettings, *names: str) -> None:
+def refuse_df(settings: MethodSettings) -> None:
     """Raise a DataError where the settings ask for df that the estimator does not give."""
+    given = DF_OF_ESTIMATOR[settings.estimator]
     for name in settings.df:
-        if name in names:
+        if name not in given:
             raise DataError(
-                f"estimator {settings.estimator!r} does not give df {name!r}; use estimator 'reml',"
-                " or another df"
+                f"estimator {settings.estimator!r} does not give df {name!r}; it gives:"
+                f" {', '.join(sorted(given))}"
             )
+
+
+def refuse_interval(settings: MethodSettings) -> None:
+    """Raise a DataError where the settings ask for intervals of variance components."""
+    if settings.interval != "wald":
+        raise DataError(
+            f"estimator {settings.estimator!r} gives no interval of a variance component; leave"
+            f" out interval {settings.interval!r}, or use estimator 'reml'"
+        )
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:

@@ -74,6 +74,7 @@ def _field_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
         Scenario.model_validate(raw)
     except ValidationError as error:
         details = error.errors()
+        details = [it for it in details if it["type"] != "default_factory_not_called"]
         yield from (_plain(it, raw) for it in details if not _is_misspelt(it, details))
 
 
@@ -207,7 +208,7 @@ def _incomparable(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> Iter
     """Why the likelihoods of two methods say nothing about each other."""
     estimators = [one.get("estimator", "reml") for one in (larger, smaller)]
     formulas = [read_as(FormulaText, one.get("formula")) for one in (larger, smaller)]
-    if len(set(estimators)) > 1 or "statsmodels" in estimators:
+    if estimators not in (["ml", "ml"], ["reml", "reml"]):
         yield f"both methods need estimator 'ml', or both 'reml'; they have {estimators}"
     elif "reml" in estimators and None not in formulas:
         fixed = {parse_formula(text).fixed for text in formulas}

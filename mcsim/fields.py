@@ -8,13 +8,29 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 
-ESTIMATORS = ("reml", "ml", "statsmodels")
-DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
+DF_OF_ESTIMATOR = {  # the first is used where a method names none
+    "reml": ("containment", "satterthwaite", "kenward-roger", "z"),
+    "ml": ("containment", "satterthwaite", "z"),
+    "statsmodels": ("containment", "z"),
+    "ols": ("residual",),
+    "ols-cluster": ("cr2", "cr1"),
+    "image-means": ("residual",),
+}
+ESTIMATORS = tuple(DF_OF_ESTIMATOR)
+DF_METHODS = tuple(dict.fromkeys(df for given in DF_OF_ESTIMATOR.values() for df in given))
 INTERVALS = ("wald", "profile", "bootstrap")
 RESIDUAL_CORRELATIONS = ("ar1", "exchangeable")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
@@ -44,6 +60,21 @@ def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def default_df(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Df methods of a method that names none; `data` holds its estimator, if that is known."""
+    return DF_OF_ESTIMATOR.get(data.get("estimator", ""), DF_METHODS)[:1]
+
+
+def _given_by_estimator(value: Any, info: ValidationInfo) -> Any:
+    estimator = info.data.get("estimator")
+    allowed = DF_OF_ESTIMATOR.get(str(estimator), DF_METHODS)
+    if value not in allowed:
+        of = f" of those of estimator {estimator!r}" if estimator else " of"
+        near = nearest_name(str(value), allowed)
+        raise ValueError(f"must be one{of}: {', '.join(sorted(allowed))}.{near}")
+    return value
 
 
 def _check_formula(text: str) -> str:
@@ -204,7 +235,7 @@ ResidualCorrelation = Annotated[
 ]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
-    tuple[Annotated[str, _one_of(DF_METHODS)], ...],
+    tuple[Annotated[str, BeforeValidator(_given_by_estimator)], ...],
     _must_be("one name or a list of different names", _is_distinct),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
     WithJsonSchema({"anyOf": [_DF_SCHEMA, {"type": "array", "items": _DF_SCHEMA, "minItems": 1}]}),

@@ -21,6 +21,7 @@ from mcsim.analysis import (
     reml_theory,
 )
 from mcsim.bootstrap import Bootstrap
+from mcsim.cluster_robust import ClusterRobust
 from mcsim.components import component_covariance, variance_components
 from mcsim.design import ModelColumns
 from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
@@ -34,6 +35,7 @@ from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction
 from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
 from mcsim.inference import ParameterBlock, fixed_effects
+from mcsim.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.mixedlm import StatsmodelsMethod
 from mcsim.profiles import profiles_of
 from mcsim.scenario import TruthSpec
@@ -54,6 +56,7 @@ def prepare_method(
     DataError
         The design cannot support the model.
     """
+    refuse_df(settings)
     shared = Reducers() if shared is None else shared
     return METHODS[settings.estimator](without_aliased(columns)[0], settings, shared)
 
@@ -214,8 +217,19 @@ def _reml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> 
 
 
 def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
-    refuse_df(settings, "kenward-roger")
     return LikelihoodMethod(columns, settings, shared, is_reml=False)
 
 
-METHODS = {"reml": _reml, "ml": _ml, "statsmodels": StatsmodelsMethod}
+def _image_means(columns: ModelColumns, settings: MethodSettings, _shared: Reducers) -> Method:
+    unit_of_row, means = means_of_units(columns)
+    return ImageMeans(unit_of_row, without_aliased(means)[0], settings)
+
+
+METHODS = {
+    "reml": _reml,
+    "ml": _ml,
+    "statsmodels": StatsmodelsMethod,
+    "ols": LeastSquares,
+    "ols-cluster": ClusterRobust,
+    "image-means": _image_means,
+}

@@ -17,7 +17,7 @@ from mcsim.analysis import (
     constant_df,
     fixed_contrasts,
     parameters,
-    refuse_df,
+    refuse_interval,
     reml_theory,
 )
 from mcsim.derived import derived_value
@@ -41,12 +41,7 @@ class StatsmodelsMethod:
     n_values = 100  # of a fit, about
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_df(settings, "kenward-roger", "satterthwaite")
-        if settings.interval != "wald":
-            raise DataError(
-                f"estimator 'statsmodels' gives no interval of a variance component; leave out"
-                f" interval {settings.interval!r}, or use estimator 'reml'"
-            )
+        refuse_interval(settings)
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         for level in columns.levels:

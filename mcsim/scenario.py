@@ -43,6 +43,7 @@ from mcsim.fields import (
     UniformCount,
     Whole,
     shape_of_count,
+    default_df,
     shape_of_range,
     shape_of_table,
 )
@@ -213,7 +214,11 @@ class MethodSpec(Record):
         "general (the default), diagonal, identity (one variance) or compound (one variance, one "
         "correlation)",
     )
-    df: DfMethods = Field(("containment",), description="degrees of freedom: a name or a list")
+    df: DfMethods = Field(
+        default_factory=default_df,
+        description="degrees of freedom that the estimator gives, a name or a list; unless given "
+        "containment, or the first that the estimator has",
+    )
     interval: IntervalMethod = Field("wald", description="intervals of the variance components")
     likelihood_ratio: MethodName | None = Field(
         None, description="method of a smaller model, to test against by the likelihood ratio"

@@ -1,0 +1,145 @@
+"""Least squares with standard errors that allow for any correlation within the outermost units.
+
+Letters: X_g rows of unit g, M = (X'X)^-1, H = X M X' the hat matrix, e residuals; V the sandwich
+sum of u_g u_g' with u_g = M X_g'A_g e_g. CR1 has A_g = I and a constant in front. CR2 has
+A_g = (I - H_gg)^(-1/2), which makes V unbiased where the rows are independent with one variance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcsim.analysis import Analysis, Floats, Ints, MethodSettings, StreamOf
+from mcsim.design import ModelColumns
+from mcsim.df import ConstantDf, DfMethod
+from mcsim.engine.batched import product, transpose
+from mcsim.engine.unit_sums import unit_sums
+from mcsim.errors import DataError
+from mcsim.least_squares import (
+    FixedEffectsMethod,
+    LinearModel,
+    all_usable,
+    joined,
+    linear_model,
+    units_of,
+)
+
+FULL_LEVERAGE = 1e-10  # of 1 - h: a direction that the unit alone determines has no residuals
+
+
+class ClusterRobust(FixedEffectsMethod):
+    """OLS with the cluster-robust covariance CR1 or CR2 of the outermost units."""
+
+    def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
+        super().__init__(columns, settings)
+        self.model = linear_model(columns.X)
+        self._unit = units_of(columns, settings.estimator, 0)
+        self._bell_mccaffrey = bell_mccaffrey(self.model, self._unit)
+        self._n_units = len(self._bell_mccaffrey.T)
+        if self._n_units < 2:
+            raise DataError(f"{columns.levels[0].level!r} has one unit; a covariance needs two")
+        p = len(columns.names)
+        self.n_values = p + len(settings.df) * p * p
+
+    def take(self, responses: Floats) -> tuple[Floats, ...]:
+        """Coefficients, and a sum of u_g u_g' per df method."""
+        beta = self.model.coefficients(responses)
+        residuals = self.model.residuals(responses, beta)
+        scores = unit_sums(residuals, self.model.X, self._unit, self._n_units)
+        everywhere = np.tile(self.model.M, (self._n_units, 1, 1))
+        T = {"cr1": everywhere, "cr2": self._bell_mccaffrey.T}
+        return beta, *(_sandwich(scores, T[name]) for name in self.settings.df)
+
+    def analyse(self, taken: Sequence[tuple[Floats, ...]], _stream_of: StreamOf) -> Analysis:
+        """Estimates and t tests per df method."""
+        beta, *covariances = joined(taken)
+        estimates = {
+            name: self.effects(beta, self._df_method(name, covariance))
+            for name, covariance in zip(self.settings.df, covariances, strict=True)
+        }
+        return Analysis(estimates, all_usable(len(beta)))
+
+    def _df_method(self, name: str, covariance: Floats) -> DfMethod:
+        if name == "cr2":
+            return ClusterSatterthwaite(covariance, self._bell_mccaffrey)
+        K, (n, p) = self._n_units, self.model.X.shape
+        factor = K / (K - 1) * (n - 1) / (n - p)
+        return ConstantDf(factor * covariance, np.full(p, float(K - 1)))
+
+
+def _sandwich(scores: Floats, T: Floats) -> Floats:
+    """Sum of u_g u_g' over the units, u_g = T_g' times the score of unit g."""
+    u = scores[:, :, :1] * T[:, 0]
+    for m in range(1, T.shape[1]):
+        u += scores[:, :, m, None] * T[:, m]
+    return product(transpose(u), u)
+
+
+@dataclass(frozen=True)
+class BellMcCaffrey:
+    """What CR2 needs of a design.
+
+    M : (p, p); G : (n_units, p, p) X_g'X_g; T : (n_units, p, p) A_g X_g M = X_g T_g
+    """
+
+    M: Floats
+    G: Floats
+    T: Floats
+
+    def products(self, s: Floats, t: Floats) -> Floats:
+        """Covariances (n_units, n_units) of s'u_g with t'u_h for independent rows of variance 1."""
+        of_s, of_t = self.T @ s, self.T @ t
+        first, second = (np.einsum("gij,gj->gi", self.G, one) for one in (of_s, of_t))
+        own = np.diag(np.sum(of_s * second, axis=1))
+        return np.asarray(own - first @ self.M @ second.T)
+
+
+def bell_mccaffrey(model: LinearModel, unit_of_row: Ints) -> BellMcCaffrey:
+    """Prepare CR2 for rows that are independent with one variance.
+
+    Source: Bell & McCaffrey (2002), Survey Methodology 28; where A_g does not exist, its pseudo
+    inverse as in Pustejovsky & Tipton (2018).
+    """
+    n_units = int(unit_of_row.max()) + 1
+    G = np.swapaxes(unit_sums(model.X.T, model.X, unit_of_row, n_units), 0, 1)
+    h, vectors = np.linalg.eigh(model.root.T @ G @ model.root)  # of H_gg, other than 0
+    turned = model.root @ vectors
+    change = _root_of_leverage(h)[:, None, :] * turned @ np.swapaxes(turned, 1, 2)
+    return BellMcCaffrey(model.M, G, model.M + change @ G @ model.M)
+
+
+def _root_of_leverage(h: Floats) -> Floats:
+    """((1 - h)^(-1/2) - 1) / h, whose limit at 0 is 1/2; -1 / h where nothing is left of 1 - h."""
+    inside = np.clip(h, 1e-300, 1.0 - FULL_LEVERAGE)
+    ratio = np.expm1(-0.5 * np.log1p(-inside)) / inside
+    return np.where(h < 1.0 - FULL_LEVERAGE, ratio, -1.0)
+
+
+@dataclass(frozen=True)
+class ClusterSatterthwaite:
+    """Satterthwaite's df for CR2 by the design alone: the mean and variance of c'Vc.
+
+    Bell & McCaffrey (2002); several contrasts by Hotelling's T^2 with df that match the total
+    variance of L V L': Pustejovsky & Tipton (2018), section 3.
+    """
+
+    covariance: Floats
+    design: BellMcCaffrey
+
+    def of_contrast(self, c: Floats) -> Floats:
+        """Degrees of freedom of one contrast."""
+        P = self.design.products(c, c)
+        return np.full(len(self.covariance), np.trace(P) ** 2 / np.sum(P**2))
+
+    def of_term(self, L: Floats) -> tuple[Floats, Floats]:
+        """Denominator df of F, and its scale; NaN where there are too few units."""
+        size = len(L)
+        T = np.linalg.solve(np.linalg.cholesky(L @ self.design.M @ L.T), L)
+        P = [[self.design.products(s, t) for t in T] for s in T]
+        pairs = [(i, j) for i in range(size) for j in range(size)]
+        variance = sum(np.sum(P[i][i] * P[j][j] + P[i][j] * P[i][j].T) for i, j in pairs)
+        eta = size * (size + 1.0) / variance
+        df = eta - size + 1.0 if eta > size - 1.0 else np.nan
+        n = len(self.covariance)
+        return np.full(n, df), np.full(n, df / eta)

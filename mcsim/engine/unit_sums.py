@@ -1,0 +1,37 @@
+"""Weighted sums of responses over the rows of each unit, compiled."""
+
+import numpy as np
+
+from mcsim.engine.compiled import lean_kernel
+from mcsim.engine.tree import Floats, Ints
+
+
+def unit_sums(responses: Floats, weights: Floats, unit_of_row: Ints, n_units: int) -> Floats:
+    """Sums over the rows of a unit of response times weights: (n_replicates, n_units, k).
+
+    The rows are added one by one, so that the bits do not depend on how many replicates there are.
+
+    Parameters
+    ----------
+    responses : (n_replicates, n_rows)
+    weights : (n_rows, k)
+    unit_of_row : (n_rows,) 0 .. n_units - 1
+    """
+    sums = np.zeros((len(responses), n_units, weights.shape[1]))
+    _add(
+        np.ascontiguousarray(responses),
+        np.ascontiguousarray(weights),
+        unit_of_row.astype(np.uint64),
+        sums,
+    )
+    return sums
+
+
+@lean_kernel
+def _add(responses, weights, unit_of_row, sums):
+    n_rows, k = np.uint64(len(weights)), np.uint64(weights.shape[1])
+    for r in range(np.uint64(len(responses))):
+        for row in range(n_rows):
+            unit, response = unit_of_row[row], responses[r, row]
+            for j in range(k):
+                sums[r, unit, j] += response * weights[row, j]
