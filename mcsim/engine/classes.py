@@ -67,7 +67,7 @@ class TreeBuilder:
         n_levels = len(units)
         starts = np.flatnonzero(np.diff(units[-1], prepend=-1))
         row_start = np.append(starts, len(W))
-        basis, basis_start = self._leaves(W, row_start)
+        bases, basis_start = self._leaves(W, row_start)
         parents, shares, takers = [], [], []
         unit_start = np.concatenate(
             [[0], np.cumsum([units[i].max() + 1 for i in range(n_levels)][::-1])]
@@ -82,6 +82,7 @@ class TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root_groups())
+        basis = self._basis(bases)
         n_leaf_kinds = max(self.unit_kinds[0]) + 1
         leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
         for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
@@ -130,7 +131,13 @@ class TreeBuilder:
         self.kinds.append(_Unit(class_number, columns))
         return len(self.kinds) - 1
 
-    def _leaves(self, W: Floats, row_start: Ints) -> tuple[Floats, Ints]:
+    def _basis(self, bases: list[Floats]) -> Floats:
+        """The leaves' bases one after the other, of the largest rank that any unit has."""
+        k = self._rank()
+        padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
+        return np.ascontiguousarray(padded.T)
+
+    def _leaves(self, W: Floats, row_start: Ints) -> tuple[list[Floats], Ints]:
         """Kinds (all columns alike) and classes (basis and Z alike) of the innermost units."""
         n_z = sum(self.n_columns)
         kind_of_rows: dict[bytes, tuple[int, int]] = {}
@@ -155,9 +162,7 @@ class TreeBuilder:
             unit_kinds.append(kind)
             basis_start.append(position)
         self.unit_kinds.append(unit_kinds)
-        k = max(Q.shape[1] for Q in bases)
-        padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
-        return np.ascontiguousarray(padded.T), np.array(basis_start, dtype=np.int64)
+        return bases, np.array(basis_start, dtype=np.int64)
 
     def _parents(self, depth: int, parent: Ints) -> tuple[Floats, Ints]:
         """Classes of one level; per child its weight in the parent and the link that takes it."""

@@ -110,3 +110,23 @@ def test_gradient_equals_central_differences(seed, n_levels, is_balanced, is_rem
         above, below = evaluate(design, y, theta + step)[0], evaluate(design, y, theta - step)[0]
         numeric.append((above - below) / 2e-5)
     assert slope == pytest.approx(np.array(numeric), rel=1e-6, abs=1e-6 * (1 + len(X) / 100))
+
+
+def test_units_may_span_more_than_their_parts_do():
+    # two rows per inner unit, three varying columns: the basis of an outer unit is the larger one
+    generator = np.random.default_rng(1)
+    inner = np.repeat(np.arange(19), 2)
+    outer = np.repeat(np.arange(5), [6, 8, 10, 6, 8])
+    n = len(inner)
+    x = np.tile([0.0, 1.0], 19)
+    X = np.column_stack([np.ones(n), x, generator.normal(size=(n, 2))])
+    levels = (
+        Level(outer, X[:, :2], (("general", 2),), ("Intercept", "x")),
+        Level(inner, X[:, :1], (("general", 1),), ("Intercept",)),
+    )
+    y = generator.normal(size=n)
+    design = compile_design(X, levels, names=("a", "b", "c", "d"))
+    theta = np.full(n_parameters(design.tree), 0.7)
+    groups = [(level.unit_of_row, level.Z) for level in levels]
+    expected = dense_deviance(X, groups, y, factors_at(design, theta), is_reml=True)
+    assert evaluate(design, y, theta)[0] == pytest.approx(expected[0], rel=1e-9)
