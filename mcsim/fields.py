@@ -28,6 +28,7 @@ DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "ols": ("residual",),
     "ols-cluster": ("cr2", "cr1"),
     "image-means": ("residual",),
+    "two-stage": ("residual",),
 }
 ESTIMATORS = tuple(DF_OF_ESTIMATOR)
 DF_METHODS = tuple(dict.fromkeys(df for given in DF_OF_ESTIMATOR.values() for df in given))

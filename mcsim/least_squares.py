@@ -82,10 +82,10 @@ def linear_model(X: Floats) -> LinearModel:
     return LinearModel(X, root, Q @ root.T)
 
 
-def sums_of_squares(residuals: Floats) -> Floats:
+def inner_products(one: Floats, other: Floats) -> Floats:
     """Sum over the rows of each replicate: (n_replicates,)."""
-    n_rows = residuals.shape[1]
-    return unit_sums(residuals**2, np.ones((n_rows, 1)), np.zeros(n_rows, np.int64), 1)[:, 0, 0]
+    n_rows = one.shape[1]
+    return unit_sums(one * other, np.ones((n_rows, 1)), np.zeros(n_rows, np.int64), 1)[:, 0, 0]
 
 
 class FixedEffectsMethod:
@@ -128,7 +128,8 @@ class LeastSquares(FixedEffectsMethod):
     def take(self, responses: Floats) -> tuple[Floats, Floats]:
         """Coefficients, and sums of squares of the residuals."""
         beta = self.model.coefficients(responses)
-        return beta, sums_of_squares(self.model.residuals(responses, beta))
+        residuals = self.model.residuals(responses, beta)
+        return beta, inner_products(residuals, residuals)
 
     def analyse(self, taken: Sequence[tuple[Floats, Floats]], _stream_of: StreamOf) -> Analysis:
         """Estimates, t tests on n - p degrees of freedom, and sigma."""
@@ -165,7 +166,8 @@ class ImageMeans(FixedEffectsMethod):
         """Estimates, and t tests on as many degrees of freedom as units leave."""
         means = np.concatenate(taken)
         beta = self.model.coefficients(means)
-        variance = sums_of_squares(self.model.residuals(means, beta)) / self.model.df
+        residuals = self.model.residuals(means, beta)
+        variance = inner_products(residuals, residuals) / self.model.df
         estimates = self.effects(beta, residual_df(self.model, variance))
         return Analysis({"residual": estimates}, all_usable(len(beta)))
 

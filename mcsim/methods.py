@@ -40,6 +40,7 @@ from mcsim.mixedlm import StatsmodelsMethod
 from mcsim.profiles import profiles_of
 from mcsim.scenario import TruthSpec
 from mcsim.theory import Theory
+from mcsim.two_stage import TwoStage
 
 
 def prepare_method(
@@ -232,4 +233,5 @@ METHODS = {
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
     "image-means": _image_means,
+    "two-stage": TwoStage,
 }
