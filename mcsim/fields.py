@@ -20,6 +20,7 @@ from pydantic import (
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
+from mcsim.measures import MEASURES
 
 DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "reml": ("containment", "satterthwaite", "kenward-roger", "z"),
@@ -119,6 +120,11 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and is_name(value) and value not in RESERVED_NAMES
 
 
+def _is_target(value: Any) -> bool:
+    match = re.fullmatch(r"(\w+)(\(.+\))?", value) if isinstance(value, str) else None
+    return match is not None and match[1] in MEASURES
+
+
 _NAME_RULE = (
     "a name of letters, digits and _ (no digit or __ first, no word of Python, none of "
     + ", ".join(sorted(RESERVED_NAMES))
@@ -135,6 +141,13 @@ MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za
 EstimandName = Annotated[
     str,
     _must_be("text in quotes, not empty", lambda v: _is_text(v, r"[^\r\n\ud800-\udfff]+")),
+]
+TargetName = Annotated[
+    str,
+    _must_be(
+        f"a measure, alone or with a parameter in parentheses: {', '.join(MEASURES)}",
+        _is_target,
+    ),
 ]
 FactorLevel = Annotated[
     str,

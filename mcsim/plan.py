@@ -1,7 +1,6 @@
 """What a run would do, before it does it: the design in words, time, disk, replicates needed."""
 
 import math
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from mcsim.design import Design
-from mcsim.errors import McsimError, nearest_name
 from mcsim.executors import usable_cpus
-from mcsim.measures import MEASURES
+from mcsim.precision import (
+    Target,
+    largest_mcse,
+    needed_replicates,
+    read_targets,
+    refuse_unknown_parameters,
+)
 from mcsim.rows import method_names, parameters_of
 from mcsim.scenario import Scenario, conditions
 from mcsim.store import Chunk
@@ -43,9 +47,9 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
     Raises
     ------
     McsimError
-        A target names no measure.
+        A target names no measure, or no parameter.
     """
-    checked = {key: (*_parsed_target(key), mcse) for key, mcse in targets.items()}
+    wanted = read_targets({**scenario.target_mcse, **targets})
     planned, analyser = conditions(scenario), ChunkAnalyser(scenario)
     lines = [f"{scenario.title}".strip() or "Study", ""]
     prepared = [analyser.prepared(one.label) for one in planned]
@@ -55,8 +59,8 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
     lines += ["", *_methods_in_words(scenario, prepared[0]), ""]
     pilot = _pilot(scenario, analyser)
     lines += _costs_in_words(scenario, len(planned), pilot, n_workers or usable_cpus())
-    for key, (measure, parameter, mcse) in checked.items():
-        lines.append(_needed_in_words(pilot.summary, key, (measure, parameter), mcse))
+    refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
+    lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
 
 
@@ -138,33 +142,12 @@ def _duration(seconds: float) -> str:
     return _count(max(1, math.ceil(seconds)), "second")
 
 
-def _parsed_target(key: str) -> tuple[str, str | None]:
-    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", key)
-    measure = match[1] if match else key
-    if match is None or measure not in MEASURES:
-        raise McsimError(
-            f"target {key!r} names no measure; write coverage=0.005 or 'bias(x)=0.001'. Measures:"
-            f" {', '.join(MEASURES)}.{nearest_name(measure, MEASURES)}"
-        )
-    return measure, match[2]
-
-
-def _needed_in_words(
-    summary: pa.Table, key: str, target: tuple[str, str | None], mcse: float
-) -> str:
-    """Replicates for an MCSE: it falls with the root of their number."""
-    measure, parameter = target
-    rows = [
-        row
-        for row in summary.to_pylist()
-        if row[f"{measure}_mcse"] is not None and parameter in (None, row["parameter"])
-    ]
-    if not rows:
-        names: Sequence[str] = summary["parameter"].unique().to_pylist()
-        return f"MCSE of {key}: nothing that was tried has one. Parameters: {', '.join(names)}"
-    needed = {
-        math.ceil(row["n_replicates"] * (row[f"{measure}_mcse"] / mcse) ** 2): row for row in rows
-    }
-    most = max(needed)
-    where = f"{needed[most]['parameter']}, {needed[most]['method']}"
-    return f"MCSE of {key} at most {mcse:g}: about {most:,} replicates (for {where})"
+def _needed_in_words(summary: pa.Table, target: Target) -> str:
+    found = largest_mcse(summary, target)
+    if found is None:
+        return f"MCSE of {target.key}: nothing that was tried has one"
+    where = f"{found.parameter}, {found.method}"
+    needed = needed_replicates(found, target.mcse)
+    return (
+        f"MCSE of {target.key} at most {target.mcse:g}: about {needed:,} replicates (for {where})"
+    )

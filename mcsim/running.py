@@ -4,18 +4,20 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from mcsim.dask_executor import Cluster
+from mcsim.errors import McsimError
 from mcsim.executors import start_early, usable_cpus
 from mcsim.scenario import Scenario
 
 if TYPE_CHECKING:
-    from mcsim.study import Progress
+    from mcsim.store import Store
+    from mcsim.study import Progress, RunOptions
 
 Say = Callable[[str], None]
 
@@ -23,6 +25,10 @@ MANY_REPLICATES = 1_000  # so many are likely to need workers
 HOW_TO_GO_ON = (
     "Shard {shard} is done, but not the whole study: `mcsim status {directory}` says what is"
     " missing there. Shards in folders of their own are joined by `mcsim merge FOLDER... -o OUT`"
+)
+SHARD_WITH_TARGETS = (
+    "--shard and target_mcse do not go together: no shard knows how precise all are together."
+    " Leave the targets out with --set 'target_mcse={}'"
 )
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
@@ -55,7 +61,7 @@ def run_and_summarize(
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
     with ProgressBar(say) as bar:
-        store = study.run_study(
+        store = run_until_precise(
             scenario,
             study.RunOptions(
                 directory=directory,
@@ -77,6 +83,38 @@ def run_and_summarize(
     click.echo(summary.FORMATS["table"](table))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
+
+
+def run_until_precise(scenario: Scenario, options: "RunOptions") -> "Store":
+    """Run a study until its targets are met, or to its end where it has none.
+
+    Raises
+    ------
+    McsimError
+        A target is of no parameter, or the run is that of a shard.
+    """
+    from mcsim import precision, study
+    from mcsim.latest import latest_summary
+    from mcsim.parts import find_manifest
+
+    if not scenario.target_mcse or options.replicates:
+        return study.run_study(scenario, options)
+    if options.shard:
+        raise McsimError(SHARD_WITH_TARGETS)
+    targets = precision.read_targets(scenario.target_mcse)
+    precision.refuse_unknown_parameters(targets, study.parameter_names(scenario))
+    last = scenario.replicates
+    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
+    for n_replicates in [n for n in precision.blocks(last) if n >= there] or [last]:
+        store = study.run_study(scenario, replace(options, planned=n_replicates))
+        options = replace(options, overwrite=False)
+        table = latest_summary(options.directory)
+        if all(precision.is_met(table, target) for target in targets):
+            break
+    for line in precision.in_words(table, targets):
+        options.report(line)
+    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
+    return store
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:
@@ -103,6 +141,8 @@ class ProgressBar:
         """Show the bar, now that it is known how much there is to do."""
         from tqdm import tqdm
 
+        if self._bar is not None:
+            self._bar.close()
         gc.freeze()  # what the imports have made stays
         gc.enable()
         is_shown = n_replicates > 0 and sys.stderr.isatty()

@@ -39,6 +39,7 @@ from mcsim.fields import (
     Record,
     Structure,
     SweptValues,
+    TargetName,
     Text,
     UniformCount,
     Whole,
@@ -255,6 +256,11 @@ class Scenario(Record):
     replicates: Positive = Field(description="simulated data sets per condition")
     seed: Whole = Field(description="start of every random stream")
     confidence: Confidence = Field(0.95, description="level of the intervals")
+    target_mcse: dict[TargetName, AboveZero] = Field(
+        {},
+        description="Monte Carlo errors at which a run may end before `replicates`: "
+        '{ coverage = 0.005, "bias(x)" = 0.001 }',
+    )
     design: DesignSpec = Field(description="who is measured, and where")
     truth: TruthSpec = Field(description="parameters that the data are generated from")
     methods: Annotated[tuple[MethodSpec, ...], AtLeastOne] = Field(
@@ -310,7 +316,10 @@ def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[
 
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
-    no_numbers: Any = {"title": True, "replicates": True, "methods": {"__all__": {"fallback"}}}
+    no_numbers: Any = {
+        **dict.fromkeys(("title", "replicates", "target_mcse"), True),
+        "methods": {"__all__": {"fallback"}},
+    }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     order = {"design.factors": list(scenario.design.factors)}
     return dict(sorted(flatten(canonical(raw), ""))) | order

@@ -78,8 +78,8 @@ def _with_comments(scenario: Scenario) -> str:
     for line in dump_scenario(scenario, with_defaults=False).splitlines():
         key = re.match(r"(\w+) =|\[+(\w+)\]+$", line)
         found = fields.get(key[1] or key[2]) if key else None
-        is_told = found is None or found.description is None
-        lines.append(line if is_told else f"{line:<42} # {found.description}")
+        meaning = found.description if found else None
+        lines.append(f"{line:<42} # {meaning}" if meaning else line)
     outermost = scenario.design.levels[0]
     if isinstance(outermost.count, int):
         counts = [outermost.count * times for times in (1, 2, 4)]

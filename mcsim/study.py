@@ -25,7 +25,14 @@ from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
 from mcsim.methods import Reducers, prepare_method, without_aliased
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
-from mcsim.rows import conditions_table, estimate_rows, fallbacks, fit_rows, with_likelihood_ratios
+from mcsim.rows import (
+    conditions_table,
+    estimate_rows,
+    fallbacks,
+    fit_rows,
+    parameters_of,
+    with_likelihood_ratios,
+)
 from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
 from mcsim.shards import Shard, n_replicates, of_shard
 from mcsim.simulate import (
@@ -168,11 +175,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, without influence on the numbers."""
+    """How to run, without influence on the numbers.
+
+    planned : replicates of the study for now, in place of the scenario's
+    """
 
     directory: Path
     n_workers: int | None = None
     overwrite: bool = False
+    planned: int | None = None
     replicates: Sequence[Range] | None = None
     shard: Shard | None = None
     cluster: Cluster | None = None
@@ -195,6 +206,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     planned = conditions(scenario)
+    n_planned = options.planned or scenario.replicates
     analyser = ChunkAnalyser(scenario)
     with stop_on_signals():
         compile_engine(options.report)  # before there are workers, so that they find it done
@@ -204,13 +216,14 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
     description = StudyDescription(
         identity=identify(study_identity(scenario), {one.label: one.identity for one in planned}),
-        manifest=_manifest(scenario),
+        manifest=_manifest(scenario, n_planned),
         scenario_text=dump_scenario(scenario),
         conditions=table,
     )
     with stop_on_signals() as guard:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        chunks = _left_to_do(_own_chunks(scenario, store, options), store)
+        wanted = options.replicates or [(1, n_planned)]
+        chunks = _left_to_do(_own_chunks(scenario, store, wanted, options), store)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
         with _executor(analyser, chunks, options) as executor:
@@ -230,9 +243,11 @@ def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str
         report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
 
 
-def _own_chunks(scenario: Scenario, store: Store, options: RunOptions) -> list[Chunk]:
+def _own_chunks(
+    scenario: Scenario, store: Store, wanted: Sequence[Range], options: RunOptions
+) -> list[Chunk]:
     """The chunks that this run is to see done: all, or those of its shard."""
-    chunks = plan_chunks(scenario, store, options.replicates)
+    chunks = plan_chunks(scenario, store, wanted)
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)
@@ -243,13 +258,13 @@ def _own_chunks(scenario: Scenario, store: Store, options: RunOptions) -> list[C
     return own
 
 
-def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range] | None) -> list[Chunk]:
+def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
     """The chunks of every condition and method, done or not."""
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in store.contents.items()
         for first, last in cut(
-            wanted or ((1, scenario.replicates),),
+            wanted,
             SLOW_CHUNK_SIZE if _is_slow(scenario, contents.methods) else LARGEST_BLOCK,
         )
     ]
@@ -294,19 +309,26 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], options: RunOption
     return EXECUTORS["processes"](n_workers)
 
 
-def _manifest(scenario: Scenario) -> dict[str, object]:
+def _manifest(scenario: Scenario, n_planned: int) -> dict[str, object]:
     """What a reader of the folder wants to know and the numbers do not depend on."""
     packages = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
     return {
         "title": scenario.title,
         "confidence": scenario.confidence,
-        "replicates": scenario.replicates,
+        "replicates": n_planned,
         "fallbacks": fallbacks(scenario),
         "versions": {"mcsim": __version__} | {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def parameter_names(scenario: Scenario) -> list[str]:
+    """All that the methods report, in their order; errors as of `prepare_condition`."""
+    ready = ChunkAnalyser(scenario).prepared(conditions(scenario)[0].label)
+    named = [one for spec in scenario.methods for one in parameters_of(spec, ready.methods)]
+    return list(dict.fromkeys(one.name for one in named))
 
 
 def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.DataFrame:

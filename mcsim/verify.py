@@ -18,6 +18,7 @@ from mcsim.parts import (
     list_parts,
     read_conditions,
     read_content,
+    read_manifest,
     record,
 )
 from mcsim.ranges import format_ranges, merge
@@ -79,8 +80,9 @@ def repair_study(faults: Sequence[Fault], options: RunOptions) -> None:
     damaged = [fault.part for fault in faults if fault.part is not None]
     Store.read(directory).unmark(damaged)  # so that any run takes them for missing
     scenario = load_scenario(directory / "scenario.toml")
-    ranges = merge([(1, scenario.replicates), *((part.first, part.last) for part in damaged)])
-    run_study(scenario, replace(options, replicates=ranges))
+    n_planned = int(read_manifest(directory)["replicates"])
+    ranges = merge([(1, n_planned), *((part.first, part.last) for part in damaged)])
+    run_study(scenario, replace(options, planned=n_planned, replicates=ranges))
 
 
 def _unreadable_conditions(directory: Path) -> Iterator[Fault]:

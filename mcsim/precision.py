@@ -1,0 +1,116 @@
+"""Runs that end when their Monte Carlo standard errors are small enough.
+
+Replicates are added in blocks of a fixed schedule, and the targets are looked at after each: where
+a run ends depends on the scenario alone, not on workers or interruptions.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mcsim.errors import McsimError, nearest_name
+from mcsim.measures import MEASURES
+
+FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
+
+
+class Target(NamedTuple):
+    """An MCSE wanted of a measure, of one parameter or of all."""
+
+    key: str
+    measure: str
+    parameter: str | None
+    mcse: float
+
+
+class Largest(NamedTuple):
+    """The largest MCSE of what a target is about; where it was met with."""
+
+    mcse: float
+    n_replicates: int
+    parameter: str
+    method: str
+
+
+def read_targets(targets: Mapping[str, float]) -> list[Target]:
+    """Targets by `measure` or `measure(parameter)`.
+
+    Raises
+    ------
+    McsimError
+        A key names no measure that has an MCSE.
+    """
+    return [_target(key, mcse) for key, mcse in targets.items()]
+
+
+def _target(key: str, mcse: float) -> Target:
+    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", key)
+    measure = match[1] if match else key
+    if match is None or measure not in MEASURES:
+        raise McsimError(
+            f"target {key!r} names no measure; write coverage=0.005 or 'bias(x)=0.001'. Measures:"
+            f" {', '.join(MEASURES)}.{nearest_name(measure, MEASURES)}"
+        )
+    return Target(key, measure, match[2], mcse)
+
+
+def refuse_unknown_parameters(targets: Sequence[Target], names: Iterable[str]) -> None:
+    """Raise a McsimError for a target of a parameter that is not among the names."""
+    known = list(dict.fromkeys(names))
+    for target in targets:
+        if target.parameter is not None and target.parameter not in known:
+            raise McsimError(
+                f"target {target.key!r}: no method estimates {target.parameter!r}. Parameters:"
+                f" {', '.join(known)}.{nearest_name(target.parameter, known)}"
+            )
+
+
+def blocks(n_replicates: int) -> Iterator[int]:
+    """Numbers of replicates after which the targets are looked at, the last of them all."""
+    size = FIRST_BLOCK
+    while size < n_replicates:
+        yield size
+        if 3 * size // 2 < n_replicates:
+            yield 3 * size // 2
+        size *= 2
+    yield n_replicates
+
+
+def largest_mcse(summary: pa.Table, target: Target) -> Largest | None:
+    """Of all methods and conditions; None where no row has one."""
+    column = f"{target.measure}_mcse"
+    rows = [
+        Largest(row[column], row["n_replicates"], row["parameter"], row["method"])
+        for row in summary.to_pylist()
+        if row[column] is not None and target.parameter in (None, row["parameter"])
+    ]
+    return max(rows, default=None)
+
+
+def is_met(summary: pa.Table, target: Target) -> bool:
+    """Whether every MCSE that a target is about is small enough."""
+    found = largest_mcse(summary, target)
+    return found is not None and found.mcse <= target.mcse
+
+
+def needed_replicates(largest: Largest, mcse: float) -> int:
+    """Replicates for an MCSE: it falls with the root of their number."""
+    return math.ceil(largest.n_replicates * (largest.mcse / mcse) ** 2)
+
+
+def in_words(summary: pa.Table, targets: Sequence[Target]) -> list[str]:
+    """A line per target: what was wanted, and what there is."""
+    lines = []
+    for target in targets:
+        found = largest_mcse(summary, target)
+        wanted = f"MCSE of {target.key} at most {target.mcse:g}"
+        if found is None:
+            lines.append(f"{wanted}: no row has one")
+        else:
+            verdict = "met" if found.mcse <= target.mcse else "not met"
+            where = f"{found.parameter}, {found.method}"
+            lines.append(f"{wanted}: {verdict}, {found.mcse:.2g} (largest for {where})")
+    return lines
