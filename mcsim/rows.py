@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mcsim.analysis import Analysis, Method, Parameter
 from mcsim.engine.optimise import Status
 from mcsim.errors import DataError
 from mcsim.inference import ParameterBlock
+from mcsim.nested import show_value
 from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import estimand_value, realized_value, true_value, true_values
 from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
@@ -28,7 +30,7 @@ def conditions_table(
     scenario: Scenario, planned: Sequence[tuple[Condition, Mapping[str, Method]]]
 ) -> pa.Table:
     """One row per condition, method and parameter: swept values and truth."""
-    rows = []
+    rows, swept = [], _swept_columns([condition for condition, _ in planned])
     for condition, methods in planned:
         truth = true_values(condition.truth)
         own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
@@ -46,7 +48,7 @@ def conditions_table(
                         "numerator_df": one.numerator_df,
                         "truth": _truth_of(one, truth, own),
                         **_columns_of(forms.get(one.name, Theory(None))),
-                        **condition.values,
+                        **swept[condition.label],
                     }
                     for one in parameters_of(spec, methods)
                 ]
@@ -56,6 +58,18 @@ def conditions_table(
         kind = pa.int64() if name == "numerator_df" else pa.float64()
         table = table.set_column(column, name, table[name].cast(kind))
     return table
+
+
+def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:
+    """Swept values by condition: as text where those of a key are not all numbers."""
+    found: dict[str, dict[str, Any]] = {condition.label: {} for condition in planned}
+    for key in planned[0].values:
+        given = [condition.values[key] for condition in planned]
+        are_numbers = all(isinstance(one, int | float) for one in given)
+        for condition, value in zip(planned, given, strict=True):
+            text = value if isinstance(value, str) else show_value(value)
+            found[condition.label][key] = value if are_numbers else text
+    return found
 
 
 def _columns_of(theory: Theory) -> dict[str, float | None]:

@@ -43,8 +43,8 @@ from mcsim.fields import (
     Text,
     UniformCount,
     Whole,
-    shape_of_count,
     default_df,
+    shape_of_count,
     shape_of_range,
     shape_of_table,
 )

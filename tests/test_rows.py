@@ -62,3 +62,26 @@ def test_the_smaller_model_must_be_smaller(tmp_path):
     with pytest.raises(DataError, match="no more parameters than 'reduced'"):
         run(tmp_path, twice)
     assert not (tmp_path / "out").exists()
+
+
+def test_swept_tables_and_lists_are_columns_of_text(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        SMALL
+        + """
+[sweep]
+"design.levels.image.count" = [4, { uniform = [3, 5] }]
+"truth.random.animal.distribution" = ["normal", { mixture = [0.2, 4] }]
+"truth.sigma" = [0.5, 1]
+"""
+    )
+    scenario = load_scenario(path, replicates=4)
+    store = study.run_study(scenario, study.RunOptions(tmp_path / "out", n_workers=1))
+    table = pq.read_table(store.directory / "conditions.parquet").to_pandas()
+    counts, shapes = "design.levels.image.count", "truth.random.animal.distribution"
+    assert set(table[counts]) == {"4", "{uniform = [3, 5]}"}
+    assert set(table[shapes]) == {"normal", "{mixture = [0.2, 4]}"}
+    assert set(table["truth.sigma"]) == {0.5, 1.0}
+    text = FORMATS["table"](summarize([store.directory]))
+    heading = "design.levels.image.count = {uniform = [3, 5]}, "
+    assert heading + "truth.random.animal.distribution = normal, truth.sigma = 0.5" in text
