@@ -28,6 +28,7 @@ DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "statsmodels": ("containment", "z"),
     "ols": ("residual",),
     "ols-cluster": ("cr2", "cr1"),
+    "gee": ("mancl-derouen", "robust"),
     "image-means": ("residual",),
     "two-stage": ("residual",),
 }

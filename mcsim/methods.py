@@ -34,6 +34,7 @@ from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
+from mcsim.gee import Gee
 from mcsim.inference import ParameterBlock, fixed_effects
 from mcsim.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.mixedlm import StatsmodelsMethod
@@ -231,6 +232,7 @@ METHODS = {
     "ml": _ml,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
+    "gee": Gee,
     "ols-cluster": ClusterRobust,
     "image-means": _image_means,
     "two-stage": TwoStage,

@@ -1,0 +1,74 @@
+"""Studies with estimators other than likelihood: the same numbers however the work is shared."""
+
+import pandas as pd
+import pytest
+
+from mcsim import study
+from mcsim.loading import load_scenario
+from mcsim.summary import summarize
+from tests.conftest import SMALL
+
+METHODS = """
+[[methods]]
+name = "rows"
+formula = "y ~ diet * x"
+estimator = "ols"
+[[methods]]
+name = "robust"
+formula = "y ~ diet * x + (1 | animal)"
+estimator = "ols-cluster"
+df = ["cr1", "cr2"]
+[[methods]]
+name = "equations"
+formula = "y ~ diet * x + (1 | animal)"
+estimator = "gee"
+[[methods]]
+name = "slopes"
+formula = "y ~ diet * x + (x | animal/image)"
+estimator = "two-stage"
+[[methods]]
+name = "means"
+formula = "y ~ diet + (1 | animal)"
+estimator = "image-means"
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL + METHODS)
+    return load_scenario(path, replicates=100)
+
+
+def rows(directory):
+    """All estimates, as their files hold them, in one order."""
+    frame = pd.read_parquet(directory / "estimates")
+    names = ["condition", "method", "parameter", "component"]
+    frame = frame.astype(dict.fromkeys(names, str))
+    return frame.sort_values(["replicate", "method", "parameter"], ignore_index=True)
+
+
+def test_workers_and_ranges_give_the_same_numbers(scenario, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    study.run_study(scenario, study.RunOptions(tmp_path / "two", n_workers=2))
+    for ranges in ([(1, 7)], [(8, 61)], None):
+        options = study.RunOptions(tmp_path / "one", n_workers=1, replicates=ranges)
+        study.run_study(scenario, options)
+    pd.testing.assert_frame_equal(rows(tmp_path / "two"), rows(tmp_path / "one"), rtol=0, atol=0)
+
+
+def test_the_summary_has_a_row_for_what_a_method_estimates(scenario, tmp_path):
+    study.run_study(scenario, study.RunOptions(tmp_path / "s", n_workers=1))
+    found = {
+        (row["method"], row["parameter"]): row
+        for row in summarize([tmp_path / "s"]).to_pylist()
+    }  # fmt: skip
+    names = {method: [p for m, p in found if m == method] for method, _ in found}
+    fixed = ["Intercept", "diet[T.fed]", "x", "diet[T.fed]:x"]
+    assert names["rows"] == [*fixed, "sigma"]
+    for method in ("robust/cr1", "robust/cr2", "equations", "slopes"):
+        assert names[method] == fixed
+    assert names["means"] == ["Intercept", "diet[T.fed]"]
+    assert {row["n_failed"] for row in found.values()} == {0}
+    # animals differ, so that intervals from rows are far too narrow
+    assert found["slopes", "Intercept"]["coverage"] > 0.8 > found["rows", "Intercept"]["coverage"]
