@@ -96,9 +96,8 @@ class LikelihoodMethod:
     def __init__(
         self, columns: ModelColumns, settings: MethodSettings, shared: Reducers, *, is_reml: bool
     ) -> None:
-        if not columns.levels:
-            raise DataError("the formula has no random effect; add a term such as (1 | animal)")
-        _check_innermost_units(columns)
+        if columns.levels:
+            _check_innermost_units(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
         levels = tuple(
@@ -118,8 +117,8 @@ class LikelihoodMethod:
         return parameters(self._columns, self._settings)
 
     def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
-        """Closed forms of REML."""
-        if not self.design.tree.model.is_reml:
+        """Closed forms of REML with random effects."""
+        if not self.design.tree.model.is_reml or not self._columns.levels:
             return {}
         return reml_theory(self._columns, self._settings, truth)
 
@@ -232,8 +231,8 @@ METHODS = {
     "ml": _ml,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
-    "gee": Gee,
     "ols-cluster": ClusterRobust,
+    "gee": Gee,
     "image-means": _image_means,
     "two-stage": TwoStage,
 }

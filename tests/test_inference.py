@@ -118,3 +118,32 @@ def test_statsmodels_and_the_engine_agree():
     ours, theirs = analyse("small_2", "diagonal"), analyse("small_2", "diagonal", "statsmodels")
     for parameter in [*NAMES, "animal.sd(x)", "image.sd(Intercept)", "image.sd(x)", "sigma"]:
         assert theirs[parameter].estimate[0] == pytest.approx(ours[parameter].estimate[0], rel=5e-3)
+
+
+@pytest.mark.parametrize("interval", ["wald", "profile", "bootstrap"])
+def test_model_without_random_effects_is_least_squares_in_every_df_method(interval):
+    frame = pd.read_csv(REFERENCE / "small_2.csv")
+    frame["diet"] = pd.Categorical(frame["diet"], categories=["fasted", "fed"])
+    columns = model_columns(parse_formula("y ~ diet * x"), frame)
+    names = ("containment", "satterthwaite", "kenward-roger")
+    method = prepare_method(columns, MethodSettings("reml", names, 0.95, interval=interval))
+    taken = [method.take(frame["y"].to_numpy()[None])]
+    estimates = method.analyse(taken, np.random.default_rng).estimates
+    # nlme::gls(y ~ diet * x), summary()$tTable and intervals()
+    std_error = [0.01144745052, 0.01618913978, 0.01929873552, 0.02729253351]
+    for name in names:
+        rows = {one.parameter: one for one in estimates[name]}
+        assert [rows[p].df[0] for p in NAMES] == pytest.approx([796.0] * 4, rel=1e-6)
+        assert [rows[p].std_error[0] for p in NAMES] == pytest.approx(std_error, rel=1e-8)
+        assert rows["diet[T.fed]"].p_value[0] == pytest.approx(5.246057328e-10, rel=1e-6)
+        sigma = rows["sigma"]
+        assert sigma.estimate[0] == pytest.approx(0.1231808879, rel=1e-6)
+        if interval == "profile":  # -2 logLik = nu (log s^2 + sigma^2 / s^2) + constant
+            for limit in (sigma.ci_lower[0], sigma.ci_upper[0]):
+                ratio = (sigma.estimate[0] / limit) ** 2
+                assert 796.0 * (ratio - 1.0 - np.log(ratio)) == pytest.approx(3.841459, abs=1e-4)
+        else:  # 200 resamples know a limit to 0.19 standard errors: beyond 0.6 in 1 of 300
+            wald = sigma.estimate[0] * np.exp([-1.959964 / 1592**0.5, 1.959964 / 1592**0.5])
+            found = [sigma.ci_lower[0], sigma.ci_upper[0]]
+            width = 0.6 if interval == "bootstrap" else 1e-5
+            assert found == pytest.approx(wald, abs=width * sigma.std_error[0])

@@ -73,7 +73,7 @@ def pivots(blocks: Blocks, theta: Floats, b: int) -> Floats:
 
 def held_parameters(blocks: Blocks, theta: Floats) -> Flags:
     """Parameters whose column of the factor has no pivot: they stay at zero. (n, n_theta)."""
-    columns = [entry(blocks, b, j, j) for b, _, j in entries(blocks)]
+    columns = np.array([entry(blocks, b, j, j) for b, _, j in entries(blocks)], dtype=np.int64)
     return np.asarray(theta[:, columns] == 0.0)
 
 
@@ -90,7 +90,7 @@ def block_of(blocks: Blocks, b: int, D: Floats) -> Floats:
 
 def blocks_of(structures: Sequence[Sequence[tuple[str, int]]]) -> Blocks:
     """The parameters of Lam; the structures of every level, innermost level first."""
-    q = max(sum(size for _, size in level) for level in structures)
+    q = max(1, *(sum(size for _, size in level) for level in structures))
     rows, projections = [], []
     n_theta = 0
     for depth, level in enumerate(structures):
@@ -105,8 +105,9 @@ def blocks_of(structures: Sequence[Sequence[tuple[str, int]]]) -> Blocks:
                 projections.append(projection)
                 n_theta += block_size * (block_size + 1) // 2
             first += size
-    level_of, first_of, size_of, theta_of, is_matrix = np.array(rows, dtype=np.int64).T.copy()
-    Q = np.array(projections)
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
+    level_of, first_of, size_of, theta_of, is_matrix = columns
+    Q = np.array(projections).reshape(-1, q, q)
     return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q)
 
 

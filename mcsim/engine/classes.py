@@ -232,7 +232,7 @@ class TreeBuilder:
 
     def tree(self, blocks: Blocks, scales: tuple[Floats, ...], model: Model) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
-        n_classes, n_levels, q = len(self.classes), len(self.n_columns), max(self.n_columns)
+        n_classes, n_levels, q = len(self.classes), len(self.n_columns), max(1, *self.n_columns)
         width = int(np.clip(LANE_POSITIONS // n_classes, 1, MAX_WIDTH))
         n_theta = sum(size * (size + 1) // 2 for size in blocks.size)
         return Tree(
@@ -255,7 +255,7 @@ class TreeBuilder:
         n_levels = len(self.n_columns)
         levels = [c.level for c in self.classes]
         level_start = np.searchsorted(levels, np.arange(n_levels + 1)).astype(np.int64)
-        B = np.zeros((self._rank(), max(self.n_columns), len(self.classes)))
+        B = np.zeros((self._rank(), max(1, *self.n_columns), len(self.classes)))
         for number, one in enumerate(self.classes):
             columns = one.columns @ scales[n_levels - 1 - one.level]
             B[: one.rank, : columns.shape[1], number] = columns

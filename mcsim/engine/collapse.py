@@ -19,7 +19,7 @@ class Level:
     """The random effects of one grouping level, outermost level first.
 
     unit_of_row : (n_rows,) any integers; units are nested within those of the level above
-    Z : (n_rows, q)
+    Z : (n_rows, q), q may be 0
     structures : general, identity or compound, and the number of columns, of blocks of consecutive
         columns; blocks are independent of each other
     """
@@ -50,7 +50,7 @@ def compile_design(
     Parameters
     ----------
     X : (n_rows, p) fixed-effect columns, called `names`
-    levels : outermost first, at least one
+    levels : outermost first; none is least squares
 
     Raises
     ------
@@ -68,6 +68,7 @@ def collapse_design(
     n, p = X.shape
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
+    levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     units, order = _nested_units(levels)
     X_tilde, R = _orthonormalise(X, names)
     scales = tuple(_scale_of_level(level) for level in levels)

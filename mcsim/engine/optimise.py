@@ -72,6 +72,10 @@ class Search:
         """Find the optimum of every replicate."""
         rows = np.flatnonzero(_is_finite(self.found))
         self.status[rows] = Status.NOT_CONVERGED
+        if self.theta.shape[1] == 0:
+            self._certify(rows)
+            self.status[rows], self.hessian[rows] = Status.OK, 0.0
+            return
         self._begin(rows)
         snap_cost = np.full(len(self.theta), SNAP_COST)
         for _ in range(MAX_ROUNDS):

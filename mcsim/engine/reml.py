@@ -16,7 +16,7 @@ from mcsim.engine.tree import Floats, Ints, Moments, n_parameters
 
 @dataclass(frozen=True)
 class FitBlock:
-    """Fits of one model to a block of replicates; levels outermost first.
+    """Fits of one model to a block of replicates; levels with random effects, outermost first.
 
     beta : (n_replicates, p); beta_covariance : (n_replicates, p, p); T_inverse : the same in the
         coordinates of the tree and units of sigma
@@ -113,7 +113,7 @@ def factor_slopes(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
     order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
     """
     patterns = _patterns(design, order)
-    return tuple(_scaled(S, pattern) for S, pattern in zip(design.scales, patterns, strict=True))
+    return tuple(_scaled(design.scales[level], pattern) for level, pattern in patterns.items())
 
 
 def weighted(slopes: Floats, theta: Floats) -> Floats:
@@ -124,11 +124,13 @@ def weighted(slopes: Floats, theta: Floats) -> Floats:
     return total
 
 
-def _patterns(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
-    """D Lam / d theta in columns of unit scale per level, outermost first."""
+def _patterns(design: CompiledDesign, order: Ints) -> dict[int, Floats]:
+    """D Lam / d theta in columns of unit scale, per level with random effects, outermost first."""
     blocks, n_levels = design.tree.blocks, len(design.scales)
     n, n_theta = len(order), n_parameters(design.tree)
-    patterns = [np.zeros((n, n_theta, *S.shape)) for S in design.scales]
+    patterns = {
+        level: np.zeros((n, n_theta, *S.shape)) for level, S in enumerate(design.scales) if len(S)
+    }
     for t, (b, i, j) in enumerate(entries(blocks)):
         level, first = n_levels - 1 - int(blocks.level[b]), int(blocks.first[b])
         if blocks.is_matrix[b]:
@@ -137,7 +139,7 @@ def _patterns(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
         else:
             q = len(design.scales[level])
             patterns[level][:, t] = blocks.Q[b][:q, :q]
-    return tuple(patterns)
+    return patterns
 
 
 def _scaled(S: Floats, patterns: Floats) -> Floats:
@@ -149,9 +151,8 @@ def _scaled(S: Floats, patterns: Floats) -> Floats:
 def _log_r2_gradient(design: CompiledDesign, search: Search) -> Floats:
     """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
     gradient = np.zeros_like(search.theta)
-    patterns = _patterns(design, search.order)
-    for level, pattern in enumerate(patterns):
-        q, depth = pattern.shape[2], len(patterns) - 1 - level
+    for level, pattern in _patterns(design, search.order).items():
+        q, depth = pattern.shape[2], len(design.scales) - 1 - level
         residual = (search.N - search.found.D)[:, depth, :q, :q] / design.tree.model.nu
         Lam = weighted(pattern, search.theta)
         for t in range(pattern.shape[1]):

@@ -86,7 +86,7 @@ def with_start(tree: Tree) -> Tree:
             set_block(tree.blocks, order[point], theta[point], b, Psi[None])
     n = len(theta)
     found = Likelihood(tree, _no_data(tree, n)).at(np.arange(n), theta, order, with_data=False)
-    traces = np.column_stack(_along(tree, found.D))  # tr(P V_r) at every point
+    traces = np.column_stack([*_along(tree, found.D), np.zeros((n, 0))])  # tr(P V_r) everywhere
     cross = -(traces[1::2] - traces[2::2]) / (2.0 * START_STEP)  # tr(P V_r P V_s)
     psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(tree.blocks)])
     equations = np.zeros((len(psi) + 1, len(psi) + 1))

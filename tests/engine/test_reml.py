@@ -145,3 +145,32 @@ def test_random_data_sets_are_certified():
     result = fit_block(design, responses)
     assert np.isin(result.status, (Status.OK, Status.BOUNDARY)).all()
     assert np.max(result.certificate) <= CERTIFICATE_TOLERANCE
+
+
+@pytest.mark.parametrize("is_reml", [True, False])
+@pytest.mark.parametrize("has_units", [True, False])
+def test_without_random_effects_it_is_least_squares(has_units, is_reml):
+    X, levels, y = read_model("small_2", "general")
+    empty = Level(levels[1].unit_of_row, np.zeros((len(y), 0)), (), ())
+    result = fit(X, (empty,) if has_units else (), y, is_reml=is_reml)
+    n, p = X.shape
+    beta, rss, *_ = np.linalg.lstsq(X, y)
+    nu = n - p if is_reml else n
+    sigma2 = rss[0] / nu
+    # stats::logLik(lm(y ~ diet * x), REML = is_reml)
+    loglik = -0.5 * nu * (np.log(2.0 * np.pi * sigma2) + 1.0)
+    loglik -= 0.5 * np.linalg.slogdet(X.T @ X)[1] if is_reml else 0.0
+    assert result.beta[0] == pytest.approx(beta, rel=1e-10)
+    assert result.sigma2[0] == pytest.approx(sigma2, rel=1e-10)
+    assert result.loglik[0] == pytest.approx(loglik, rel=1e-10)
+    assert result.beta_covariance[0] == pytest.approx(sigma2 * np.linalg.inv(X.T @ X), rel=1e-8)
+    assert (result.status[0], result.certificate[0]) == (Status.OK, 0.0)
+    assert result.covariances == ()
+
+
+def test_level_without_random_effects_changes_nothing():
+    X, levels, y = read_model("small_2", "general")
+    rows = Level(np.arange(len(y)), np.zeros((len(y), 0)), (), ())
+    before, after = fit(X, levels, y), fit(X, (*levels, rows), y)
+    assert after.loglik[0] == pytest.approx(before.loglik[0], abs=1e-8)
+    assert sds(after) == pytest.approx(sds(before), rel=1e-6)
