@@ -1,6 +1,7 @@
 """Tables of a study: analyses as rows of its files, and what its conditions ask for."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,17 @@ from scipy import special
 
 from mcsim.analysis import Analysis, Method, Parameter
 from mcsim.engine.optimise import Status
-from mcsim.errors import DataError
+from mcsim.errors import DataError, nearest_name
 from mcsim.inference import ParameterBlock
 from mcsim.nested import show_value
 from mcsim.scenario import Condition, MethodSpec, Scenario
-from mcsim.simulate import estimand_value, realized_value, true_value, true_values
+from mcsim.simulate import (
+    estimand_value,
+    realized_value,
+    target_of,
+    true_value,
+    true_values,
+)
 from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
 from mcsim.theory import Theory
 
@@ -36,6 +43,7 @@ def conditions_table(
         own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
         for spec in scenario.methods:
             theory = methods[spec.name].theory(condition.truth)
+            _check_declared(spec, methods, {*truth, *own})
             for df, name in zip(spec.df, method_names(spec), strict=True):
                 forms = theory.get(df, {})
                 rows += [
@@ -46,7 +54,7 @@ def conditions_table(
                         "parameter": one.name,
                         "component": one.component,
                         "numerator_df": one.numerator_df,
-                        "truth": _truth_of(one, truth, own),
+                        "truth": _truth_of(one, spec, truth, own),
                         **_columns_of(forms.get(one.name, Theory(None))),
                         **swept[condition.label],
                     }
@@ -76,12 +84,29 @@ def _columns_of(theory: Theory) -> dict[str, float | None]:
     return dict(zip(THEORY, theory, strict=True))
 
 
+def _check_declared(spec: MethodSpec, methods: Mapping[str, Method], known: set[str]) -> None:
+    """Raise a DataError where a method declares a truth of nothing, or one that there is not."""
+    own = [one.name for one in parameters_of(spec, methods)]
+    totals = {re.sub(r"^\w+(\.sd|\.var)", r"total\1", name) for name in known if "(" in name}
+    for key, value in spec.truth.items():
+        for name, names in ((key, own), (value, sorted(known | totals))):
+            if name not in names:
+                raise DataError(
+                    f"method {spec.name!r} declares the truth of {key!r} as {value!r}; unknown:"
+                    f" {name!r}. There are: {', '.join(names)}.{nearest_name(name, names)}"
+                )
+
+
 def _truth_of(
-    parameter: Parameter, truth: Mapping[str, float], estimands: Mapping[str, float]
+    parameter: Parameter,
+    spec: MethodSpec,
+    truth: Mapping[str, float],
+    estimands: Mapping[str, float],
 ) -> float | None:
     if parameter.component == "terms":  # F has none
         return None
-    return estimands.get(parameter.name, true_value(truth, parameter.name))
+    name = target_of(parameter.name, spec.truth)
+    return estimands.get(name, true_value(truth, name))
 
 
 def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Parameter]:
@@ -157,8 +182,10 @@ def estimate_rows(
     replicates: Sequence[int],
     realized: Mapping[str, Floats],
     analyses: Mapping[str, Analysis],
+    specs: Sequence[MethodSpec] = (),
 ) -> pa.Table:
-    """Rows of estimates/, replicate by replicate."""
+    """Rows of estimates/, replicate by replicate; `specs` may declare what parameters estimate."""
+    declared = {name: spec.truth for spec in specs for name in method_names(spec)}
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
         for name, analysis in analyses.items()
@@ -171,7 +198,8 @@ def estimate_rows(
     for measure in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value"):
         columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
     none = np.full(len(replicates), np.nan)
-    values = [realized_value(realized, one.parameter) for _, one in named]
+    targets = [target_of(one.parameter, declared.get(name, {})) for name, one in named]
+    values = [realized_value(realized, target) for target in targets]
     columns["realized"] = _interleaved([none if one is None else one for one in values])
     return pa.table(columns, schema=ESTIMATES_SCHEMA)
 

@@ -229,6 +229,11 @@ class MethodSpec(Record):
         description="method whose estimates stand in where this one has none: a summary with "
         "--missing fallback",
     )
+    truth: dict[Text, Text] = Field(
+        {},
+        description="what parameters estimate, where that is not their namesake in the truth: "
+        '{ "image.sd(x)" = "total.sd(x)" }',
+    )
     resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
 
     @property

@@ -258,8 +258,20 @@ def true_values(truth: TruthSpec) -> dict[str, float]:
 
 def true_value(values: Mapping[str, float], parameter: str) -> float | None:
     """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
+    if parameter.startswith("total."):
+        return float(derived_value(parameter, values))
     missing = None if ".cor(" in parameter else 0.0
     return _by_meaning(values).get(_meaning(parameter), missing)
+
+
+def target_of(parameter: str, declared: Mapping[str, str]) -> str:
+    """What a parameter estimates: what is declared for it or, of a variance, for its SD."""
+    by_meaning = _by_meaning(declared)
+    found = by_meaning.get(_meaning(parameter))
+    if found is None and ".var(" in parameter:
+        of_sd = by_meaning.get(_meaning(parameter.replace(".var(", ".sd(")), parameter)
+        return of_sd.replace(".sd(", ".var(")
+    return parameter if found is None else found
 
 
 def estimand_value(truth: TruthSpec, estimand: EstimandSpec) -> float:
@@ -273,6 +285,8 @@ def estimand_value(truth: TruthSpec, estimand: EstimandSpec) -> float:
 
 def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:
     """Realized values of a method's parameter; a variance is the square of its SD."""
+    if parameter.startswith("total."):
+        return np.asarray(derived_value(parameter, realized)) if realized else None
     if ".var(" in parameter:
         sd = _by_meaning(realized).get(_meaning(parameter.replace(".var(", ".sd(")))
         return None if sd is None else sd**2

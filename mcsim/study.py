@@ -130,7 +130,7 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
     analyses = {spec.name: analyses[spec.name] for spec in condition.specs}
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     realized = realized_values(simulator, per_level)
-    estimates = estimate_rows(condition.label, replicates, realized, analyses)
+    estimates = estimate_rows(condition.label, replicates, realized, analyses, condition.specs)
     return estimates, fit_rows(condition.label, replicates, analyses)
 
 

@@ -85,3 +85,44 @@ def test_swept_tables_and_lists_are_columns_of_text(tmp_path):
     text = FORMATS["table"](summarize([store.directory]))
     heading = "design.levels.image.count = {uniform = [3, 5]}, "
     assert heading + "truth.random.animal.distribution = normal, truth.sigma = 0.5" in text
+
+
+POOLED = """
+[[methods]]
+name = "pooled"
+formula = "y ~ diet * x + (1 | image)"
+truth = {{ "image.sd(Intercept)" = {target!r} }}
+"""
+
+
+def test_a_declared_truth_is_that_of_the_parameter_and_its_square(tmp_path):
+    path = tmp_path / "pooled.toml"
+    path.write_text(SMALL + POOLED.format(target="total.sd(Intercept)"))
+    scenario = load_scenario(path, replicates=6)
+    store = study.run_study(scenario, study.RunOptions(tmp_path / "out", n_workers=1))
+    table = pq.read_table(store.directory / "conditions.parquet").to_pandas()
+    truth = table.set_index(["method", "parameter"])["truth"]
+    assert truth["pooled", "image.sd(Intercept)"] == pytest.approx((0.6**2 + 0.25) ** 0.5)
+    assert truth["pooled", "image.var(Intercept)"] == pytest.approx(0.6**2 + 0.25)
+    assert truth["diagonal", "image.sd(Intercept)"] == pytest.approx(0.5)
+    rows = pq.read_table(store.directory / "estimates").to_pandas()
+    rows = rows.astype({"method": str, "parameter": str})
+    realized = rows.pivot(index="replicate", columns=["method", "parameter"], values="realized")
+    animal, image = (
+        realized["diagonal", f"{level}.sd(Intercept)"] for level in ("animal", "image")
+    )
+    for kind, power in (("sd", 0.5), ("var", 1.0)):
+        found = realized["pooled", f"image.{kind}(Intercept)"]
+        assert found.to_numpy() == pytest.approx(((animal**2 + image**2) ** power).to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [("total.sd(z)", "unknown: 'total.sd"), ("totl", "unknown: 'totl'")]
+)
+def test_a_declared_truth_that_there_is_not_is_refused(tmp_path, target, message):
+    path = tmp_path / "pooled.toml"
+    path.write_text(SMALL + POOLED.format(target=target))
+    scenario = load_scenario(path, replicates=6)
+    with pytest.raises(DataError, match=message):
+        study.run_study(scenario, study.RunOptions(tmp_path / "out", n_workers=1))
+    assert not (tmp_path / "out").exists()
