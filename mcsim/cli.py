@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mcsim import __version__
+from mcsim import __version__, commands
 from mcsim.errors import McsimError, StoppedError
 from mcsim.executors import stop_on_signals
 
@@ -398,3 +398,6 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
     compile_engine(_say)
     result = datafile.fit_file(data, formula, **options)
     click.echo(datafile.FORMATS[form](result))
+
+
+main.add_command(commands.plot)

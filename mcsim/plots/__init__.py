@@ -1,0 +1,64 @@
+"""Figures of a study, from its files alone: the same bytes for the same results.
+
+A kind of figure has a module; `shown.py` reads, `drawing.py` says how everything looks.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mcsim.errors import McsimError
+from mcsim.plots.curves import draw_curves
+from mcsim.plots.drawing import FORMATS, render, style
+from mcsim.plots.estimates import draw_estimates
+from mcsim.plots.measures import draw_bias, draw_lollipop
+from mcsim.plots.nested_loop import draw_nested_loop
+from mcsim.plots.pairs import draw_methods
+from mcsim.plots.shown import Selection, Shown, shown_rows
+from mcsim.plots.standard_errors import draw_se
+from mcsim.plots.zip import draw_zip
+from mcsim.store import writing
+
+__all__ = ["KINDS", "Selection", "draw", "plot"]
+
+KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
+    "estimates": draw_estimates,
+    "bias": draw_bias,
+    "zip": draw_zip,
+    "lollipop": draw_lollipop,
+    "nested-loop": draw_nested_loop,
+    "curves": draw_curves,
+    "methods": draw_methods,
+    "se": draw_se,
+}
+OF_A_MEASURE = ("lollipop", "nested-loop", "curves")
+
+
+def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
+    """Draw a figure of a study, or of a folder of studies, into a PNG, SVG or PDF file.
+
+    Raises
+    ------
+    McsimError
+        The study cannot give this figure, or the file is of no known kind or cannot be written.
+    """
+    form = out.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
+    if selection.measure is not None and kind not in OF_A_MEASURE:
+        raise McsimError(
+            f"--measure {selection.measure!r} goes with --kind {' or '.join(OF_A_MEASURE)},"
+            f" not {kind}"
+        )
+    content = draw(shown_rows(results, selection), kind, selection.measure, form)
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+    return out
+
+
+def draw(shown: Shown, kind: str, measure: str | None, form: str) -> bytes:
+    """The bytes of a figure; errors of the study as of `plot`."""
+    with style():
+        return render(KINDS[kind](shown, measure), form)

@@ -1,0 +1,251 @@
+"""How every figure looks: style, panels in a frame of words, bytes that depend on results alone.
+
+Knows no study. Colours: Okabe & Ito (2008), told apart by people who see red and green alike.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from mcsim.errors import DataError
+from mcsim.measures import NORMAL_QUANTILE
+
+Floats = NDArray[np.float64]
+
+FORMATS = ("png", "svg", "pdf")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+BLUE, RED, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#E69F00", "#56B4E9", "#777777"
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "axes.unicode_minus": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a $ in a name is a $
+    "svg.hashsalt": "mcsim",
+    "svg.fonttype": "path",
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+}
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+CHARACTER = 0.075  # inches of a character of 8 points, about
+LINE = 0.14  # inches from line to line
+SLACK = 4  # characters that a name may be longer than a line before it is cut
+EDGE = 0.08  # inches around everything
+MIN_WIDTH = 4.5  # inches, for the words
+MAX_PANELS, MAX_HEIGHT = 100, 60.0  # inches: more is no picture any more
+NOTE_COLOUR = "#444444"
+BAR_NOTE = "Bars: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
+BAND_NOTE = "Bands: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
+NO_ERROR_NOTE = "No Monte Carlo error is known."
+
+
+class Frame(NamedTuple):
+    """What stands around the panels: heading, title of the study and legend above, a note below."""
+
+    heading: str
+    title: str
+    note: str
+    handles: Sequence[Artist] = ()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever the user's configuration says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """The figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    content = io.BytesIO()
+    figure.savefig(content, format=form, metadata=METADATA[form], bbox_inches="tight")
+    return content.getvalue()
+
+
+def panel_grid(
+    heights: Sequence[float], widths: Sequence[float], frame: Frame, *, margin: float = 0.0
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its panels: (n_rows, n_columns).
+
+    Parameters
+    ----------
+    heights, widths : inches of every line and every column of panels
+    margin : inches that labels on the left need
+
+    Raises
+    ------
+    DataError
+        There would be too many panels to be looked at.
+    """
+    width = max(sum(widths) + margin, MIN_WIDTH)
+    heading, title, note = (wrapped(text, int(width / CHARACTER)) for text in frame[:3])
+    n_columns, n_lines = _shape_of_legend(frame.handles, width)
+    titles = EDGE + 1.25 * LINE * _count_lines(heading) + LINE * _count_lines(title)
+    above = titles + 1.4 * LINE * n_lines + 0.5 * LINE
+    below = EDGE + LINE * (_count_lines(note) + 0.5)
+    height = sum(heights) + above + below
+    _refuse_too_much(len(heights) * len(widths), height)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(h_pad=0.09, rect=(0, below / height, 1, 1 - (above + below) / height))
+    x, y = EDGE / width, 1 - (EDGE + 1.25 * LINE * _count_lines(heading)) / height
+    figure.text(x, 1 - EDGE / height, heading, va="top", fontsize=9, fontweight="bold")
+    figure.text(x, y, title, va="top", color=NOTE_COLOUR)
+    figure.text(x, EDGE / height, note, va="bottom", fontsize=7, color=NOTE_COLOUR)
+    if frame.handles:
+        figure.legend(
+            handles=list(frame.handles), loc="upper left", bbox_to_anchor=(0, 1 - titles / height),
+            ncols=n_columns, borderaxespad=0, handlelength=1.8, columnspacing=1.2, borderpad=0.3,
+        ).set_in_layout(False)  # fmt: skip
+    return figure, figure.subplots(
+        len(heights), len(widths), squeeze=False, height_ratios=heights, width_ratios=widths
+    )
+
+
+def _count_lines(text: str) -> int:
+    return text.count("\n") + 1 if text else 0
+
+
+def _shape_of_legend(handles: Sequence[Artist], width: float) -> tuple[int, int]:
+    """Columns and lines."""
+    if not handles:
+        return 1, 0
+    widest = CHARACTER * max(len(str(handle.get_label())) for handle in handles) + 0.5
+    n_columns = max(1, min(len(handles), int(width / widest)))
+    return n_columns, -(-len(handles) // n_columns)
+
+
+def _refuse_too_much(n_panels: int, height: float) -> None:
+    if n_panels > MAX_PANELS or height > MAX_HEIGHT:
+        raise DataError(
+            f"{n_panels} panels, {height:.0f} inches high, are too much to look at (at most"
+            f" {MAX_PANELS} panels and {MAX_HEIGHT:.0f} inches); choose some with --method,"
+            " --parameter or --condition"
+        )
+
+
+def wrapped(text: str, width: int) -> str:
+    """Text in lines of about `width`, broken at spaces, after , : . ( _ - or else anywhere.
+
+    A name keeps all its characters.
+    """
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for piece in re.findall(r"[^\s,:.(_-]*(?:[,:.(_-]|\s+|$)", paragraph):
+            if line and len((line + piece).rstrip()) > width:
+                lines.append(line.rstrip())
+                line = ""
+            line += piece
+            while len(line.rstrip()) > width + SLACK:
+                lines.append(line[:width])
+                line = line[width:]
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def colour(number: int) -> str:
+    """Colour of the nth method."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """Marker of the nth method; no two of 49 have its colour too."""
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def line(number: int) -> Any:
+    """Line of the nth method: solid, then ever more broken."""
+    return LINES[number % len(LINES)]
+
+
+def half_width(mcse: float | None) -> float:
+    """Half of a 95% Monte Carlo interval; NaN, which draws nothing, where it is unknown."""
+    return float("nan") if mcse is None else NORMAL_QUANTILE * mcse
+
+
+def number(value: float | None) -> float:
+    """NaN, which draws nothing, for what is missing."""
+    return float("nan") if value is None else float(value)
+
+
+def method_handles(names: Sequence[str], *, linestyle: str = "none") -> list[Artist]:
+    """What the legend shows of methods, in order; nothing of a single one."""
+    return [
+        Line2D([], [], color=colour(i), marker=marker(i), ls=linestyle, ms=4, label=name)
+        for i, name in enumerate(names if len(names) > 1 else [])
+    ]
+
+
+def line_handles(names: Sequence[str]) -> list[Artist]:
+    """The same for figures of lines without markers."""
+    return [
+        Line2D([], [], color=colour(i), ls=line(i), label=name)
+        for i, name in enumerate(names if len(names) > 1 else [])
+    ]
+
+
+def reference_handles(labels: Sequence[str]) -> list[Artist]:
+    """What the legend shows of the line that a measure is held against, if there is one."""
+    label = " or ".join(dict.fromkeys(labels))
+    return [Line2D([], [], color="black", lw=0.8, ls="--", label=label)] if label else []
+
+
+def robust_range(values: Floats, *points: float | None) -> tuple[float, float]:
+    """A range that holds the points and nearly all values, however far out the others lie."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    margin = 0.5 * (high - low)
+    low, high = max(values.min(), low - margin), min(values.max(), high + margin)
+    known = [point for point in points if point is not None]
+    low, high = min([low, *known]), max([high, *known])
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        margin = 0.5 * abs(high) or 1.0
+        return float(low - margin), float(high + margin)
+    return float(low), float(high)
+
+
+def error_note(records: Sequence[Mapping[str, Any]], measures: Sequence[str], note: str) -> str:
+    """How many replicates there are, and what shows their Monte Carlo error, if it is known."""
+    is_known = any(record[f"{name}_mcse"] is not None for record in records for name in measures)
+    return f"{replicates_in_words(records)} {note if is_known else NO_ERROR_NOTE}"
+
+
+def share_in_words(share: float, mcse: float | None) -> str:
+    """`12.3% (0.7)`: a share and its Monte Carlo standard error."""
+    return f"{100 * share:.1f}%" + ("" if mcse is None else f" ({100 * mcse:.1f})")
+
+
+def replicates_in_words(records: Sequence[Mapping[str, Any]]) -> str:
+    """`300 replicates.` or `12 to 300 replicates.`"""
+    counts = [record["n_replicates"] for record in records]
+    low, high = min(counts), max(counts)
+    shown = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{shown} replicate{'s' * (high != 1)}."

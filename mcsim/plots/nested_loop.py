@@ -1,0 +1,119 @@
+"""Nested loop plot: a measure over all conditions, the swept values as steps below.
+
+Ruecker & Schwarzer (2014).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcsim.plots.curves import refuse_no_sweep
+from mcsim.plots.drawing import (
+    BAND_NOTE,
+    Frame,
+    colour,
+    error_note,
+    half_width,
+    line,
+    line_handles,
+    number,
+    panel_grid,
+    reference_handles,
+    wrapped,
+)
+from mcsim.plots.shown import (
+    Record,
+    Shown,
+    check_measure,
+    one_per_fit,
+    refuse_nothing,
+    unique,
+    value_text,
+)
+from mcsim.plots.words import (
+    NO_REFERENCE,
+    heading_of,
+    limit_upright,
+    reference,
+    reference_words,
+    value_of,
+    words_of_all,
+)
+
+DEFAULT_MEASURE = "rmse"
+HEIGHT, WIDTH = 1.5, 7.5  # inches of a panel
+LANE = 0.45  # inches of a swept key
+LABEL_WIDTH = 26  # characters
+TITLE_WIDTH = 90
+
+
+def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
+    """One measure over all conditions, a panel per parameter.
+
+    Raises
+    ------
+    DataError
+        The conditions do not differ in any swept value.
+    """
+    refuse_no_sweep(shown)
+    name = check_measure(measure or DEFAULT_MEASURE)
+    refuse_nothing(shown.records, [name], shown)
+    records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
+    parameters, methods = (unique(r[key] for r in records) for key in ("parameter", "shown_as"))
+    heights = [HEIGHT] * len(parameters) + [LANE * len(shown.swept) + 0.3]
+    against = [] if name in NO_REFERENCE else [reference_words(name, shown.confidence)]
+    handles = line_handles(methods) + reference_handles(against)
+    frame = Frame(heading_of(name), shown.title, error_note(records, [name], BAND_NOTE), handles)
+    figure, axes = panel_grid(heights, [WIDTH], frame)
+    for parameter, axis in zip(parameters, axes[:, 0], strict=False):
+        own = [record for record in records if record["parameter"] == parameter]
+        _draw_panel(axis, own, name, shown, methods)
+    _draw_lanes(axes[-1, 0], shown)
+    return figure
+
+
+def _draw_panel(
+    axis: Axes, records: Sequence[Record], measure: str, shown: Shown, methods: Sequence[str]
+) -> None:
+    places = shown.places
+    edges = np.arange(len(places) + 1) - 0.5
+    for n, method in enumerate(methods):
+        found = {r["place"]: value_of(r, measure) for r in records if r["shown_as"] == method}
+        points = [found.get(place, (None, None)) for place in places]
+        values = np.array([number(value) for value, _ in points])
+        half = np.array([half_width(mcse) for _, mcse in points])
+        axis.stairs(values, edges, baseline=None, color=colour(n), lw=1.2, ls=line(n))
+        low, high = (np.append(one, one[-1]) for one in (values - half, values + half))
+        axis.fill_between(edges, low, high, step="post", color=colour(n), alpha=0.25, lw=0)
+    against = {r["place"]: reference(r, measure, shown.confidence) for r in records}
+    level = np.array([number(against.get(place)) for place in places])
+    axis.stairs(level, edges, baseline=None, color="black", ls="--", lw=0.8, zorder=1)
+    axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
+    axis.set_ylabel(words_of_all(records, measure))
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_xticks([])
+    axis.locator_params(axis="y", nbins=5)
+    limit_upright(axis, measure)
+
+
+def _draw_lanes(axis: Axes, shown: Shown) -> None:
+    """Swept values as steps, a lane per key, the values in words on the left."""
+    first = {record["place"]: record for record in reversed(shown.records)}
+    edges = np.arange(len(shown.places) + 1) - 0.5
+    labels = []
+    for lane, (key, name) in enumerate(shown.swept.items()):
+        values = unique(value_text(record[key]) for record in shown.records)
+        steps = [values.index(value_text(first[place][key])) for place in shown.places]
+        heights = 0.7 * np.array(steps) / (len(values) - 1)
+        axis.stairs(heights - lane, edges, baseline=None, color="black", lw=1.0)
+        labels.append(
+            wrapped(f"{name}:", LABEL_WIDTH) + "\n" + wrapped(", ".join(values), LABEL_WIDTH)
+        )
+    axis.set_yticks([0.35 - lane for lane in range(len(labels))], labels)
+    axis.set_ylim(0.8 - len(labels), 0.9)
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_xticks([])
+    axis.tick_params(axis="y", length=0)
+    axis.spines[:].set_visible(False)

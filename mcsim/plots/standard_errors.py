@@ -1,0 +1,102 @@
+"""Mean standard error that the methods report, against the SD that their estimates have."""
+
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mcsim.measures import NORMAL_QUANTILE
+from mcsim.plots.drawing import (
+    BAR_NOTE,
+    GREY,
+    MARKERS,
+    Frame,
+    colour,
+    error_note,
+    half_width,
+    number,
+    panel_grid,
+    reference_handles,
+    wrapped,
+)
+from mcsim.plots.shown import Record, Shown, one_per_fit, refuse_nothing, unique
+
+MEASURES = ("emp_se", "model_se")
+WIDTH, HEIGHT = 2.6, 2.6  # inches of a panel
+MAX_COLUMNS = 4
+TITLE_WIDTH = 36  # characters
+ROOM = 0.15  # of the range, beyond the outermost points
+HEADING = "Standard errors of the methods against the SD of their estimates"
+NOTE = "A point below the dashed line: the method's standard errors are too small."
+
+
+def draw_se(shown: Shown, _measure: str | None) -> Figure:
+    """Model SE against empirical SE: a panel per parameter, a point per condition and method."""
+    known = [r for r in shown.records if None not in (r["emp_se"], r["model_se"])]
+    refuse_nothing(known, MEASURES, shown)
+    records = one_per_fit(known, MEASURES)
+    parameters, methods, places = (
+        unique(record[key] for record in records) for key in ("parameter", "shown_as", "place")
+    )
+    n_columns = min(MAX_COLUMNS, len(parameters))
+    n_rows = -(-len(parameters) // n_columns)
+    note = f"{error_note(records, MEASURES, BAR_NOTE)} {NOTE}"
+    frame = Frame(HEADING, shown.title, note, _handles(methods, places))
+    figure, axes = panel_grid([HEIGHT] * n_rows, [WIDTH] * n_columns, frame)
+    flat = list(axes.ravel())
+    for parameter, axis in zip(parameters, flat, strict=False):
+        own = [record for record in records if record["parameter"] == parameter]
+        _draw_panel(axis, own, methods, places)
+    for axis in flat[len(parameters) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def _draw_panel(
+    axis: Axes, records: Sequence[Record], methods: Sequence[str], places: Sequence[str]
+) -> None:
+    for n, method in enumerate(methods):
+        own = [record for record in records if record["shown_as"] == method]
+        x, y = ([number(record[name]) for record in own] for name in MEASURES)
+        if len(places) <= len(MARKERS):  # a line through more is a tangle
+            axis.plot(x, y, color=colour(n), lw=0.7, alpha=0.6)
+        for record in own:
+            axis.errorbar(
+                record["emp_se"], record["model_se"], xerr=half_width(record["emp_se_mcse"]),
+                yerr=half_width(record["model_se_mcse"]), fmt=_marker(places, record["place"]),
+                color=colour(n), ms=4 if len(places) <= len(MARKERS) else 2.5, elinewidth=0.7,
+            )  # fmt: skip
+    _square(axis, records)
+    axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
+    axis.set_xlabel("empirical SE")
+    axis.set_ylabel("model SE")
+    axis.locator_params(nbins=5)
+
+
+def _square(axis: Axes, records: Sequence[Record]) -> None:
+    """The same range on both axes, with all bars in it, and its diagonal."""
+    ends = [record[name] + sign * (record[f"{name}_mcse"] or 0.0) * NORMAL_QUANTILE
+            for record in records for name in MEASURES for sign in (-1, 1)]  # fmt: skip
+    room = ROOM * ((max(ends) - min(ends)) or max(ends) or 1.0)
+    span = max(0.0, min(ends) - room), max(ends) + room
+    axis.plot(span, span, color="black", ls="--", lw=0.8, zorder=1)
+    axis.set(xlim=span, ylim=span, aspect="equal")
+
+
+def _marker(places: Sequence[str], place: str) -> str:
+    """A marker of its own where there are enough of them."""
+    return MARKERS[places.index(place)] if len(places) <= len(MARKERS) else MARKERS[0]
+
+
+def _handles(methods: Sequence[str], places: Sequence[str]) -> list[Artist]:
+    handles: list[Artist] = []
+    if len(methods) > 1:
+        handles += [Line2D([], [], color=colour(n), lw=2, label=m) for n, m in enumerate(methods)]
+    if 1 < len(places) <= len(MARKERS):
+        handles += [
+            Line2D([], [], color=GREY, marker=_marker(places, one), ls="none", ms=4, label=one)
+            for one in places
+        ]
+    return handles + reference_handles(["as large as the SD"])

@@ -1,0 +1,108 @@
+"""Measures on axes: their words and scale, and the value they are held against."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+
+from mcsim.plots.shown import Record
+
+
+class Axis(NamedTuple):
+    """How a measure is drawn: its words, what its numbers are multiplied by."""
+
+    words: str
+    factor: float = 1.0
+
+
+AXES = {
+    "mean": Axis("mean estimate"),
+    "bias": Axis("bias"),
+    "relative_bias": Axis("relative bias, %", 100.0),
+    "median": Axis("median estimate"),
+    "q05": Axis("5% quantile of the estimates"),
+    "q25": Axis("25% quantile of the estimates"),
+    "q75": Axis("75% quantile of the estimates"),
+    "q95": Axis("95% quantile of the estimates"),
+    "emp_se": Axis("empirical SE"),
+    "mse": Axis("mean squared error"),
+    "rmse": Axis("RMSE"),
+    "rmse_estimation": Axis("RMSE about the realized value"),
+    "rmse_sample": Axis("RMSE of the realized value"),
+    "model_se": Axis("model SE"),
+    "relative_error_se": Axis("error of the model SE, %", 100.0),
+    "coverage": Axis("coverage, %", 100.0),
+    "be_coverage": Axis("coverage of the mean, %", 100.0),
+    "rejection": Axis("rejected, %", 100.0),
+    "ci_width": Axis("mean width of the intervals"),
+    "median_ci_width": Axis("median width of the intervals"),
+    "share_at_zero": Axis("estimates at exactly 0, %", 100.0),
+}
+OF_ONE_SCALE = (  # comparable between parameters
+    "relative_bias", "relative_error_se", "coverage", "be_coverage", "rejection", "share_at_zero",
+)  # fmt: skip
+OF_THE_TRUTH = ("mean", "median", "q05", "q25", "q75", "q95")
+NOMINAL = ("coverage", "be_coverage")
+SHARES = (*NOMINAL, "rejection", "share_at_zero")
+NO_REFERENCE = (
+    "share_at_zero", "emp_se", "mse", "rmse", "rmse_estimation", "rmse_sample", "model_se",
+    "ci_width", "median_ci_width",
+)  # fmt: skip
+
+
+def value_of(record: Record, measure: str) -> tuple[float | None, float | None]:
+    """A measure and its MCSE as the axis has them."""
+    factor = AXES[measure].factor
+    value, mcse = record[measure], record[f"{measure}_mcse"]
+    return (None if value is None else factor * value), (None if mcse is None else factor * mcse)
+
+
+def reference(record: Record, measure: str, confidence: float) -> float | None:
+    """What the measure is held against, as the axis has it; None where there is nothing."""
+    if measure in OF_THE_TRUTH:
+        truth: float | None = record["truth"]
+        return truth
+    if measure in NOMINAL:
+        return 100.0 * confidence
+    if measure == "rejection":
+        return 100.0 * (1.0 - confidence)
+    return None if measure in NO_REFERENCE else 0.0
+
+
+def limit_upright(axis: Axes, measure: str) -> None:
+    """Let the upright axis begin at 0, and a share never leave what a share can be."""
+    if measure in NO_REFERENCE:
+        axis.set_ylim(bottom=0)
+    if measure in SHARES:
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, -2.0), min(high, 102.0))
+
+
+def words_of(record: Record, measure: str) -> str:
+    """The words of the axis; of a test, what its rejections are."""
+    if measure != "rejection" or record["truth"] is None:
+        return AXES[measure].words
+    return "type I error, %" if record["truth"] == 0.0 else "power, %"
+
+
+def words_of_all(records: Sequence[Record], measure: str) -> str:
+    """The words of an axis that several records share."""
+    words = {words_of(record, measure) for record in records}
+    return words.pop() if len(words) == 1 else AXES[measure].words
+
+
+def heading_of(measure: str) -> str:
+    """The words as a heading."""
+    words = AXES[measure].words.removesuffix(", %")
+    return words if words.isupper() else words[0].upper() + words[1:]
+
+
+def reference_words(measure: str, confidence: float) -> str:
+    """What the legend says of the reference."""
+    if measure in OF_THE_TRUTH:
+        return "truth"
+    if measure in NOMINAL:
+        return f"nominal {100 * confidence:g}%"
+    if measure == "rejection":
+        return f"level of the test, {100 * (1 - confidence):g}%"
+    return "no error" if measure == "relative_error_se" else "no bias"

@@ -1,0 +1,409 @@
+"""Figures: what is drawn is what the summary says, nothing overlaps, the bytes are reproducible."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.patches import StepPatch
+
+from mcsim import commands, plots, study
+from mcsim.compare import compare
+from mcsim.errors import DataError, McsimError
+from mcsim.loading import load_scenario
+from mcsim.measures import MEASURES
+from mcsim.plots import estimates, words
+from mcsim.plots import zip as zip_plot
+from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
+from mcsim.plots.shown import Selection, one_per_fit, shown_rows
+from mcsim.summary import summarize
+from mcsim.tables import with_mcse
+from tests.conftest import SMALL, run_mcsim
+
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+SWEPT = '\n[sweep]\n"design.levels.image.count" = [2, 3, 8]\n"truth.sigma" = [0.5, 1.0]\n'
+LONG = "a_level_with_a_name_that_goes_on_and_on"
+LONG_NAMES = SMALL.replace("animal", LONG).replace('"right"', f'"{"right-" * 10}"')
+OF_A_SWEEP = ("nested-loop", "curves")
+
+
+def run(folder, text, n):
+    folder.mkdir(exist_ok=True)
+    (folder / "any.toml").write_text(text)
+    scenario = load_scenario(folder / "any.toml", replicates=n)
+    return study.run_study(scenario, study.RunOptions(folder / "study", n_workers=1)).directory
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("single"), SMALL, 80)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("swept"), SMALL + SWEPT, 12)
+
+
+def figure_of(directory, kind, **selection):
+    shown = shown_rows(directory, chosen := Selection(**selection))
+    with style():
+        figure = plots.KINDS[kind](shown, chosen.measure)
+        FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def panel_of(figure, *title):
+    wanted = "\n".join(title)
+    return next(a for a in figure.axes if a.get_title(loc="left").startswith(wanted))
+
+
+def records_of(directory, **wanted):
+    rows = summarize([directory]).to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def overlaps(figure):
+    """Pairs of texts that lie on top of each other, by more than the edge of a letter."""
+    boxes = [(text.get_text(), text.get_window_extent().padded(-1.5)) for text in texts_of(figure)]
+    pairs = itertools.combinations(boxes, 2)
+    return [(one, other) for (one, first), (other, second) in pairs if first.overlaps(second)]
+
+
+def texts_of(figure):
+    """Texts that can be seen: no ticks beyond the view, nothing of axes that are off."""
+    shown = [*figure.texts, *itertools.chain(*(legend.texts for legend in figure.legends))]
+    for axis in (one for one in figure.axes if one.axison):
+        shown += [axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label, *axis.texts]
+        for limits, labels in (
+            (axis.get_xlim(), axis.get_xticklabels()),
+            (axis.get_ylim(), axis.get_yticklabels()),
+        ):
+            index = 0 if labels == axis.get_xticklabels() else 1
+            low, high = min(limits), max(limits)
+            shown += [one for one in labels if low <= one.get_position()[index] <= high]
+    return [text for text in shown if text.get_visible() and text.get_text().strip()]
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_every_kind_is_drawn_in_every_format(swept, tmp_path, kind):
+    for form in FORMATS:
+        chosen = Selection(parameters="sigma", conditions="image.count=2*")
+        out = plots.plot(swept, kind, chosen, tmp_path / f"a.{form}")
+        assert out.read_bytes().startswith(MAGIC[form])
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_words_do_not_overlap(single, swept, kind):
+    figure = figure_of(swept if kind in OF_A_SWEEP else single, kind)
+    assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in OF_A_SWEEP])
+def test_long_names_do_not_overlap(tmp_path, kind):
+    figure = figure_of(run(tmp_path, LONG_NAMES, 12), kind)
+    assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_bytes_depend_on_the_results_alone(single, tmp_path, form):
+    # another hash seed, another time, no display, and a user's own style
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 20\nbackend: TkAgg\n")
+    contents = []
+    for seed in ("1", "2"):
+        out = tmp_path / f"{seed}.{form}"
+        environment = {k: v for k, v in os.environ.items() if k != "DISPLAY"}
+        environment |= {"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed}
+        environment |= {"MATPLOTLIBRC": str(tmp_path)} if seed == "2" else {}
+        command = ["plot", single, "--kind", "methods", "--parameter", "animal.sd(x)", "-o", out]
+        subprocess.run([sys.executable, "-m", "mcsim", *command], check=True, env=environment)
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_histogram_bars_and_the_bar_at_zero_are_shares_of_all_replicates(single):
+    # plain counts of the estimates are the oracle
+    axis = panel_of(figure_of(single, "estimates"), "animal.sd(x)", "diagonal")
+    rows = pq.read_table(single / "estimates").to_pandas()
+    own = rows[(rows["method"] == "diagonal") & (rows["parameter"] == "animal.sd(x)")]["estimate"]
+    n_zero = int((own == 0).sum())
+    assert n_zero > 5
+    bars = [patch for patch in axis.patches if patch.get_hatch()]
+    assert [bar.get_height() for bar in bars] == [pytest.approx(100 * n_zero / 80)]
+    heights, edges, _ = next(p for p in axis.patches if isinstance(p, StepPatch)).get_data()
+    assert heights.sum() == pytest.approx(100 * (80 - n_zero) / 80)
+    counts, _ = np.histogram(own[own > 0], edges)
+    assert heights == pytest.approx(100 * counts / 80)
+    assert f"{100 * n_zero / 80:.1f}%" in axis.get_title(loc="left")
+
+
+def test_truth_and_mean_with_its_monte_carlo_interval_are_drawn(single):
+    axis = panel_of(figure_of(single, "estimates"), "x", "right")
+    (record,) = records_of(single, method="right/z", parameter="x")
+    lines = [line.get_xdata()[0] for line in axis.lines]
+    assert lines == [record["truth"], record["mean"]]
+    band = axis.patches[-1].get_bbox()
+    half = 1.96 * record["mean_mcse"]
+    assert (band.x0, band.x1) == pytest.approx((record["mean"] - half, record["mean"] + half))
+
+
+def test_estimates_far_out_are_counted_not_drawn():
+    axis_values = np.append(np.random.default_rng(1).normal(0, 1, 999), 1e9)
+    record = {"truth": 0.0, "mean": 1e6, "mean_mcse": 1e6, "share_at_zero": None}
+    with style():
+        axis = plots.Figure().subplots()
+        low_high = estimates.robust_range(axis_values, 0.0)
+        estimates._draw_histogram(axis, record, axis_values, low_high)
+    assert axis.get_xlim()[1] < 10
+    assert [text.get_text() for text in axis.texts] == ["1 further out"]
+
+
+NUMBERS = st.floats(-100, 100, allow_nan=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(NUMBERS, st.floats(0.1, 50), st.floats(0.1, 50)), min_size=1))
+def test_intervals_that_miss_the_truth_lie_on_top(drawn):
+    estimate, below, above = np.array(drawn).T
+    numbers = np.array([estimate, above, estimate - below, estimate + above, above, above])
+    found = zip_plot.thinned_intervals({"truth": 1.0}, np.arange(len(drawn)), numbers)
+    covers = (numbers[2] <= 1.0) & (numbers[3] >= 1.0)
+    assert found.covers.sum() == covers.sum()
+    assert np.all(found.covers[:-1] >= found.covers[1:])
+    assert found.rank == pytest.approx(100 * (np.arange(len(drawn)) + 0.5) / len(drawn))
+
+
+def test_symmetric_intervals_stand_in_the_order_of_their_z_values():
+    # Morris, White & Crowther (2019): ranked by abs(z), here 2, 0.5, 1 with limits at 1.96 SE
+    estimate, se = np.array([4.0, 0.5, -3.0]), np.array([2.0, 1.0, 3.0])
+    limits = np.array([estimate - 1.96 * se, estimate + 1.96 * se])
+    numbers = np.array([estimate, se, *limits, se, se])
+    found = zip_plot.thinned_intervals({"truth": 0.0}, np.arange(3), numbers)
+    assert found.lower.tolist() == pytest.approx(limits[0][[1, 2, 0]].tolist())
+    assert found.covers.tolist() == [True, True, False]
+
+
+def test_figures_do_not_grow_with_the_number_of_replicates():
+    rng = np.random.default_rng(3)
+    for n in (1_000, 100_000):
+        T = rng.normal(0, 1, n)
+        numbers = np.array([T, T, T - 2, T + 2, T, T])
+        found = zip_plot.thinned_intervals({"truth": 0.0}, np.arange(n), numbers)
+        assert len(found.rank) == zip_plot.N_INTERVALS
+        # thinning is even: 4.6% of normal estimates lie beyond 2; 250 lines tell it to 0.4%
+        assert 1 - found.covers.mean() == pytest.approx(0.0455, abs=0.025)
+
+
+def test_panels_of_the_zip_plot_show_the_coverage(single):
+    figure = figure_of(single, "zip", methods="diagonal", parameters="x")
+    (record,) = records_of(single, method="diagonal", parameter="x")
+    axis = panel_of(figure, "x")
+    n_drawn = sum(len(one.get_segments()) for one in axis.collections
+                  if isinstance(one, LineCollection))  # fmt: skip
+    assert n_drawn == record["n"] == 80
+    assert f"coverage {100 * record['coverage']:.1f}%" in axis.get_title(loc="left")
+
+
+def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_intervals(single):
+    for kind, measure in (("bias", "relative_bias"), ("lollipop", "coverage")):
+        (axis, *_) = figure_of(single, kind, parameters="animal.sd*", methods="diagonal").axes
+        records = records_of(single, method="diagonal", component="animal")
+        shown = [record for record in records if ".sd(" in record["parameter"]]
+        segments = [bars[2][0].get_segments()[0] for bars in axis.containers]
+        expected = [
+            [100 * (r[measure] + sign * 1.96 * r[f"{measure}_mcse"]) for sign in (-1, 1)]
+            for r in shown
+        ]
+        assert [segment[:, 0].tolist() for segment in segments] == [
+            pytest.approx(one) for one in expected
+        ]
+
+
+def test_curves_stand_at_the_swept_values(swept):
+    figure = figure_of(swept, "curves", methods="diagonal", parameters="x", measure="rmse")
+    axis = panel_of(figure, "x", "sigma=0.5")
+    line, _, (bars,) = axis.containers[0]
+    label = {"method": "diagonal", "parameter": "x", "truth.sigma": 0.5}
+    records = records_of(swept, **label)
+    assert line.get_xdata().tolist() == [2, 3, 8]
+    assert line.get_ydata().tolist() == pytest.approx([record["rmse"] for record in records])
+    half = [1.96 * record["rmse_mcse"] for record in records]
+    lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
+    assert lengths == pytest.approx(half)
+
+
+def test_nested_loop_has_every_condition_and_the_swept_values(swept):
+    figure = figure_of(swept, "nested-loop", parameters="x", methods="diagonal")
+    steps = [patch.get_data() for patch in figure.axes[0].patches if isinstance(patch, StepPatch)]
+    records = records_of(swept, method="diagonal", parameter="x")
+    assert steps[0].values.tolist() == pytest.approx([record["rmse"] for record in records])
+    lanes = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
+    assert lanes == ["image.count:\n2, 3, 8", "sigma:\n0.5, 1.0"]
+
+
+def test_standard_errors_stand_against_the_sd_of_the_estimates(single):
+    axis = panel_of(figure_of(single, "se", methods="right/z", parameters="sigma"), "sigma")
+    (record,) = records_of(single, method="right/z", parameter="sigma")
+    (bars,) = axis.containers
+    assert (bars[0].get_xdata()[0], bars[0].get_ydata()[0]) == pytest.approx(
+        (record["emp_se"], record["model_se"])
+    )
+
+
+def test_difference_of_two_methods_is_that_of_compare(single):
+    axis = panel_of(figure_of(single, "methods", parameters="animal.sd(x)"), "animal.sd(x)")
+    rows = compare(single, "right/z", "diagonal").to_pylist()
+    row = next(row for row in rows if row["parameter"] == "animal.sd(x)")
+    expected = with_mcse(row["bias_difference"], row["bias_difference_mcse"])
+    assert axis.get_title(loc="left") == f"animal.sd(x)\ndifference {expected}"
+    assert len(axis.lines[-1].get_xdata()) == 80
+
+
+def test_df_methods_of_a_fit_that_agree_are_drawn_once(single):
+    shown = shown_rows(single, Selection(parameters="x"))
+    assert [r["shown_as"] for r in one_per_fit(shown.records, ["bias"])] == ["right", "diagonal"]
+    apart = [r["shown_as"] for r in one_per_fit(shown.records, ["ci_width"])]
+    assert apart == ["right/containment", "right/z", "diagonal"]
+
+
+def test_every_measure_has_words_and_can_be_drawn(single):
+    assert set(words.AXES) == set(MEASURES)
+    for measure in MEASURES.keys() - {"rejection"}:
+        chosen = {"methods": "diagonal", "parameters": "animal.sd(x)", "measure": measure}
+        (axis,) = figure_of(single, "lollipop", **chosen).axes
+        assert axis.get_xlabel() == words.AXES[measure].words
+
+
+def test_power_and_type_one_error_are_told_apart(single):
+    figure = figure_of(single, "lollipop", measure="rejection", parameters="diet*")
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "rejected, %"  # of diet, which has an effect, and of diet:x
+    figure = figure_of(single, "lollipop", measure="rejection", parameters="diet[T.fed]:x")
+    assert figure.axes[0].get_xlabel() == "type I error, %"
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_one_replicate_is_drawn_or_refused_in_words(tmp_path, kind):
+    directory = run(tmp_path, SMALL + SWEPT, 1)
+    if kind == "se":
+        with pytest.raises(DataError, match="nothing to draw: no row has emp_se"):
+            figure_of(directory, kind, parameters="x")
+    else:
+        assert overlaps(figure_of(directory, kind, parameters="x")) == []
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_estimates_that_are_all_zero_are_drawn(swept, tmp_path, kind):
+    directory = rewritten(swept, tmp_path, estimate=0.0)
+    if kind == "se":
+        figure = figure_of(directory, kind, parameters="animal.sd(x)")
+    elif kind == "zip":
+        figure = figure_of(directory, kind, parameters="sigma")
+    else:
+        figure = figure_of(directory, kind, parameters="animal.sd(x)", methods="*")
+    with style():
+        assert render(figure, "svg").startswith(MAGIC["svg"])
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_a_study_whose_fits_all_failed_says_so(swept, tmp_path, kind):
+    directory = rewritten(swept, tmp_path, estimate=None, status="failed")
+    with pytest.raises(DataError, match=r"nothing to draw.*Of 216 fits.*216 failed"):
+        figure_of(directory, kind)
+
+
+def rewritten(directory, folder, *, estimate, status=None):
+    """A copy of a study with another estimate everywhere, and no measure but those of it."""
+    copy = folder / "copy"
+    for path in directory.rglob("*"):
+        target = copy / path.relative_to(directory)
+        if path.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    for kind, values in (("estimates", {"estimate": estimate}), ("fits", {"status": status})):
+        for path in (copy / kind).glob("*.parquet"):
+            table = pq.read_table(path)
+            frame = table.to_pandas()
+            for name, value in values.items():
+                if kind == "estimates" or value is not None:
+                    frame[name] = value
+            pq.write_table(type(table).from_pandas(frame, table.schema), path)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kind", "curves"], "one condition, and nothing swept"),
+        (["--kind", "nested-loop"], r"table \[sweep\]"),
+        (["--kind", "methods", "--method", "right/*"], "df methods of one fit"),
+        (["--kind", "lollipop", "--measure", "covrage"], "Did you mean 'coverage'"),
+        (["--kind", "bias", "--measure", "bias"], "goes with --kind lollipop or nested-loop"),
+        (["--kind", "bias", "--method", "general"], "no method matches 'general'"),
+        (["--kind", "bias", "--condition", "some"], "no condition matches 'some'"),
+        (["--kind", "bias", "-o", "a.jpg"], "a.jpg: figures are written as .png, .svg, .pdf"),
+        (["--kind", "bias", "-o", "any.toml/a.png"], "cannot write to any.toml"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error_of_the_user(single, arguments, message):
+    done = run_mcsim("plot", "study", "-o", "a.svg", *arguments, cwd=single.parent)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.search(message, done.stderr)
+
+
+def test_too_many_panels_are_refused_with_what_to_choose(swept):
+    with pytest.raises(McsimError, match=r"132 panels.*too much to look at.*--condition"):
+        figure_of(swept, "zip")
+
+
+def test_sixty_conditions_are_drawn(tmp_path):
+    sweep = SWEPT.replace("[2, 3, 8]", str(list(range(2, 22)))).replace("0.5,", "0.5, 0.7,")
+    head, methods = SMALL.split("[[methods]]", 1)
+    directory = run(tmp_path, f"{head}[[methods]]{methods.split('[[methods]]')[1]}{sweep}", 2)
+    for kind in ("bias", "nested-loop", "curves", "se"):
+        figure = figure_of(directory, kind, parameters="animal.sd(x)")
+        assert overlaps(figure) == []
+
+
+def test_studies_in_a_folder_are_told_apart(single, swept, tmp_path):
+    for name, directory in (("one", single), ("two", swept)):
+        (tmp_path / name).symlink_to(directory)
+    shown = shown_rows(tmp_path, Selection(parameters="x", conditions="all"))
+    assert shown.places == [""]
+    shown = shown_rows(tmp_path, Selection(parameters="x"))
+    assert shown.places[:2] == ["one: all", "two: image.count=2, sigma=0.5"]
+    assert list(shown.swept) == ["study", "design.levels.image.count", "truth.sigma"]
+    assert plots.draw(shown, "curves", "rmse", "svg").startswith(MAGIC["svg"])
+
+
+def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
+    assert tuple(plots.KINDS) == commands.PLOTS
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mcsim", "plot", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "mcsim.commands" in done.stderr
+    assert "matplotlib" not in done.stderr
+    assert "numpy" not in done.stderr
+
+
+def test_colours_are_those_of_okabe_and_ito():
+    # Okabe & Ito (2008), without the yellow, which is faint on white
+    assert set(COLOURS) == {
+        "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
+    }  # fmt: skip
+
+
+@given(st.text(st.sampled_from("abc_.,:( \n"), max_size=80), st.integers(5, 30))
+def test_wrapped_names_keep_all_their_characters(text, width):
+    lines = wrapped(text, width)
+    assert "".join(lines.split()) == "".join(text.split())
+    assert all(len(line) <= width + SLACK for line in lines.split("\n"))
