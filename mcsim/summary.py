@@ -6,6 +6,7 @@ Works from the files alone, also while a study runs: a part is complete once it 
 import csv
 import fnmatch
 import io
+import itertools
 import json
 import os
 import re
@@ -360,7 +361,18 @@ def compare_methods(table: pa.Table, measure: str) -> list[list[str]]:
         label = ": ".join(filter(None, [*labels, group[0]["parameter"]]))
         if any(cell != "-" for cell in cells.values()):
             rows.append([label, *(cells.get(method, "-") for method in methods)])
-    return rows
+    return _with_shared_columns(rows)
+
+
+def _with_shared_columns(rows: list[list[str]]) -> list[list[str]]:
+    """One column for the df methods of a fit where they agree."""
+    labels, *columns = zip(*rows, strict=True)
+    kept = [labels]
+    for fit, own in itertools.groupby(columns, lambda column: _fit_of(column[0])):
+        found = list(own)
+        agree = len(found) > 1 and len({column[1:] for column in found}) == 1
+        kept += [(fit, *found[0][1:])] if agree else found
+    return [list(row) for row in zip(*kept, strict=True)]
 
 
 FORMATS: dict[str, Callable[[pa.Table], str]] = {

@@ -105,6 +105,10 @@ def test_one_measure_side_by_side(results):
         row for row in table.to_pylist() if (row["method"], row["parameter"]) == ("right/z", "x")
     ]
     assert by_parameter["x"][1] == f"{100 * x['coverage']:.1f} ({100 * x['coverage_mcse']:.1f})"
+    sds = summary.filter_summary(table, parameters="*.sd(*")
+    assert summary.compare_methods(sds, "coverage")[0] == ["coverage in %", "right", "diagonal"]
+    z = summary.filter_summary(sds, methods="right/z")
+    assert summary.compare_methods(z, "coverage")[0] == ["coverage in %", "right/z"]
     with pytest.raises(DataError, match="Did you mean 'coverage'"):
         summary.compare_methods(table, "covrage")
 
