@@ -12,6 +12,7 @@ from mcsim.loading import load_scenario
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+STUDIES = sorted((ROOT / "docs" / "studies").glob("[a-z]*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINT_REFERENCE = """
 import runpy, sys
@@ -55,3 +56,15 @@ def test_the_reference_is_what_the_program_says():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (ROOT / "docs" / "reference.md").read_text(), "run docs/reference.py"
+
+
+@pytest.mark.parametrize("page", STUDIES, ids=lambda page: page.stem)
+def test_a_study_names_its_command_seed_and_replicates(page):
+    scenario = load_scenario(ROOT / "configs" / f"{page.stem}.toml")
+    text = page.read_text()
+    assert f"mcsim run configs/{page.stem}.toml" in text
+    assert f"seed {scenario.seed}" in text
+    assert f"{scenario.replicates:,} replicates" in text
+    assert f"({page.name})" in (page.parent / "README.md").read_text()
+    for code in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        assert code in (ROOT / "configs" / f"{page.stem}.toml").read_text()
