@@ -12,9 +12,10 @@ from mcsim.derived import derived_parts
 from mcsim.design import ModelColumns
 from mcsim.df import containment_df
 from mcsim.errors import DataError
-from mcsim.fields import DF_OF_ESTIMATOR
+from mcsim.fields import DF_OF_ESTIMATOR, kind_of
 from mcsim.formula import same_column
 from mcsim.inference import Contrast, ParameterBlock
+from mcsim.plugins import Plugin
 from mcsim.scenario import EstimandSpec, TruthSpec
 from mcsim.theory import Theory, closed_forms
 
@@ -94,11 +95,12 @@ class MethodSettings:
     estimands: tuple[EstimandSpec, ...] = ()
     interval: str = "wald"
     resamples: int = 200
+    plugin: Plugin | None = None
 
 
 def refuse_df(settings: MethodSettings) -> None:
     """Raise a DataError where the settings ask for df that the estimator does not give."""
-    given = DF_OF_ESTIMATOR[settings.estimator]
+    given = DF_OF_ESTIMATOR[kind_of(settings.estimator)]
     for name in settings.df:
         if name not in given:
             raise DataError(

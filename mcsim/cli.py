@@ -119,6 +119,8 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
               help="Share of fits that may fail: more in the first tenth of a condition end the "
               "run, more at its end make the exit code 3.")  # fmt: skip
+@click.option("--plugin", type=click.Path(path_type=Path),
+              help="Python file with estimators of your own, plugin:NAME in the scenario.")  # fmt: skip
 @_cluster_options
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Run a study and print its summary.
@@ -133,6 +135,10 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     loaded = load_scenario(
         scenario, overrides=overrides, replicates=options.pop("n_replicates"), seed=seed
     )
+    if options["plugin"]:
+        from mcsim.plugins import read_plugin
+
+        loaded = loaded.with_plugin(read_plugin(options["plugin"]))
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
         from mcsim.plan import describe_plan

@@ -54,7 +54,7 @@ class RandomColumns:
 
 @dataclass(frozen=True)
 class ModelColumns:
-    """What a formula makes of a data frame; levels outermost first.
+    """What a formula makes of a data frame, and both of these; levels outermost first.
 
     X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
     """
@@ -64,6 +64,8 @@ class ModelColumns:
     term_of_column: tuple[int, ...]
     terms: tuple[str, ...]
     levels: tuple[RandomColumns, ...]
+    formula: Formula
+    frame: pd.DataFrame
 
 
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
@@ -221,7 +223,18 @@ def model_columns(
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
         _check_nested(outer, inner)
-    return ModelColumns(X, names, term_of_column, terms, tuple(levels))
+    return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame)
+
+
+def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
+    """The model without the fixed effects that are named."""
+    kept = [j for j, name in enumerate(columns.names) if name not in names]
+    return replace(
+        columns,
+        X=np.ascontiguousarray(columns.X[:, kept]),
+        names=tuple(columns.names[j] for j in kept),
+        term_of_column=tuple(columns.term_of_column[j] for j in kept),
+    )
 
 
 def _check_names(formula: Formula, frame: pd.DataFrame) -> None:

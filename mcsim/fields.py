@@ -21,6 +21,7 @@ from pydantic import (
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 from mcsim.measures import MEASURES
+from mcsim.plugins import PREFIX
 
 DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "reml": ("containment", "satterthwaite", "kenward-roger", "z"),
@@ -31,8 +32,9 @@ DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "gee": ("mancl-derouen", "robust"),
     "image-means": ("residual",),
     "two-stage": ("residual",),
+    "plugin": ("own",),  # of plugin:NAME
 }
-ESTIMATORS = tuple(DF_OF_ESTIMATOR)
+ESTIMATORS = tuple(name for name in DF_OF_ESTIMATOR if name != "plugin")
 DF_METHODS = tuple(dict.fromkeys(df for given in DF_OF_ESTIMATOR.values() for df in given))
 INTERVALS = ("wald", "profile", "bootstrap")
 RESIDUAL_CORRELATIONS = ("ar1", "exchangeable")
@@ -65,14 +67,28 @@ def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def kind_of(estimator: object) -> str:
+    """The estimator, or `plugin` for any function of a plugin."""
+    return str(estimator).partition(":")[0]
+
+
+def _check_estimator(value: Any) -> Any:
+    if value not in ESTIMATORS and not _is_text(value, rf"{PREFIX}[A-Za-z_]\w*"):
+        raise ValueError(
+            f"must be one of: {', '.join(sorted(ESTIMATORS))}; or {PREFIX}NAME for a function of"
+            f" the file of `mcsim run --plugin FILE`.{nearest_name(str(value), ESTIMATORS)}"
+        )
+    return value
+
+
 def default_df(data: Mapping[str, Any]) -> tuple[str, ...]:
     """Df methods of a method that names none; `data` holds its estimator, if that is known."""
-    return DF_OF_ESTIMATOR.get(data.get("estimator", ""), DF_METHODS)[:1]
+    return DF_OF_ESTIMATOR.get(kind_of(data.get("estimator")), DF_METHODS)[:1]
 
 
 def _given_by_estimator(value: Any, info: ValidationInfo) -> Any:
     estimator = info.data.get("estimator")
-    allowed = DF_OF_ESTIMATOR.get(str(estimator), DF_METHODS)
+    allowed = DF_OF_ESTIMATOR.get(kind_of(estimator), DF_METHODS)
     if value not in allowed:
         of = f" of those of estimator {estimator!r}" if estimator else " of"
         near = nearest_name(str(value), allowed)
@@ -243,7 +259,11 @@ Normal = Annotated[
     ),
     WithJsonSchema({"const": "normal"}),
 ]
-Estimator = Annotated[str, _one_of(ESTIMATORS), WithJsonSchema({"enum": [*ESTIMATORS]})]
+Estimator = Annotated[
+    str,
+    BeforeValidator(_check_estimator),
+    WithJsonSchema({"anyOf": [{"enum": [*ESTIMATORS]}, {"pattern": f"^{PREFIX}"}]}),
+]
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
     str, _one_of(RESIDUAL_CORRELATIONS), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})

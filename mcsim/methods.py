@@ -34,10 +34,12 @@ from mcsim.engine.optimise import Status
 from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
+from mcsim.fields import kind_of
 from mcsim.gee import Gee
 from mcsim.inference import ParameterBlock, fixed_effects
 from mcsim.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.mixedlm import StatsmodelsMethod
+from mcsim.plugin_method import PluginMethod
 from mcsim.profiles import profiles_of
 from mcsim.scenario import TruthSpec
 from mcsim.theory import Theory
@@ -60,7 +62,7 @@ def prepare_method(
     """
     refuse_df(settings)
     shared = Reducers() if shared is None else shared
-    return METHODS[settings.estimator](without_aliased(columns)[0], settings, shared)
+    return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
 
 
 def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:
@@ -235,4 +237,5 @@ METHODS = {
     "gee": Gee,
     "image-means": _image_means,
     "two-stage": TwoStage,
+    "plugin": PluginMethod,
 }

@@ -50,7 +50,8 @@ from mcsim.fields import (
 )
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
-from mcsim.truth import Distribution, OptionalResiduals
+from mcsim.plugins import PREFIX, Plugin
+from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -208,7 +209,10 @@ class MethodSpec(Record):
 
     name: MethodName = Field(description="name in the results, different for each method")
     formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
-    estimator: Estimator = Field("reml", description="how the model is fitted")
+    estimator: Estimator = Field(
+        "reml",
+        description="how the model is fitted; plugin:NAME is a function of mcsim run --plugin FILE",
+    )
     structure: dict[str, Structure] = Field(
         {},
         description="covariance of the effects of a level that the formula writes with one bar: "
@@ -277,6 +281,18 @@ class Scenario(Record):
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"
     )
+    _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
+
+    @property
+    def plugin(self) -> Plugin | None:
+        """The user's functions that methods with the estimator plugin:NAME call."""
+        return self._plugin
+
+    def with_plugin(self, plugin: Plugin) -> "Scenario":
+        """The same scenario with a user's functions."""
+        scenario = self.model_copy()
+        scenario._plugin = plugin
+        return scenario
 
 
 @dataclass(frozen=True)
@@ -327,7 +343,14 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     order = {"design.factors": list(scenario.design.factors)}
-    return dict(sorted(flatten(canonical(raw), ""))) | order
+    return dict(sorted(flatten(canonical(raw), ""))) | order | _plugin_identity(scenario)
+
+
+def _plugin_identity(scenario: Scenario) -> dict[str, str]:
+    """What determines the numbers of a user's functions: the text of their file."""
+    own = [spec.name for spec in scenario.methods if spec.estimator.startswith(PREFIX)]
+    digest = "" if scenario.plugin is None else scenario.plugin.digest
+    return {f"methods.{name}.plugin": digest for name in own}
 
 
 def scenario_schema() -> dict[str, Any]:

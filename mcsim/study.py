@@ -20,6 +20,7 @@ from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.failures import FailureWatch
+from mcsim.fields import kind_of
 from mcsim.identity import identify
 from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
@@ -50,6 +51,7 @@ Floats = NDArray[np.float64]
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 32  # where a fit takes seconds, so that little is lost and progress is seen
+SLOW_ESTIMATORS = ("statsmodels", "plugin")
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -155,6 +157,7 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
                 scenario.estimands,
                 spec.interval,
                 spec.resamples,
+                scenario.plugin,
             )
             methods[spec.name] = prepare_method(columns, settings, shared)
             aliased[spec.name] = without_aliased(columns)[1]
@@ -284,7 +287,7 @@ def _left_to_do(chunks: Sequence[Chunk], store: Store) -> list[Chunk]:
 
 def _is_slow(scenario: Scenario, methods: Collection[str]) -> bool:
     return any(
-        spec.estimator == "statsmodels" or spec.interval == "bootstrap"
+        kind_of(spec.estimator) in SLOW_ESTIMATORS or spec.interval == "bootstrap"
         for spec in _named(scenario.methods, methods)
     )
 

@@ -1,0 +1,127 @@
+"""A user's function as a method: a data frame in, estimates out."""
+
+import contextlib
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from mcsim.analysis import (
+    Analysis,
+    FitOutcomes,
+    Floats,
+    MethodSettings,
+    Parameter,
+    StreamOf,
+    refuse_interval,
+)
+from mcsim.design import ModelColumns
+from mcsim.engine.optimise import Status
+from mcsim.errors import McsimError
+from mcsim.inference import ParameterBlock
+from mcsim.plugins import describe, function_of
+from mcsim.scenario import TruthSpec
+from mcsim.theory import Theory
+
+MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
+
+
+class PluginMethod:
+    """A function of a plugin, called once for every data set."""
+
+    def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
+        refuse_interval(settings)
+        self._function = function_of(settings.plugin, settings.estimator)
+        assert settings.plugin is not None
+        self._plugin = settings.plugin
+        self._columns, self._settings = columns, settings
+        self.n_values = len(columns.X)
+        self.n_parameters = len(self._function.parameters)
+
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
+        return [Parameter(name, _component(name)) for name in self._function.parameters]
+
+    def theory(self, _truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+        """None."""
+        return {}
+
+    def take(self, responses: Floats) -> Floats:
+        """The responses, which are fitted later, when there are random numbers."""
+        return responses.copy()
+
+    def analyse(self, taken: Sequence[Floats], stream_of: StreamOf) -> Analysis:
+        """Call the function for every response; what it raises is the message of a failed fit."""
+        responses = np.concatenate(taken)
+        n = len(responses)
+        values = np.full((len(self._function.parameters), len(MEASURES), n), np.nan)
+        status, messages = np.full(n, int(Status.OK)), list[str | None]([None] * n)
+        for row, y in enumerate(responses):
+            try:
+                values[:, :, row] = self._estimates(y, stream_of(row))
+            except McsimError:
+                raise  # a signal that stops the run
+            except Exception as error:  # whatever the user's function raises
+                status[row] = Status.FAILED
+                messages[row] = describe(error, self._plugin)
+        blocks = [
+            ParameterBlock(one.name, one.component, *own)
+            for one, own in zip(self.parameters(), values, strict=True)
+        ]
+        none = np.full(n, np.nan)
+        return Analysis({"own": blocks}, FitOutcomes(status, none, none, none, messages))
+
+    def _estimates(self, y: Floats, generator: np.random.Generator) -> Floats:
+        """What the function returns for one data set: (n_parameters, n_measures)."""
+        formula = self._columns.formula
+        given = {
+            "data": self._columns.frame.copy().assign(**{formula.response: y}),
+            "formula": formula.text,
+            "generator": generator,
+        }
+        with contextlib.redirect_stdout(sys.stderr):  # what mcsim prints stays alone
+            found = self._function.call(**{name: given[name] for name in self._function.arguments})
+        if not isinstance(found, Mapping):
+            raise TypeError(f"must return a dict of estimates, not {type(found).__name__}")
+        for name in found:
+            if name not in self._function.parameters:
+                raise ValueError(f"{name!r} is none of what @estimator names")
+        confidence = self._settings.confidence
+        return np.array(
+            [_row(name, found.get(name), confidence) for name in self._function.parameters]
+        )
+
+
+def _row(name: str, found: Any, confidence: float) -> list[float]:
+    """Numbers of one parameter; std_error alone gives the interval and the p-value."""
+    given = found if isinstance(found, Mapping) else {"estimate": found}
+    for key in given:
+        if key not in MEASURES:
+            raise ValueError(f"{key!r} of {name!r}; allowed are {', '.join(MEASURES)}")
+    numbers = {key: np.nan if value is None else float(value) for key, value in given.items()}
+    row = {key: numbers.get(key, np.nan) for key in MEASURES}
+    if "std_error" in numbers and not {"ci_lower", "ci_upper", "p_value"} & numbers.keys():
+        df = numbers.get("df", math.inf)
+        row |= _t_test(row["estimate"], row["std_error"], df, confidence)
+    return [row[key] for key in MEASURES]
+
+
+def _t_test(estimate: float, std_error: float, df: float, confidence: float) -> dict[str, float]:
+    """Interval and p-value of the t distribution; of the normal one for infinite df."""
+    upper = 0.5 + 0.5 * confidence
+    t = -abs(estimate) / std_error if std_error > 0.0 else np.nan
+    is_normal = math.isinf(df)
+    quantile = special.ndtri(upper) if is_normal else special.stdtrit(df, upper)
+    tail = special.ndtr(t) if is_normal else special.stdtr(df, t)
+    half = float(quantile) * std_error
+    return {"ci_lower": estimate - half, "ci_upper": estimate + half, "p_value": 2.0 * float(tail)}
+
+
+def _component(parameter: str) -> str:
+    """A level's name for its SDs, variances, correlations; residual; fixed."""
+    match = re.fullmatch(r"(\w+)\.(?:(?:sd|var|cor)\(.+\)|icc)", parameter)
+    return match[1] if match else "residual" if parameter == "sigma" else "fixed"
