@@ -226,17 +226,6 @@ def model_columns(
     return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame)
 
 
-def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
-    """The model without the fixed effects that are named."""
-    kept = [j for j, name in enumerate(columns.names) if name not in names]
-    return replace(
-        columns,
-        X=np.ascontiguousarray(columns.X[:, kept]),
-        names=tuple(columns.names[j] for j in kept),
-        term_of_column=tuple(columns.term_of_column[j] for j in kept),
-    )
-
-
 def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
     for name in (formula.response, *formula.names):
         if name not in frame.columns and name != formula.response:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.fields import (
     AboveZero,
@@ -51,7 +51,7 @@ from mcsim.fields import (
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
 from mcsim.plugins import PREFIX, Plugin
-from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
+from mcsim.truth import Distribution, OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -209,10 +209,7 @@ class MethodSpec(Record):
 
     name: MethodName = Field(description="name in the results, different for each method")
     formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
-    estimator: Estimator = Field(
-        "reml",
-        description="how the model is fitted; plugin:NAME is a function of mcsim run --plugin FILE",
-    )
+    estimator: Estimator = Field("reml", description="how the model is fitted, or plugin:NAME")
     structure: dict[str, Structure] = Field(
         {},
         description="covariance of the effects of a level that the formula writes with one bar: "
