@@ -1,11 +1,94 @@
-"""Commands that turn results into figures and pages; cli.py holds the others."""
+"""Commands that read results; cli.py holds the others."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mcsim.errors import McsimError
+
+SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
+HANDLINGS = ("usable", "common", "fallback")  # of summary.py
+FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
 PLOTS = ("estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "se")  # plots/
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--method", default="*", help="Only methods that match, such as 'gen*'.")
+@click.option("--parameter", default="*", help="Only parameters that match, such as '*.sd(*'.")
+@click.option("--only-regular", is_flag=True, help="Leave out fits on the boundary.")
+@click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
+              help="Replicates whose fits are not usable: each method by itself, only those that "
+              "all methods have, or with the method's fallback in its place.")  # fmt: skip
+@click.option("--measure", help="One measure, methods side by side: coverage, rejection, rmse...")
+def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
+    """Print performance measures with their Monte Carlo standard errors.
+
+    Works on a study that is still running, and on a folder of studies.
+
+    Examples: mcsim summarize results/stain_profile --parameter '*.sd(*'
+
+    mcsim summarize results/coverage --measure rejection
+    """
+    from mcsim import summary
+
+    table = summary.summarize(
+        list(results), only_regular=options["only_regular"], missing=options["missing"]
+    )
+    table = summary.filter_summary(
+        table, methods=options["method"], parameters=options["parameter"]
+    )
+    if options["measure"] is None:
+        click.echo(summary.FORMATS[form](table), nl=form == "table")
+        return
+    if form not in SIDE_BY_SIDE:
+        raise McsimError(f"--measure prints as {' or '.join(SIDE_BY_SIDE)}, not {form}")
+    from mcsim import tables
+
+    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
+    click.echo(draw(summary.compare_methods(table, options["measure"]), n_left=1))
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--methods", nargs=2, required=True, metavar="A B", help="B is compared with A.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+def compare(results: Path, methods: tuple[str, str], form: str) -> None:
+    """Compare two methods on the same data sets: differences with their Monte Carlo errors.
+
+    Example: mcsim compare results/stain_profile --methods general diagonal
+    """
+    from mcsim import compare as comparison
+    from mcsim import summary, tables
+
+    table = comparison.compare(results, *methods)
+    if form in ("csv", "json"):
+        click.echo({"csv": summary.to_csv, "json": summary.to_json}[form](table), nl=False)
+        return
+    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
+    click.echo(draw(comparison.to_rows(table), n_left=1))
+    click.echo("\n" + comparison.NOTE.format(first=methods[0], second=methods[1]))
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--observed", required=True, type=click.Path(path_type=Path),
+              help="TOML with a table [estimates], or the JSON of mcsim fit.")  # fmt: skip
+@click.option("--method", help="Method of the study; default: the one that the file names.")
+@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
+              show_default=True)  # fmt: skip
+def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
+    """Say where observed estimates lie among the simulated ones.
+
+    Example: mcsim locate results/stain_profile --observed configs/observed/model1.toml
+    """
+    from mcsim import locate as location
+
+    located = location.locate(results, location.read_observed(observed), **options)
+    click.echo(location.FORMATS[form](located))
 
 
 @click.command()
