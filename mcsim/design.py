@@ -6,8 +6,8 @@ formula library sees only names, numbers, operators and a short list of function
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -21,6 +21,7 @@ from mcsim.scenario import CovariateSpec, DesignSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
     for name, covariate in spec.covariates.items():
         frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
     return Design(frame, unit_of_row, cell_of_unit)
+
+
+def only_rows(design: Design, is_kept: Flags) -> Design:
+    """The design with the rows (n_rows,) that are kept, and the units that have any."""
+    unit_of_row, cell_of_unit = {}, {}
+    for level, unit in design.unit_of_row.items():
+        left, unit_of_row[level] = np.unique(unit[is_kept], return_inverse=True)
+        cell_of_unit[level] = design.cell_of_unit[level][left]
+    return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row, cell_of_unit)
 
 
 def _outermost_counts(
@@ -226,6 +236,17 @@ def model_columns(
     return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame)
 
 
+def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
+    """The model without the fixed effects that are named."""
+    kept = [j for j, name in enumerate(columns.names) if name not in names]
+    return replace(
+        columns,
+        X=np.ascontiguousarray(columns.X[:, kept]),
+        names=tuple(columns.names[j] for j in kept),
+        term_of_column=tuple(columns.term_of_column[j] for j in kept),
+    )
+
+
 def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
     for name in (formula.response, *formula.names):
         if name not in frame.columns and name != formula.response:
@@ -241,10 +262,14 @@ def _matrix(
 ) -> tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """Columns, their names, the number of the term of each, and the terms."""
     from formulaic import Formula as ModelFormula
+    from formulaic.errors import FormulaicError
 
-    matrix = ModelFormula(right_hand_side).get_model_matrix(
-        frame, na_action="raise", context={"sqrt": np.sqrt}
-    )
+    try:
+        matrix = ModelFormula(right_hand_side).get_model_matrix(
+            frame, na_action="raise", context={"sqrt": np.sqrt}
+        )
+    except (FormulaicError, ValueError) as error:  # a ValueError where a column is not a number
+        raise DataError(f"{right_hand_side!r} makes no columns of these data: {error}") from error
     indices = matrix.model_spec.term_indices
     numbers = [0] * matrix.shape[1]
     for number, positions in enumerate(indices.values()):
@@ -252,6 +277,9 @@ def _matrix(
             numbers[position] = number
     values = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64))
     names = tuple(matrix.model_spec.column_names)
+    for name, is_finite in zip(names, np.isfinite(values).all(axis=0), strict=True):
+        if not is_finite:
+            raise DataError(f"the column {name!r} of these data is infinite, or not a number")
     return values, names, tuple(numbers), tuple(map(str, indices))
 
 

@@ -151,6 +151,7 @@ _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
+Flag = Annotated[bool, _must_be("true or false", lambda v: isinstance(v, bool))]
 Text = Annotated[str, _must_be("text in quotes", _is_text)]
 FormulaText = Annotated[Text, AfterValidator(_check_formula)]
 Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
@@ -214,6 +215,11 @@ Confidence = Annotated[
     float,
     Field(gt=0, lt=1),
     _must_be("a number between 0 and 1", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
+]
+Share = Annotated[
+    float,
+    Field(ge=0, lt=1),
+    _must_be("a number of at least 0 and below 1", lambda v: _is_number(v, 0, 1) and v < 1),
 ]
 Correlation = Annotated[
     float,

@@ -19,15 +19,20 @@ from mcsim.precision import (
     read_targets,
     refuse_unknown_parameters,
 )
+from mcsim.prepared import PreparedCondition
 from mcsim.rows import method_names, parameters_of
-from mcsim.scenario import Scenario, conditions
+from mcsim.scenario import Condition, Scenario, conditions
 from mcsim.store import Chunk
-from mcsim.study import ChunkAnalyser, PreparedCondition, RunOptions, run_study
+from mcsim.study import ChunkAnalyser, RunOptions, run_study
 from mcsim.summary import summarize
 
 PILOT_S = 5.0  # what the replicates that are tried may take, about
 PILOT_REPLICATES = 200
 FIRST_REPLICATES = 10  # of a condition: they also load what the others need
+ONE_BY_ONE = (
+    "Replicates have rows of their own, so their methods are prepared and fitted one by one:"
+    " about {:.0f} ms each"
+)
 
 Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter)`
 
@@ -55,10 +60,13 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
     prepared = [analyser.prepared(one.label) for one in planned]
     for ready in prepared:
         name = "Design" if len(planned) == 1 else ready.label
-        lines.append(f"{name}: {design_in_words(ready.simulator.design)}")
+        design = design_in_words(ready.simulator.design)
+        lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(scenario, prepared[0]), ""]
     pilot = _pilot(scenario, analyser)
     lines += _costs_in_words(scenario, len(planned), pilot, n_workers or usable_cpus())
+    if any(one.has_own_rows for one in planned):
+        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / len(planned)))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
@@ -78,6 +86,12 @@ def design_in_words(design: Design) -> str:
     assert outer is not None
     text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
     return "; ".join([*pieces, text])
+
+
+def _changes_in_words(condition: Condition) -> str:
+    """How the design of a replicate differs from that of the condition."""
+    redrawn = "; this is one draw, every replicate has its own" * condition.design.redraw
+    return redrawn + "; less what a replicate loses" * (condition.truth.missing is not None)
 
 
 def _each(counts: np.ndarray) -> str:

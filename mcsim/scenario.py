@@ -27,6 +27,7 @@ from mcsim.fields import (
     EstimandName,
     Estimator,
     FactorLevels,
+    Flag,
     FormulaText,
     Interval,
     IntervalMethod,
@@ -51,7 +52,7 @@ from mcsim.fields import (
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
 from mcsim.plugins import PREFIX, Plugin
-from mcsim.truth import Distribution, OptionalResiduals
+from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],
@@ -148,6 +149,10 @@ class DesignSpec(DesignNames):
     )
     covariates: dict[Name, CovariateSpec] = Field({}, description="covariates, by name")
     observations: ObservationsSpec = Field(description="observations of each innermost unit")
+    redraw: Flag = Field(
+        False,
+        description="draw random counts and covariates anew in every replicate, not once for all",
+    )
 
 
 class RandomSpec(Record):
@@ -196,12 +201,13 @@ class TruthSpec(Record):
         None,
         description="residuals that are correlated, not normal, or have no common SD",
     )
+    missing: OptionalMissing = Field(None, description="observations that are planned and lost")
 
     @property
     def is_standard(self) -> bool:
-        """Whether effects and residuals are normal, residuals independent with one SD."""
+        """Whether all is normal, residuals independent with one SD, and nothing is lost."""
         effects = (one.distribution == "normal" for one in self.random.values())
-        return self.residual is None and all(effects)
+        return self.residual is None and self.missing is None and all(effects)
 
 
 class MethodSpec(Record):
@@ -306,6 +312,16 @@ class Condition:
     design: DesignSpec
     truth: TruthSpec
     identity: str
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether each replicate has rows of its own, not those of the condition."""
+        return self.design.redraw or self.truth.missing is not None
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether theory for one design and a normal truth applies."""
+        return self.truth.is_standard and not self.design.redraw
 
 
 def conditions(scenario: Scenario) -> tuple[Condition, ...]:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.derived import derived_value
-from mcsim.design import Design, Floats, build_design, column
+from mcsim.design import Design, Flags, Floats, Ints, build_design, column, only_rows
 from mcsim.distributions import Draw, draw_of, normal
 from mcsim.engine.effects import Cells, add_effects
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
+from mcsim.missing import kept_rows
 from mcsim.residuals import Residuals, residuals_in
 from mcsim.scenario import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
 
 T = TypeVar("T")
 Words = NDArray[np.uint32]
 
-PURPOSES = {"design": 0, "response": 1, "bootstrap": 2}
+PURPOSES = {"design": 0, "response": 1, "bootstrap": 2, "missing": 3}
 STREAMS_PER_SEED = 64
 
 
@@ -89,6 +90,15 @@ class ResponseBlock:
     products: tuple[Floats, ...]
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """One replicate: the rows that are observed, y (n_rows,), and realized values (1,) by name."""
+
+    design: Design
+    y: Floats
+    realized: dict[str, Floats]
+
+
 def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
     """The one random stream of a purpose in a replicate (0: the condition itself)."""
     generator = np.random.Generator(np.random.SFC64(0))
@@ -132,8 +142,12 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     DataError
         The design gives some residual an infinite SD.
     """
-    key = stream_key(seed, condition.identity)
-    design = build_design(condition.design, stream(key, 0, "design"))
+    return _prepare(condition, stream_key(seed, condition.identity), 0)
+
+
+def _prepare(condition: Condition, key: Words, replicate: int) -> Simulator:
+    """The simulator with the design of a replicate (0: of the condition itself)."""
+    design = build_design(condition.design, stream(key, replicate, "design"))
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
         mean += coefficient * column(design.frame, name)
@@ -170,8 +184,12 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
         ),
-        cells=Cells(cells.astype(np.uint64), np.bincount(cells).astype(np.float64)),
+        cells=_cells(cells),
     )
+
+
+def _cells(of_unit: Ints) -> Cells:
+    return Cells(of_unit.astype(np.uint64), np.bincount(of_unit).astype(np.float64))
 
 
 def new_room(simulator: Simulator, n_replicates: int) -> tuple[Floats, Floats]:
@@ -209,6 +227,43 @@ def draw_responses(
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))
+
+
+def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) -> DataSet:
+    """Simulate one replicate, with the rows that it has.
+
+    Raises
+    ------
+    DataError
+        A design that is drawn anew gives some residual an infinite SD.
+    """
+    if condition.design.redraw:
+        simulator = _prepare(condition, simulator.key, replicate)
+    is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
+    if condition.truth.missing is not None:
+        generator = stream(simulator.key, replicate, "missing")
+        is_kept = kept_rows(simulator.design, condition.truth.missing, generator)
+        simulator = _without_lost_units(simulator, is_kept)
+    block = draw_responses(simulator, [replicate])
+    return DataSet(
+        only_rows(simulator.design, is_kept),
+        block.y[0, is_kept],
+        realized_values(simulator, block.products),
+    )
+
+
+def _without_lost_units(simulator: Simulator, is_kept: Flags) -> Simulator:
+    """The simulator whose realized values leave out units without rows.
+
+    Each of them becomes a cell of its own: it is as far from the cell's mean as nothing.
+    """
+    found = []
+    for effects in simulator.effects:
+        n_kept = np.bincount(simulator.design.unit_of_row[effects.level], weights=is_kept)
+        own_cells = len(n_kept) + np.arange(len(n_kept))
+        cells = np.where(n_kept > 0, effects.cells.of_unit, own_cells)
+        found.append(replace(effects, cells=_cells(np.unique(cells, return_inverse=True)[1])))
+    return replace(simulator, effects=tuple(found))
 
 
 def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[str, Floats]:

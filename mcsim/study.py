@@ -1,7 +1,7 @@
 """A study from start to end: plan chunks, skip what is done, analyse, commit, report progress."""
 
 import platform
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim import __version__
-from mcsim.analysis import Method, MethodSettings
 from mcsim.dask_executor import Cluster, DaskExecutor
-from mcsim.design import ModelFrame, model_columns
 from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError
 from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
 from mcsim.failures import FailureWatch
 from mcsim.fields import kind_of
-from mcsim.identity import identify
+from mcsim.identity import Contents, identify
 from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
-from mcsim.methods import Reducers, prepare_method, without_aliased
+from mcsim.one_by_one import analyse_replicate
+from mcsim.prepared import PreparedCondition, named, prepare_condition
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import (
     conditions_table,
@@ -34,10 +33,10 @@ from mcsim.rows import (
     parameters_of,
     with_likelihood_ratios,
 )
-from mcsim.scenario import Condition, MethodSpec, Scenario, conditions, study_identity
+from mcsim.scenario import Scenario, conditions, study_identity
 from mcsim.shards import Shard, n_replicates, of_shard
 from mcsim.simulate import (
-    Simulator,
+    draw_data_set,
     draw_responses,
     new_room,
     prepare_simulator,
@@ -50,30 +49,9 @@ Floats = NDArray[np.float64]
 
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
-SLOW_CHUNK_SIZE = 32  # where a fit takes seconds, so that little is lost and progress is seen
+SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 SLOW_ESTIMATORS = ("statsmodels", "plugin")
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
-
-
-@dataclass(frozen=True)
-class PreparedCondition:
-    """A condition with everything its replicates share.
-
-    aliased : by method, fixed effects that it leaves out since others determine them
-    """
-
-    label: str
-    simulator: Simulator
-    specs: tuple[MethodSpec, ...]
-    methods: dict[str, Method]
-    aliased: dict[str, tuple[str, ...]]
-
-    def only(self, names: Collection[str]) -> "PreparedCondition":
-        """The same with some methods, and those that they are tested against; all if none named."""
-        specs = _named(self.specs, names)
-        needed = {spec.name for spec in specs} | {spec.likelihood_ratio for spec in specs}
-        methods = {name: method for name, method in self.methods.items() if name in needed}
-        return replace(self, specs=specs, methods=methods)
 
 
 @dataclass
@@ -88,12 +66,16 @@ class ChunkAnalyser:
         condition = self.prepared(chunk.condition).only(chunk.methods)
         if isinstance(chunk, LostReplicate):
             return chunk, failed_parts(chunk, condition.specs, condition.methods)
-        n_kept = sum(method.n_values for method in condition.methods.values())
-        size = max(1, KEPT_VALUES // n_kept)
-        tables = [
-            _analyse_batch(condition, range(first, min(first + size, chunk.last + 1)))
-            for first in range(chunk.first, chunk.last + 1, size)
-        ]
+        replicates = range(chunk.first, chunk.last + 1)
+        if condition.condition.has_own_rows:
+            tables = [analyse_replicate(condition, replicate) for replicate in replicates]
+        else:
+            n_kept = sum(method.n_values for method in condition.methods.values())
+            size = max(1, KEPT_VALUES // n_kept)
+            tables = [
+                _analyse_batch(condition, replicates[first : first + size])
+                for first in range(0, len(replicates), size)
+            ]
         estimates, fits = zip(*tables, strict=True)
         return chunk, encode(pa.concat_tables(estimates), pa.concat_tables(fits))
 
@@ -134,38 +116,6 @@ def _analyse_batch(condition: PreparedCondition, replicates: range) -> tuple[pa.
     realized = realized_values(simulator, per_level)
     estimates = estimate_rows(condition.label, replicates, realized, analyses, condition.specs)
     return estimates, fit_rows(condition.label, replicates, analyses)
-
-
-def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondition:
-    """Build the design, the simulator and every method of a condition.
-
-    Raises
-    ------
-    DataError
-        A method cannot be fitted to this design; names the condition and the method.
-    """
-    simulator = prepare_simulator(condition, scenario.seed)
-    methods, shared, aliased = {}, Reducers(), {}
-    data = ModelFrame(simulator.design.frame)
-    for spec in scenario.methods:
-        try:
-            columns = model_columns(spec.parsed, data, spec.structure)
-            settings = MethodSettings(
-                spec.estimator,
-                spec.df,
-                scenario.confidence,
-                scenario.estimands,
-                spec.interval,
-                spec.resamples,
-                scenario.plugin,
-            )
-            methods[spec.name] = prepare_method(columns, settings, shared)
-            aliased[spec.name] = without_aliased(columns)[1]
-        except DataError as error:
-            raise DataError(
-                f"method {spec.name!r} in condition {condition.label}: {error}"
-            ) from error
-    return PreparedCondition(condition.label, simulator, scenario.methods, methods, aliased)
 
 
 @dataclass(frozen=True)
@@ -241,7 +191,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
 
 
 def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str], None]) -> None:
-    found = {(name, one.aliased[name]) for one in prepared for name in one.methods}
+    found = {(name, ready.aliased) for one in prepared for name, ready in one.ready.items()}
     for name, columns in sorted(pair for pair in found if pair[1]):
         report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
 
@@ -263,12 +213,13 @@ def _own_chunks(
 
 def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
     """The chunks of every condition and method, done or not."""
+    is_slow = _slowness(scenario)
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in store.contents.items()
         for first, last in cut(
             wanted,
-            SLOW_CHUNK_SIZE if _is_slow(scenario, contents.methods) else LARGEST_BLOCK,
+            SLOW_CHUNK_SIZE if is_slow(contents) else LARGEST_BLOCK,
         )
     ]
 
@@ -285,15 +236,20 @@ def _left_to_do(chunks: Sequence[Chunk], store: Store) -> list[Chunk]:
     return sorted(left, key=lambda chunk: chunk.first - chunk.last)
 
 
-def _is_slow(scenario: Scenario, methods: Collection[str]) -> bool:
-    return any(
-        kind_of(spec.estimator) in SLOW_ESTIMATORS or spec.interval == "bootstrap"
-        for spec in _named(scenario.methods, methods)
-    )
+def _slowness(scenario: Scenario) -> Callable[[Contents | Chunk], bool]:
+    """What says whether replicates of a condition by some methods take long."""
+    one_by_one = {one.label for one in conditions(scenario) if one.has_own_rows}
+    slow = {
+        spec.name
+        for spec in scenario.methods
+        if kind_of(spec.estimator) in SLOW_ESTIMATORS or spec.interval == "bootstrap"
+    }
 
+    def is_slow(part: Contents | Chunk) -> bool:
+        methods = {spec.name for spec in named(scenario.methods, part.methods)}
+        return part.condition in one_by_one or bool(methods & slow)
 
-def _named(specs: tuple[MethodSpec, ...], names: Collection[str]) -> tuple[MethodSpec, ...]:
-    return tuple(spec for spec in specs if not names or spec.name in names)
+    return is_slow
 
 
 def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], options: RunOptions) -> Executor:
@@ -306,7 +262,7 @@ def _executor(analyser: ChunkAnalyser, todo: Sequence[Chunk], options: RunOption
         n_replicates([chunk]) * len(analyser.prepared(chunk.condition).simulator.mean)
         for chunk in todo
     )
-    is_slow = any(_is_slow(analyser.scenario, chunk.methods) for chunk in todo)
+    is_slow = any(map(_slowness(analyser.scenario), todo))
     if n_workers == 1 or (n_values < SERIAL_ROWS and not is_slow):
         return EXECUTORS["serial"](1)
     return EXECUTORS["processes"](n_workers)
@@ -349,6 +305,6 @@ def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.
         raise DataError(
             f"--condition {label!r} is none of the scenario's conditions: {'; '.join(by_label)}"
         )
-    simulator = prepare_simulator(by_label[label], scenario.seed)
-    response = draw_responses(simulator, [replicate]).y[0]
-    return simulator.design.frame.assign(**{scenario.design.response: response})
+    condition = by_label[label]
+    data = draw_data_set(condition, prepare_simulator(condition, scenario.seed), replicate)
+    return data.design.frame.assign(**{scenario.design.response: data.y})

@@ -13,6 +13,7 @@ from mcsim.fields import (
     Number,
     Record,
     ResidualCorrelation,
+    Share,
     Text,
     shape_of_distribution,
 )
@@ -91,9 +92,33 @@ class ResidualSpec(Record):
     )
 
 
+class DropoutSpec(Record):
+    """Units that are no longer observed after some point."""
+
+    level: Text = Field(description="level whose units drop out, each by itself")
+    along: Text = Field(description="covariate that tells when, such as time")
+    after: Number = Field(description="observations at larger values of the covariate are lost")
+    probability: Share = Field(description="probability that a unit drops out")
+
+
+class MissingSpec(Record):
+    """Observations that are planned and lost, whatever their values would have been."""
+
+    observations: Share = Field(0.0, description="probability that an observation is lost")
+    units: dict[str, Share] = Field(
+        {}, description="probability that a unit is lost with all its observations, per level"
+    )
+    dropout: DropoutSpec | None = Field(
+        None,
+        description="units whose later observations are lost: { level = "
+        '"animal", along = "x", after = 0.5, probability = 0.2 }',
+    )
+
+
 def _none_if_empty(record: R | None) -> R | None:
     """A table that states nothing is as good as none: both make the same data."""
     return None if record is None or not record.model_dump(exclude_defaults=True) else record
 
 
+OptionalMissing = Annotated[MissingSpec | None, AfterValidator(_none_if_empty)]
 OptionalResiduals = Annotated[ResidualSpec | None, AfterValidator(_none_if_empty)]

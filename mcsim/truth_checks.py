@@ -76,6 +76,7 @@ def truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Findi
             columns = table_of(table_of(table).get(key))
             yield from columns_problems(("truth", "random", level, key), columns, names)
     yield from _residual_names(table_of(truth.get("residual")), names)
+    yield from _missing_names(table_of(truth.get("missing")), names)
 
 
 def _residual_names(residual: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
@@ -95,6 +96,20 @@ def _residual_names(residual: Mapping[str, Any], names: DesignNames) -> Iterator
             if level not in names.factors[factor]:
                 message = unknown("level", level, names.factors[factor], f"{factor!r} has")
                 yield (*path, "sd_by", factor, level), message
+
+
+def _missing_names(missing: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
+    path = ("truth", "missing")
+    for name in table_of(missing.get("units")):
+        if name not in names.level_names:
+            yield (*path, "units", name), unknown_level(name, "truth.missing.units", names)
+    dropout = table_of(missing.get("dropout"))
+    level, along = dropout.get("level"), dropout.get("along")
+    if isinstance(level, str) and level not in names.level_names:
+        yield (*path, "dropout", "level"), unknown_level(level, "truth.missing.dropout", names)
+    if isinstance(along, str) and along not in names.covariates:
+        message = unknown("covariate", along, names.covariates, "The design has")
+        yield (*path, "dropout", "along"), message
 
 
 def residual_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:

@@ -239,6 +239,9 @@ KEYS = st.sampled_from(
         "truth.residual.along", "truth.residual.sd_by", "truth.residual.sd_by.diet",
         "truth.residual.distribution", "truth.residual.distribution.t",
         "truth.residual.distribution.mixture", "truth.random.animal.distribution",
+        "truth.missing", "truth.missing.observations", "truth.missing.units",
+        "truth.missing.units.animal", "truth.missing.dropout", "truth.missing.dropout.level",
+        "truth.missing.dropout.along", "design.redraw",
         "truth.residual.power", "truth.residual.power.of", "methods.0",
         "methods.0.name", "methods.0.formula", "methods.1.df", "sweep.key",
     ]

@@ -1,0 +1,171 @@
+"""Replicates that have rows of their own, each prepared and analysed by itself.
+
+A model that the rows cannot support is a failed fit with the reason; what the rows cannot tell of a
+model that they do support is null.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mcsim.analysis import Analysis, FitOutcomes, fixed_contrasts
+from mcsim.design import Design, ModelFrame
+from mcsim.engine.optimise import Status
+from mcsim.errors import DataError
+from mcsim.inference import ParameterBlock
+from mcsim.methods import Reducers
+from mcsim.prepared import PreparedCondition, ReadyMethod, prepare_again
+from mcsim.rows import estimate_rows, fit_rows, with_likelihood_ratios
+from mcsim.scenario import MethodSpec
+from mcsim.simulate import DataSet, draw_data_set, stream
+
+Floats = NDArray[np.float64]
+
+MOST_KNOWN = 64  # prepared methods that are kept, for rows that come again
+ROUNDING = 1e-8  # share of a contrast that counts as nothing
+
+
+def analyse_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Table, pa.Table]:
+    """Rows of estimates/ and fits/ of one replicate."""
+    realized: Mapping[str, Floats] = {}
+    reduced: Collection[str] = ()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # few rows may be left
+        try:
+            data = draw_data_set(condition.condition, condition.simulator, replicate)
+            analyses, reduced = _analyses(condition, data, replicate)
+            realized = data.realized
+        except DataError as error:
+            analyses = {name: _failed(one, error) for name, one in condition.ready.items()}
+        tested = with_likelihood_ratios(condition.specs, condition.methods, analyses)
+    own = {spec.name: _as_tested(spec, tested[spec.name], reduced) for spec in condition.specs}
+    return (
+        estimate_rows(condition.label, [replicate], realized, own, condition.specs),
+        fit_rows(condition.label, [replicate], own),
+    )
+
+
+def _analyses(
+    condition: PreparedCondition, data: DataSet, replicate: int
+) -> tuple[dict[str, Analysis], set[str]]:
+    """By method; and the methods that lack a fixed effect which they have in the condition."""
+    if not len(data.y):
+        raise DataError("no observation is left")
+    rows, frame, shared = _hash(data.design), ModelFrame(data.design.frame), Reducers()
+    found: dict[str, Analysis] = {}
+    reduced: set[str] = set()
+    for name, planned in condition.ready.items():
+        try:
+            if (rows, name) not in condition.known:
+                _remember(condition, (rows, name), _ready(planned, frame, shared))
+            one = condition.known[rows, name]
+            analysis = one.method.analyse(
+                [one.method.take(data.y[None])],
+                lambda _: stream(condition.simulator.key, replicate, "bootstrap"),
+            )
+            found[name] = _as_planned(planned, one, analysis)
+            reduced |= {name} if one.aliased else set()
+        except (DataError, np.linalg.LinAlgError) as error:
+            found[name] = _failed(planned, error)
+    return found, reduced
+
+
+def _hash(design: Design) -> bytes:
+    """Equal for rows that one prepared method can analyse: labels of units do not matter."""
+    digest = hashlib.sha256()
+    for unit in design.unit_of_row.values():
+        digest.update(unit.tobytes())
+    for name in design.frame.columns.difference(list(design.unit_of_row)):
+        column = design.frame[name]
+        is_factor = isinstance(column.dtype, pd.CategoricalDtype)
+        digest.update((column.cat.codes if is_factor else column).to_numpy().tobytes())
+    return digest.digest()
+
+
+def _remember(condition: PreparedCondition, key: tuple[bytes, str], one: ReadyMethod) -> None:
+    if len(condition.known) >= MOST_KNOWN:
+        condition.known.clear()
+    condition.known[key] = one
+
+
+def _ready(planned: ReadyMethod, frame: ModelFrame, shared: Reducers) -> ReadyMethod:
+    found = prepare_again(planned, frame, shared)
+    for level in found.columns.levels:
+        _check_units(level.level, level.unit_of_row, found.columns.X)
+    return found
+
+
+def _check_units(level: str, unit: NDArray[np.int64], X: Floats) -> None:
+    """Refuse a level whose variance between units the fixed effects take up."""
+    between = np.zeros((int(unit.max()) + 1, X.shape[1]))
+    between[unit] = X
+    n_effects = np.linalg.matrix_rank(between[:, np.all(between[unit] == X, axis=0)])
+    if len(between) <= n_effects:
+        raise DataError(
+            f"{len(between)} of {level!r} left, and the fixed effects differ between them in"
+            f" {n_effects} ways: the variance of {level!r} cannot be told from them"
+        )
+
+
+def _failed(planned: ReadyMethod, error: Exception) -> Analysis:
+    """A failed fit with its reason, and no estimates."""
+    none = np.full(1, np.nan)
+    blocks = [_nothing(one.name, one.component) for one in planned.method.parameters()]
+    fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, [str(error)])
+    return Analysis(dict.fromkeys(planned.settings.df, blocks), fits)
+
+
+def _nothing(parameter: str, component: str) -> ParameterBlock:
+    none = np.full(1, np.nan)
+    return ParameterBlock(parameter, component, none, none, none, none, none, none)
+
+
+def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> Analysis:
+    """The analysis with the parameters of the condition, null where these rows cannot tell them."""
+    if not one.aliased:
+        return analysis
+    lost = _not_estimable(one)
+    estimates = {}
+    for df, blocks in analysis.estimates.items():
+        by_name = {one.parameter: one for one in blocks if one.parameter not in lost}
+        estimates[df] = [
+            by_name.get(parameter.name, _nothing(parameter.name, parameter.component))
+            for parameter in planned.method.parameters()
+        ]
+    return replace(analysis, estimates=estimates)
+
+
+def _not_estimable(one: ReadyMethod) -> set[str]:
+    """Fixed effects, terms and weighted sums of them that the rows leave open.
+
+    Every aliased column is a combination of the others; the contrasts c with c'v = 0 for all those
+    combinations v, and no others, have one value whatever is left out (Searle 1971, chapter 5).
+    """
+    columns = one.columns
+    scale = np.maximum(np.abs(columns.X).max(axis=0), np.finfo(float).tiny)
+    X, is_kept = columns.X / scale, ~np.isin(columns.names, one.aliased)
+    combinations = np.zeros((len(one.aliased), X.shape[1]))
+    combinations[:, is_kept] = -np.linalg.lstsq(X[:, is_kept], X[:, ~is_kept])[0].T
+    combinations[:, ~is_kept] = np.eye(len(one.aliased))
+    lost = set()
+    for contrast in fixed_contrasts(columns, one.settings):
+        L = contrast.L / scale
+        size = np.abs(L) @ np.abs(combinations).T
+        if np.any(np.abs(L @ combinations.T) > ROUNDING * size):
+            lost.add(contrast.name)
+    return lost
+
+
+def _as_tested(spec: MethodSpec, analysis: Analysis, reduced: Collection[str]) -> Analysis:
+    """Without a likelihood-ratio test, its last row, where a model lacks fixed effects."""
+    if spec.likelihood_ratio is None or not {spec.name, spec.likelihood_ratio} & set(reduced):
+        return analysis
+    estimates = {
+        df: [*blocks[:-1], _nothing(blocks[-1].parameter, blocks[-1].component)]
+        for df, blocks in analysis.estimates.items()
+    }
+    return replace(analysis, estimates=estimates)
