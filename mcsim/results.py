@@ -24,7 +24,7 @@ ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
-KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
+KEPT_NUMBERS = 6_000_000  # in memory at a time: 48 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
