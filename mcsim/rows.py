@@ -42,7 +42,8 @@ def conditions_table(
         truth = true_values(condition.truth)
         own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
         for spec in scenario.methods:
-            theory = methods[spec.name].theory(condition.truth)
+            method = methods[spec.name]
+            theory = method.theory(condition.truth) if condition.is_standard else {}
             _check_declared(spec, methods, {*truth, *own})
             for df, name in zip(spec.df, method_names(spec), strict=True):
                 forms = theory.get(df, {})

@@ -193,8 +193,6 @@ def _coefficients(columns: ModelColumns, truth: TruthSpec) -> Floats:
 def _covariances(columns: ModelColumns, truth: TruthSpec) -> list[Floats] | None:
     """True Psi per level of the model, None where the truth is not one of the model's."""
     names = {same_column(name) for name in columns.names}
-    if not truth.is_standard:
-        return None
     if any(value and same_column(name) not in names for name, value in truth.fixed.items()):
         return None
     if set(truth.random) - {level.level for level in columns.levels}:

@@ -195,6 +195,17 @@ def test_images_that_differ_in_number_have_none(tmp_path):
     assert prepared(path, "design.observations.count={ uniform = [4, 6] }")[-1] == {}
 
 
+@pytest.mark.parametrize(
+    "override", ["truth.residual.distribution={ t = 5 }", "design.redraw=true"]
+)
+def test_a_truth_that_is_not_standard_has_none(tmp_path, override):
+    path = scenario(tmp_path)
+    loaded = load_scenario(path, overrides=[override], replicates=2)
+    store = run_study(loaded, RunOptions(tmp_path / "out", n_workers=1))
+    stored = pq.read_table(store.directory / "conditions.parquet")
+    assert stored["theory_emp_se"].null_count == len(stored)
+
+
 def test_simulation_holds_to_theory(tmp_path):
     # 60 animals: the boundary is rare. 12 SDs and 12 rejections within 4 MCSE: false alarm 0.15%
     path = scenario(tmp_path, animals="30")
