@@ -214,7 +214,7 @@ AboveZero = Annotated[
 Confidence = Annotated[
     float,
     Field(gt=0, lt=1),
-    _must_be("a number between 0 and 1", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
+    _must_be("a number between 0 and 1, such as 0.95", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
 ]
 Share = Annotated[
     float,
