@@ -56,6 +56,7 @@ def _analyses(
     if not len(data.y):
         raise DataError("no observation is left")
     rows, frame, shared = _hash(data.design), ModelFrame(data.design.frame), Reducers()
+    y = data.y[None]  # one array, whose moments the methods share
     found: dict[str, Analysis] = {}
     reduced: set[str] = set()
     for name, planned in condition.ready.items():
@@ -64,7 +65,7 @@ def _analyses(
                 _remember(condition, (rows, name), _ready(planned, frame, shared))
             one = condition.known[rows, name]
             analysis = one.method.analyse(
-                [one.method.take(data.y[None])],
+                [one.method.take(y)],
                 lambda _: stream(condition.simulator.key, replicate, "bootstrap"),
             )
             found[name] = _as_planned(planned, one, analysis)
