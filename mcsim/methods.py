@@ -100,6 +100,7 @@ class LikelihoodMethod:
     ) -> None:
         if columns.levels:
             _check_innermost_units(columns)
+            _check_units_between(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
         levels = tuple(
@@ -195,6 +196,21 @@ def _check_innermost_units(columns: ModelColumns) -> None:
             f"every {innermost.level!r} has one observation, so its random effects cannot be told"
             " from the residuals; leave that level out of the formula or observe more"
         )
+
+
+def _check_units_between(columns: ModelColumns) -> None:
+    """Refuse a level whose variance between units the fixed effects take up."""
+    for level in columns.levels:
+        between = np.zeros((int(level.unit_of_row.max()) + 1, columns.X.shape[1]))
+        between[level.unit_of_row] = columns.X
+        is_constant = np.all(between[level.unit_of_row] == columns.X, axis=0)
+        n_effects = np.linalg.matrix_rank(between[:, is_constant])
+        if len(between) <= n_effects:
+            raise DataError(
+                f"{len(between)} of {level.level!r}, and the fixed effects differ between them in"
+                f" {n_effects} ways: the variance of {level.level!r} cannot be told from them;"
+                " observe more, or leave that level out of the formula"
+            )
 
 
 def _outcomes(fit: FitBlock) -> FitOutcomes:

@@ -62,7 +62,7 @@ def _analyses(
     for name, planned in condition.ready.items():
         try:
             if (rows, name) not in condition.known:
-                _remember(condition, (rows, name), _ready(planned, frame, shared))
+                _remember(condition, (rows, name), prepare_again(planned, frame, shared))
             one = condition.known[rows, name]
             analysis = one.method.analyse(
                 [one.method.take(y)],
@@ -91,25 +91,6 @@ def _remember(condition: PreparedCondition, key: tuple[bytes, str], one: ReadyMe
     if len(condition.known) >= MOST_KNOWN:
         condition.known.clear()
     condition.known[key] = one
-
-
-def _ready(planned: ReadyMethod, frame: ModelFrame, shared: Reducers) -> ReadyMethod:
-    found = prepare_again(planned, frame, shared)
-    for level in found.columns.levels:
-        _check_units(level.level, level.unit_of_row, found.columns.X)
-    return found
-
-
-def _check_units(level: str, unit: NDArray[np.int64], X: Floats) -> None:
-    """Refuse a level whose variance between units the fixed effects take up."""
-    between = np.zeros((int(unit.max()) + 1, X.shape[1]))
-    between[unit] = X
-    n_effects = np.linalg.matrix_rank(between[:, np.all(between[unit] == X, axis=0)])
-    if len(between) <= n_effects:
-        raise DataError(
-            f"{len(between)} of {level!r} left, and the fixed effects differ between them in"
-            f" {n_effects} ways: the variance of {level!r} cannot be told from them"
-        )
 
 
 def _failed(planned: ReadyMethod, error: Exception) -> Analysis:

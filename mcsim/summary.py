@@ -48,7 +48,7 @@ SENTENCES = {
     "fits": "{n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
-    "undefined": "  no estimate (a correlation is undefined where an SD is 0): {}",
+    "undefined": "  no estimate (a correlation where an SD is 0, or what the rows do not tell): {}",
     "no interval": "  no interval (an SD of 0, or information that is not positive definite): {}",
     "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",

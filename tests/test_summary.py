@@ -388,7 +388,7 @@ def test_printed_table_lists_what_is_missing(study, summary):
     by_name = {record["parameter"]: record for record in general}
     undefined = 58 - by_name["animal.cor(Intercept,x)"]["n"]
     text = FORMATS["table"](summary)
-    assert f"undefined where an SD is 0): animal.cor(Intercept,x) {undefined}\n" in text
+    assert f"what the rows do not tell): animal.cor(Intercept,x) {undefined}\n" in text
     assert f"not positive definite): x {by_name['x']['n_missing_interval']}\n" in text
 
 

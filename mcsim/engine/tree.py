@@ -267,7 +267,7 @@ def new_workspace(tree: Tree) -> Workspace:
         T=np.zeros((p, p, width)),
         Lam=np.zeros((len(tree.classes.has_mixed), q, q, width)),
     )
-    a, e, w, v1, v2 = np.zeros((5, k, M))
+    a, e, w, v1, v2 = np.zeros((5, max(k, q), M))  # q > k where columns vary between units only
     shapes = [(q, q, N)] * 3 + [(k, q, N)] * 2 + [(k, p, n_roots), (p, n_roots), (p, p, n_roots)]
     return Workspace(
         lanes,
