@@ -32,6 +32,8 @@ DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "gee": ("mancl-derouen", "robust"),
     "image-means": ("residual",),
     "two-stage": ("residual",),
+    "nlme": ("containment",),
+    "lme4": ("z", "satterthwaite", "kenward-roger"),
     "plugin": ("own",),  # of plugin:NAME
 }
 ESTIMATORS = tuple(name for name in DF_OF_ESTIMATOR if name != "plugin")

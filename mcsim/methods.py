@@ -41,6 +41,7 @@ from mcsim.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.mixedlm import StatsmodelsMethod
 from mcsim.plugin_method import PluginMethod
 from mcsim.profiles import profiles_of
+from mcsim.r_method import RMethod
 from mcsim.scenario import TruthSpec
 from mcsim.theory import Theory
 from mcsim.two_stage import TwoStage
@@ -76,6 +77,13 @@ def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...
         names=tuple(columns.names[j] for j in kept),
         term_of_column=tuple(columns.term_of_column[j] for j in kept),
     ), aliased
+
+
+def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:
+    """Fixed effects that a method leaves out: others determine them in what it analyses."""
+    if settings.estimator == "image-means":
+        columns = means_of_units(columns)[1]
+    return without_aliased(columns)[1]
 
 
 class Reducers:
@@ -253,5 +261,7 @@ METHODS = {
     "gee": Gee,
     "image-means": _image_means,
     "two-stage": TwoStage,
+    "nlme": RMethod,
+    "lme4": RMethod,
     "plugin": PluginMethod,
 }

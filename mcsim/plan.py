@@ -20,6 +20,7 @@ from mcsim.precision import (
     refuse_unknown_parameters,
 )
 from mcsim.prepared import PreparedCondition
+from mcsim.r_method import r_calls
 from mcsim.rows import method_names, parameters_of
 from mcsim.scenario import Condition, Scenario, conditions
 from mcsim.store import Chunk
@@ -100,11 +101,12 @@ def _each(counts: np.ndarray) -> str:
 
 
 def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:
-    lines = []
+    lines, calls = [], r_calls(ready.methods)
     for spec in scenario.methods:
         names = [one.name for one in parameters_of(spec, ready.methods)]
         shown = [name for name in names if ".var(" not in name]
         lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
+        lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")
     return lines
 

@@ -1,14 +1,12 @@
 """A user's function as a method: a data frame in, estimates out."""
 
 import contextlib
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from mcsim.analysis import (
     Analysis,
@@ -25,6 +23,7 @@ from mcsim.errors import McsimError
 from mcsim.inference import ParameterBlock
 from mcsim.plugins import describe, function_of
 from mcsim.scenario import TruthSpec
+from mcsim.t_tests import t_test
 from mcsim.theory import Theory
 
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
@@ -105,20 +104,12 @@ def _row(name: str, found: Any, confidence: float) -> list[float]:
     numbers = {key: np.nan if value is None else float(value) for key, value in given.items()}
     row = {key: numbers.get(key, np.nan) for key in MEASURES}
     if "std_error" in numbers and not {"ci_lower", "ci_upper", "p_value"} & numbers.keys():
-        df = numbers.get("df", math.inf)
-        row |= _t_test(row["estimate"], row["std_error"], df, confidence)
+        df = np.array(numbers.get("df", np.inf))
+        lower, upper, p_value = t_test(
+            np.array(row["estimate"]), np.array(row["std_error"]), df, confidence
+        )
+        row |= {"ci_lower": float(lower), "ci_upper": float(upper), "p_value": float(p_value)}
     return [row[key] for key in MEASURES]
-
-
-def _t_test(estimate: float, std_error: float, df: float, confidence: float) -> dict[str, float]:
-    """Interval and p-value of the t distribution; of the normal one for infinite df."""
-    upper = 0.5 + 0.5 * confidence
-    t = -abs(estimate) / std_error if std_error > 0.0 else np.nan
-    is_normal = math.isinf(df)
-    quantile = special.ndtri(upper) if is_normal else special.stdtrit(df, upper)
-    tail = special.ndtr(t) if is_normal else special.stdtr(df, t)
-    half = float(quantile) * std_error
-    return {"ci_lower": estimate - half, "ci_upper": estimate + half, "p_value": 2.0 * float(tail)}
 
 
 def _component(parameter: str) -> str:

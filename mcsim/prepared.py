@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from mcsim.analysis import Method, MethodSettings
 from mcsim.design import ModelColumns, ModelFrame, model_columns, without_columns
 from mcsim.errors import DataError
-from mcsim.methods import Reducers, prepare_method, without_aliased
+from mcsim.methods import Reducers, left_out, prepare_method
 from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import Simulator, prepare_simulator
 
@@ -82,7 +82,7 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
             raise DataError(
                 f"method {spec.name!r} in condition {condition.label}: {error}"
             ) from error
-        aliased = without_aliased(columns)[1]
+        aliased = left_out(columns, settings)
         ready[spec.name] = ReadyMethod(spec, settings, method, columns, aliased)
     return PreparedCondition(condition, simulator, scenario.methods, ready)
 
@@ -99,7 +99,9 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     columns = model_columns(spec.parsed, data, spec.structure)
     columns = without_columns(columns, before.aliased)
     method = prepare_method(columns, before.settings, shared)
-    return replace(before, method=method, columns=columns, aliased=without_aliased(columns)[1])
+    return replace(
+        before, method=method, columns=columns, aliased=left_out(columns, before.settings)
+    )
 
 
 def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:

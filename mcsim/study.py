@@ -24,6 +24,7 @@ from mcsim.loading import dump_scenario
 from mcsim.lost import LostReplicate, failed_parts, pieces_of
 from mcsim.one_by_one import analyse_replicate
 from mcsim.prepared import PreparedCondition, named, prepare_condition
+from mcsim.r_method import r_record
 from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.rows import (
     conditions_table,
@@ -50,7 +51,7 @@ Floats = NDArray[np.float64]
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
-SLOW_ESTIMATORS = ("statsmodels", "plugin")
+SLOW_ESTIMATORS = ("statsmodels", "nlme", "lme4", "plugin")
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -169,7 +170,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
     description = StudyDescription(
         identity=identify(study_identity(scenario), {one.label: one.identity for one in planned}),
-        manifest=_manifest(scenario, n_planned),
+        manifest=_manifest(scenario, n_planned) | r_record(prepared[0].methods),
         scenario_text=dump_scenario(scenario),
         conditions=table,
     )

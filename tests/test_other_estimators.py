@@ -72,3 +72,19 @@ def test_the_summary_has_a_row_for_what_a_method_estimates(scenario, tmp_path):
     assert {row["n_failed"] for row in found.values()} == {0}
     # animals differ, so that intervals from rows are far too narrow
     assert found["slopes", "Intercept"]["coverage"] > 0.8 > found["rows", "Intercept"]["coverage"]
+
+
+def test_lost_observations_change_no_parameters(tmp_path):
+    # means of x differ between animals only where observations are lost: x stays left out
+    path = tmp_path / "lost.toml"
+    lost = "[truth.missing]\nobservations = 0.2\n[truth.random.animal]"
+    text = SMALL.replace("[truth.random.animal]", lost) + METHODS
+    path.write_text(text.replace('"y ~ diet + (1 | animal)"', '"y ~ diet * x + (1 | animal)"'))
+    said = []
+    options = study.RunOptions(tmp_path / "s", n_workers=1, report=said.append)
+    study.run_study(load_scenario(path, replicates=5), options)
+    found = summarize([tmp_path / "s"]).to_pylist()
+    means = [row for row in found if row["method"] == "means"]
+    assert [row["parameter"] for row in means] == ["Intercept", "diet[T.fed]"]
+    assert {(row["n_failed"], row["n"]) for row in found} == {(0, 5)}
+    assert "Method 'means' leaves out x, diet[T.fed]:x: the columns before determine it." in said
