@@ -36,18 +36,29 @@ class _Unit(NamedTuple):
     columns: Floats  # (rank, n_columns)
 
 
-class _Class(NamedTuple):
+class Class(NamedTuple):
+    """Units that are alike."""
+
     level: int
     rank: int
     is_uniform: bool
     columns: Floats  # (rank, q) of its own level
 
 
-class _Link(NamedTuple):
+class Link(NamedTuple):
+    """Units of one kind among the children of a class."""
+
     child: int
     parent: int
     n_children: int
     C: Floats
+
+
+class Leaf(NamedTuple):
+    """Basis (n_rows, rank) of a class of innermost units, and the strata of its rows."""
+
+    Q: Floats
+    stratum: Ints
 
 
 class TreeBuilder:
@@ -55,19 +66,24 @@ class TreeBuilder:
 
     def __init__(self, n_columns: list[int], p: int) -> None:
         self.n_columns, self.p = n_columns, p  # outermost level first
-        self.classes: list[_Class] = []
+        self.classes: list[Class] = []
         self.n_units: list[int] = []
-        self.links: list[list[_Link]] = []
+        self.links: list[list[Link]] = []
         self.roots: list[tuple[int, int, Floats]] = []
         self.unit_kinds: list[list[int]] = []
         self.kinds: list[_Unit] = []
+        self.leaves: list[Leaf] = []
 
-    def build(self, W: Floats, units: Ints) -> Reduction:
-        """Classes of all levels from the sorted rows W and unit numbers (outermost first)."""
+    def build(self, W: Floats, units: Ints, stratum: Ints | None = None) -> Reduction:
+        """Classes of all levels from the sorted rows W and unit numbers (outermost first).
+
+        Innermost units whose rows differ in `stratum` (n_rows,) are not alike.
+        """
         n_levels = len(units)
         starts = np.flatnonzero(np.diff(units[-1], prepend=-1))
         row_start = np.append(starts, len(W))
-        bases, basis_start = self._leaves(W, row_start)
+        stratum = np.zeros(len(W), dtype=np.int64) if stratum is None else stratum
+        basis_start = self._leaves(W, row_start, stratum)
         parents, shares, takers = [], [], []
         unit_start = np.concatenate(
             [[0], np.cumsum([units[i].max() + 1 for i in range(n_levels)][::-1])]
@@ -82,7 +98,7 @@ class TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root_groups())
-        basis = self._basis(bases)
+        basis = stacked([leaf.Q for leaf in self.leaves], self._rank())
         n_leaf_kinds = max(self.unit_kinds[0]) + 1
         leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
         for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
@@ -123,7 +139,7 @@ class TreeBuilder:
         return np.hstack([columns[:, :end], columns[:, own_end:]])
 
     def _new_class(self, depth: int, columns: Floats, *, is_uniform: bool) -> int:
-        self.classes.append(_Class(depth, len(columns), is_uniform, self._own(depth, columns)))
+        self.classes.append(Class(depth, len(columns), is_uniform, self._own(depth, columns)))
         self.n_units.append(0)
         return len(self.classes) - 1
 
@@ -131,29 +147,23 @@ class TreeBuilder:
         self.kinds.append(_Unit(class_number, columns))
         return len(self.kinds) - 1
 
-    def _basis(self, bases: list[Floats]) -> Floats:
-        """The leaves' bases one after the other, of the largest rank that any unit has."""
-        k = self._rank()
-        padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
-        return np.ascontiguousarray(padded.T)
-
-    def _leaves(self, W: Floats, row_start: Ints) -> tuple[list[Floats], Ints]:
+    def _leaves(self, W: Floats, row_start: Ints, stratum: Ints) -> Ints:
         """Kinds (all columns alike) and classes (basis and Z alike) of the innermost units."""
         n_z = sum(self.n_columns)
         kind_of_rows: dict[bytes, tuple[int, int]] = {}
         class_of_basis: dict[bytes, tuple[int, int]] = {}
-        bases: list[Floats] = []
         n_basis_rows, unit_kinds, basis_start = 0, [], []
         for first, last in itertools.pairwise(row_start):
             rows = W[first:last]
-            key = rows.tobytes()
+            own = stratum[first:last]
+            key = rows.tobytes() + own.tobytes()
             if key not in kind_of_rows:
                 Q, columns = orthonormal_basis(rows)
-                basis_key = Q.tobytes() + columns[:, :n_z].tobytes()
+                basis_key = Q.tobytes() + columns[:, :n_z].tobytes() + own.tobytes()
                 if basis_key not in class_of_basis:
                     number = self._new_class(0, columns, is_uniform=True)
                     class_of_basis[basis_key] = (number, n_basis_rows)
-                    bases.append(Q)
+                    self.leaves.append(Leaf(Q, own))
                     n_basis_rows += len(Q)
                 number, position = class_of_basis[basis_key]
                 kind_of_rows[key] = (self._kind(number, columns), position)
@@ -162,14 +172,14 @@ class TreeBuilder:
             unit_kinds.append(kind)
             basis_start.append(position)
         self.unit_kinds.append(unit_kinds)
-        return bases, np.array(basis_start, dtype=np.int64)
+        return np.array(basis_start, dtype=np.int64)
 
     def _parents(self, depth: int, parent: Ints) -> tuple[Floats, Ints]:
         """Classes of one level; per child its weight in the parent and the link that takes it."""
         child_kinds = self.unit_kinds[-1]
         bounds = np.append(np.flatnonzero(np.diff(parent, prepend=-1)), len(parent))
         share, taker = np.zeros(len(parent)), np.full(len(parent), -1)
-        links: list[_Link] = []
+        links: list[Link] = []
         n_links_before = sum(len(level) for level in self.links)
         kind_of_children: dict[tuple[int, int], int] = {}
         class_of_children: dict[tuple[int, int], int] = {}
@@ -187,7 +197,7 @@ class TreeBuilder:
                         number = self._new_class(depth, columns, is_uniform=True)
                         class_of_children[child.class_number, m] = number
                         C = np.eye(len(columns)) / np.sqrt(m)
-                        links.append(_Link(child.class_number, number, m, C))
+                        links.append(Link(child.class_number, number, m, C))
                     number = class_of_children[child.class_number, m]
                     kind_of_children[kind, m] = self._kind(number, columns)
                 unit_kinds.append(kind_of_children[kind, m])
@@ -201,7 +211,7 @@ class TreeBuilder:
         self.unit_kinds.append(unit_kinds)
         return share, taker
 
-    def _mixed_parent(self, depth: int, counts: Counter[int], links: list[_Link]) -> int:
+    def _mixed_parent(self, depth: int, counts: Counter[int], links: list[Link]) -> int:
         """A unit whose children differ: a class of its own, one link per kind of child."""
         children = [(self.kinds[kind], counts[kind]) for kind in sorted(counts)]
         blocks = [np.sqrt(m) * self._outer(depth - 1, child.columns) for child, m in children]
@@ -211,7 +221,7 @@ class TreeBuilder:
         first = 0
         for (child, m), block in zip(children, blocks, strict=True):
             C = Q[first : first + len(block)] / np.sqrt(m)
-            links.append(_Link(child.class_number, number, m, C))
+            links.append(Link(child.class_number, number, m, C))
             first += len(block)
         return self._kind(number, columns)
 
@@ -301,6 +311,12 @@ class TreeBuilder:
             _repeat(self._is_mixed()[child], width),
             _repeat(Bx, width),
         )
+
+
+def stacked(bases: list[Floats], k: int) -> Floats:
+    """Bases (n_rows, rank) one after the other, with zeros up to a rank of k: (k, n_rows)."""
+    padded = np.vstack([np.pad(Q, ((0, 0), (0, k - Q.shape[1]))) for Q in bases])
+    return np.ascontiguousarray(padded.T)
 
 
 def _repeat(values: ArrayLike, width: int) -> Floats:

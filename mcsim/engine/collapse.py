@@ -9,7 +9,10 @@ import numpy as np
 
 from mcsim.engine.blocks import blocks_of
 from mcsim.engine.classes import TreeBuilder
-from mcsim.engine.start import with_start
+from mcsim.engine.residual import ResidualRows, residual_of
+from mcsim.engine.residual_classes import ResidualDesign, residual_design, with_basis
+from mcsim.engine.residual_likelihood import with_starts
+from mcsim.engine.start import start_of
 from mcsim.engine.tree import Floats, Ints, Model, Reduction, Tree
 from mcsim.errors import DataError
 
@@ -32,7 +35,10 @@ class Level:
 
 @dataclass(frozen=True)
 class CompiledDesign:
-    """What the engine needs of a design; `order` sorts the rows so that units are contiguous."""
+    """What the engine needs of a design; `order` sorts the rows so that units are contiguous.
+
+    residual : None where residuals are independent with one SD
+    """
 
     tree: Tree
     reduction: Reduction
@@ -40,49 +46,71 @@ class CompiledDesign:
     scales: tuple[Floats, ...]  # per level S: Lam of the original columns is S Lam
     R: Floats  # (p, p) X = X~ R
     n_rows: int
+    residual: ResidualDesign | None = None
 
 
 def compile_design(
-    X: Floats, levels: tuple[Level, ...], *, names: tuple[str, ...], is_reml: bool = True
+    X: Floats,
+    levels: tuple[Level, ...],
+    *,
+    names: tuple[str, ...],
+    is_reml: bool = True,
+    residual: ResidualRows | None = None,
 ) -> CompiledDesign:
     """Compile a design, with the start of the search.
 
     Parameters
     ----------
     X : (n_rows, p) fixed-effect columns, called `names`
-    levels : outermost first; none is least squares
+    levels : outermost first; without any, all rows are one unit
+    residual : how the residuals of an innermost unit are correlated, or whose SD they have
 
     Raises
     ------
     DataError
         A column is zero or a combination of the columns before it, or too few rows.
     """
-    design = collapse_design(X, levels, names=names, is_reml=is_reml)
-    return replace(design, tree=with_start(design.tree))
+    design = collapse_design(X, levels, names=names, is_reml=is_reml, residual=residual)
+    if design.residual is None:
+        return replace(design, tree=start_of(design.tree))
+    return replace(design, residual=with_starts(design.tree, design.residual))
 
 
 def collapse_design(
-    X: Floats, levels: tuple[Level, ...], *, names: tuple[str, ...], is_reml: bool = True
+    X: Floats,
+    levels: tuple[Level, ...],
+    *,
+    names: tuple[str, ...],
+    is_reml: bool = True,
+    residual: ResidualRows | None = None,
 ) -> CompiledDesign:
     """Classes of identical units, and how responses reduce to their moments."""
     n, p = X.shape
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
-    units, order = _nested_units(levels)
+    units, order = _nested_units(levels, None if residual is None else residual.along)
     X_tilde, R = _orthonormalise(X, names)
     scales = tuple(_scale_of_level(level) for level in levels)
     W = np.ascontiguousarray(np.hstack([*(level.Z for level in levels), X_tilde])[order])
     builder = TreeBuilder([level.Z.shape[1] for level in levels], p)
-    reduction = builder.build(W, units[:, order])
+    stratum = np.zeros(n, dtype=np.int64)
+    if residual is not None and residual.stratum is not None:
+        stratum = residual.stratum[order]
+    reduction = builder.build(W, units[:, order], stratum)
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
     model = Model(0, float(n - p if is_reml else n), is_reml, log_constant)
     blocks = blocks_of([level.structures for level in reversed(levels)])
     tree = builder.tree(blocks, scales, model)
-    return CompiledDesign(tree, reduction, order, scales, R, n)
+    design = CompiledDesign(tree, reduction, order, scales, R, n)
+    if residual is None:
+        return design
+    structure = residual_of(residual.kind, np.bincount(units[-1]), stratum)
+    own, basis = residual_design(builder, tree, structure, stratum)
+    return replace(design, reduction=with_basis(reduction, basis), residual=own)
 
 
-def _nested_units(levels: tuple[Level, ...]) -> tuple[Ints, Ints]:
+def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints, Ints]:
     """Unit numbers per level (outermost first), nested by construction, and the sorting order."""
     units = []
     outer = np.zeros(len(levels[0].unit_of_row), dtype=np.int64)
@@ -90,7 +118,10 @@ def _nested_units(levels: tuple[Level, ...]) -> tuple[Ints, Ints]:
         pairs = np.column_stack([outer, level.unit_of_row])
         outer = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
         units.append(outer)
-    return np.array(units), np.argsort(outer, kind="stable").astype(np.int64)
+    keys = (outer,) if along is None else (along, outer)
+    return np.array(units), np.lexsort(keys).astype(
+        np.int64
+    )  # rows that are equal keep their order
 
 
 def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:

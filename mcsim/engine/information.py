@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.batched import inverse_positive, product, semidefinite_factor, transpose
+from mcsim.engine.batched import Flags, inverse_positive, product, semidefinite_factor, transpose
 from mcsim.engine.blocks import block_of, covariance, entries, entry, held_parameters, set_block
 from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.reml import FitBlock
+from mcsim.engine.optimise import Evaluates
+from mcsim.engine.reml import FitBlock, likelihood_of
 from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
@@ -38,8 +38,12 @@ class Information:
 
 def covariance_slopes(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Floats:
     """Derivatives of T^-1 in theta and, the last, of sigma^2 T^-1 in log sigma^2, in its unit."""
-    everyone = np.arange(len(fit.theta))
-    return _Differences(design.tree, moments, everyone, fit.theta, fit.order).all_slopes()
+    return _at_optima(design, moments, fit).all_slopes()
+
+
+def _at_optima(design: CompiledDesign, moments: Moments, fit: FitBlock) -> "_Differences":
+    likelihood, everyone = likelihood_of(design, moments), np.arange(len(fit.theta))
+    return _Differences(design.tree, likelihood, everyone, fit.theta, fit.order, fit.is_held)
 
 
 def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Information:
@@ -52,13 +56,15 @@ def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Info
     A variance of zero is no reason to be sure of it: W and the slopes count it, from a point just
     inside the boundary. Only the adjustment leaves it out.
     """
-    everyone = np.arange(len(fit.theta))
-    differences = _Differences(design.tree, moments, everyone, fit.theta, fit.order)
+    differences = _at_optima(design, moments, fit)
     slopes, W = differences.all_slopes(), differences.inverse_information()
     change = differences.curvature(W)
     rows = np.flatnonzero(fit.is_held.any(axis=1))
     inside = _without_zeros(design.tree, fit.theta[rows])
-    differences = _Differences(design.tree, moments, rows, inside, fit.order[rows])
+    held = held_parameters(design.tree.blocks, inside)
+    differences = _Differences(
+        design.tree, likelihood_of(design, moments), rows, inside, fit.order[rows], held
+    )
     slopes[rows], W[rows] = differences.all_slopes(), differences.inverse_information()
     to_given = np.tile(np.linalg.inv(design.R), (len(change), 1, 1))
     change = product(product(to_given, change), transpose(to_given))
@@ -78,11 +84,16 @@ class _Differences:
     """Evaluations around a point: T^-1 and N = Z'PZ."""
 
     def __init__(
-        self, tree: Tree, moments: Moments, rows: Ints, theta: Floats, order: Ints
+        self,
+        tree: Tree,
+        likelihood: Evaluates,
+        rows: Ints,
+        theta: Floats,
+        order: Ints,
+        held: Flags,
     ) -> None:
-        self._tree, self._likelihood, self._rows = tree, Likelihood(tree, moments), rows
-        self._theta, self._order = theta, order
-        self._held = held_parameters(tree.blocks, theta)
+        self._tree, self._likelihood, self._rows = tree, likelihood, rows
+        self._theta, self._order, self._held = theta, order, held
         self._centre = self._at(theta)
         self._slopes, self._N_slopes = [], []
         for t in range(theta.shape[1]):

@@ -107,7 +107,7 @@ class Likelihood:
         weight = np.full(len(replicates), np.nan if with_data else 0.0)
         weight = weight if inverse_sigma2 is None else inverse_sigma2
         results = np.empty((len(replicates), self._n_results))
-        _evaluate_points(
+        evaluate_points(
             *self.tree[:5], *self._workspace, self.moments.values, self.moments.rss,
             replicates, theta, order, weight, results,
         )  # fmt: skip
@@ -115,7 +115,7 @@ class Likelihood:
 
 
 @lean_kernel
-def _evaluate_points(
+def evaluate_points(
     model, classes, links, roots, blocks, lanes, data, found, m, x, v,
     values, rss, replicates, theta, order, weight, results
 ):  # fmt: skip

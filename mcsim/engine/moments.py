@@ -27,7 +27,8 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     responses : (n_replicates, n_rows) in the compiled order
     """
     n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
-    moments = Moments(np.zeros((n, n_values(reduction))), np.zeros((n, p)), np.zeros(n))
+    values = np.zeros((n, n_values(reduction)))
+    moments = Moments(values, np.zeros((n, p)), np.zeros(n), np.zeros((n, 0)))
     t = np.empty((k, int(reduction.run_start[-1])))
     _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))
     return moments

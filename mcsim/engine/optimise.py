@@ -9,6 +9,7 @@ All replicates go through these stages together, and no number of one enters tha
 """
 
 from enum import IntEnum
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,9 +24,8 @@ from mcsim.engine.blocks import (
     set_block,
 )
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.start import minque, plain_start
-from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, n_parameters
+from mcsim.engine.start import minque
+from mcsim.engine.tree import Floats, Ints, Points, Tree, points_at
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
@@ -50,26 +50,59 @@ class Status(IntEnum):
     FAILED = 3
 
 
-class Search:
-    """The best points found so far: one row per replicate, and what was found there.
+class Evaluates(Protocol):
+    """A likelihood of some replicates, at any points."""
 
-    theta, order : the point; found : the evaluation there; N : sum Z'PZ; hessian : of -2 logLik,
-    zero in parameters that are held at zero; violation : of the first-order conditions
+    def at(self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True) -> Points:
+        """Evaluate."""
+        ...
+
+
+class Optima(NamedTuple):
+    """Where searches ended, what was found there, and the parameters that were held."""
+
+    theta: Floats
+    order: Ints
+    found: Points
+    traces: Points
+    hessian: Floats
+    violation: Floats
+    status: Ints
+    evaluations: Ints
+    is_held: Flags
+
+
+class Search:
+    """The best points found so far: one row per task, and what was found there.
+
+    A task is a replicate, and may be one of several for it.
+
+    theta, order : the point; found : the evaluation there; traces : the same without data, whose D
+    is sum Z'PZ; hessian : of -2 logLik, zero in parameters that are held at zero; violation : of
+    the first-order conditions
     """
 
-    def __init__(self, tree: Tree, moments: Moments) -> None:
-        n, n_theta = len(moments.rss), n_parameters(tree)
-        self._tree, self._likelihood = tree, Likelihood(tree, moments)
-        self.theta, self.order = plain_start(tree, n)
+    def __init__(self, tree: Tree, likelihood: Evaluates, theta: Floats, order: Ints) -> None:
+        n, n_theta = theta.shape
+        self._tree, self._likelihood = tree, likelihood
+        self.theta, self.order = theta, order
         self.evaluations = np.zeros(n, dtype=np.int64)
         self.found = self._evaluate(np.arange(n), self.theta, self.order)
-        self.N = np.full_like(self.found.D, np.nan)
+        self.traces = points_at(self.found, np.arange(n))
+        self.traces.results[:] = np.nan
         self.hessian = np.full((n, n_theta, n_theta), np.nan)
         self.violation = np.full(n, np.nan)
         self.status = np.full(n, Status.FAILED, dtype=np.int64)
 
+    def optima(self) -> Optima:
+        """Where it ended."""
+        return Optima(
+            self.theta, self.order, self.found, self.traces, self.hessian, self.violation,
+            self.status, self.evaluations, self.held(np.arange(len(self.theta))),
+        )  # fmt: skip
+
     def run(self) -> None:
-        """Find the optimum of every replicate."""
+        """Find the optimum of every task."""
         rows = np.flatnonzero(_is_finite(self.found))
         self.status[rows] = Status.NOT_CONVERGED
         if self.theta.shape[1] == 0:
@@ -81,7 +114,7 @@ class Search:
         for _ in range(MAX_ROUNDS):
             self._descend(rows)
             self._snap(rows, snap_cost)
-            is_inside = ~np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
+            is_inside = ~np.any(self.held(rows), axis=1)
             false_zeros = self._escape(*self._check(rows[~is_inside]))
             others = rows[~np.isin(rows, false_zeros)]
             self._polish(others)
@@ -111,8 +144,15 @@ class Search:
         self.found.results[rows[chosen]] = found.results[chosen]
 
     def _status(self, rows: Ints) -> Ints:
-        is_held = np.any(held_parameters(self._tree.blocks, self.theta[rows]), axis=1)
-        return np.where(is_held, Status.BOUNDARY, Status.OK)
+        return np.where(np.any(self.held(rows), axis=1), Status.BOUNDARY, Status.OK)
+
+    def held(self, rows: Ints) -> Flags:
+        """Parameters that stay where they are: (n, n_theta)."""
+        return held_parameters(self._tree.blocks, self.theta[rows])
+
+    def rounding(self, rows: Ints) -> Floats:
+        """Relative error of -2 logLik."""
+        return np.full(len(rows), ROUNDING)
 
     def _begin(self, rows: Ints) -> None:
         """Go to the start, but where that is too far out to be evaluated."""
@@ -206,9 +246,10 @@ class Search:
         return rows[is_false], _some(certificate, is_false)
 
     def _certify(self, rows: Ints) -> Certificate:
-        self.N[rows] = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False).D
+        traces = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False)
+        self.traces.results[rows] = traces.results
         certificate = certify(
-            self._tree, self.order[rows], self.theta[rows], self.found.D[rows], self.N[rows]
+            self._tree, self.order[rows], self.theta[rows], self.found.D[rows], traces.D
         )
         self.violation[rows] = certificate.violation
         return certificate
@@ -217,7 +258,7 @@ class Search:
         """Newton steps among the parameters that are not held; leaves the Hessian."""
         self._differentiate(rows)
         for _ in range(MAX_NEWTON_STEPS):
-            held = held_parameters(self._tree.blocks, self.theta[rows])
+            held = self.held(rows)
             H = self.hessian[rows] + np.where(held, 1.0, 0.0)[:, :, None] * np.eye(held.shape[1])
             g = np.where(held, 0.0, self.found.gradient[rows])
             step, is_positive = solve_positive(H, g)
@@ -229,14 +270,14 @@ class Search:
             trial = self.theta[rows] - step
             found = self._evaluate(rows, trial, self.order[rows])
             f = self.found.f[rows]
-            accepted = (found.r2 > 0.0) & (found.f <= f + ROUNDING * np.abs(f))
+            accepted = (found.r2 > 0.0) & (found.f <= f + self.rounding(rows) * np.abs(f))
             self._accept(rows, trial, found, accepted)
             self._differentiate(rows[accepted & (decrease > PREDICTED_DECREASE)])
             rows = rows[accepted]
 
     def _differentiate(self, rows: Ints) -> None:
         """Second derivatives of -2 logLik, by differences of the gradient."""
-        held = held_parameters(self._tree.blocks, self.theta[rows])
+        held = self.held(rows)
         at, t = np.nonzero(~held)
         centre, order = self.theta[rows[at]], self.order[rows[at]]
         step = np.zeros_like(centre)

@@ -7,10 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.batched import Flags, apply, dot, product, transpose
-from mcsim.engine.blocks import entries, held_parameters
+from mcsim.engine.blocks import entries
 from mcsim.engine.collapse import CompiledDesign
+from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.moments import reduce_block
-from mcsim.engine.optimise import Search
+from mcsim.engine.optimise import Evaluates, Optima, Search
+from mcsim.engine.residual_classes import sum_forms
+from mcsim.engine.residual_likelihood import ResidualLikelihood
+from mcsim.engine.residual_search import residual_optima
+from mcsim.engine.start import plain_start
 from mcsim.engine.tree import Floats, Ints, Moments, n_parameters
 
 
@@ -21,12 +26,18 @@ class FitBlock:
     beta : (n_replicates, p); beta_covariance : (n_replicates, p, p); T_inverse : the same in the
         coordinates of the tree and units of sigma
     sigma2 : (n_replicates,); covariances : per level (n_replicates, q, q), of the random effects
-    theta : (n_replicates, n_theta) parameters of Lam, innermost level first
+    theta : (n_replicates, n_theta) parameters of Lam, innermost level first; then those of the
+        residuals
     order : (n_replicates, n_blocks, q) row of a block's factor that stands first, second, ...
     factors : per level (n_replicates, q, q) Lam; slopes : per level (n_replicates, n_theta, q, q)
         its derivative in theta
     hessian : second derivatives of -2 logLik; log_r2_gradient : derivative of log y'Py
-    is_held : (n_replicates, n_theta) parameters in a column of Lam that is zero
+    is_held : (n_replicates, n_theta) parameters in a column of Lam that is zero, or of the
+        residuals where a variance is
+    residual : (n_replicates, m) correlation of the residuals, or ratios of SDs; residual_slopes :
+        (n_replicates, m, n_theta) derivatives, of ratios those of their logarithm
+    scale : (n_replicates,) SD of the residuals (of the first stratum) in units of sigma;
+        scale_slopes : (n_replicates, n_theta) derivatives of its logarithm
     certificate : (n_replicates,) relative violation of the first-order conditions
     """
 
@@ -46,6 +57,10 @@ class FitBlock:
     hessian: Floats
     log_r2_gradient: Floats
     is_held: Flags
+    residual: Floats
+    residual_slopes: Floats
+    scale: Floats
+    scale_slopes: Floats
 
 
 def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBlock:
@@ -62,7 +77,11 @@ def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> 
     """What the fits need of responses (n_replicates, n_rows), rows as the design was given."""
     if not np.array_equal(design.order, np.arange(design.n_rows)):
         responses = responses[:, design.order]
-    return reduce_block(design.reduction, np.ascontiguousarray(responses))
+    responses = np.ascontiguousarray(responses)
+    moments = reduce_block(design.reduction, responses)
+    if design.residual is None:
+        return moments
+    return moments._replace(forms=sum_forms(design.residual, design.reduction, responses))
 
 
 def reduction_key(design: CompiledDesign) -> str:
@@ -75,15 +94,12 @@ def reduction_key(design: CompiledDesign) -> str:
 
 def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
     """Fit every replicate."""
-    tree = design.tree
-    search = Search(tree, moments)
-    search.run()
-    found = search.found
-    n = len(search.theta)
-    sigma2 = found.r2 / tree.model.nu
+    optima = _optima(design, moments)
+    found, n = optima.found, len(optima.theta)
+    sigma2 = found.r2 / design.tree.model.nu
     to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
-    slopes = factor_slopes(design, search.order)
-    factors = tuple(weighted(slope, search.theta) for slope in slopes)
+    slopes = factor_slopes(design, optima.order)
+    factors = tuple(weighted(slope, optima.theta) for slope in slopes)
     X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
     return FitBlock(
         beta=apply(to_original, moments.beta + found.beta),
@@ -92,21 +108,59 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
         sigma2=sigma2,
         covariances=tuple(sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors),
         loglik=-0.5 * found.f,
-        status=search.status,
-        evaluations=search.evaluations,
-        certificate=search.violation,
-        theta=search.theta,
-        order=search.order,
+        status=optima.status,
+        evaluations=optima.evaluations,
+        certificate=optima.violation,
+        theta=optima.theta,
+        order=optima.order,
         factors=factors,
         slopes=slopes,
-        hessian=search.hessian,
-        log_r2_gradient=_log_r2_gradient(design, search),
-        is_held=held_parameters(tree.blocks, search.theta),
+        hessian=optima.hessian,
+        log_r2_gradient=_log_r2_gradient(design, optima),
+        is_held=optima.is_held,
+        **_residual(design, optima.theta),
     )
+
+
+def _residual(design: CompiledDesign, theta: Floats) -> dict[str, Floats]:
+    """What is reported of the residuals."""
+    n, n_theta, n_all = len(theta), n_parameters(design.tree), theta.shape[1]
+    values, slopes, scale = np.zeros((n, 0)), np.zeros((n, 0, n_all)), np.ones(n)
+    scale_slopes = np.zeros((n, n_all))
+    if design.residual is not None:
+        structure, z = design.residual.residual, theta[:, n_theta:]
+        values, own = structure.values(z)
+        slopes = np.concatenate([np.zeros((n, values.shape[1], n_theta)), own], axis=2)
+        scale, scale_slopes[:, n_theta:] = structure.scale(z)
+    return {
+        "residual": values,
+        "residual_slopes": slopes,
+        "scale": scale,
+        "scale_slopes": scale_slopes,
+    }
+
+
+def _optima(design: CompiledDesign, moments: Moments) -> Optima:
+    if design.residual is not None:
+        return residual_optima(design.tree, design.residual, moments)
+    theta, order = plain_start(design.tree, len(moments.rss))
+    search = Search(design.tree, likelihood_of(design, moments), theta, order)
+    search.run()
+    return search.optima()
+
+
+def likelihood_of(design: CompiledDesign, moments: Moments) -> Evaluates:
+    """The likelihood of all replicates."""
+    if design.residual is None:
+        return Likelihood(design.tree, moments)
+    everyone = np.arange(len(moments.rss))
+    return ResidualLikelihood(design.tree, design.residual, moments, everyone)
 
 
 def factor_slopes(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
     """D Lam / d theta of the original columns per level, outermost first: (n, n_theta, q, q).
+
+    That of the residuals' parameters is zero.
 
     Parameters
     ----------
@@ -128,6 +182,8 @@ def _patterns(design: CompiledDesign, order: Ints) -> dict[int, Floats]:
     """D Lam / d theta in columns of unit scale, per level with random effects, outermost first."""
     blocks, n_levels = design.tree.blocks, len(design.scales)
     n, n_theta = len(order), n_parameters(design.tree)
+    if design.residual is not None:
+        n_theta += design.residual.residual.n_parameters
     patterns = {
         level: np.zeros((n, n_theta, *S.shape)) for level, S in enumerate(design.scales) if len(S)
     }
@@ -148,14 +204,16 @@ def _scaled(S: Floats, patterns: Floats) -> Floats:
     return product(np.broadcast_to(S, flat.shape), flat).reshape(patterns.shape)
 
 
-def _log_r2_gradient(design: CompiledDesign, search: Search) -> Floats:
+def _log_r2_gradient(design: CompiledDesign, optima: Optima) -> Floats:
     """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
-    gradient = np.zeros_like(search.theta)
-    for level, pattern in _patterns(design, search.order).items():
+    n_theta, nu = n_parameters(design.tree), design.tree.model.nu
+    gradient = (optima.found.gradient - optima.traces.gradient) / nu
+    gradient[:, :n_theta] = 0.0
+    for level, pattern in _patterns(design, optima.order).items():
         q, depth = pattern.shape[2], len(design.scales) - 1 - level
-        residual = (search.N - search.found.D)[:, depth, :q, :q] / design.tree.model.nu
-        Lam = weighted(pattern, search.theta)
-        for t in range(pattern.shape[1]):
+        residual = (optima.traces.D - optima.found.D)[:, depth, :q, :q] / nu
+        Lam = weighted(pattern, optima.theta)
+        for t in range(n_theta):
             change = product(pattern[:, t], transpose(Lam))
             for i in range(q):
                 gradient[:, t] -= 2.0 * dot(residual[:, i], change[:, i])

@@ -8,12 +8,14 @@ With P taken at Psi0 = 0.25 I, the estimates solve, in Sigma and sigma2,
 is the identity, from the others. What lies outside the cone is set to zero.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mcsim.engine.batched import product, semidefinite_factor, symmetric_eigen, transpose
 from mcsim.engine.blocks import block_of, entries, entry, put_largest_pivots_first, set_block
 from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters, new_workspace
+from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, n_parameters, new_workspace
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
@@ -73,8 +75,25 @@ def _nearest_in_cone(Psi: Floats) -> tuple[Floats, Ints]:
     return Psi, rank
 
 
-def with_start(tree: Tree) -> Tree:
+def start_of(tree: Tree) -> Tree:
     """The tree with the normal equations of the start."""
+
+    def at(theta: Floats, order: Ints) -> Points:
+        n_values = len(new_workspace(tree).lanes.data)
+        moments = no_data(n_values, tree.roots.Bx.shape[1], len(theta))
+        everyone = np.arange(len(theta))
+        return Likelihood(tree, moments).at(everyone, theta, order, with_data=False)
+
+    return with_start(tree, at)
+
+
+def with_start(tree: Tree, at: Callable[[Floats, Ints], Points]) -> Tree:
+    """The tree with the normal equations of the start.
+
+    Parameters
+    ----------
+    at : evaluates points theta (n, n_theta), order (n, n_blocks, q), without data
+    """
     theta, order = plain_start(tree, 1 + 2 * n_parameters(tree))
     for t, (b, i, j) in enumerate(entries(tree.blocks)):
         size = int(tree.blocks.size[b])
@@ -84,9 +103,9 @@ def with_start(tree: Tree) -> Tree:
             Psi[j, i] = Psi[i, j]
             point = slice(row, row + 1)
             set_block(tree.blocks, order[point], theta[point], b, Psi[None])
-    n = len(theta)
-    found = Likelihood(tree, _no_data(tree, n)).at(np.arange(n), theta, order, with_data=False)
-    traces = np.column_stack([*_along(tree, found.D), np.zeros((n, 0))])  # tr(P V_r) everywhere
+    found = at(theta, order)
+    no_traces = np.zeros((len(theta), 0))
+    traces = np.column_stack([*_along(tree, found.D), no_traces])  # tr(P V_r) at every point
     cross = -(traces[1::2] - traces[2::2]) / (2.0 * START_STEP)  # tr(P V_r P V_s)
     psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(tree.blocks)])
     equations = np.zeros((len(psi) + 1, len(psi) + 1))
@@ -103,7 +122,6 @@ def _along(tree: Tree, D: Floats) -> list[Floats]:
     return [parts[b][:, i, j] * (1.0 if i == j else 2.0) for b, i, j in entries(tree.blocks)]
 
 
-def _no_data(tree: Tree, n: int) -> Moments:
+def no_data(n_values: int, p: int, n: int, n_forms: int = 0) -> Moments:
     """Replicates whose data are nowhere in the span of the design."""
-    n_values = len(new_workspace(tree).lanes.data)
-    return Moments(np.zeros((n, n_values)), np.zeros((n, tree.roots.Bx.shape[1])), np.ones(n))
+    return Moments(np.zeros((n, n_values)), np.zeros((n, p)), np.ones(n), np.ones((n, n_forms)))

@@ -119,11 +119,13 @@ class Moments(NamedTuple):
         (k, n_links); and over the units of each root group (k, n_roots)
     beta : (n_replicates, p) least-squares fit that was taken out
     rss : (n_replicates,) sum of squares outside the bases of the innermost units
+    forms : (n_replicates, n) sums of e'N_m e, where the residuals have a structure
     """
 
     values: Floats
     beta: Floats
     rss: Floats
+    forms: Floats
 
 
 def split_values(
@@ -242,6 +244,11 @@ def points_of(results: Floats, shapes: list[tuple[int, ...]]) -> Points:
         for end, shape in zip(ends, shapes, strict=True)
     ]
     return Points(results, *views)
+
+
+def points_at(points: Points, rows: Ints) -> Points:
+    """Some of the points."""
+    return points_of(points.results[rows], [part.shape[1:] for part in points[1:]])
 
 
 def result_shapes(tree: Tree) -> list[tuple[int, ...]]:

@@ -3,14 +3,14 @@
 import numpy as np
 
 
-def dense_deviance(X, levels, y, Lams, *, is_reml):
+def dense_deviance(X, levels, y, Lams, *, is_reml, R=None):
     """-2 logLik profiled over beta and sigma2, with beta and sigma2.
 
     levels: (unit_of_row, Z) per level, outermost first, unit labels nested by position;
-    Lams: relative factor per level.
+    Lams: relative factor per level; R: relative covariance of the residuals.
     """
     n, p = X.shape
-    V = np.eye(n)
+    V = np.eye(n) if R is None else R.copy()
     inside = np.ones((n, n), dtype=bool)
     for (unit_of_row, Z), Lam in zip(levels, Lams, strict=True):
         inside = inside & (unit_of_row[:, None] == unit_of_row[None, :])
@@ -25,3 +25,18 @@ def dense_deviance(X, levels, y, Lams, *, is_reml):
     if is_reml:
         deviance += np.linalg.slogdet(T)[1]
     return deviance, beta, sigma2
+
+
+def residual_covariance(kind, unit, values, *, along=None, stratum=None):
+    """Covariance (n, n) of residuals: phi, rho, or ratios of SDs to that of the first stratum."""
+    if kind == "strata":
+        return np.diag(np.append(1.0, values)[stratum] ** 2)
+    R = np.zeros((len(unit), len(unit)))
+    for u in np.unique(unit):
+        rows = np.flatnonzero(unit == u)
+        if along is not None:
+            rows = rows[np.argsort(along[rows], kind="stable")]
+        steps = np.abs(np.subtract.outer(np.arange(len(rows)), np.arange(len(rows))))
+        own = values[0] ** steps if kind == "ar1" else np.where(steps == 0, 1.0, values[0])
+        R[np.ix_(rows, rows)] = own
+    return R
