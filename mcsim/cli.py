@@ -325,5 +325,7 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
     click.echo(datafile.FORMATS[form](result))
 
 
-for command in (commands.summarize, commands.compare, commands.locate, commands.plot):
+for command in (
+    commands.summarize, commands.compare, commands.locate, commands.plot, commands.report,
+):  # fmt: skip
     main.add_command(command)

@@ -113,3 +113,19 @@ def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
 
     path = plots.plot(results, kind, plots.Selection(**options), out)
     click.echo(f"Wrote {path}", err=True)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("-o", "out", type=click.Path(path_type=Path),
+              help="File to write; default: report.html in the folder.")  # fmt: skip
+def report(results: Path, out: Path | None) -> None:
+    """Write one self-contained HTML page on a study, or on a folder of studies.
+
+    What was done, what was found in sentences, figures, numbers, failures, how to do it again.
+
+    Example: mcsim report results/stain_profile
+    """
+    from mcsim.report import write_report
+
+    click.echo(f"Wrote {write_report(results, out)}", err=True)

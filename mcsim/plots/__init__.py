@@ -3,6 +3,7 @@
 A kind of figure has a module; `shown.py` reads, `drawing.py` says how everything looks.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
 from mcsim.store import writing
 
-__all__ = ["KINDS", "Selection", "draw", "plot"]
+__all__ = ["KINDS", "Selection", "draw", "plot", "write_whole"]
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "estimates": draw_estimates,
@@ -52,9 +53,7 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
             f" not {kind}"
         )
     content = draw(shown_rows(results, selection), kind, selection.measure, form)
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
+    write_whole(out, content)
     return out
 
 
@@ -62,3 +61,15 @@ def draw(shown: Shown, kind: str, measure: str | None, form: str) -> bytes:
     """The bytes of a figure; errors of the study as of `plot`."""
     with style():
         return render(KINDS[kind](shown, measure), form)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, its folder too, complete or not at all; a McsimError where that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

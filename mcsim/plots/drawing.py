@@ -58,6 +58,7 @@ SLACK = 4  # characters that a name may be longer than a line before it is cut
 EDGE = 0.08  # inches around everything
 MIN_WIDTH = 4.5  # inches, for the words
 MAX_PANELS, MAX_HEIGHT = 100, 60.0  # inches: more is no picture any more
+PLACES = 6  # decimals of a panel's place in the figure
 NOTE_COLOUR = "#444444"
 BAR_NOTE = "Bars: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
 BAND_NOTE = "Bands: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
@@ -84,9 +85,24 @@ def style() -> Iterator[None]:
 
 def render(figure: Figure, form: str) -> bytes:
     """The figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    _fix_layout(figure)
     content = io.BytesIO()
     figure.savefig(content, format=form, metadata=METADATA[form], bbox_inches="tight")
     return content.getvalue()
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Put the panels where the layout wants them, rounded.
+
+    The layout's solver takes its variables in the order of their places in memory, so that the last
+    digits differ from run to run; names in an SVG are hashes of all digits.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        bounds = np.round(axis.get_position(original=True).bounds, PLACES)
+        axis.set_position(tuple(bounds.tolist()), which="original")
+        axis.set_in_layout(True)  # set_position takes it out
 
 
 def panel_grid(

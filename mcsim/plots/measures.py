@@ -138,36 +138,47 @@ def _panels(blocks: Sequence[Block], n_methods: int, frame: Frame) -> tuple[Figu
 def _draw_block(
     axis: Axes, block: Block, methods: Sequence[str], confidence: float, *, has_stems: bool
 ) -> None:
-    for position, records in enumerate(block.lines.values()):
-        if position % 2:
-            axis.axhspan(position - 0.5, position + 0.5, color="#F2F2F2", lw=0, zorder=0)
-        for record in records:
-            against = reference(record, block.measure, confidence)
-            if against is not None:
-                ends = [position - 0.5, position + 0.5]
-                axis.plot([against, against], ends, color="black", lw=0.8, ls="--", zorder=1)
-            n = methods.index(record["shown_as"])
-            y = position + 0.8 * ((n + 0.5) / len(methods) - 0.5)
-            value, mcse = value_of(record, block.measure)
-            if has_stems:
-                ends = [against or 0.0, number(value)]
-                axis.plot(ends, [y, y], color=colour(n), lw=3.0, alpha=0.35, zorder=2)
-            _draw_point(axis, (number(value), half_width(mcse)), y, n)
+    for position in range(1, len(block.lines), 2):
+        axis.axhspan(position - 0.5, position + 0.5, color="#F2F2F2", lw=0, zorder=0)
+    against = [
+        (position, reference(record, block.measure, confidence))
+        for position, records in enumerate(block.lines.values())
+        for record in records[:1]
+    ]
+    known = {position: level for position, level in against if level is not None}
+    axis.vlines(
+        list(known.values()), [p - 0.5 for p in known], [p + 0.5 for p in known],
+        colors="black", linestyles="--", linewidths=0.8, zorder=1,
+    )  # fmt: skip
+    for n, method in enumerate(methods):
+        shift = 0.8 * ((n + 0.5) / len(methods) - 0.5)
+        own = {
+            position: record
+            for position, records in enumerate(block.lines.values())
+            for record in records
+            if record["shown_as"] == method
+        }
+        points = [value_of(record, block.measure) for record in own.values()]
+        x, y = [number(value) for value, _ in points], [position + shift for position in own]
+        axis.errorbar(
+            x, y, xerr=[half_width(mcse) for _, mcse in points], fmt=marker(n), color=colour(n),
+            ms=4, elinewidth=1.0, capsize=2, capthick=1.0, zorder=3,
+        )  # fmt: skip
+        if has_stems:
+            starts = [known.get(position, 0.0) for position in own]
+            axis.hlines(y, starts, x, colors=colour(n), linewidths=3.0, alpha=0.35, zorder=2)
+    _draw_words(axis, block)
+    if has_stems and block.measure in NO_REFERENCE:
+        axis.set_xlim(left=0)
+
+
+def _draw_words(axis: Axes, block: Block) -> None:
     axis.set_ylim(len(block.lines) - 0.5, -0.5)
     axis.set_yticks(range(len(block.lines)), block.labels)
     axis.tick_params(axis="y", length=0)
     axis.set_title(wrapped(block.title, LABEL_WIDTH), loc="left")
     axis.set_xlabel(words_of_all(block.records, block.measure))
     axis.locator_params(axis="x", nbins=4)
-    if has_stems and block.measure in NO_REFERENCE:
-        axis.set_xlim(left=0)
-
-
-def _draw_point(axis: Axes, point: tuple[float, float], y: float, n: int) -> None:
-    axis.errorbar(
-        point[0], y, xerr=point[1], fmt=marker(n), color=colour(n), ms=4,
-        elinewidth=1.0, capsize=2, capthick=1.0, zorder=3,
-    )  # fmt: skip
 
 
 def _share_axes(axes: Sequence[Axes]) -> None:

@@ -84,12 +84,8 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     DataError
         There is no study, or a glob selects nothing.
     """
-    return selected_rows(results, summarize([results]), selection)
-
-
-def selected_rows(results: Path, table: pa.Table, selection: Selection) -> Shown:
-    """The same from a summary of the folder that is there already."""
-    studies = _studies_in(results)
+    table = summarize([results])
+    studies = studies_in(results)
     table = filter_summary(table, methods=selection.methods, parameters=selection.parameters)
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
@@ -195,7 +191,8 @@ def _taken(take: Callable[..., T], record: Record, results: Results, row: int) -
     return take(record, *results.numbered(row))
 
 
-def _studies_in(results: Path) -> list[Path]:
+def studies_in(results: Path) -> list[Path]:
+    """The study in a folder, and those in the folders in it."""
     marks = [results / "manifest.json", *sorted(results.glob("*/manifest.json"))]
     return [mark.parent for mark in marks if (mark.parent / "conditions.parquet").exists()]
 

@@ -11,12 +11,12 @@ from mcsim.measures import NORMAL_QUANTILE
 from mcsim.plots.drawing import (
     BAR_NOTE,
     GREY,
+    LINE,
     MARKERS,
     Frame,
     colour,
     error_note,
     half_width,
-    number,
     panel_grid,
     reference_handles,
     wrapped,
@@ -24,7 +24,7 @@ from mcsim.plots.drawing import (
 from mcsim.plots.shown import Record, Shown, one_per_fit, refuse_nothing, unique
 
 MEASURES = ("emp_se", "model_se")
-WIDTH, HEIGHT = 2.6, 2.6  # inches of a panel
+WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel
 MAX_COLUMNS = 4
 TITLE_WIDTH = 36  # characters
 ROOM = 0.15  # of the range, beyond the outermost points
@@ -44,7 +44,8 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
     n_rows = -(-len(parameters) // n_columns)
     note = f"{error_note(records, MEASURES, BAR_NOTE)} {NOTE}"
     frame = Frame(HEADING, shown.title, note, _handles(methods, places))
-    figure, axes = panel_grid([HEIGHT] * n_rows, [WIDTH] * n_columns, frame)
+    n_lines_above = max(wrapped(name, TITLE_WIDTH).count("\n") for name in parameters)
+    figure, axes = panel_grid([HEIGHT + LINE * n_lines_above] * n_rows, [WIDTH] * n_columns, frame)
     flat = list(axes.ravel())
     for parameter, axis in zip(parameters, flat, strict=False):
         own = [record for record in records if record["parameter"] == parameter]
@@ -57,16 +58,20 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
 def _draw_panel(
     axis: Axes, records: Sequence[Record], methods: Sequence[str], places: Sequence[str]
 ) -> None:
+    are_few = len(places) <= len(MARKERS)
     for n, method in enumerate(methods):
         own = [record for record in records if record["shown_as"] == method]
-        x, y = ([number(record[name]) for record in own] for name in MEASURES)
-        if len(places) <= len(MARKERS):  # a line through more is a tangle
+        if are_few:  # a line through more is a tangle
+            x, y = ([record[name] for record in own] for name in MEASURES)
             axis.plot(x, y, color=colour(n), lw=0.7, alpha=0.6)
-        for record in own:
+        for group in [[record] for record in own] if are_few else [own]:
+            x, y = ([record[name] for record in group] for name in MEASURES)
+            xerr, yerr = (
+                [half_width(record[f"{name}_mcse"]) for record in group] for name in MEASURES
+            )
             axis.errorbar(
-                record["emp_se"], record["model_se"], xerr=half_width(record["emp_se_mcse"]),
-                yerr=half_width(record["model_se_mcse"]), fmt=_marker(places, record["place"]),
-                color=colour(n), ms=4 if len(places) <= len(MARKERS) else 2.5, elinewidth=0.7,
+                x, y, xerr=xerr, yerr=yerr, fmt=_marker(places, group[0]["place"]),
+                color=colour(n), ms=4 if are_few else 2.5, elinewidth=0.7,
             )  # fmt: skip
     _square(axis, records)
     axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")

@@ -1,0 +1,354 @@
+"""What a study found, in sentences made from its summary.
+
+Something is said to be off only where the Monte Carlo error does not explain it: an average beyond
+two standard errors (a t test, so that few replicates say less), a share by the binomial test of the
+same level. Otherwise the sentence says that the study cannot tell. Sentences are HTML.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+from scipy import special
+
+from mcsim.plots.shown import Record, Shown, one_per_fit, unique
+from mcsim.tables import with_mcse
+
+ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors
+
+Amount = tuple[float, float | None]  # a number and its MCSE
+
+
+class Finding(NamedTuple):
+    """Sentences on one measure: what it is, and by method what was found.
+
+    n_off of n_judged rows are off; both are 0 where there is nothing to be held against;
+    clearest : the sentence with the smallest Monte Carlo error for its size
+    """
+
+    title: str
+    meaning: str
+    sentences: Mapping[str, Sequence[str]]
+    n_off: int = 0
+    n_judged: int = 0
+    clearest: str = ""
+
+
+class Verdict(NamedTuple):
+    """What one row says: -1 too small, 1 too large, 0 not to be told from right; how far off.
+
+    z : the same in Monte Carlo standard errors
+    """
+
+    sign: int
+    size: float
+    z: float
+    amount: str
+    record: Record
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A measure that is held against what it should be.
+
+    says : of a row that is too small (-1) or too large (1), with {name}, {amount} and, of several
+    conditions, {where}; rest : of all other parameters, {names}
+    """
+
+    title: str
+    meaning: str
+    measure: str
+    judge: Callable[[Record, float], Verdict | None]
+    says: Mapping[int, str]
+    rest: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """A measure that is what it is, in percent: where it is smallest and largest.
+
+    amount : in percent, None for rows that do not count; says : with {name} and {amount};
+    rest : of parameters where it is 0 throughout, {names}
+    """
+
+    title: str
+    meaning: str
+    measure: str
+    amount: Callable[[Record], Amount | None]
+    says: str
+    rest: str = ""
+
+
+def findings(shown: Shown) -> list[Finding]:
+    """What was found, measure by measure; those that no row has are left out."""
+    found = []
+    for topic in TOPICS:
+        known = [record for record in shown.records if record[topic.measure] is not None]
+        records = one_per_fit(known, [topic.measure])
+        methods = unique(record["shown_as"] for record in records)
+        by_method = {name: [r for r in records if r["shown_as"] == name] for name in methods}
+        if isinstance(topic, Judged):
+            finding = _judge_all(topic, by_method, shown.confidence)
+        else:
+            finding = _describe_all(topic, by_method, shown.confidence)
+        found += [finding] if finding.sentences else []
+    return found
+
+
+def _levels(confidence: float) -> dict[str, str]:
+    return {"nominal": f"{100 * confidence:g}%", "level": f"{100 - 100 * confidence:g}%"}
+
+
+def _joined(sentences: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The sentences by the names of all methods of which they hold."""
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for method, own in sentences.items():
+        methods.setdefault(tuple(own), []).append(method)
+    return {", ".join(names): own for own, names in methods.items()}
+
+
+def code(name: str) -> str:
+    """A name as HTML."""
+    return f"<code>{escape(name)}</code>"
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b and c` as HTML."""
+    *first, last = [code(name) for name in names]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _judge_all(
+    topic: Judged, by_method: Mapping[str, Sequence[Record]], confidence: float
+) -> Finding:
+    words, sentences, off, n_judged = _levels(confidence), {}, [], 0
+    for method, records in by_method.items():
+        judged = [topic.judge(record, confidence) for record in records]
+        verdicts = [verdict for verdict in judged if verdict is not None]
+        off += [verdict for verdict in verdicts if verdict.sign]
+        n_judged += len(verdicts)
+        if verdicts:
+            sentences[method] = _sentences(topic, verdicts, words)
+    clearest = ""
+    if off:
+        verdict = max(off, key=lambda one: one.z)
+        by = f" (method {code(verdict.record['shown_as'])})." if len(by_method) > 1 else "."
+        clearest = _say(topic, [verdict], 1, words).removesuffix(".") + by
+    meaning = topic.meaning.format(**words)
+    return Finding(topic.title, meaning, _joined(sentences), len(off), n_judged, clearest)
+
+
+def _sentences(topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, str]) -> list[str]:
+    sentences, rest, n_conditions = [], [], 1
+    for name in unique(verdict.record["parameter"] for verdict in verdicts):
+        own = [verdict for verdict in verdicts if verdict.record["parameter"] == name]
+        n_conditions = max(n_conditions, len(own))
+        for sign in (-1, 1):
+            off = [verdict for verdict in own if verdict.sign == sign]
+            sentences += [_say(topic, off, len(own), words)] if off else []
+        rest += [] if any(verdict.sign for verdict in own) else [name]
+    if rest:
+        where = "" if n_conditions == 1 else ", in any condition"
+        sentences.append(topic.rest.format(names=listed(rest), **words) + where + ".")
+    return sentences
+
+
+def _say(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]) -> str:
+    """One parameter, off in the same direction in some of n conditions."""
+    worst = max(off, key=lambda verdict: verdict.size)
+    where = "" if n == 1 else f" in {len(off)} of {n} conditions{', at worst' * (len(off) > 1)}"
+    place = f" in {code(worst.record['place'])}" if worst.record["place"] else ""
+    name = code(worst.record["parameter"])
+    return topic.says[worst.sign].format(
+        name=name, where=where, amount=worst.amount + place, **words
+    )
+
+
+def _describe_all(
+    topic: Described, by_method: Mapping[str, Sequence[Record]], confidence: float
+) -> Finding:
+    sentences: dict[str, list[str]] = {}
+    for method, records in by_method.items():
+        amounts: dict[str, list[tuple[Amount, str]]] = {}
+        for record in records:
+            if (amount := topic.amount(record)) is not None:
+                amounts.setdefault(record["parameter"], []).append((amount, record["place"]))
+        never = [name for name, own in amounts.items() if topic.rest and not _ever(own)]
+        own = [
+            topic.says.format(name=code(name), amount=_from_to(amounts[name]))
+            for name in amounts
+            if name not in never
+        ]
+        own += [topic.rest.format(names=listed(never))] if never else []
+        sentences |= {method: own} if own else {}
+    return Finding(topic.title, topic.meaning.format(**_levels(confidence)), _joined(sentences))
+
+
+def _ever(own: Sequence[tuple[Amount, str]]) -> bool:
+    return any(value for (value, _), _ in own)
+
+
+def _from_to(own: Sequence[tuple[Amount, str]]) -> str:
+    """`12% (MCSE 1%)`, or the smallest and the largest and where they are."""
+    low, high = (choose(own, key=lambda entry: entry[0][0]) for choose in (min, max))
+    if low[0][0] == high[0][0]:
+        return in_words(*low[0], "%") + " in every condition" * (len(own) > 1)
+    return " to ".join(
+        f"{in_words(*amount, '%')} in {code(place)}" for amount, place in (low, high)
+    )
+
+
+def in_words(value: float, mcse: float | None, unit: str = "") -> str:
+    """`12.3% (MCSE 0.8%)`."""
+    shown = with_mcse(value, mcse)
+    if not shown.endswith(")"):
+        return shown + unit
+    return shown.replace(" (", f"{unit} (MCSE ").replace(")", f"{unit})")
+
+
+def _judge_bias(record: Record, _confidence: float) -> Verdict | None:
+    bias, mcse, truth = record["bias"], record["bias_mcse"], record["truth"]
+    if mcse is None:
+        return None
+    sign = _sign_of_mean(bias, mcse, record["n"])
+    factor, unit = (100 / abs(truth), "%") if truth else (1.0, "")
+    amount = in_words(factor * abs(bias), factor * mcse, unit)
+    return Verdict(sign, factor * abs(bias), _ratio(bias, mcse), amount, record)
+
+
+def _judge_standard_error(record: Record, _confidence: float) -> Verdict | None:
+    error, mcse = record["relative_error_se"], record["relative_error_se_mcse"]
+    if mcse is None:
+        return None
+    sign, amount = (
+        _sign_of_mean(error, mcse, record["n"]),
+        in_words(100 * abs(error), 100 * mcse, "%"),
+    )
+    return Verdict(sign, abs(error), _ratio(error, mcse), amount, record)
+
+
+def _judge_coverage(record: Record, confidence: float) -> Verdict | None:
+    return _judge_share(record, "coverage", confidence)
+
+
+def _judge_type_one_error(record: Record, confidence: float) -> Verdict | None:
+    return _judge_share(record, "rejection", 1.0 - confidence) if record["truth"] == 0.0 else None
+
+
+def _judge_share(record: Record, measure: str, expected: float) -> Verdict | None:
+    share, n = record[measure], record["n"] - record["n_missing_interval"]
+    if n < 1:
+        return None
+    hits = round(share * n)
+    at_most = special.bdtr(hits, n, expected)
+    at_least = special.bdtrc(hits - 1, n, expected) if hits else 1.0
+    is_off = 2 * min(at_most, at_least) < ERROR_RATE
+    sign = 0 if not is_off else -1 if share < expected else 1
+    amount = in_words(100 * share, 100 * record[f"{measure}_mcse"], "%")
+    error = math.sqrt(expected * (1.0 - expected) / n)
+    distance = abs(share - expected)
+    return Verdict(sign, distance, _ratio(distance, error), amount, record)
+
+
+def _ratio(value: float, mcse: float) -> float:
+    return abs(value) / mcse if mcse else math.inf
+
+
+def _sign_of_mean(value: float, mcse: float, n: int) -> int:
+    """0 where a t test cannot tell the mean of n values from 0."""
+    limit = float(special.stdtrit(n - 1, 1.0 - ERROR_RATE / 2)) * mcse
+    return 0 if abs(value) <= limit else -1 if value < 0 else 1
+
+
+def _percent_of(record: Record, measure: str) -> Amount:
+    mcse = record[f"{measure}_mcse"]
+    return 100 * record[measure], None if mcse is None else 100 * mcse
+
+
+def _power(record: Record) -> Amount | None:
+    return None if record["truth"] == 0.0 else _percent_of(record, "rejection")
+
+
+def _zeros(record: Record) -> Amount | None:
+    return None if record["truth"] == 0.0 else _percent_of(record, "share_at_zero")
+
+
+def _typical_error(record: Record) -> Amount | None:
+    if not record["truth"]:
+        return None
+    value, mcse = _percent_of(record, "rmse")
+    truth = abs(record["truth"])
+    return value / truth, None if mcse is None else mcse / truth
+
+
+TOPICS: tuple[Judged | Described, ...] = (
+    Judged(
+        "Bias",
+        "Mean of the estimates less the truth, in percent of the truth where that is not 0.",
+        "bias",
+        _judge_bias,
+        {
+            -1: "{name} is underestimated{where} by {amount}.",
+            1: "{name} is overestimated{where} by {amount}.",
+        },
+        "The study cannot tell the bias of {names} from zero",
+    ),
+    Described(
+        "How far off a single estimate is",
+        "Root mean squared error, in percent of the truth.",
+        "rmse",
+        _typical_error,
+        "{name}: {amount}.",
+    ),
+    Judged(
+        "Intervals",
+        "Share of the {nominal} intervals that hold the truth.",
+        "coverage",
+        _judge_coverage,
+        {
+            -1: "The {nominal} intervals of {name} hold the truth too rarely{where}: {amount}.",
+            1: "The {nominal} intervals of {name} hold the truth too often{where}: {amount}.",
+        },
+        "The study cannot tell the coverage of the intervals of {names} from {nominal}",
+    ),
+    Judged(
+        "Tests of effects that are zero",
+        "Share of the data sets in which a test at the {level} level rejects: type I error.",
+        "rejection",
+        _judge_type_one_error,
+        {
+            -1: "Tests of {name} reject too rarely{where}: {amount}.",
+            1: "Tests of {name} reject too often{where}: {amount}.",
+        },
+        "The study cannot tell the type I error of the tests of {names} from {level}",
+    ),
+    Described(
+        "Power",
+        "Share of the data sets in which a test at the {level} level finds an effect.",
+        "rejection",
+        _power,
+        "{name}: {amount}.",
+    ),
+    Judged(
+        "Standard errors",
+        "Mean standard error that a method reports, against the SD of its estimates.",
+        "relative_error_se",
+        _judge_standard_error,
+        {
+            -1: "The standard errors of {name} are too small{where} by {amount}.",
+            1: "The standard errors of {name} are too large{where} by {amount}.",
+        },
+        "The study cannot tell the standard errors of {names} from right",
+    ),
+    Described(
+        "Estimates of zero",
+        "Share of the data sets in which an SD that is not 0 is estimated as exactly 0, which is a"
+        " valid optimum.",
+        "share_at_zero",
+        _zeros,
+        "{name}: {amount}.",
+        "{names}: never.",
+    ),
+)

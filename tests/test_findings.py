@@ -1,0 +1,179 @@
+"""Sentences: what they say of known numbers, and how often they are wrong where nothing is off."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mcsim import findings as module
+from mcsim.findings import ERROR_RATE, findings
+from mcsim.measures import MEASURES, Sample
+from mcsim.plots.shown import Shown
+
+PLAIN = dict.fromkeys(name + end for name in MEASURES for end in ("", "_mcse"))
+
+
+def record(**known):
+    named = {"method": "general", "parameter": "x", "component": "fixed", "truth": 0.5, "place": ""}
+    return PLAIN | named | {"n": 1000, "n_missing_interval": 0} | known
+
+
+def shown(*records):
+    return Shown("title", 0.95, records, {})
+
+
+def said(*records):
+    """Sentences by title and method, without tags."""
+    return {
+        (one.title, method): [re.sub(r"</?code>", "`", sentence) for sentence in sentences]
+        for one in findings(shown(*records))
+        for method, sentences in one.sentences.items()
+    }
+
+
+def biased(relative, mcse=0.008, truth=0.5, **known):
+    numbers = {"bias": relative * truth, "bias_mcse": mcse * truth}
+    return record(truth=truth, **numbers, **known)
+
+
+def covering(share, n=1000, measure="coverage", **known):
+    mcse = (share * (1 - share) / n) ** 0.5
+    return record(**{measure: share, f"{measure}_mcse": mcse, "n": n}, **known)
+
+
+def test_a_bias_beyond_two_standard_errors_is_named_with_its_size():
+    lines = said(
+        biased(-0.12, parameter="animal.sd(x)"),
+        biased(0.017, parameter="sigma"),
+        biased(0.015, parameter="x"),
+        biased(-0.015, parameter="Intercept"),
+    )
+    assert lines["Bias", "general"] == [
+        "`animal.sd(x)` is underestimated by 12.00% (MCSE 0.80%).",
+        "`sigma` is overestimated by 1.70% (MCSE 0.80%).",
+        "The study cannot tell the bias of `x` and `Intercept` from zero.",
+    ]
+
+
+def test_bias_of_what_is_zero_has_no_percent():
+    lines = said(record(truth=0.0, bias=0.12, bias_mcse=0.02, relative_bias=None))
+    assert lines["Bias", "general"] == ["`x` is overestimated by 0.120 (MCSE 0.020)."]
+
+
+def test_a_bias_without_monte_carlo_error_is_no_finding():
+    assert said(record(bias=0.5, n=1)) == {}
+
+
+def test_intervals_that_hold_the_truth_too_rarely_or_too_often():
+    lines = said(
+        covering(0.912, parameter="a"), covering(0.98, parameter="b"), covering(0.94, parameter="c")
+    )
+    assert lines["Intervals", "general"] == [
+        "The 95% intervals of `a` hold the truth too rarely: 91.20% (MCSE 0.90%).",
+        "The 95% intervals of `b` hold the truth too often: 98.00% (MCSE 0.44%).",
+        "The study cannot tell the coverage of the intervals of `c` from 95%.",
+    ]
+
+
+@pytest.mark.parametrize(("n", "is_off"), [(10, False), (50, False), (300, True)])
+def test_full_coverage_is_off_only_where_there_are_enough_replicates(n, is_off):
+    # the chance of 50 hits of 50 at 95% is 0.077, of 300 hits 2e-7
+    (sentence,) = said(covering(1.0, n))["Intervals", "general"]
+    assert ("too often" in sentence) == is_off
+
+
+def test_rejections_are_type_one_error_where_the_truth_is_zero_and_power_elsewhere():
+    lines = said(
+        covering(0.104, measure="rejection", truth=0.0),
+        covering(0.80, measure="rejection", truth=0.2, parameter="diet"),
+    )
+    assert lines["Tests of effects that are zero", "general"] == [
+        "Tests of `x` reject too often: 10.40% (MCSE 0.97%)."
+    ]
+    assert lines["Power", "general"] == ["`diet`: 80.0% (MCSE 1.3%)."]
+
+
+def test_conditions_are_counted_and_the_worst_is_named():
+    places = [f"animal.count={n}" for n in (4, 10, 25)]
+    lines = said(*(biased(b, place=p) for b, p in zip((-0.3, -0.1, 0.001), places, strict=True)))
+    assert lines["Bias", "general"] == [
+        "`x` is underestimated in 2 of 3 conditions, at worst by 30.00% (MCSE 0.80%) in"
+        " `animal.count=4`."
+    ]
+    lines = said(*(biased(b, place=p) for b, p in zip((0.0, -0.1, 0.001), places, strict=True)))
+    assert lines["Bias", "general"] == [
+        "`x` is underestimated in 1 of 3 conditions by 10.00% (MCSE 0.80%) in `animal.count=10`."
+    ]
+    lines = said(*(biased(0.0, place=p) for p in places))
+    assert lines["Bias", "general"] == [
+        "The study cannot tell the bias of `x` from zero, in any condition."
+    ]
+
+
+def test_ranges_over_conditions_name_their_ends():
+    rmse = {"rmse": 0.05, "rmse_mcse": 0.005}
+    lines = said(record(**rmse, place="a"), record(rmse=0.2, rmse_mcse=0.02, place="b"))
+    assert lines["How far off a single estimate is", "general"] == [
+        "`x`: 10.0% (MCSE 1.0%) in `a` to 40.0% (MCSE 4.0%) in `b`."
+    ]
+    lines = said(record(**rmse, place="a"), record(**rmse, place="b"))
+    assert lines["How far off a single estimate is", "general"] == [
+        "`x`: 10.0% (MCSE 1.0%) in every condition."
+    ]
+
+
+def test_methods_of_which_the_same_holds_stand_together():
+    lines = said(biased(0.2, method="a"), biased(0.2, method="b"), biased(0.3, method="c"))
+    assert [method for _, method in lines] == ["a, b", "c"]
+
+
+def test_zeros_are_told_from_never():
+    zeros = {"component": "animal", "share_at_zero_mcse": 0.01}
+    lines = said(
+        record(parameter="animal.sd(x)", share_at_zero=0.126, **zeros),
+        record(parameter="sigma", share_at_zero=0.0, **zeros),
+    )
+    assert lines["Estimates of zero", "general"] == [
+        "`animal.sd(x)`: 12.6% (MCSE 1.0%).",
+        "`sigma`: never.",
+    ]
+
+
+def test_the_clearest_finding_is_the_one_with_most_standard_errors():
+    found = findings(shown(biased(0.5, 0.2, parameter="a"), biased(-0.1, 0.01, parameter="b")))
+    (bias,) = [one for one in found if one.title == "Bias"]
+    assert (bias.n_off, bias.n_judged) == (2, 2)
+    assert bias.clearest == "<code>b</code> is underestimated by 10.0% (MCSE 1.0%)."
+    found = findings(shown(biased(0.5, 0.2), biased(0.5, 0.01, method="diagonal")))
+    assert found[0].clearest.endswith("50.0% (MCSE 1.0%) (method <code>diagonal</code>).")
+
+
+def test_names_are_escaped():
+    (sentence,) = said(biased(0.2, parameter="<script>x</script>"))["Bias", "general"]
+    assert "&lt;script&gt;" in sentence
+    assert "<script" not in sentence
+
+
+@pytest.mark.parametrize("n", [3, 10, 200])
+def test_unbiased_estimates_are_called_biased_as_often_as_stated(n):
+    # 4000 studies of n normal estimates; 4 standard errors of the share: 0.013
+    generator = np.random.default_rng(n)
+    n_studies = 4000
+    T = generator.standard_normal((n_studies, n)) + 1.0
+    none = np.full(n, np.nan)
+    n_off = 0
+    for row in T:
+        bias = MEASURES["bias"](Sample(1.0, False, 0.05, row, *[none] * 5))
+        one = record(truth=1.0, bias=bias.value, bias_mcse=bias.mcse, n=n)
+        n_off += module._judge_bias(one, 0.95).sign != 0
+    limit = 4 * (ERROR_RATE * (1 - ERROR_RATE) / n_studies) ** 0.5
+    assert n_off / n_studies == pytest.approx(ERROR_RATE, abs=limit)
+
+
+@pytest.mark.parametrize("n", [5, 40, 1000])
+def test_nominal_intervals_are_called_off_no_more_often_than_stated(n):
+    generator = np.random.default_rng(n)
+    hits = generator.binomial(n, 0.95, 4000)
+    n_off = sum(module._judge_coverage(covering(h / n, n), 0.95).sign != 0 for h in hits)
+    limit = 4 * (ERROR_RATE * (1 - ERROR_RATE) / 4000) ** 0.5
+    assert n_off / 4000 < ERROR_RATE + limit
