@@ -24,7 +24,7 @@ from mcsim.store import FAILED, Store
 from mcsim.tables import percent, shown_as, with_mcse
 
 MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones first
-MAX_ROWS = 2_000  # of the table of numbers of a study
+MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
 FOLDED_ROWS = 60  # a longer table opens on a click
 PIXELS_PER_POINT = 96 / 72
@@ -74,7 +74,7 @@ def page(results: Path) -> str:
     titles = [escape(str(read_manifest(one).get("title") or one.name)) for one in studies]
     numbers = itertools.count(1)
     bodies = [
-        _study(one, title, numbers, MAX_FIGURES // len(studies))
+        _study(one, title, numbers, len(studies))
         for one, title in zip(studies, titles, strict=True)
     ]
     links = [
@@ -94,7 +94,7 @@ def _fill(name: str, **parts: str) -> str:
     return Template((Path(__file__).parent / name).read_text()).substitute(parts)
 
 
-def _study(study: Path, title: str, numbers: Iterator[int], room: int) -> str:
+def _study(study: Path, title: str, numbers: Iterator[int], n_studies: int) -> str:
     shown = shown_rows(study, Selection())
     found = findings(shown)
     return _fill(
@@ -105,9 +105,9 @@ def _study(study: Path, title: str, numbers: Iterator[int], room: int) -> str:
         in_short=_bullets(_in_short(found)),
         reading=_reading(found),
         findings="\n".join(map(_finding, found)),
-        figures=_figures(shown, numbers, room),
-        numbers=_numbers(shown),
-        failures=_failures(study, shown),
+        figures=_figures(shown, numbers, MAX_FIGURES // n_studies),
+        numbers=_numbers(shown, MAX_ROWS // n_studies),
+        failures=_failures(study, shown, MAX_ROWS // n_studies),
         reproduction=_reproduction(study),
         **_protocol(study, shown),
     )
@@ -205,7 +205,7 @@ def inline_svg(svg: str, number: int, kind: str) -> str:
     return element.replace("<svg", f"<svg {label} {limits}", 1)
 
 
-def _numbers(shown: Shown) -> str:
+def _numbers(shown: Shown, n_rows: int) -> str:
     records = [
         record
         for name in shown.parameters
@@ -216,7 +216,7 @@ def _numbers(shown: Shown) -> str:
     records.sort(key=lambda r: (order[r["place"]], methods.index(r["shown_as"])))
     labels = [("condition", "place")] * (len(order) > 1) + [("method", "shown_as")]
     header = [name for name, _ in labels] + list(HEADER)
-    rows = [[code(r[key]) for _, key in labels] + _cells(r) for r in records[:MAX_ROWS]]
+    rows = [[code(r[key]) for _, key in labels] + _cells(r) for r in records[:n_rows]]
     n_more = len(records) - len(rows)
     rest = f"<p>{n_more:,} more rows are in <code>summary.csv</code>.</p>" if n_more else ""
     table = f"{_table([header, *rows], n_left=len(labels) + 1)}<p>{NOTE}</p>{rest}"
@@ -232,13 +232,13 @@ def _cells(record: Record) -> list[str]:
     return [code(record["parameter"]), truth, *errors, *shares, f"{record['n']:,}", zeros]
 
 
-def _failures(study: Path, shown: Shown) -> str:
+def _failures(study: Path, shown: Shown, n_rows: int) -> str:
     by_fit = {(r["place"], r["method"]): r for r in shown.records}
     rows = [
         [code(r["condition"]), code(r["method"]), *(f"{r[name]:,}" for name in COUNTS)]
         for r in by_fit.values()
     ]
-    pieces = [_table([["condition", "method", *COUNT_WORDS], *rows[:MAX_ROWS]], n_left=2)]
+    pieces = [_table([["condition", "method", *COUNT_WORDS], *rows[:n_rows]], n_left=2)]
     if any(r["n_failed"] for r in by_fit.values()):
         failures = read_parts(study, lambda parts: first_failures(study, parts))
         pieces.append(
