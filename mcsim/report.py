@@ -41,6 +41,8 @@ OF_REPLICATES = (("estimates", None), ("methods", None), ("zip", None))  # a pan
 MAX_PANELS = 60  # of a figure of replicates
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "rejected %", "n", "at 0")
+COUNTS = ("n_replicates", "n_failed", "n_boundary")
+COUNT_WORDS = ("fits", "failed", "on the boundary")
 NOTE = "In parentheses: Monte Carlo standard errors. All measures: <code>summary.csv</code>."
 
 
@@ -250,10 +252,6 @@ def _failures(study: Path, shown: Shown, n_rows: int) -> str:
     else:
         pieces.append("<p>No fit failed.</p>")
     return "\n".join(pieces)
-
-
-COUNTS = ("n_replicates", "n_failed", "n_boundary")
-COUNT_WORDS = ("fits", "failed", "on the boundary")
 
 
 def _failure_cells(first: Record) -> list[str]:
