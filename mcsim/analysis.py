@@ -16,6 +16,8 @@ from mcsim.fields import DF_OF_ESTIMATOR, kind_of
 from mcsim.formula import same_column
 from mcsim.inference import Contrast, ParameterBlock
 from mcsim.plugins import Plugin
+from mcsim.residual_columns import residual_names
+from mcsim.residual_model import ResidualModel
 from mcsim.scenario import EstimandSpec, TruthSpec
 from mcsim.theory import Theory, closed_forms
 
@@ -96,6 +98,7 @@ class MethodSettings:
     interval: str = "wald"
     resamples: int = 200
     plugin: Plugin | None = None
+    residual: ResidualModel | None = None
 
 
 def refuse_df(settings: MethodSettings) -> None:
@@ -115,6 +118,15 @@ def refuse_interval(settings: MethodSettings) -> None:
         raise DataError(
             f"estimator {settings.estimator!r} gives no interval of a variance component; leave"
             f" out interval {settings.interval!r}, or use estimator 'reml'"
+        )
+
+
+def refuse_residual(settings: MethodSettings) -> None:
+    """Raise a DataError where the settings ask for a structure of the residuals."""
+    if settings.residual is not None:
+        raise DataError(
+            f"estimator {settings.estimator!r} has residuals that are independent with one SD;"
+            " leave out `residual`, or use estimator 'reml' or 'ml'"
         )
 
 
@@ -163,7 +175,8 @@ def parameters(columns: ModelColumns, settings: MethodSettings) -> list[Paramete
     ]
     for level in random_names(columns):
         named += [Parameter(name, level.level) for name in level.parameters()]
-    named.append(Parameter("sigma", "residual"))
+    own = residual_names(settings.residual, columns.frame)
+    named += [Parameter(name, "residual") for name in ("sigma", *own)]
     for name in derived_estimands(columns, settings):
         parts = derived_parts(name)
         assert parts is not None

@@ -57,20 +57,40 @@ def variance_components(
     names: Sequence[RandomNames],
     nu: float,
     *,
+    residual: Sequence[str] = (),
     derived: Sequence[str] = (),
     confidence: float,
 ) -> list[ParameterBlock]:
-    """SDs, variances and correlations per level, outermost first; sigma; derived quantities."""
+    """SDs, variances and correlations per level, outermost first; sigma, `residual`; `derived`."""
     covariance = component_covariance(fit, nu)
     quantile = float(special.ndtri(0.5 + 0.5 * confidence))
     levels = [_level(*one) for one in zip(names, fit.factors, fit.slopes, strict=True)]
     blocks = []
     for level in levels:
         blocks += _level_components(level, fit.sigma2, covariance, quantile)
-    sigma = np.sqrt(fit.sigma2)
-    blocks.append(_log_scale("sigma", "residual", sigma, 0.25 * covariance[:, -1, -1], quantile))
+    blocks += _residual_components(fit, residual, covariance, quantile)
     parameters = fit.sigma2, covariance
     return blocks + [_derived(name, levels, parameters, quantile) for name in derived]
+
+
+def _residual_components(
+    fit: FitBlock, names: Sequence[str], covariance: Floats, quantile: float
+) -> list[ParameterBlock]:
+    """Sigma, and correlations or ratios of SDs."""
+    weights = np.hstack([fit.scale_slopes, np.full((len(fit.scale), 1), 0.5)])
+    sigma = np.sqrt(fit.sigma2) * fit.scale
+    blocks = [_log_scale("sigma", "residual", sigma, _variance_of(weights, covariance), quantile)]
+    for k, name in enumerate(names):
+        value = fit.residual[:, k]
+        weights = np.hstack([fit.residual_slopes[:, k], np.zeros((len(value), 1))])
+        variance = _variance_of(weights, covariance)
+        if name.startswith("sd_ratio("):
+            blocks.append(_log_scale(name, "residual", value, variance, quantile))
+        else:
+            is_held = np.all(fit.is_held | (fit.residual_slopes[:, k] == 0.0), axis=1)
+            variance = np.where(is_held, np.nan, variance)
+            blocks.append(_z_scale(name, "residual", value, variance, quantile))
+    return blocks
 
 
 def component_covariance(fit: FitBlock, nu: float) -> Floats:
@@ -231,16 +251,25 @@ def _fisher_z(
 ) -> ParameterBlock:
     """Correlation with its Wald interval on the z scale; none at +-1 or where an SD is zero."""
     first, cross, second = Psi
-    none = np.full(len(first), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.clip(cross / np.sqrt(first * second), -1.0, 1.0)
         gradient = dPsi[1] / np.sqrt(first * second)[:, None] - 0.5 * correlation[:, None] * (
             dPsi[0] / first[:, None] + dPsi[2] / second[:, None]
         )
         weights = np.hstack([gradient, np.zeros((len(first), 1))])
+        variance = _variance_of(weights, covariance)
+    return _z_scale(parameter, component, correlation, variance, quantile)
+
+
+def _z_scale(
+    parameter: str, component: str, correlation: Floats, variance: Floats, quantile: float
+) -> ParameterBlock:
+    """Wald interval on the z scale; none at +-1 or where there is no variance."""
+    none = np.full(len(correlation), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
         inside = np.abs(correlation) < 1.0 - 1e-12
         correlation = np.where(inside, correlation, np.sign(correlation))
-        std_error = np.where(inside, np.sqrt(_variance_of(weights, covariance)), np.nan)
+        std_error = np.where(inside, np.sqrt(variance), np.nan)
         z, z_se = np.arctanh(correlation), std_error / (1.0 - correlation**2)
         lower, upper = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
     return ParameterBlock(parameter, component, correlation, std_error, none, lower, upper, none)

@@ -151,6 +151,7 @@ _NAME_RULE = (
 )
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
+_RESIDUAL = r"ar1(\(\w+\))?|exchangeable|by:\w+"
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
 Flag = Annotated[bool, _must_be("true or false", lambda v: isinstance(v, bool))]
@@ -275,6 +276,15 @@ Estimator = Annotated[
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
     str, _one_of(RESIDUAL_CORRELATIONS), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
+]
+ResidualText = Annotated[
+    str,
+    _must_be(
+        '"ar1", "ar1(COVARIATE)", "exchangeable", "by:FACTOR", or a table with `correlation` or'
+        " `by`",
+        lambda v: _is_text(v, _RESIDUAL),
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),
 ]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[

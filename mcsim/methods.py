@@ -18,6 +18,7 @@ from mcsim.analysis import (
     parameters,
     random_names,
     refuse_df,
+    refuse_residual,
     reml_theory,
 )
 from mcsim.bootstrap import Bootstrap
@@ -29,9 +30,15 @@ from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
 from mcsim.engine.information import covariance_slopes, information
 from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.moments import join, n_values
+from mcsim.engine.moments import join
 from mcsim.engine.optimise import Status
-from mcsim.engine.reml import FitBlock, fit_moments, reduce_responses, reduction_key
+from mcsim.engine.reml import (
+    FitBlock,
+    fit_moments,
+    n_values,
+    reduce_responses,
+    reduction_key,
+)
 from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
 from mcsim.fields import kind_of
@@ -42,6 +49,7 @@ from mcsim.mixedlm import StatsmodelsMethod
 from mcsim.plugin_method import PluginMethod
 from mcsim.profiles import profiles_of
 from mcsim.r_method import RMethod
+from mcsim.residual_columns import residual_columns, residual_names
 from mcsim.scenario import TruthSpec
 from mcsim.theory import Theory
 from mcsim.two_stage import TwoStage
@@ -62,6 +70,8 @@ def prepare_method(
         The design cannot support the model.
     """
     refuse_df(settings)
+    if settings.estimator not in ("reml", "ml"):
+        refuse_residual(settings)
     shared = Reducers() if shared is None else shared
     return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
 
@@ -111,25 +121,24 @@ class LikelihoodMethod:
             _check_units_between(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
-        levels = tuple(
-            Level(level.unit_of_row, level.Z, level.structures, level.names)
-            for level in columns.levels
-        )
-        self.design = compile_design(columns.X, levels, names=columns.names, is_reml=is_reml)
+        self._residual_names = residual_names(settings.residual, columns.frame)
+        self.design = _compile(columns, settings, is_reml=is_reml)
         self._bootstrap = None
         if settings.interval == "bootstrap":
             self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
         self._reduction_key = reduction_key(self.design)
-        self.n_values = n_values(self.design.reduction)
+        self.n_values = n_values(self.design)
         self.n_parameters = len(columns.names) + n_parameters(self.design.tree) + 1
+        self.n_parameters += len(self._residual_names)
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
     def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
-        """Closed forms of REML with random effects."""
-        if not self.design.tree.model.is_reml or not self._columns.levels:
+        """Closed forms of REML with random effects and independent residuals."""
+        is_standard = self._settings.residual is None and self._columns.levels
+        if not self.design.tree.model.is_reml or not is_standard:
             return {}
         return reml_theory(self._columns, self._settings, truth)
 
@@ -169,6 +178,7 @@ class LikelihoodMethod:
             fit,
             random_names(self._columns),
             self.design.tree.model.nu,
+            residual=self._residual_names,
             derived=derived_estimands(self._columns, self._settings),
             confidence=self._settings.confidence,
         )
@@ -195,6 +205,36 @@ class LikelihoodMethod:
     def _sensitivity(self, fit: FitBlock, slopes: Floats) -> Sensitivity:
         to_given = np.linalg.inv(self.design.R).astype(np.float64)
         return Sensitivity(to_given, fit.T_inverse, slopes)
+
+
+def _compile(columns: ModelColumns, settings: MethodSettings, *, is_reml: bool) -> CompiledDesign:
+    """The design of a model, with a level of their own for the units of its residuals."""
+    levels = tuple(
+        Level(level.unit_of_row, level.Z, level.structures, level.names) for level in columns.levels
+    )
+    rows = None
+    if settings.residual is not None:
+        _check_residual_settings(settings)
+        residual = residual_columns(settings.residual, columns)
+        rows = residual.rows
+        if residual.is_own_level:
+            assert residual.unit_of_row is not None
+            levels += (Level(residual.unit_of_row, np.zeros((len(columns.X), 0)), (), ()),)
+    return compile_design(columns.X, levels, names=columns.names, is_reml=is_reml, residual=rows)
+
+
+def _check_residual_settings(settings: MethodSettings) -> None:
+    """Refuse what is not known for residuals with a structure."""
+    if "kenward-roger" in settings.df:
+        raise DataError(
+            "df 'kenward-roger' is for residuals that are independent with one SD; with `residual`"
+            " use df 'satterthwaite', 'containment' or 'z'"
+        )
+    if settings.interval != "wald":
+        raise DataError(
+            f"interval {settings.interval!r} is for residuals that are independent with one SD;"
+            " with `residual` leave it out"
+        )
 
 
 def _check_innermost_units(columns: ModelColumns) -> None:
@@ -224,14 +264,19 @@ def _check_units_between(columns: ModelColumns) -> None:
 def _outcomes(fit: FitBlock) -> FitOutcomes:
     message: list[str | None] = [None] * len(fit.status)
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
-        message[row] = _message(fit.status[row], fit.certificate[row])
+        message[row] = _message(fit.status[row], fit.certificate[row], fit.residual[row])
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message
     )
 
 
-def _message(code: int, violation: float) -> str:
+def _message(code: int, violation: float, residual: Floats) -> str:
     if code == Status.NOT_CONVERGED:
+        if violation <= CERTIFICATE_TOLERANCE:
+            return (
+                f"the likelihood grows without end as the correlation of the residuals, now"
+                f" {residual[0]:.6f}, goes to {np.sign(residual[0]):+.0f}"
+            )
         return (
             f"the first-order conditions are violated by {violation:.1e}"
             f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"

@@ -7,6 +7,7 @@ from mcsim.analysis import Method, MethodSettings
 from mcsim.design import ModelColumns, ModelFrame, model_columns, without_columns
 from mcsim.errors import DataError
 from mcsim.methods import Reducers, left_out, prepare_method
+from mcsim.residual_model import residual_model
 from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import Simulator, prepare_simulator
 
@@ -113,4 +114,5 @@ def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
         spec.interval,
         spec.resamples,
         scenario.plugin,
+        residual_model(spec.residual),
     )

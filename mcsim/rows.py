@@ -20,6 +20,7 @@ from mcsim.scenario import Condition, MethodSpec, Scenario
 from mcsim.simulate import (
     estimand_value,
     realized_value,
+    residual_values,
     target_of,
     true_value,
     true_values,
@@ -40,6 +41,7 @@ def conditions_table(
     rows, swept = [], _swept_columns([condition for condition, _ in planned])
     for condition, methods in planned:
         truth = true_values(condition.truth)
+        truth |= residual_values(condition.truth, condition.design.factors)
         own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
         for spec in scenario.methods:
             method = methods[spec.name]
@@ -107,6 +109,8 @@ def _truth_of(
     if parameter.component == "terms":  # F has none
         return None
     name = target_of(parameter.name, spec.truth)
+    if parameter.component == "residual" and name not in truth:
+        return estimands.get(name)  # a structure of the residuals that the truth does not have
     return estimands.get(name, true_value(truth, name))
 
 

@@ -52,6 +52,7 @@ from mcsim.fields import (
 from mcsim.formula import Formula, parse_formula
 from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
 from mcsim.plugins import PREFIX, Plugin
+from mcsim.residual_model import ResidualChoice
 from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
 
 _RangeCount = Annotated[
@@ -221,6 +222,11 @@ class MethodSpec(Record):
         description="covariance of the effects of a level that the formula writes with one bar: "
         "general (the default), diagonal, identity (one variance) or compound (one variance, one "
         "correlation)",
+    )
+    residual: ResidualChoice | None = Field(
+        None,
+        description='residuals that are correlated within innermost units, "ar1" or '
+        '"exchangeable", or have an SD per level of a factor, "by:diet"',
     )
     df: DfMethods = Field(
         default_factory=default_df,

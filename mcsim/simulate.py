@@ -311,6 +311,24 @@ def true_values(truth: TruthSpec) -> dict[str, float]:
     return values
 
 
+def residual_values(truth: TruthSpec, factors: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Correlations of residuals that the truth states, and ratios of SDs to the first level's."""
+    spec = truth.residual
+    correlation = None if spec is None else spec.correlation
+    values = {} if correlation else {"phi": 0.0, "rho": 0.0}
+    if spec is not None and spec.phi is not None:
+        values["phi"] = spec.phi
+    if spec is not None and spec.rho is not None:
+        values["rho"] = spec.rho
+    for factor, (first, *others) in factors.items():
+        sds = {} if spec is None else spec.sd_by.get(factor, {})
+        values |= {
+            f"sd_ratio({factor}[T.{level}])": sds.get(level, 1.0) / sds.get(first, 1.0)
+            for level in others
+        }
+    return values
+
+
 def true_value(values: Mapping[str, float], parameter: str) -> float | None:
     """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
     if parameter.startswith("total."):

@@ -10,7 +10,7 @@ ROUNDING = 1e-26  # of y'y: what is left of an exact fit
 U = np.uint64
 
 
-def n_values(reduction: Reduction) -> int:
+def n_moments(reduction: Reduction) -> int:
     """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
     k = len(reduction.basis)
     return k * (k * reduction.n_classes + reduction.n_links + reduction.n_roots)
@@ -27,7 +27,7 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     responses : (n_replicates, n_rows) in the compiled order
     """
     n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
-    values = np.zeros((n, n_values(reduction)))
+    values = np.zeros((n, n_moments(reduction)))
     moments = Moments(values, np.zeros((n, p)), np.zeros(n), np.zeros((n, 0)))
     t = np.empty((k, int(reduction.run_start[-1])))
     _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))

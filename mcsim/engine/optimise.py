@@ -189,12 +189,16 @@ class Search:
             is_new[busy] = accepted
             change = (length[busy, None] * step[busy])[accepted]
             bend = (found.gradient - self.found.gradient[here])[accepted]
-            inverse[busy[accepted]] = updated_inverse(inverse[busy[accepted]], change, bend)
+            inverse[busy[accepted]] = self.learned(inverse[busy[accepted]], change, bend)
             self._accept(here, trial, found, accepted)
             curvature = rise - predicted
             with np.errstate(divide="ignore", invalid="ignore"):
                 shrink = np.where(curvature > 0.0, -0.5 * predicted / curvature, 0.25)
             length[busy] *= np.where(accepted, 1.0, np.clip(shrink, 0.1, 0.5))
+
+    def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
+        """The inverse curvature after a step `change` that changed the gradient by `bend`."""
+        return updated_inverse(inverse, change, bend)
 
     def _first_inverse(self, rows: Ints) -> Floats:
         """Inverse curvature of independent effects."""

@@ -10,7 +10,7 @@ from mcsim.engine.batched import Flags, apply, dot, product, transpose
 from mcsim.engine.blocks import entries
 from mcsim.engine.collapse import CompiledDesign
 from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.moments import reduce_block
+from mcsim.engine.moments import n_moments, reduce_block
 from mcsim.engine.optimise import Evaluates, Optima, Search
 from mcsim.engine.residual_classes import sum_forms
 from mcsim.engine.residual_likelihood import ResidualLikelihood
@@ -87,9 +87,18 @@ def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> 
 def reduction_key(design: CompiledDesign) -> str:
     """Equal for designs that reduce responses in the same way."""
     digest = hashlib.sha256(design.order.tobytes())
-    for part in design.reduction:
+    parts = [*design.reduction, *(() if design.residual is None else design.residual.forms)]
+    for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
+
+
+def n_values(design: CompiledDesign) -> int:
+    """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
+    n_forms = 0
+    if design.residual is not None:
+        n_forms = design.residual.forms.n_forms * len(design.residual.whitening.group)
+    return n_moments(design.reduction) + n_forms
 
 
 def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:

@@ -163,9 +163,10 @@ def with_basis(reduction: Reduction, basis: Floats) -> Reduction:
 
 def sum_forms(design: ResidualDesign, reduction: Reduction, responses: Floats) -> Floats:
     """Sums of e'N_m e of responses in the compiled order: (n_replicates, n_forms x n_leaves)."""
-    sums = np.zeros((len(responses), design.forms.n_forms, len(design.whitening.group)))
+    n_forms, n_leaves = design.forms.n_forms, len(design.whitening.group)
+    sums = np.zeros((len(responses), n_forms, n_leaves))
     _sum_forms(design.forms, reduction, responses, sums, np.empty(responses.shape[1]))
-    return sums.reshape(len(responses), -1)
+    return sums.reshape(len(responses), n_forms * n_leaves)
 
 
 @lean_kernel

@@ -8,7 +8,7 @@ and the best end counts.
 
 import numpy as np
 
-from mcsim.engine.batched import Flags
+from mcsim.engine.batched import Flags, dot
 from mcsim.engine.blocks import held_parameters
 from mcsim.engine.certificate import Certificate
 from mcsim.engine.optimise import Optima, Search, Status
@@ -22,6 +22,7 @@ MAX_STARTS = 3
 SMALL = 0.05  # angles so near a quarter turn are tried there ...
 ZERO_COST = 1e-6  # ... and stay there where -2 logLik rises by no more than this
 STEEP = 0.1  # rise of -2 logLik where that variance is doubled: it is no optimum
+LONGER = 4.0  # times, is a step after one along which -2 logLik curves downwards
 AT_ZERO = 1e-9  # relative error of -2 logLik there
 SAME = 1e-6  # of -2 logLik: a certified minimum is preferred to one that is so much lower
 
@@ -56,6 +57,12 @@ class ResidualSearch(Search):
 
     def _begin(self, rows: Ints) -> None:
         """It has begun where it was told to."""
+
+    def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
+        """Where the function curves downwards, the next step is longer."""
+        is_down = dot(change, bend) <= 0.0
+        found = super().learned(inverse, change, bend)
+        return np.where(is_down[:, None, None], LONGER * inverse, found)
 
     def _first_inverse(self, rows: Ints) -> Floats:
         inverse = super()._first_inverse(rows)
