@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import TooManyFailuresError
+from mcsim.parts import read_parquet
 from mcsim.store import FAILED, Chunk, Parts
 
 FIRST_SHARE = 0.1  # of the replicates of a run, after which it may end early
@@ -91,7 +92,7 @@ class FailureWatch:
 
 def first_failure(parts: Parts) -> FailedFit:
     """The failed fit with the smallest replicate; there must be one."""
-    fits = pq.read_table(pa.BufferReader(parts.fits))
+    fits = read_parquet(pa.BufferReader(parts.fits))
     row = fits.filter(pc.is_in(fits["status"], FAILED)).slice(0, 1).to_pylist()[0]
     return FailedFit(row["condition"], row["replicate"], row["method"], row["message"])
 

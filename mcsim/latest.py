@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mcsim import measures, results, summary
-from mcsim.parts import contents_of, list_parts, read_manifest
+from mcsim.parts import contents_of, list_parts, read_manifest, read_parquet
 from mcsim.ranges import Range, merge
 from mcsim.store import writing
 
@@ -22,10 +21,10 @@ CODE = (measures, results, summary)  # what the numbers of a summary depend on b
 def latest_summary(directory: Path) -> pa.Table:
     """The summary of a study, which is then in its folder too; errors as of `summarize`."""
     with suppress(OSError, pa.ArrowException):
-        written = pq.ParquetFile(directory / "summary.parquet", page_checksum_verification=True)
-        state = (written.schema_arrow.metadata or {}).get(b"state")
+        written = read_parquet(directory / "summary.parquet")
+        state = (written.schema.metadata or {}).get(b"state")
         if state == _state(directory).encode() and (directory / "summary.csv").exists():
-            return written.read()
+            return written
     return new_summary(directory)
 
 

@@ -168,7 +168,7 @@ def read_conditions(directory: Path) -> pa.Table:
     read_manifest(directory)
     path = directory / "conditions.parquet"
     try:
-        return pq.ParquetFile(path).read()
+        return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
@@ -179,7 +179,17 @@ def read_conditions(directory: Path) -> pa.Table:
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
     with _reading(path):
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns).select(columns)
+        return read_parquet(path, columns).select(columns)
+
+
+def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:
+    """Table of a file whose pages have checksums; errors are those of pyarrow.
+
+    One thread reads: one of pyarrow's that is still starting when the process ends aborts it
+    (github.com/apache/arrow/issues/34314).
+    """
+    file = pq.ParquetFile(source, page_checksum_verification=True)
+    return file.read(columns, use_threads=False)
 
 
 def read_content(path: Path) -> bytes:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
 from mcsim.nested import show_value
+from mcsim.parts import read_conditions
 from mcsim.results import ROW, STATUSES, Results, read_results
 from mcsim.summary import DESCRIPTION, filter_summary, summarize
 
@@ -173,7 +173,7 @@ def read_numbers(
     found: dict[Key, T] = {}
     wanted = {key_of(record): record for record in shown.records}
     for study in unique(key[0] for key in wanted):
-        conditions = pq.ParquetFile(Path(study) / "conditions.parquet").read()
+        conditions = read_conditions(Path(study))
         keys = [(study, *row.values()) for row in conditions.select(ROW).to_pylist()]
         for rows, results in read_results(Path(study), conditions, STATUSES[:2]):
             for row in rows:
