@@ -24,7 +24,7 @@ ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
-KEPT_NUMBERS = 6_000_000  # in memory at a time: 48 MB
+KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
 STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
@@ -51,13 +51,35 @@ class _Fits(NamedTuple):
         return np.where(is_inside, found, -1)
 
 
+class _Kept:
+    """Replicates and NUMBERS of a row, in one piece of memory for at most `n_most` replicates."""
+
+    def __init__(self, n_most: int) -> None:
+        self._replicates = np.empty(n_most, dtype=np.int64)
+        self._values = np.empty((len(NUMBERS), n_most))
+        self._n = 0
+
+    def add(self, replicates: Ints, values: Floats) -> None:
+        end = self._n + len(replicates)
+        self._replicates[self._n : end], self._values[:, self._n : end] = replicates, values
+        self._n = end
+
+    def in_order(self) -> tuple[Ints, Floats]:
+        replicates, values = self._replicates[: self._n], self._values[:, : self._n]
+        if bool(np.all(replicates[1:] > replicates[:-1])):
+            return replicates, values
+        order = np.argsort(replicates, kind="stable")
+        return replicates[order], values[:, order]
+
+
 class Results:
     """Numbers of the fits of a study.
 
-    conditions : its table, with the columns ROW; usable : statuses whose numbers count
+    conditions : its table, with the columns ROW; usable : statuses whose numbers count; n_most :
+    replicates that a row can have
     """
 
-    def __init__(self, conditions: pa.Table, usable: Sequence[str]) -> None:
+    def __init__(self, conditions: pa.Table, usable: Sequence[str], n_most: int) -> None:
         keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
         self._names = [
             {name: i for i, name in enumerate(dict.fromkeys(one))}
@@ -71,7 +93,8 @@ class Results:
         self._fits_of: dict[Part, _Fits] = {}
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
-        self._pieces: list[list[tuple[Ints, Floats]]] = [[] for _ in keys]
+        self._n_most = n_most
+        self._kept: dict[int, _Kept] = {}
         self._usable_fits: dict[tuple[int, ...], list[Ints]] = {key[:2]: [] for key in self._keys}
 
     def count_fits(self, row: int) -> list[int]:
@@ -84,15 +107,7 @@ class Results:
 
     def numbered(self, row: int) -> tuple[Ints, Floats]:
         """Replicates of the usable fits of a row, in order, and their NUMBERS: (n,), (6, n)."""
-        pieces = self._pieces[row]
-        if not pieces:
-            return np.empty(0, dtype=np.int64), np.empty((len(NUMBERS), 0))
-        replicates = np.concatenate([piece[0] for piece in pieces])
-        values = np.concatenate([piece[1] for piece in pieces], axis=1)
-        if bool(np.all(replicates[1:] > replicates[:-1])):
-            return replicates, values
-        order = np.argsort(replicates, kind="stable")
-        return replicates[order], values[:, order]
+        return self._kept.get(row, _Kept(0)).in_order()
 
     def method(self, row: int) -> str:
         """Name of the row's method."""
@@ -119,7 +134,7 @@ class Results:
         """Keep the numbers of these rows from now on, and forget those of others."""
         self._is_wanted[:] = False
         self._is_wanted[list(rows)] = True
-        self._pieces = [[] for _ in self._keys]
+        self._kept = {}
 
     def has_fits(self, part: Part) -> bool:
         """Whether the statuses of a part were added."""
@@ -148,8 +163,10 @@ class Results:
         values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
         bounds = np.flatnonzero(np.diff(rows[order], prepend=-1, append=-1))
         for start, end in itertools.pairwise(bounds):
-            piece = replicate[order[start:end]], values[:, start:end]
-            self._pieces[rows[order[start]]].append(piece)
+            row = int(rows[order[start]])
+            if row not in self._kept:
+                self._kept[row] = _Kept(self._n_most)
+            self._kept[row].add(replicate[order[start:end]], values[:, start:end])
 
     def add_fits(self, part: Part, fits: pa.Table) -> None:
         """Add the statuses of a finished part."""
@@ -185,17 +202,24 @@ def read_results(
     """
     parts, n_numbers = read_parts(study, lambda parts: (parts, _count_numbers(study, parts)))
     n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
-    results = Results(conditions, usable)
+    results = Results(conditions, usable, _span(parts))
     for rows in _portions(conditions, n_passes):
         results.want(rows)
         try:
             _add_parts(results, study, parts)
         except PartReplacedError:  # only now, so that all rows are of the same replicates
-            parts, results = finished_parts(study), Results(conditions, usable)
+            parts = finished_parts(study)
+            results = Results(conditions, usable, _span(parts))
             results.want(rows)
             _add_parts(results, study, parts)
         yield rows, results
         results.want(())  # the caller still holds them while the next are read
+
+
+def _span(parts: Sequence[Part]) -> int:
+    """Replicates from the first to the last of all parts."""
+    last = max((part.last for part in parts), default=0)
+    return last - min((part.first for part in parts), default=1) + 1
 
 
 def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
