@@ -26,14 +26,13 @@ from mcsim.derived import derived_names, derived_parts
 from mcsim.errors import nearest_name
 from mcsim.fields import FormulaText, SweptValues, shape_of_count
 from mcsim.formula import parse_formula
-from mcsim.nested import KeyPath, plain_copy, put_value, show_value
+from mcsim.nested import KeyPath, expand_sweep, plain_copy, put_value, show_value
 from mcsim.scenario import (
     CovariateSpec,
     DesignNames,
     ObservationsSpec,
     Scenario,
     conditions,
-    expand_sweep,
 )
 from mcsim.truth_checks import random_problems, residual_problems, truth_problems
 

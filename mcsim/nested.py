@@ -1,5 +1,6 @@
 """Nested tables and lists, as a scenario file gives them: copied, compared, changed, shown."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -87,3 +88,20 @@ def _place(here: Any, piece: str) -> str | int:
     texts = [name for name in names if isinstance(name, str)]
     found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
     raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
+
+
+def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the swept values of each condition, and the scenario with them and without a sweep.
+
+    Raises
+    ------
+    KeyError
+        Where a swept key leads nowhere.
+    """
+    sweep = raw.get("sweep", {})
+    for combination in itertools.product(*sweep.values()):
+        values = dict(zip(sweep, combination, strict=True))
+        swept = plain_copy({key: value for key, value in raw.items() if key != "sweep"})
+        for key, value in values.items():
+            put_value(swept, key, plain_copy(value))
+        yield values, swept

@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -50,7 +49,7 @@ from mcsim.fields import (
     shape_of_table,
 )
 from mcsim.formula import Formula, parse_formula
-from mcsim.nested import canonical, flatten, plain_copy, put_value, show_value
+from mcsim.nested import canonical, expand_sweep, flatten, show_value
 from mcsim.plugins import PREFIX, Plugin
 from mcsim.residual_model import ResidualChoice
 from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
@@ -335,23 +334,6 @@ def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     raw = scenario.model_dump(exclude_defaults=True)
     names = _short_names(list(scenario.sweep))
     return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
-
-
-def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield the swept values of each condition, and the scenario with them and without a sweep.
-
-    Raises
-    ------
-    KeyError
-        Where a swept key leads nowhere.
-    """
-    sweep = raw.get("sweep", {})
-    for combination in itertools.product(*sweep.values()):
-        values = dict(zip(sweep, combination, strict=True))
-        swept = plain_copy({key: value for key, value in raw.items() if key != "sweep"})
-        for key, value in values.items():
-            put_value(swept, key, plain_copy(value))
-        yield values, swept
 
 
 def study_identity(scenario: Scenario) -> dict[str, Any]:
