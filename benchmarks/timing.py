@@ -61,6 +61,8 @@ def run_study(
         for override in overrides:
             command += ["--set", override]
         environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+        # an installed program has its bytecode
+        environment = {k: v for k, v in environment.items() if k != "PYTHONDONTWRITEBYTECODE"}
         command = [sys.executable, "-c", MEASURE, *command]
         done = subprocess.run(command, check=True, capture_output=True, env=environment, text=True)
     seconds, kilobytes = done.stdout.split()[-2:]
