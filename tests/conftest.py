@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run in two processes on two cores
+
 SMALL = """
 title = "Small"
 replicates = 60

@@ -41,23 +41,36 @@ class Deadly(ChunkAnalyser):
 
 @dataclass
 class AlwaysDeadly(Deadly):
+    culprits: tuple[int, ...] = CULPRITS[:1]
     also_when_lost: bool = True
 
 
-@pytest.fixture
-def scenario(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
-    path = tmp_path / "scenario.toml"
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lost") / "scenario.toml"
     path.write_text(SMALL + SMALLER + LARGER)
     return load_scenario(path)
 
 
+@pytest.fixture(scope="module")
+def disturbed(scenario, tmp_path_factory):
+    """Folder of a study that lost two replicates."""
+    directory = tmp_path_factory.mktemp("disturbed") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        run_deadly(patch, Deadly, scenario, directory)
+    return directory
+
+
+def run_deadly(patch, analyser, scenario, directory):
+    patch.setattr(study, "SERIAL_ROWS", 0)
+    patch.setattr(study, "ChunkAnalyser", analyser)
+    run_study(scenario, RunOptions(directory, n_workers=2))
+
+
 def test_a_replicate_that_ends_its_workers_is_failed_and_the_others_are_kept(
-    scenario, tmp_path, monkeypatch
+    scenario, disturbed, tmp_path
 ):
     whole = run_study(scenario, RunOptions(tmp_path / "whole", n_workers=1)).directory
-    monkeypatch.setattr(study, "ChunkAnalyser", Deadly)
-    disturbed = run_study(scenario, RunOptions(tmp_path / "disturbed", n_workers=2)).directory
     fits, estimates = rows(disturbed, "fits"), rows(disturbed)
     lost = fits["replicate"].isin(CULPRITS)
     assert set(fits["method"][lost]) == set(fits["method"])
@@ -74,24 +87,20 @@ def test_a_replicate_that_ends_its_workers_is_failed_and_the_others_are_kept(
         pd.testing.assert_frame_equal(here[kept], there[kept], check_exact=True, check_dtype=False)
 
 
-def test_the_study_is_complete_and_counts_the_failures(scenario, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "ChunkAnalyser", Deadly)
-    options = RunOptions(tmp_path / "out", n_workers=2)
-    run_study(scenario, options)
-    n_failed = len(CULPRITS) * len(rows(options.directory, "fits")["method"].unique())
-    (status,) = Store.read(options.directory).status()
+def test_the_study_is_complete_and_counts_the_failures(scenario, disturbed, monkeypatch):
+    n_failed = len(CULPRITS) * len(rows(disturbed, "fits")["method"].unique())
+    (status,) = Store.read(disturbed).status()
     assert (status.n_done, status.n_failed, status.missing) == (60, n_failed, ())
-    assert find_faults(options.directory) == []
-    assert set(summarize([options.directory])["n_failed"].to_pylist()) == {len(CULPRITS)}
-    before = parts(options.directory)
-    run_study(scenario, options)
-    assert parts(options.directory) == before
+    assert find_faults(disturbed) == []
+    assert set(summarize([disturbed])["n_failed"].to_pylist()) == {len(CULPRITS)}
+    before = parts(disturbed)
+    run_deadly(monkeypatch, Deadly, scenario, disturbed)
+    assert parts(disturbed) == before
 
 
 def test_workers_that_die_whatever_they_do_end_the_run(scenario, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "ChunkAnalyser", AlwaysDeadly)
     with pytest.raises(McsimError, match=r"died twice \(exit code -11\) at LostReplicate"):
-        run_study(scenario, RunOptions(tmp_path / "out", n_workers=2))
+        run_deadly(monkeypatch, AlwaysDeadly, scenario, tmp_path / "out")
 
 
 def test_halves_of_a_block_are_blocks_that_make_up_the_whole():
