@@ -10,7 +10,9 @@ from mcsim.errors import McsimError
 SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
 HANDLINGS = ("usable", "common", "fallback")  # of summary.py
 FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
-PLOTS = ("estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "se")  # plots/
+PLOTS = (  # of plots/
+    "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
+)  # fmt: skip
 
 
 @click.command()

@@ -37,7 +37,12 @@ OF_CONDITIONS = (  # kind, measure; a study that cannot give one goes without
     ("lollipop", "rejection"),
     ("se", None),
 )
-OF_REPLICATES = (("estimates", None), ("methods", None), ("zip", None))  # a panel per row
+OF_REPLICATES = (  # a panel per row
+    ("estimates", None),
+    ("realized", None),
+    ("methods", None),
+    ("zip", None),
+)
 MAX_PANELS = 60  # of a figure of replicates
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "rejected %", "n", "at 0")

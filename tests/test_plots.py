@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -96,7 +97,7 @@ def texts_of(figure):
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_every_kind_is_drawn_in_every_format(swept, tmp_path, kind):
     for form in FORMATS:
-        chosen = Selection(parameters="sigma", conditions="image.count=2*")
+        chosen = Selection(parameters="animal.sd(x)", conditions="image.count=2*")
         out = plots.plot(swept, kind, chosen, tmp_path / f"a.{form}")
         assert out.read_bytes().startswith(MAGIC[form])
 
@@ -277,6 +278,19 @@ def test_standard_errors_stand_against_the_sd_of_the_estimates(single):
     )
 
 
+def test_estimates_stand_against_the_realized_values(single):
+    chosen = {"methods": "diagonal", "parameters": "animal.sd(x)"}
+    axis = panel_of(figure_of(single, "realized", **chosen), "animal.sd(x)")
+    tables = [pq.read_table(path) for path in (single / "estimates").glob("*.parquet")]
+    rows = pa.concat_tables(tables).to_pandas().sort_values("replicate")
+    rows = rows[(rows["method"] == "diagonal") & (rows["parameter"] == "animal.sd(x)")]
+    _, points, cross = axis.lines
+    assert points.get_xdata().tolist() == rows["realized"].tolist()
+    assert points.get_ydata().tolist() == rows["estimate"].tolist()
+    (record,) = records_of(single, method="diagonal", parameter="animal.sd(x)")
+    assert [*cross.get_xdata(), *cross.get_ydata()] == [record["truth"]] * 2
+
+
 def test_difference_of_two_methods_is_that_of_compare(single):
     axis = panel_of(figure_of(single, "methods", parameters="animal.sd(x)"), "animal.sd(x)")
     rows = compare(single, "right/z", "diagonal").to_pylist()
@@ -316,7 +330,8 @@ def test_one_replicate_is_drawn_or_refused_in_words(tmp_path, kind):
         with pytest.raises(DataError, match="nothing to draw: no row has emp_se"):
             figure_of(directory, kind, parameters="x")
     else:
-        assert overlaps(figure_of(directory, kind, parameters="x")) == []
+        parameter = "animal.sd(x)" if kind == "realized" else "x"
+        assert overlaps(figure_of(directory, kind, parameters=parameter)) == []
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
@@ -368,6 +383,7 @@ def rewritten(directory, folder, *, estimate, status=None):
         (["--kind", "bias", "--measure", "bias"], "goes with --kind lollipop or nested-loop"),
         (["--kind", "bias", "--method", "general"], "no method matches 'general'"),
         (["--kind", "bias", "--condition", "some"], "no condition matches 'some'"),
+        (["--kind", "realized", "--parameter", "x"], "only SDs and correlations of random effects"),
         (["--kind", "bias", "-o", "a.jpg"], "a.jpg: figures are written as .png, .svg, .pdf"),
         (["--kind", "bias", "-o", "any.toml/a.png"], "cannot write to any.toml"),
     ],

@@ -16,6 +16,7 @@ from mcsim.plots.estimates import draw_estimates
 from mcsim.plots.measures import draw_bias, draw_lollipop
 from mcsim.plots.nested_loop import draw_nested_loop
 from mcsim.plots.pairs import draw_methods
+from mcsim.plots.realized import draw_realized
 from mcsim.plots.shown import Selection, Shown, shown_rows
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
@@ -31,6 +32,7 @@ KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "nested-loop": draw_nested_loop,
     "curves": draw_curves,
     "methods": draw_methods,
+    "realized": draw_realized,
     "se": draw_se,
 }
 OF_A_MEASURE = ("lollipop", "nested-loop", "curves")

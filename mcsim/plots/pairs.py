@@ -29,8 +29,8 @@ PANEL = (2.4, 2.9)
 ROUNDING = 1e-10  # of an estimate: methods that estimate the same
 HEADING = "Estimates of two methods from the same data"
 NOTE = (
-    "A point is a data set, analysed by both methods. difference: mean of the upright axis less the"
-    " level one; in parentheses its Monte Carlo standard error."
+    "A point is a data set, analysed by both methods. difference: mean of the vertical axis less"
+    " the horizontal one; in parentheses its Monte Carlo standard error."
 )
 
 
@@ -83,20 +83,28 @@ def _draw_pair(axis: Axes, pair: Pair, A: Floats, B: Floats) -> None:
         axis.text(0.5, 0.5, "no data set has both", ha="center", color=GREY)
         title_panel(axis, pair[0]["parameter"], pair[0]["place"])
         return
-    low, high = robust_range(np.concatenate([A, B]))
+    outside = draw_points(axis, A, B)
+    title_panel(axis, pair[0]["parameter"], pair[0]["place"], mean_difference(A, B), outside)
+
+
+def draw_points(axis: Axes, x: Floats, y: Floats, *others: float) -> str:
+    """Points and the diagonal in a square that holds nearly all; says how many are outside.
+
+    others : values that the square must hold
+    """
+    low, high = robust_range(np.concatenate([x, y]), *others)
     span = low - 0.05 * (high - low), high + 0.05 * (high - low)
     axis.plot(span, span, color="black", ls="--", lw=0.8)
-    shade = min(0.6, max(0.08, 60.0 / A.size))
-    axis.plot(A, B, "o", ms=2.5, mew=0, color=BLUE, alpha=shade, rasterized=True)
+    shade = min(0.6, max(0.08, 60.0 / x.size))
+    axis.plot(x, y, "o", ms=2.5, mew=0, color=BLUE, alpha=shade, rasterized=True)
     axis.set(xlim=span, ylim=span, aspect="equal")
     axis.locator_params(nbins=4)
-    n_outside = int(np.sum((np.minimum(A, B) < span[0]) | (np.maximum(A, B) > span[1])))
-    outside = f"{n_outside:,} further out" if n_outside else ""
-    title_panel(axis, pair[0]["parameter"], pair[0]["place"], _difference(A, B), outside)
+    n_outside = int(np.sum((np.minimum(x, y) < span[0]) | (np.maximum(x, y) > span[1])))
+    return f"{n_outside:,} further out" if n_outside else ""
 
 
-def _difference(A: Floats, B: Floats) -> str:
-    """Mean of B less A and its Monte Carlo standard error."""
+def mean_difference(A: Floats, B: Floats) -> str:
+    """Mean of B less A and its Monte Carlo standard error, in words."""
     differences = np.where(np.isclose(A, B, rtol=ROUNDING, atol=0.0), 0.0, B - A)
     mcse = float(differences.std(ddof=1)) / A.size**0.5 if A.size > 1 else None
     return f"difference {with_mcse(float(differences.mean()), mcse)}"
