@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What one row says: -1 too small, 1 too large, 0 not to be told from right; how far off.
+    """What one row says: -1 too small, 1 too large, 0 not known to be off; how far off.
 
     z : the same in Monte Carlo standard errors
     """
@@ -340,7 +340,7 @@ TOPICS: tuple[Judged | Described, ...] = (
             -1: "The standard errors of {name} are too small{where} by {amount}.",
             1: "The standard errors of {name} are too large{where} by {amount}.",
         },
-        "The study cannot tell the standard errors of {names} from right",
+        "The study cannot tell that the standard errors of {names} are off",
     ),
     Described(
         "Estimates of zero",
