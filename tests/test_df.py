@@ -1,6 +1,7 @@
 """Degrees of freedom, adjusted standard errors and F tests against R's and a dense computation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from scipy import stats
 from mcsim.analysis import MethodSettings, fixed_contrasts
 from mcsim.design import model_columns
 from mcsim.df import KenwardRoger, Satterthwaite
-from mcsim.engine.reml import fit_moments
+from mcsim.engine.information import information
+from mcsim.engine.reml import fit_moments, weighted
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
+from mcsim.loading import load_scenario
 from mcsim.methods import prepare_method
+from mcsim.study import replicate_data
 
 REFERENCE = Path(__file__).parent / "reference"
+CONFIGS = Path(__file__).parent.parent / "configs"
 FORMULAS = {
     "general": "y ~ diet * x + (x | animal/image)",
     "diagonal": "y ~ diet * x + (x || animal/image)",
@@ -112,8 +117,12 @@ def dense_parts(columns, fit):
 
 @pytest.fixture(scope="module")
 def dense(unbalanced):
-    """Phi, adjusted Phi, P, and W as Kenward & Roger (1997) define them, from n x n matrices."""
     columns, _, _, fit = unbalanced
+    return dense_kenward_roger(columns, fit)
+
+
+def dense_kenward_roger(columns, fit):
+    """Phi, adjusted Phi, P, and W as Kenward & Roger (1997) define them, from n x n matrices."""
     V, directions = dense_parts(columns, fit)
     inverse, X = np.linalg.inv(V), columns.X
     Phi = np.linalg.inv(X.T @ inverse @ X)
@@ -139,6 +148,37 @@ def test_adjusted_covariance_equals_the_dense_one(unbalanced, dense):
     Phi, expected = dense[:2]
     assert np.abs(expected / Phi - 1).max() > 0.01  # there is something to get right
     assert adjusted == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("pivot", [1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9])
+def test_adjustment_equals_the_dense_one_up_to_the_boundary(unbalanced, pivot):
+    # whatever the factor's second pivot is; below 1e-4 the engine's Psi is off by 1e-8
+    columns, method, moments, fit = unbalanced
+    theta = fit.theta.copy()
+    assert theta.shape == (1, 4)  # the image's, then the animal's by columns
+    theta[:, 3] = pivot
+    factors = [weighted(slope, theta)[0] for slope in fit.slopes]
+    covariances = tuple(fit.sigma2[0] * (Lam @ Lam.T)[None] for Lam in factors)
+    there = replace(fit, theta=theta, covariances=covariances)
+    told = information(method.design, moments, there)
+    Phi, expected = dense_kenward_roger(columns, there)[:2]
+    adjustment = told.adjusted_covariance[0] - fit.beta_covariance[0]
+    assert np.abs(expected / Phi - 1).max() > 0.01
+    scale = np.sqrt(np.outer(np.diag(Phi), np.diag(Phi)))
+    assert np.abs((adjustment - (expected - Phi)) / scale).max() < 1e-4
+
+
+def test_standard_errors_next_to_a_correlation_of_one_equal_those_of_pbkrtest():
+    # pbkrtest 0.5.2; the correlation between animals is 1 to six digits, and not on the boundary
+    scenario = load_scenario(CONFIGS / "ar1.toml")
+    frame = replicate_data(scenario, 28, "residual.phi=0.6")
+    method = prepare_method(model_columns(parse_formula(FORMULAS["general"]), frame), SETTINGS)
+    found = method.analyse([method.take(frame["y"].to_numpy()[None])], np.random.default_rng)
+    assert found.fits.status[0] == 0
+    rows = {block.parameter: block for block in found.estimates["kenward-roger"]}
+    expected = [0.01748322, 0.02472501, 0.02191947, 0.03099882]
+    assert column(rows, "std_error") == pytest.approx(expected, rel=1e-6)
+    assert column(rows, "df") == pytest.approx([10.0] * 4, rel=1e-5)
 
 
 def test_kenward_roger_of_terms_equals_the_dense_one(unbalanced, dense):

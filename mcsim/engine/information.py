@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, inverse_positive, product, semidefinite_factor, transpose
+from mcsim.engine.batched import (
+    Flags,
+    inverse_positive,
+    product,
+    semidefinite_factor,
+    symmetric_eigen,
+    transpose,
+)
 from mcsim.engine.blocks import block_of, covariance, entries, entry, held_parameters, set_block
 from mcsim.engine.collapse import CompiledDesign
 from mcsim.engine.optimise import Evaluates
@@ -16,9 +23,9 @@ from mcsim.engine.reml import FitBlock, likelihood_of
 from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
-SECOND_STEP = 1e-3  # of a standard error of theta, for second derivatives; error about 1e-6
+SECOND_STEP = 1e-4  # of a standard error of Psi, for second derivatives; error about 1e-7, and 1e-4
+# of the adjustment where a variance is nearly zero
 SMALL = 1e-4  # a pivot that stands for zero; Psi is off by its square
-ONE_SIDED_STEP = 1e-5  # along a positive semi-definite change of Psi
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,14 @@ class Information:
 
 def covariance_slopes(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Floats:
     """Derivatives of T^-1 in theta and, the last, of sigma^2 T^-1 in log sigma^2, in its unit."""
-    return _at_optima(design, moments, fit).all_slopes()
+    return _around(design, moments, fit, fit.theta).all_slopes()
 
 
-def _at_optima(design: CompiledDesign, moments: Moments, fit: FitBlock) -> "_Differences":
-    likelihood, everyone = likelihood_of(design, moments), np.arange(len(fit.theta))
-    return _Differences(design.tree, likelihood, everyone, fit.theta, fit.order, fit.is_held)
+def _around(
+    design: CompiledDesign, moments: Moments, fit: FitBlock, theta: Floats
+) -> "_Differences":
+    likelihood, everyone = likelihood_of(design, moments), np.arange(len(theta))
+    return _Differences(design.tree, likelihood, everyone, theta, fit.order, fit.is_held)
 
 
 def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Information:
@@ -54,13 +63,15 @@ def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Info
     psi that V is linear in; log sigma^2 drops out of it.
 
     A variance of zero is no reason to be sure of it: W and the slopes count it, from a point just
-    inside the boundary. Only the adjustment leaves it out.
+    inside the boundary. Only the adjustment leaves it out. A pivot that is nearly zero says as
+    little of its variance, and stands further inside too.
     """
-    differences = _at_optima(design, moments, fit)
+    theta = _inside(design.tree, fit.theta, np.nextafter(0.0, 1.0))
+    differences = _around(design, moments, fit, theta)
     slopes, W = differences.all_slopes(), differences.inverse_information()
     change = differences.curvature(W)
     rows = np.flatnonzero(fit.is_held.any(axis=1))
-    inside = _without_zeros(design.tree, fit.theta[rows])
+    inside = _inside(design.tree, theta[rows], 0.0)
     held = held_parameters(design.tree.blocks, inside)
     differences = _Differences(
         design.tree, likelihood_of(design, moments), rows, inside, fit.order[rows], held
@@ -71,12 +82,14 @@ def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Info
     return Information(slopes, W, fit.beta_covariance - fit.sigma2[:, None, None] * change)
 
 
-def _without_zeros(tree: Tree, theta: Floats) -> Floats:
-    """Theta with SMALL in place of the pivots that are zero."""
+def _inside(tree: Tree, theta: Floats, least: float) -> Floats:
+    """Theta with SMALL in place of the smaller pivots, but for those below `least`."""
     theta = theta.copy()
     for t, (_, i, j) in enumerate(entries(tree.blocks)):
         if i == j:
-            theta[:, t] = np.where(theta[:, t] == 0.0, SMALL, theta[:, t])
+            size = np.abs(theta[:, t])
+            is_small = (size >= least) & (size < SMALL)
+            theta[:, t] = np.where(is_small, np.copysign(SMALL, theta[:, t]), theta[:, t])
     return theta
 
 
@@ -104,9 +117,8 @@ class _Differences:
             self._slopes.append((above.T_inverse - below.T_inverse) / (2.0 * width[:, None, None]))
             self._N_slopes.append((above.D - below.D) / (2.0 * width[:, None, None, None]))
 
-    def _at(self, theta: Floats, order: Ints | None = None) -> Points:
-        order = self._order if order is None else order
-        return self._likelihood.at(self._rows, theta, order, with_data=False)
+    def _at(self, theta: Floats) -> Points:
+        return self._likelihood.at(self._rows, theta, self._order, with_data=False)
 
     def all_slopes(self) -> Floats:
         """Derivatives of T^-1, and T^-1 itself: (n, n_theta + 1, p, p)."""
@@ -141,29 +153,35 @@ class _Differences:
     def curvature(self, W: Floats) -> Floats:
         """Sum of W_rs times the second derivatives of T^-1, as if Psi were linear in theta."""
         factor = semidefinite_factor(np.where(np.isfinite(W), W, 0.0)[:, :-1, :-1])
-        total = -self._slope_along(factor)
+        total = np.zeros_like(self._centre.T_inverse)
         for k in range(factor.shape[2]):
-            step = SECOND_STEP * factor[:, :, k]
-            sides = self._at(self._theta + step).T_inverse + self._at(self._theta - step).T_inverse
-            total += (sides - 2.0 * self._centre.T_inverse) / SECOND_STEP**2
+            below, centre, above = self._along(SECOND_STEP * factor[:, :, k])
+            total += (above + below - 2.0 * centre) / SECOND_STEP**2
         return np.where(np.isfinite(W[:, :1, :1]), total, np.nan)
 
-    def _slope_along(self, factor: Floats) -> Floats:
-        """Derivative of T^-1 in the direction sum_rs W_rs d2Psi / dtheta_r dtheta_s.
+    def _along(self, step: Floats) -> tuple[Floats, ...]:
+        """T^-1 at Psi less the change to which a step of theta leads, at Psi, and at Psi plus it.
 
-        With factor = chol W that is 2 sum_k (dLam along column k)(dLam along column k)', which is
-        positive semi-definite: Psi can go there from the boundary too.
+        Where that would leave the positive semi-definite matrices, all Psi are lifted as much.
         """
-        near, far = (self._moved(step * ONE_SIDED_STEP, factor).T_inverse for step in (1.0, 2.0))
-        return (4.0 * near - far - 3.0 * self._centre.T_inverse) / (2.0 * ONE_SIDED_STEP)
-
-    def _moved(self, length: float, factor: Floats) -> Points:
-        """Evaluation at Psi + length x that direction."""
-        blocks, order = self._tree.blocks, self._order.copy()
-        theta = self._theta.copy()
-        for b in range(len(blocks.size)):
-            Psi = covariance(blocks, order, theta, b)
-            for k in range(factor.shape[2]):
-                Psi = Psi + 2.0 * length * covariance(blocks, order, factor[:, :, k], b)
-            set_block(blocks, order, theta, b, Psi)
-        return self._at(theta, order)
+        blocks = self._tree.blocks
+        thetas = [self._theta.copy() for _ in range(3)]
+        is_lifted = np.zeros(len(step), dtype=bool)
+        for b, size in enumerate(blocks.size.tolist()):
+            below, Psi, above = (
+                covariance(blocks, self._order, self._theta + sign * step, b)
+                for sign in (-1.0, 0.0, 1.0)
+            )
+            change = 0.5 * (above - below)
+            least, _ = symmetric_eigen(Psi)
+            lift = np.maximum(0.0, size * np.abs(change).max(axis=(1, 2)) - least.min(axis=1))
+            is_lifted |= lift > 0.0
+            Psi = Psi + lift[:, None, None] * np.eye(size)
+            for theta, sign in zip(thetas, (-1.0, 0.0, 1.0), strict=True):
+                set_block(blocks, self._order, theta, b, Psi + sign * change)
+        below, above = self._at(thetas[0]).T_inverse, self._at(thetas[2]).T_inverse
+        centre = self._centre.T_inverse
+        if is_lifted.any():
+            lifted = self._at(thetas[1]).T_inverse
+            centre = np.where(is_lifted[:, None, None], lifted, centre)
+        return below, centre, above
