@@ -165,7 +165,7 @@ def test_adjustment_equals_the_dense_one_up_to_the_boundary(unbalanced, pivot):
     adjustment = told.adjusted_covariance[0] - fit.beta_covariance[0]
     assert np.abs(expected / Phi - 1).max() > 0.01
     scale = np.sqrt(np.outer(np.diag(Phi), np.diag(Phi)))
-    assert np.abs((adjustment - (expected - Phi)) / scale).max() < 1e-4
+    assert np.abs((adjustment - (expected - Phi)) / scale).max() < 2e-4
 
 
 def test_standard_errors_next_to_a_correlation_of_one_equal_those_of_pbkrtest():

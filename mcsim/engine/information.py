@@ -23,7 +23,7 @@ from mcsim.engine.reml import FitBlock, likelihood_of
 from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
-SECOND_STEP = 1e-4  # of a standard error of Psi, for second derivatives; error about 1e-7, and 1e-4
+SECOND_STEP = 3e-4  # of a standard error of Psi, for second derivatives; error about 1e-8, and 2e-4
 # of the adjustment where a variance is nearly zero
 SMALL = 1e-4  # a pivot that stands for zero; Psi is off by its square
 
