@@ -66,7 +66,7 @@ def study_rows(scale: int) -> list[Row]:
     """Whole studies, from the scenario file to the summary."""
     few, many = 2_000 // scale, 20_000 // scale
     rounds = np.array([_study_round(few, many) for _ in range(N_ROUNDS)])
-    draw, one, two = np.median(rounds, axis=0)
+    draw, one = np.median(rounds[:, :2], axis=0)
     # a machine's speed drifts: only figures of the same round are compared
     to_normals, speedup = np.median(rounds[:, [1, 1]] / rounds[:, [0, 2]], axis=0)
     seconds, memory = timing.run_study(100_000 // scale, 2)
