@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +104,14 @@ def df_ratio(n_replicates: int = 1000, n_times: int = 5) -> float:
         path = Path(folder) / "seed.toml"
         path.write_text(SEED)
         scenario = load_scenario(path)
-    label, chunk = conditions(scenario)[0].label, range(1, n_replicates + 1)
+    label = conditions(scenario)[0].label
+    chunk = Chunk(label, "", 1, n_replicates)
     for _ in range(n_times):
         for df in seconds:
             methods = tuple(one.model_copy(update={"df": df}) for one in scenario.methods)
             analyser = ChunkAnalyser(scenario.model_copy(update={"methods": methods}))
             analyser.prepared(label)
-            taken = _timed(lambda: analyser(Chunk(label, "", chunk[0], chunk[-1])))  # noqa: B023
+            taken = _timed(partial(analyser, chunk))
             seconds[df] = min(seconds[df], taken)
     plain, both = seconds.values()
     return both / plain

@@ -108,7 +108,9 @@ def _run(model: RModel, responses: Floats, folder: Path) -> list[RFit]:
     (folder / "setup.R").write_text(_setup(model, len(responses)), encoding="utf-8")
     (folder / "numbers.bin").write_bytes(_numbers(model, responses))
     command = [shutil.which("Rscript") or "Rscript", str(SCRIPT), str(folder), str(os.getpid())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - R's own program, and files made here
+        command, capture_output=True, text=True, check=False
+    )
     failed = RFit(None, ENDED.format(code=done.returncode, message=_last_lines(done.stderr)))
     results = folder / "results.txt"
     if not results.exists():  # it ended before the first fit, and would again
