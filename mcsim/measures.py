@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+RANKS = 12  # SDs of a rank beyond which an order statistic of a sample is not found
 NORMAL_QUANTILE = 1.96  # of the 95% interval whose width gives the MCSE of a quantile
 
 
@@ -251,8 +252,9 @@ def _emp_se(T: Array) -> tuple[float, float]:
 
 def _sd_of_order_statistic(T: Array, p: float) -> float:
     """SD of order statistic `p (n + 1)` of samples drawn from T, in ascending order."""
-    n, distance = T.size, T - T[0]
-    u = (np.arange(n) + 0.5) / n
+    n, reach = T.size, RANKS * math.sqrt(T.size * p * (1 - p)) + RANKS**2
+    ranks = np.arange(max(0, int(n * p - reach)), min(n, int(n * p + reach) + 1))
+    distance, u = T[ranks] - T[ranks[0]], (ranks + 0.5) / n
     log_density = ((n + 1) * p - 1) * np.log(u) + ((n + 1) * (1 - p) - 1) * np.log1p(-u)
     weights = np.exp(log_density - log_density.max())  # of a beta distribution
     weights[weights < np.finfo(np.float64).eps] = 0.0  # so that a quantile among zeros has no MCSE

@@ -13,7 +13,7 @@ from mcsim.errors import McsimError
 Range = tuple[int, int]  # first and last replicate
 
 # up to this replicate, blocks of at most this size
-GRID = ((256, 32), (2_048, 256), (16_384, 1_024))
+GRID = ((256, 32), (2_048, 256), (4_096, 1_024))
 LARGEST_BLOCK = 2_048
 
 

@@ -72,7 +72,7 @@ def test_a_study_has_few_chunks_more_than_it_must(n):
 
 def test_the_grid_has_small_chunks_first():
     sizes = [last - first + 1 for first, last in cut([(1, 20_000)])]
-    expected = [32] * 8 + [256] * 7 + [1024] * 14 + [2048] + [1024, 512, 32]
+    expected = [32] * 8 + [256] * 7 + [1024] * 2 + [2048] * 7 + [1024, 512, 32]
     assert sizes == expected
     assert list(cut([(20, 40)])) == [(20, 20), (21, 24), (25, 32), (33, 40)]
     assert list(cut([(1, 20)], at_most=7)) == [(1, 4), (5, 8), (9, 12), (13, 16), (17, 20)]
