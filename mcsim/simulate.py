@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcsim.derived import derived_value
 from mcsim.design import Design, Flags, Floats, Ints, build_design, column, only_rows
 from mcsim.distributions import Draw, draw_of, normal
-from mcsim.engine.effects import Cells, add_effects
+from mcsim.engine.effects import Cells, add_effects, set_responses
 from mcsim.engine.tree import Positions
 from mcsim.formula import same_column
 from mcsim.missing import kept_rows
@@ -208,15 +208,14 @@ def draw_responses(
     all_draws, all_y = room or new_room(simulator, len(replicates))
     draws, y = all_draws[: len(replicates)], all_y[: len(replicates)]
     generator, parts = np.random.Generator(np.random.SFC64(0)), simulator.parts
-    for row, response, replicate in zip(draws, y, replicates, strict=True):
+    for row, replicate in zip(draws, replicates, strict=True):
         _go_to_stream(generator, simulator.key, replicate, "response")
         for own, draw in parts:
             draw(generator, row[own])
-        if simulator.residuals is None:
-            np.multiply(row[-len(response) :], simulator.sigma, out=response)
-            response += simulator.mean
-        else:
-            response[:] = simulator.mean
+    if simulator.residuals is None:
+        set_responses(draws[:, parts[-1][0]], simulator.sigma, simulator.mean, y)
+    else:
+        y[:] = simulator.mean
     products = []
     for effects, (own, _) in zip(simulator.effects, parts[:-1], strict=True):
         products.append(

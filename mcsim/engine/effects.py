@@ -1,10 +1,11 @@
-"""Random effects of simulated replicates, compiled."""
+"""Simulated responses: residuals and random effects, compiled."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.compiled import lean_kernel
+from mcsim.engine.compiled import lean_kernel, step
+from mcsim.engine.sums import inner, total
 from mcsim.engine.tree import Floats, Positions
 
 U = np.uint64
@@ -15,6 +16,11 @@ class Cells(NamedTuple):
 
     of_unit: Positions
     n_units: Floats
+
+
+def set_responses(normals: Floats, sigma: float, mean: Floats, responses: Floats) -> None:
+    """Put mean (n_rows,) + sigma normals into responses; both are (n_replicates, n_rows)."""
+    _set_responses(normals, sigma, mean, responses)
 
 
 def add_effects(
@@ -48,34 +54,69 @@ def add_effects(
 
 
 @lean_kernel
+def _set_responses(normals, sigma, mean, responses):
+    for r in range(U(len(responses))):
+        for row in range(U(len(mean))):
+            responses[r, row] = mean[row] + sigma * normals[r, row]
+
+
+@lean_kernel
 def _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, means):
     q, n_units = U(len(factor)), U(len(cells.of_unit))
     for r in range(U(len(responses))):
         for i in range(q):
-            for cell in range(U(len(cells.n_units))):
-                means[i, cell] = 0.0
             for unit in range(n_units):
                 s = 0.0
                 for m in range(q):
                     s += factor[i, m] * normals[r, unit * q + m]
                 u[i, unit] = s
-                means[i, cells.of_unit[unit]] += s
-            for cell in range(U(len(cells.n_units))):
-                means[i, cell] /= cells.n_units[cell]
-        for i in range(U(0), q - q % U(2), U(2)):
-            for unit in range(n_units):
-                first, second = u[i, unit], u[i + U(1), unit]
-                for row in range(unit_start[unit], unit_start[unit + U(1)]):
-                    responses[r, row] += Z[i, row] * first + Z[i + U(1), row] * second
-        for i in range(q - q % U(2), q):
-            for unit in range(n_units):
-                for row in range(unit_start[unit], unit_start[unit + U(1)]):
-                    responses[r, row] += Z[i, row] * u[i, unit]
+        _add_to_rows(u, Z, unit_start, responses[r])
         for i in range(q):
+            _centre(u[i], cells, means[i])
             for j in range(i + U(1)):
-                s = 0.0
-                for unit in range(n_units):
-                    cell = cells.of_unit[unit]
-                    s += (u[i, unit] - means[i, cell]) * (u[j, unit] - means[j, cell])
-                products[r, i, j] = s
-                products[r, j, i] = s
+                products[r, i, j] = products[r, j, i] = inner(u[i], u[j], U(0), n_units)
+
+
+@step
+def _add_to_rows(u, Z, unit_start, y):
+    """Add the effects of every unit to its rows, two columns at a time."""
+    q, n_units = U(len(u)), U(len(unit_start) - 1)
+    for i in range(U(0), q - q % U(2), U(2)):
+        for unit in range(n_units):
+            one, other = u[i, unit], u[i + U(1), unit]
+            for row in range(unit_start[unit], unit_start[unit + U(1)]):
+                y[row] += Z[i, row] * one + Z[i + U(1), row] * other
+    for i in range(q - q % U(2), q):
+        for unit in range(n_units):
+            for row in range(unit_start[unit], unit_start[unit + U(1)]):
+                y[row] += Z[i, row] * u[i, unit]
+
+
+@step
+def _centre(u, cells, means):
+    """Subtract the mean of its cell from the effect of every unit; most cells stand together."""
+    of_unit, n_units = cells.of_unit, U(len(cells.of_unit))
+    for cell in range(len(means)):
+        means[cell] = 0.0
+    first = U(0)
+    while first < n_units:
+        end = _run_end(of_unit, first)
+        means[of_unit[first]] += total(u, first, end)
+        first = end
+    for cell in range(len(means)):
+        means[cell] /= cells.n_units[cell]
+    first = U(0)
+    while first < n_units:
+        end, mean = _run_end(of_unit, first), means[of_unit[first]]
+        for unit in range(first, end):
+            u[unit] -= mean
+        first = end
+
+
+@step
+def _run_end(of_unit, first):
+    """Where the units from `first` on that share a cell end."""
+    end = first + U(1)
+    while end < U(len(of_unit)) and of_unit[end] == of_unit[first]:
+        end += U(1)
+    return end

@@ -29,8 +29,7 @@ def reduce_block(reduction: Reduction, responses: Floats) -> Moments:
     n, k, p = len(responses), len(reduction.basis), reduction.leaf_columns.shape[2]
     values = np.zeros((n, n_moments(reduction)))
     moments = Moments(values, np.zeros((n, p)), np.zeros(n), np.zeros((n, 0)))
-    t = np.empty((k, int(reduction.run_start[-1])))
-    _reduce_responses(reduction, responses, moments, t, np.empty(responses.shape[1]))
+    _reduce_responses(reduction, responses, moments, np.empty((k, int(reduction.run_start[-1]))))
     return moments
 
 
@@ -40,26 +39,24 @@ def join(parts: list[Moments]) -> Moments:
 
 
 @lean_kernel
-def _reduce_responses(reduction, responses, moments, t, rest):
+def _reduce_responses(reduction, responses, moments, t):
     """Reduce one response after the other; the bits depend on this response alone."""
     for r in range(len(responses)):
         for i in range(t.shape[0]):
             for unit in range(t.shape[1]):
                 t[i, unit] = 0.0
-        rss = _project_rows(
-            reduction.basis, reduction.row_start, reduction.basis_start, responses[r], t, rest
-        )
-        is_exact = _take_out_least_squares(reduction, len(rest), t, moments.beta[r], rss)
+        y = responses[r]
+        rss = _project_rows(reduction.basis, reduction.row_start, reduction.basis_start, y, t)
+        is_exact = _take_out_least_squares(reduction, len(y), t, moments.beta[r], rss)
         moments.rss[r] = np.nan if is_exact else rss
         _sum_over_units(reduction, t, moments.values[r])
 
 
 @step
-def _project_rows(basis, row_start, basis_start, y, t, rest):
+def _project_rows(basis, row_start, basis_start, y, t):
     """T = basis' y of every innermost unit; returns the sum of squares that is left."""
     n_leaves = U(len(basis_start))
-    for row in range(U(len(y))):
-        rest[row] = y[row]
+    rss = 0.0
     leaf = U(0)
     while leaf < n_leaves:
         first, base = row_start[leaf], basis_start[leaf]
@@ -70,34 +67,35 @@ def _project_rows(basis, row_start, basis_start, y, t, rest):
             and row_start[last + U(1)] - first == U(4) * n_rows
             and (base == basis_start[leaf + U(1)] == basis_start[leaf + U(2)] == basis_start[last])
         ):
-            _project_four(basis, base, n_rows, first, leaf, y, t, rest)
+            rss += _project_four(basis, base, n_rows, first, leaf, y, t)
             leaf += U(4)
-            continue
-        for i in range(U(len(basis))):
-            s = 0.0
-            for row in range(n_rows):
-                s += basis[i, base + row] * y[first + row]
-            t[i, leaf] = s
-            for row in range(n_rows):
-                rest[first + row] -= basis[i, base + row] * s
-        leaf += U(1)
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0  # so that no addition waits for the one before it
-    n = U(len(y))
-    for row in range(U(0), n - n % U(4), U(4)):
-        s0 += rest[row] * rest[row]
-        s1 += rest[row + U(1)] * rest[row + U(1)]
-        s2 += rest[row + U(2)] * rest[row + U(2)]
-        s3 += rest[row + U(3)] * rest[row + U(3)]
-    for row in range(n - n % U(4), n):
-        s0 += rest[row] * rest[row]
-    return (s0 + s1) + (s2 + s3)
+        else:
+            rss += _project_one(basis, base, n_rows, first, leaf, y, t)
+            leaf += U(1)
+    return rss
 
 
 @step
-def _project_four(basis, base, n_rows, first, leaf, y, t, rest):
+def _project_one(basis, base, n_rows, first, leaf, y, t):
+    for i in range(U(len(basis))):
+        s = 0.0
+        for row in range(n_rows):
+            s += basis[i, base + row] * y[first + row]
+        t[i, leaf] = s
+    squares = 0.0
+    for row in range(n_rows):
+        rest = y[first + row]
+        for i in range(U(len(basis))):
+            rest -= basis[i, base + row] * t[i, leaf]
+        squares += rest * rest
+    return squares
+
+
+@step
+def _project_four(basis, base, n_rows, first, leaf, y, t):
     """Project four units with the same basis at once: no addition waits for the one before it."""
     second, third, fourth = first + n_rows, first + U(2) * n_rows, first + U(3) * n_rows
-    for i in range(len(basis)):
+    for i in range(U(len(basis))):
         s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
         for row in range(n_rows):
             weight = basis[i, base + row]
@@ -106,12 +104,20 @@ def _project_four(basis, base, n_rows, first, leaf, y, t, rest):
             s2 += weight * y[third + row]
             s3 += weight * y[fourth + row]
         t[i, leaf], t[i, leaf + U(1)], t[i, leaf + U(2)], t[i, leaf + U(3)] = s0, s1, s2, s3
-        for row in range(n_rows):
+    q0, q1, q2, q3 = 0.0, 0.0, 0.0, 0.0
+    for row in range(n_rows):
+        r0, r1, r2, r3 = y[first + row], y[second + row], y[third + row], y[fourth + row]
+        for i in range(U(len(basis))):
             weight = basis[i, base + row]
-            rest[first + row] -= weight * s0
-            rest[second + row] -= weight * s1
-            rest[third + row] -= weight * s2
-            rest[fourth + row] -= weight * s3
+            r0 -= weight * t[i, leaf]
+            r1 -= weight * t[i, leaf + U(1)]
+            r2 -= weight * t[i, leaf + U(2)]
+            r3 -= weight * t[i, leaf + U(3)]
+        q0 += r0 * r0
+        q1 += r1 * r1
+        q2 += r2 * r2
+        q3 += r3 * r3
+    return (q0 + q1) + (q2 + q3)
 
 
 @step

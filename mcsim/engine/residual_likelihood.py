@@ -114,7 +114,7 @@ class ResidualLikelihood:
         """Results where the derivatives in z follow those in theta."""
         end = 2 + self._n_theta
         parts = [results[:, :end], gradient, results[:, end:]]
-        shapes = [*self._shapes[:2], (end - 2 + gradient.shape[1],), *self._shapes[3:]]
+        shapes = (*self._shapes[:2], (end - 2 + gradient.shape[1],), *self._shapes[3:])
         return points_of(np.hstack(parts), shapes)
 
 

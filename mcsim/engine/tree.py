@@ -6,6 +6,7 @@ class x width + lane (or link, or root group, in place of class).
 
 import itertools
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Positions = NDArray[np.uint64]
+Shape = tuple[int, ...]
 
 LANE_POSITIONS = 128  # classes x lanes that are worked on together: they stay in the first cache
 MAX_WIDTH = 64
@@ -236,25 +238,31 @@ def n_parameters(tree: Tree) -> int:
     return len(tree.start_inverse) - 1
 
 
-def points_of(results: Floats, shapes: list[tuple[int, ...]]) -> Points:
+def points_of(results: Floats, shapes: tuple[Shape, ...]) -> Points:
     """Name the columns of `results`."""
-    ends = itertools.accumulate(math.prod(shape) for shape in shapes)
     views = [
-        results[:, end - math.prod(shape) : end].reshape(len(results), *shape)
-        for end, shape in zip(ends, shapes, strict=True)
+        results[:, own].reshape(len(results), *shape)
+        for own, shape in zip(_slices(shapes), shapes, strict=True)
     ]
     return Points(results, *views)
 
 
+@lru_cache(maxsize=64)
+def _slices(shapes: tuple[Shape, ...]) -> list[slice]:
+    """Where arrays of these shapes stand, one after the other."""
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    return list(map(slice, [0, *ends], ends))
+
+
 def points_at(points: Points, rows: Ints) -> Points:
     """Some of the points."""
-    return points_of(points.results[rows], [part.shape[1:] for part in points[1:]])
+    return points_of(points.results[rows], tuple(part.shape[1:] for part in points[1:]))
 
 
-def result_shapes(tree: Tree) -> list[tuple[int, ...]]:
+def result_shapes(tree: Tree) -> tuple[Shape, ...]:
     """Shapes of what is found at a point, in the order of Points."""
     n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[1], tree.roots.Bx.shape[1]
-    return [(), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)]
+    return (), (), (n_parameters(tree),), (n_levels, q, q), (n_levels, q), (p,), (p, p)
 
 
 def new_workspace(tree: Tree) -> Workspace:
@@ -289,10 +297,7 @@ def new_workspace(tree: Tree) -> Workspace:
 def _lane_points(tree: Tree) -> Points:
     """Room for what is found in the lanes."""
     shapes, width = result_shapes(tree), tree.model.width
-    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
-    results = np.zeros((ends[-1], width))
-    views = [
-        results[end - math.prod(shape) : end].reshape(*shape, width)
-        for end, shape in zip(ends, shapes, strict=True)
-    ]
+    slices = _slices(shapes)
+    results = np.zeros((slices[-1].stop, width))
+    views = [results[own].reshape(*shape, width) for own, shape in zip(slices, shapes, strict=True)]
     return Points(results, *views)

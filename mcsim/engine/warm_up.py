@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mcsim.engine import compiled
+from mcsim.engine.bfgs import updated_inverse
 from mcsim.engine.collapse import Level, collapse_design, compile_design
-from mcsim.engine.effects import Cells, add_effects
+from mcsim.engine.effects import Cells, add_effects, set_responses
 from mcsim.engine.reml import reduce_responses
 from mcsim.engine.tree import Floats
 from mcsim.executors import EXECUTORS, usable_cpus
@@ -35,13 +36,15 @@ def _compile_likelihood() -> None:
     compile_design(X, levels, names=("Intercept",))
 
 
-def _compile_responses() -> None:
+def _compile_the_rest() -> None:
     X, levels = _small_design()
     y = np.zeros((1, ROWS))
     reduce_responses(collapse_design(X, levels, names=("Intercept",)), y)
+    set_responses(np.zeros((1, 2 * ROWS))[:, :ROWS], 1.0, y[0], y)
     at = np.array([0, ROWS], dtype=np.uint64)
     cells = Cells(at[:1], np.ones(1))
     add_effects(np.zeros((1, 2))[:, :1], np.eye(1), np.ones((1, ROWS)), at, cells, y)
+    updated_inverse(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones((1, 1)))
 
 
 def _small_design() -> tuple[Floats, tuple[Level, ...]]:
@@ -50,4 +53,4 @@ def _small_design() -> tuple[Floats, tuple[Level, ...]]:
     return np.ones((ROWS, 1)), (level,)
 
 
-PARTS = {"likelihood": _compile_likelihood, "responses": _compile_responses}
+PARTS = {"likelihood": _compile_likelihood, "the rest": _compile_the_rest}
