@@ -3,7 +3,8 @@
 import numpy as np
 
 from mcsim.engine.batched import Flags, apply, dot
-from mcsim.engine.optimise import MAX_EVALUATIONS, ROUNDING, SHORTEST_STEP, updated_inverse
+from mcsim.engine.bfgs import updated_inverse
+from mcsim.engine.optimise import MAX_EVALUATIONS, SHORTEST_STEP, rounding_error
 from mcsim.engine.surface import Heights, Places, Surface
 from mcsim.engine.tree import Floats, Ints
 
@@ -54,7 +55,7 @@ class Descent:
             trial = places.u[busy] + length[busy, None] * step[busy]
             found = self._at(busy, trial)
             rise, predicted = found.f - heights.f[busy], length[busy] * slope[busy]
-            accepted = rise <= 1e-4 * predicted + ROUNDING * np.abs(heights.f[busy])
+            accepted = rise <= 1e-4 * predicted + rounding_error(heights.f[busy], self._surface.nu)
             is_new[busy] = accepted
             self._learn(busy[accepted], trial[accepted], found.g[accepted])
             self._accept(busy[accepted], trial[accepted], _some(found, accepted))

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcsim.engine.batched import Flags, apply, dot, solve_positive, transpose
+from mcsim.engine.bfgs import updated_inverse
 from mcsim.engine.blocks import (
     covariance,
     entries,
@@ -37,8 +38,9 @@ MAX_EVALUATIONS = 1000
 MAX_ROUNDS = 20
 MAX_NEWTON_STEPS = 12
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
-ROUNDING = 1e-13  # of -2 logLik, relative
+ROUNDING = 1e-13  # of -2 logLik, relative to its terms
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
+FLAT = 1e-6  # of the largest second derivative: along a curvature below, no step is taken
 
 
 class Status(IntEnum):
@@ -151,8 +153,8 @@ class Search:
         return held_parameters(self._tree.blocks, self.theta[rows])
 
     def rounding(self, rows: Ints) -> Floats:
-        """Relative error of -2 logLik."""
-        return np.full(len(rows), ROUNDING)
+        """Error of -2 logLik."""
+        return rounding_error(self.found.f[rows], self._tree.model.nu)
 
     def _begin(self, rows: Ints) -> None:
         """Go to the start, but where that is too far out to be evaluated."""
@@ -231,7 +233,7 @@ class Search:
                 is_tiny = pivots(blocks, self.theta[small], b)[:, j] < TINY_PIVOT
                 found = self._evaluate(small, theta, order)
                 f = self.found.f[small]
-                allowed = np.where(is_tiny, ROUNDING * np.abs(f), cost[small])
+                allowed = np.where(is_tiny, rounding_error(f, self._tree.model.nu), cost[small])
                 self._accept(small, theta, found, (found.r2 > 0.0) & (found.f - f < allowed))
 
     def _make_pivots_positive(self, rows: Ints) -> None:
@@ -265,7 +267,7 @@ class Search:
             held = self.held(rows)
             H = self.hessian[rows] + np.where(held, 1.0, 0.0)[:, :, None] * np.eye(held.shape[1])
             g = np.where(held, 0.0, self.found.gradient[rows])
-            step, is_positive = solve_positive(H, g)
+            step, is_positive = _newton_step(H, g)
             decrease = 0.5 * dot(step, g)
             goes_on = is_positive & (decrease >= NEWTON_DECREASE)
             rows, step, decrease = rows[goes_on], step[goes_on], decrease[goes_on]
@@ -273,8 +275,7 @@ class Search:
                 break
             trial = self.theta[rows] - step
             found = self._evaluate(rows, trial, self.order[rows])
-            f = self.found.f[rows]
-            accepted = (found.r2 > 0.0) & (found.f <= f + self.rounding(rows) * np.abs(f))
+            accepted = (found.r2 > 0.0) & (found.f <= self.found.f[rows] + self.rounding(rows))
             self._accept(rows, trial, found, accepted)
             self._differentiate(rows[accepted & (decrease > PREDICTED_DECREASE)])
             rows = rows[accepted]
@@ -319,7 +320,7 @@ class Search:
                 theta[own], order[own] = part, part_order
             found = self._evaluate(rows, theta, order)
             f = self.found.f[rows]
-            accepted = (found.r2 > 0.0) & (found.f <= f + ROUNDING * np.abs(f))
+            accepted = (found.r2 > 0.0) & (found.f <= f + rounding_error(f, self._tree.model.nu))
             self.order[rows[accepted]] = order[accepted]
             self._accept(rows, theta, found, accepted)
             length = 0.25 * length
@@ -342,6 +343,22 @@ class Search:
         )
 
 
+def _newton_step(H: Floats, g: Floats) -> tuple[Floats, Flags]:
+    """H^-1 g, and where it leads down: not where H is negative beyond its rounding."""
+    step, is_positive = solve_positive(H, g)
+    flat = np.flatnonzero(~is_positive)
+    if len(flat):
+        ridge = FLAT * np.einsum("nii->ni", H[flat]).max(axis=1)
+        lifted = H[flat] + ridge[:, None, None] * np.eye(H.shape[1])
+        step[flat], is_positive[flat] = solve_positive(lifted, g[flat])
+    return step, is_positive
+
+
+def rounding_error(f: Floats, nu: float) -> Floats:
+    """Error of -2 logLik f: it is a sum of terms of the size of nu, and may be near zero."""
+    return np.asarray(ROUNDING * (np.abs(f) + nu))
+
+
 def _is_finite(found: Points) -> Flags:
     return np.asarray((found.r2 > 0.0) & np.isfinite(found.f))
 
@@ -353,15 +370,3 @@ def _some(certificate: Certificate, chosen: Flags) -> Certificate:
         certificate.block[chosen],
         certificate.direction[chosen],
     )
-
-
-def updated_inverse(inverse: Floats, change: Floats, bend: Floats) -> Floats:
-    """BFGS update of inverse Hessians (n, m, m); none where the function curves downwards."""
-    cb = dot(change, bend)
-    usable = cb > 1e-10 * np.sqrt(dot(change, change) * dot(bend, bend))
-    cb = np.where(usable, cb, np.inf)[:, None, None]
-    Hy = apply(inverse, bend)
-    factor = (1.0 + dot(bend, Hy)[:, None, None] / cb) / cb
-    cross = Hy[:, :, None] * change[:, None, :]
-    squares = change[:, :, None] * change[:, None, :]
-    return inverse + factor * squares - (cross + transpose(cross)) / cb

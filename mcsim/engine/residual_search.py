@@ -23,7 +23,7 @@ SMALL = 0.05  # angles so near a quarter turn are tried there ...
 ZERO_COST = 1e-6  # ... and stay there where -2 logLik rises by no more than this
 STEEP = 0.1  # rise of -2 logLik where that variance is doubled: it is no optimum
 LONGER = 4.0  # times, is a step after one along which -2 logLik curves downwards
-AT_ZERO = 1e-9  # relative error of -2 logLik there
+AT_ZERO = 1e4  # times, is the error of -2 logLik there
 SAME = 1e-6  # of -2 logLik: a certified minimum is preferred to one that is so much lower
 
 
@@ -53,7 +53,7 @@ class ResidualSearch(Search):
     def rounding(self, rows: Ints) -> Floats:
         """More where weights are large, since a variance is zero."""
         at_zero = self.held(rows)[:, self._n_theta :].any(axis=1)
-        return np.where(at_zero, AT_ZERO, super().rounding(rows))
+        return np.where(at_zero, AT_ZERO, 1.0) * super().rounding(rows)
 
     def _begin(self, rows: Ints) -> None:
         """It has begun where it was told to."""

@@ -54,7 +54,7 @@ class Surface:
         self._rotation, self.coordinates = coordinates_of(design, target)
         self._tree = self._rotation.tree
         self._likelihood = Likelihood(self._tree, moments)
-        self._nu = self._tree.model.nu
+        self.nu = self._tree.model.nu
 
     def optima(self, fit: FitBlock, rows: Ints) -> Places:
         """Where some replicates were fitted."""
@@ -92,7 +92,7 @@ class Surface:
         """Evaluate; f is not finite where that is not possible."""
         found, ratio, g = self._evaluate(places)
         with np.errstate(invalid="ignore", divide="ignore"):
-            f = found.f + self._nu * (ratio - 1.0 - np.log(ratio))
+            f = found.f + self.nu * (ratio - 1.0 - np.log(ratio))
         (pin, pin_slope), pull = self.coordinates.pin(places.u), self.coordinates.pull
         g_u, slope = pull(places.u, places.x, g)
         return Heights(f + pin, g_u + pin_slope, slope)
@@ -102,8 +102,8 @@ class Surface:
         theta, log_sigma = self.coordinates.place(places.u, places.x)
         inverse = np.exp(-2.0 * log_sigma)
         found = self._likelihood.at(places.rows, theta, places.order, inverse_sigma2=inverse)
-        ratio = found.r2 * inverse / self._nu
-        return found, ratio, np.column_stack([found.gradient, 2.0 * self._nu * (1.0 - ratio)])
+        ratio = found.r2 * inverse / self.nu
+        return found, ratio, np.column_stack([found.gradient, 2.0 * self.nu * (1.0 - ratio)])
 
     def curvature(self, places: Places) -> tuple[Floats, Floats]:
         """Inverse Hessian in u, and the second derivative in x of the minimum over u.
@@ -133,7 +133,7 @@ class Surface:
         D = self.coordinates.with_multiplier(places.u, places.x, g, found.D)
         in_psi = certify(self._tree, places.order, theta, D, N).violation
         in_sigma = self.coordinates.pull(places.u, places.x, g)[0][:, -1]
-        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu))
+        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self.nu))
 
 
 def _positive_inverse(H: Floats) -> Floats:

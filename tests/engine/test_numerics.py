@@ -46,9 +46,11 @@ def test_unit_and_origin_of_a_covariate_change_the_slopes_alone(unit, origin):
         assert new[0, 1, 1] * unit**2 == pytest.approx(old[0, 1, 1], rel=1e-5)
 
 
-def test_one_unit_per_group_and_thousands_of_units_are_certified():
-    for size in ((2, 6, 5), (3000, 2, 3)):
-        assert fit(*draw(*size)).certificate[0] <= CERTIFICATE_TOLERANCE
+@pytest.mark.parametrize("size", [(2, 6, 5), (3000, 2, 3)])
+def test_one_unit_per_group_and_thousands_of_units_are_certified(size):
+    # with one animal per group the likelihood is flat along one direction
+    for seed in range(30 if size[0] == 2 else 1):
+        assert fit(*draw(*size, seed)).certificate[0] <= CERTIFICATE_TOLERANCE
 
 
 def frame_of(animal, image, x, y):
