@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.engine.compiled import lean_kernel, step
-from mcsim.engine.sums import inner, total
 from mcsim.engine.tree import Floats, Positions
 
 U = np.uint64
@@ -74,7 +73,7 @@ def _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, 
         for i in range(q):
             _centre(u[i], cells, means[i])
             for j in range(i + U(1)):
-                products[r, i, j] = products[r, j, i] = inner(u[i], u[j], U(0), n_units)
+                products[r, i, j] = products[r, j, i] = _inner_product(u[i], u[j])
 
 
 @step
@@ -101,7 +100,7 @@ def _centre(u, cells, means):
     first = U(0)
     while first < n_units:
         end = _run_end(of_unit, first)
-        means[of_unit[first]] += total(u, first, end)
+        means[of_unit[first]] += _sum(u, first, end)
         first = end
     for cell in range(len(means)):
         means[cell] /= cells.n_units[cell]
@@ -120,3 +119,34 @@ def _run_end(of_unit, first):
     while end < U(len(of_unit)) and of_unit[end] == of_unit[first]:
         end += U(1)
     return end
+
+
+@step
+def _sum(x, first, end):
+    """Sum of x[first:end]; no addition waits for the one before it."""
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    whole = end - (end - first) % U(4)
+    for i in range(first, whole, U(4)):
+        s0 += x[i]
+        s1 += x[i + U(1)]
+        s2 += x[i + U(2)]
+        s3 += x[i + U(3)]
+    for i in range(whole, end):
+        s0 += x[i]
+    return (s0 + s1) + (s2 + s3)
+
+
+@step
+def _inner_product(x, y):
+    """Sum of x y, likewise."""
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    n = U(len(x))
+    whole = n - n % U(4)
+    for i in range(U(0), whole, U(4)):
+        s0 += x[i] * y[i]
+        s1 += x[i + U(1)] * y[i + U(1)]
+        s2 += x[i + U(2)] * y[i + U(2)]
+        s3 += x[i + U(3)] * y[i + U(3)]
+    for i in range(whole, n):
+        s0 += x[i] * y[i]
+    return (s0 + s1) + (s2 + s3)
