@@ -11,9 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.executors import usable_cpus
 from mcsim.measures import MEASURES, Sample
 from mcsim.parts import read_conditions, read_manifest
 from mcsim.results import ROW, STATUSES, Floats, Results, read_results
@@ -150,12 +147,9 @@ def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Tab
     descriptions = conditions.select(DESCRIPTION).to_pylist()
     take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
     found: dict[int, Record] = {}
-
-    with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy sorts and adds without the GIL
-        for rows, results in read_results(study, conditions, usable):
-            described = [descriptions[row] | {"alpha": alpha} for row in rows]
-            done = pool.map(_summarize_row, repeat(results), rows, described, repeat(take))
-            found |= zip(rows, done, strict=True)
+    for rows, results in read_results(study, conditions, usable):
+        for row in rows:
+            found[row] = _summarize_row(results, row, descriptions[row] | {"alpha": alpha}, take)
     records = [found[row] for row in range(len(descriptions))]
     measured = pa.Table.from_pylist(records, RESULTS)
     names = ["study", *conditions.column_names, *RESULTS.names]
