@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+
+from mcsim.cli import main
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run in two processes on two cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands of hundreds of tests start sooner
 
 SMALL = """
 title = "Small"
@@ -55,6 +59,11 @@ def small_scenario(tmp_path: Path) -> Path:
     return path
 
 
+def call_mcsim(*arguments: object) -> Result:
+    """The command in this process and folder: many calls in the time that a process takes."""
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
 def run_mcsim(
     *arguments: object, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -68,3 +77,8 @@ def run_mcsim(
         timeout=300,
         check=False,
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process is left with one when the others are done."""
+    items.sort(key=lambda item: item.path.stem not in ("test_docs", "test_stress"))

@@ -83,9 +83,9 @@ def test_one_replicate_of_its_own_rows_does_not_depend_on_the_others(small_scena
 
 def test_the_options_on_the_command_line(small_scenario, tmp_path):
     options = [text for one in (METHOD, *OPTIONS["everything"]) for text in ("--set", one)]
-    done = run_mcsim("run", small_scenario, *options, "-j", 2, "-o", "out", cwd=tmp_path)
+    done = run_mcsim("run", small_scenario, *options, "-n", 24, "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "m: 60 replicates, 0 failed" in done.stdout
+    assert "m: 24 replicates, 0 failed" in done.stdout
     planned = run_mcsim("run", small_scenario, *options, "--dry-run", cwd=tmp_path)
     assert "every replicate has its own; less what a replicate loses" in planned.stdout
     assert re.search(r"prepared and fitted one by one: about \d+ ms each", planned.stdout)
