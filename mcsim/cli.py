@@ -17,6 +17,7 @@ from mcsim.executors import stop_on_signals
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "profile", "bootstrap")
+MAX_FAILURES = 0.01
 LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
 FIRST_STEPS = """\
 mcsim simulates data of a nested design thousands of times, fits models to them, and says how far
@@ -101,6 +102,17 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_plugin_option = click.option(
+    "--plugin", type=click.Path(path_type=Path),
+    help="Python file with your own estimators: plugin:NAME.",
+)  # fmt: skip
+_max_failures_option = click.option(
+    "--max-failures", default=MAX_FAILURES, show_default=True, type=click.FloatRange(0, 1),
+    help="Share of fits that may fail: more in the first tenth of a condition end the run, more at"
+    " its end make the exit code 3.",
+)  # fmt: skip
+
+
 @main.command()
 @_scenario_options
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
@@ -113,11 +125,8 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--target-mcse", "targets", multiple=True, metavar="MEASURE=MCSE",
               help="With --dry-run: replicates needed for this precision, such as "
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
-@click.option("--max-failures", default=0.01, show_default=True, type=click.FloatRange(0, 1),
-              help="Share of fits that may fail: more in the first tenth of a condition end the "
-              "run, more at its end make the exit code 3.")  # fmt: skip
-@click.option("--plugin", type=click.Path(path_type=Path),
-              help="Python file with your own estimators: plugin:NAME.")  # fmt: skip
+@_max_failures_option
+@_plugin_option
 @_cluster_options
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Run a study and print its summary.
@@ -266,6 +275,8 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
 @click.option("--time", "time_limit", default="01:00:00", show_default=True, help="Of each job.")
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
 @click.option("-n", "n_replicates", type=int, help="Replicates in all.")
+@_max_failures_option
+@_plugin_option
 def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Print a job script for SLURM: the study as an array of jobs.
 
@@ -274,9 +285,11 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
     from mcsim.batch import Job, slurm_script
     from mcsim.loading import load_scenario
 
-    n_replicates, directory = options.pop("n_replicates"), options.pop("directory")
+    names = ("directory", "n_replicates", "max_failures", "plugin")
+    directory, n_replicates, max_failures, plugin = (options.pop(name) for name in names)
     load_scenario(scenario, overrides=overrides, replicates=n_replicates, seed=seed)
-    arguments = [("-o", directory), ("-n", n_replicates), ("--seed", seed)]
+    arguments = [("-o", directory), ("-n", n_replicates), ("--seed", seed), ("--plugin", plugin)]
+    arguments += [("--max-failures", max_failures)] * (max_failures != MAX_FAILURES)
     arguments += [("--set", override) for override in overrides]
     given = [str(one) for pair in arguments if pair[1] is not None for one in pair]
     command = ("mcsim", "run", str(scenario), *given)

@@ -262,6 +262,13 @@ def job_script(tmp_path, *arguments):
     return tmp_path / "job.slurm"
 
 
+def test_a_job_script_hands_on_what_a_run_is_told(small_scenario, tmp_path):
+    options = ["--plugin", "my own.py", "--max-failures", 0.5, "--seed", 3]
+    script = job_script(tmp_path, "--array", 2, *options).read_text()
+    assert "mcsim run small.toml --seed 3 --plugin 'my own.py' --max-failures 0.5 -j 1" in script
+    assert "--max-failures" not in job_script(tmp_path, "--array", 2).read_text()
+
+
 def test_an_array_of_jobs_writes_the_bytes_of_the_whole(small_scenario, tmp_path, commands):
     script = job_script(tmp_path, "--array", 3, "-o", "array", "-n", 200, "--set", "truth.sigma=1")
     jobs = [start_job(script, number, commands, tmp_path) for number in (1, 2, 3)]

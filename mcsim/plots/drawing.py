@@ -138,8 +138,9 @@ def panel_grid(
     figure.text(x, EDGE / height, note, va="bottom", fontsize=7, color=NOTE_COLOUR)
     if frame.handles:
         figure.legend(
-            handles=list(frame.handles), loc="upper left", bbox_to_anchor=(0, 1 - titles / height),
-            ncols=n_columns, borderaxespad=0, handlelength=1.8, columnspacing=1.2, borderpad=0.3,
+            handles=list(frame.handles), loc="upper left",
+            bbox_to_anchor=(x, 1 - (titles + 0.2 * LINE) / height), ncols=n_columns,
+            borderaxespad=0, handlelength=1.8, columnspacing=1.2, borderpad=0,
         ).set_in_layout(False)  # fmt: skip
     return figure, figure.subplots(
         len(heights), len(widths), squeeze=False, height_ratios=heights, width_ratios=widths

@@ -28,6 +28,7 @@ from mcsim.plots.words import (
     OF_ONE_SCALE,
     SHARES,
     heading_of,
+    limits_of_shares,
     reference,
     reference_words,
     value_of,
@@ -187,7 +188,7 @@ def _share_axes(axes: Sequence[Axes]) -> None:
         limits = [axis.get_xlim() for axis in axes]
         low, high = min(low for low, _ in limits), max(high for _, high in limits)
         for axis in axes:
-            axis.set_xlim(max(-1.0, low), min(101.0, high))
+            axis.set_xlim(limits_of_shares(low, high))
 
 
 def _handles(measures: Sequence[str], methods: Sequence[str], shown: Shown) -> list[Artist]:

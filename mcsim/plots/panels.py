@@ -35,13 +35,7 @@ def panel_axes(
     size : inches, width and height
     """
     longest, n_panels = max(map(len, rows)), sum(map(len, rows))
-    names = [
-        (record["parameter"], record["place"], record["shown_as"]) for row in rows for record in row
-    ]
-    n_lines_above = max(
-        sum(wrapped(one, TITLE_WIDTH).count("\n") for one in name) for name in names
-    )
-    size = size[0], size[1] + LINE * n_lines_above
+    size = size[0], size[1] + LINE * _n_more_lines(rows)
     if longest > MAX_COLUMNS:
         figure, grid = _grid(-(-n_panels // LINE_LENGTH), LINE_LENGTH, size, frame)
         places = iter(grid.ravel())
@@ -57,6 +51,15 @@ def panel_axes(
         if axis not in used:
             axis.set_axis_off()
     return figure, axes
+
+
+def _n_more_lines(rows: Rows) -> int:
+    """Lines of the titles beyond one for the parameter and one for condition or method."""
+    parts = ("parameter", "place", "shown_as")
+    names = [[record[part] for part in parts] for row in rows for record in row]
+    has_both = all(len({name[i] for name in names}) > 1 for i in (1, 2))
+    n_breaks = (sum(wrapped(part, TITLE_WIDTH).count("\n") for part in name) for name in names)
+    return max(n_breaks) + has_both
 
 
 def _grid(

@@ -42,6 +42,7 @@ OF_ONE_SCALE = (  # comparable between parameters
     "relative_bias", "relative_error_se", "coverage", "be_coverage", "rejection", "share_at_zero",
 )  # fmt: skip
 OF_THE_TRUTH = ("mean", "median", "q05", "q25", "q75", "q95")
+MARKER_ROOM = 0.04  # of an axis
 NOMINAL = ("coverage", "be_coverage")
 SHARES = (*NOMINAL, "rejection", "share_at_zero")
 NO_REFERENCE = (
@@ -74,8 +75,13 @@ def limit_upright(axis: Axes, measure: str) -> None:
     if measure in NO_REFERENCE:
         axis.set_ylim(bottom=0)
     if measure in SHARES:
-        low, high = axis.get_ylim()
-        axis.set_ylim(max(low, -2.0), min(high, 102.0))
+        axis.set_ylim(limits_of_shares(*axis.get_ylim()))
+
+
+def limits_of_shares(low: float, high: float) -> tuple[float, float]:
+    """The part of an axis in percent on which shares can be, with room for whole markers."""
+    room = MARKER_ROOM * (high - low)
+    return max(low, -room), min(high, 100.0 + room)
 
 
 def words_of(record: Record, measure: str) -> str:
