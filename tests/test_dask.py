@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -192,7 +193,7 @@ def test_a_replicate_that_ends_its_workers_is_failed(own_cluster, tmp_path, monk
     path.write_text(SMALL)
     scenario = load_scenario(path, replicates=9)
     fresh = run_study(scenario, RunOptions(tmp_path / "fresh", n_workers=1)).directory
-    monkeypatch.setattr(study, "ChunkAnalyser", Deadly)
+    monkeypatch.setattr(study, "ChunkAnalyser", partial(Deadly, culprits=(7,)))
     cluster = Cluster(scheduler_file=own_cluster.file)
     out = run_study(scenario, RunOptions(tmp_path / "out", cluster=cluster)).directory
     fits = rows(out, "fits")
