@@ -16,6 +16,24 @@ from mcsim.positions import Positions, toml_positions, yaml_positions
 from mcsim.scenario import Scenario
 
 SUFFIXES = (".toml", ".yaml", ".yml")
+_QUOTED = "a name with other signs than letters, digits, _ and - stands in quotes"
+_NO_END = "text that begins with a quote has no end"
+TOML_IN_WORDS = {  # of tomllib's messages; any other is shown as it is
+    "Cannot overwrite a value": "a key stands twice in one table",
+    "Expected '=' after a key in a key/value pair": f"a key without = and a value; {_QUOTED}",
+    "Expected ']' at the end of a table declaration": f"a table's name without its ]; {_QUOTED}",
+    "Expected newline or end of document after a statement": "a value ends here, but more follows:"
+    " one key in a line, 0.5 and not 0,5, a share and not a percentage",
+    "Invalid initial character for a key part": f"a key must stand here; {_QUOTED}, and a table in"
+    " braces stays in one line",
+    "Invalid statement": "a line must be `key = value`, or a table's name in brackets",
+    "Invalid value": "no value; numbers are written 0.5, text stands in quotes",
+    "Unclosed array": "a list that begins with [ has no ]",
+    "Unclosed inline table": "a table that begins with { has no }",
+    "Unterminated string": _NO_END,
+    "Illegal character '\\n'": _NO_END,
+    'Expected "\'"': _NO_END,
+}
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -127,9 +145,8 @@ def _parse_toml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
         found = re.match(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
         message, line, column = found.groups() if found else (str(error), None, None)
         place = (int(line or text.count("\n") + 1), int(column or 1))
-        if message == "Cannot overwrite a value":
-            message = "a key stands twice in one table"
-        raise _refusal(name, f"this is not TOML: {message}", *place) from None
+        words = TOML_IN_WORDS.get(message, message)
+        raise _refusal(name, f"this is not TOML: {words}", *place) from None
     return raw, toml_positions(text)
 
 

@@ -229,3 +229,27 @@ k = 2024-01-01 00:00:00 # date
     assert places["t", 0, "u", "v"] == (8, 1)
     assert places["t", 1, "w", 0, "k"] == (11, 1)
     assert places["z", "y"] == (12, 7)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("title = Small", "no value; numbers are written 0.5, text stands in quotes"),
+        ("seed =", "no value"),
+        ("sigma = 0,5", "0.5 and not 0,5"),
+        ("confidence = 95%", "a share and not a percentage"),
+        ("diet[T.fed] = 0.5", "stands in quotes"),
+        ("sigma: 0.5", "a key without = and a value"),
+        ("sd = { Intercept = 0.6,\n x = 0.4 }", "a table in braces stays in one line"),
+        ("[truth.fixed", "a table's name without its ]"),
+        ("grid = [0.0, 1.0", "a list that begins with [ has no ]"),
+        ('title = "Small', "text that begins with a quote has no end"),
+        ("title = 'Small", "text that begins with a quote has no end"),
+        ("just words", "a key without = and a value"),
+    ],
+)
+def test_what_is_no_toml_is_said_in_plain_words(tmp_path, line, words):
+    (tmp_path / "a.toml").write_text(f"replicates = 3\n{line}\n")
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(tmp_path / "a.toml")
+    assert words in str(caught.value)
