@@ -51,6 +51,7 @@ Floats = NDArray[np.float64]
 BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
+CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
 SLOW_ESTIMATORS = ("statsmodels", "nlme", "lme4", "plugin")
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
@@ -177,7 +178,7 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
     with stop_on_signals() as guard:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         wanted = options.replicates or [(1, n_planned)]
-        chunks = _left_to_do(_own_chunks(scenario, store, wanted, options), store)
+        chunks = _left_to_do(_own_chunks(analyser, store, wanted, options), store)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
         with _executor(analyser, chunks, options) as executor:
@@ -198,10 +199,10 @@ def _report_aliased(prepared: Sequence[PreparedCondition], report: Callable[[str
 
 
 def _own_chunks(
-    scenario: Scenario, store: Store, wanted: Sequence[Range], options: RunOptions
+    analyser: ChunkAnalyser, store: Store, wanted: Sequence[Range], options: RunOptions
 ) -> list[Chunk]:
     """The chunks that this run is to see done: all, or those of its shard."""
-    chunks = plan_chunks(scenario, store, wanted)
+    chunks = plan_chunks(analyser, store, wanted)
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)
@@ -212,16 +213,19 @@ def _own_chunks(
     return own
 
 
-def plan_chunks(scenario: Scenario, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
+def plan_chunks(analyser: ChunkAnalyser, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
     """The chunks of every condition and method, done or not."""
-    is_slow = _slowness(scenario)
+    is_slow = _slowness(analyser.scenario)
+
+    def at_most(contents: Contents) -> int:
+        n_rows = len(analyser.prepared(contents.condition).simulator.mean)
+        of_rows = max(SLOW_CHUNK_SIZE, CHUNK_VALUES // n_rows)
+        return SLOW_CHUNK_SIZE if is_slow(contents) else min(LARGEST_BLOCK, of_rows)
+
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in store.contents.items()
-        for first, last in cut(
-            wanted,
-            SLOW_CHUNK_SIZE if is_slow(contents) else LARGEST_BLOCK,
-        )
+        for first, last in cut(wanted, at_most(contents))
     ]
 
 

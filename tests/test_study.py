@@ -41,3 +41,20 @@ def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, tmp_pa
     study._executor(analyser, chunks, options)
     study._executor(analyser, chunks[:1], options)
     assert chosen == [("serial", 1), ("processes", 2), ("serial", 1)]
+
+
+def test_chunks_of_large_data_sets_are_smaller(scenario, tmp_path, monkeypatch):
+    analyser = study.ChunkAnalyser(scenario)
+    store = study.run_study(scenario, study.RunOptions(tmp_path / "one", n_workers=1))
+    n_rows = len(analyser.prepared("all").simulator.mean)
+
+    def largest():
+        chunks = study.plan_chunks(analyser, store, [(1, 20_000)])
+        assert study.n_replicates(chunks) == 20_000
+        return max(study.n_replicates([chunk]) for chunk in chunks)
+
+    assert largest() == 2048
+    monkeypatch.setattr(study, "CHUNK_VALUES", 300 * n_rows)
+    assert largest() == 256
+    monkeypatch.setattr(study, "CHUNK_VALUES", n_rows)
+    assert largest() == 32
