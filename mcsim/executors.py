@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -348,12 +349,21 @@ def stop_on_signals() -> Iterator[SignalGuard]:
     token, before = _guard.set(guard), dict[int, Any]()
     if threading.current_thread() is threading.main_thread():  # no other thread gets signals
         before = {number: signal.signal(number, guard.receive) for number in _not_under_nohup()}
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_tell_unraisable, hook)
     try:
         yield guard
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         _guard.reset(token)
+
+
+def _tell_unraisable(hook: Callable[[Any], object], unraisable: Any) -> None:
+    """Tell what a callback could not raise, but for signals: their guard remembers them."""
+    if not isinstance(unraisable.exc_value, StoppedError):
+        hook(unraisable)
 
 
 def _not_under_nohup() -> list[signal.Signals]:

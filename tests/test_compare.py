@@ -13,7 +13,7 @@ from mcsim import study
 from mcsim.compare import _mean, _relative_precision, _score, compare
 from mcsim.errors import DataError
 from mcsim.loading import load_scenario
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_differences_are_those_of_the_estimates(directory):
 
 def test_the_command_prints_all_formats(directory, tmp_path):
     arguments = ["compare", directory, "--methods", "right/z", "diagonal"]
-    table = run_mcsim(*arguments, cwd=tmp_path)
+    table = call_mcsim(*arguments, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     assert "Method diagonal less method right/z" in table.stdout
     assert max(map(len, table.stdout.splitlines())) < 140
-    records = json.loads(run_mcsim(*arguments, "--format", "json", cwd=tmp_path).stdout)
+    records = json.loads(call_mcsim(*arguments, "--format", "json", cwd=tmp_path).stdout)
     lines = csv.DictReader(
-        io.StringIO(run_mcsim(*arguments, "--format", "csv", cwd=tmp_path).stdout)
+        io.StringIO(call_mcsim(*arguments, "--format", "csv", cwd=tmp_path).stdout)
     )
     assert [line["parameter"] for line in lines] == [row["parameter"] for row in records]
 

@@ -1,6 +1,7 @@
 """Real processes, real signals: what must hold whatever happens to a worker or its parent."""
 
 import contextlib
+import ctypes
 import functools
 import os
 import signal
@@ -336,6 +337,26 @@ def test_a_swallowed_signal_stops_before_the_next_commit():
         with guard.held():
             committed.append(result)
     assert committed == []
+
+
+@pytest.mark.parametrize(("name", "told"), [("SIGTERM", []), (None, ["no signal"])])
+def test_a_signal_in_a_callback_of_a_library_is_remembered_and_not_printed(monkeypatch, name, told):
+    # llvmlite calls back while it loads the engine; ctypes can only print what is raised there
+    found = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: found.append(str(one.exc_value)))
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        if name is None:
+            raise ValueError("no signal")
+        send(name)
+
+    ends = pytest.raises(StoppedError) if name else contextlib.nullcontext()
+    with ends, stop_on_signals() as guard:
+        callback()
+        with guard.held():
+            pass
+    assert found == told
 
 
 def test_a_run_under_nohup_ignores_the_hangup():

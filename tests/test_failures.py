@@ -8,7 +8,7 @@ from mcsim.failures import FailureWatch, check_failures, first_failure
 from mcsim.loading import load_scenario
 from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store, encode
 from mcsim.study import RunOptions, run_study
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim
 from tests.test_extend import rows
 
 # without any variation the likelihood cannot be evaluated
@@ -114,16 +114,18 @@ def test_a_run_ends_early_and_keeps_what_is_done(tmp_path):
 
 def test_the_command_says_what_to_do_and_it_can_be_done(tmp_path):
     (tmp_path / "failing.toml").write_text(NO_EFFECTS.replace("sigma = 0.5", "sigma = 1e-200"))
-    stopped = run_mcsim("run", "failing.toml", "-n", 300, "-o", "out", "-j", 1, cwd=tmp_path)
+    stopped = call_mcsim("run", "failing.toml", "-n", 300, "-o", "out", "-j", 1, cwd=tmp_path)
     assert (stopped.returncode, stopped.stdout) == (3, "")
     assert f"method 'right/containment':\n{MESSAGE}\n" in stopped.stderr
     assert "mcsim run SCENARIO --replicates 1 -o FOLDER" in stopped.stderr
     assert "mcsim simulate SCENARIO --replicate 1 -o FILE.csv" in stopped.stderr
-    alone = run_mcsim("run", "failing.toml", "--replicates", 1, "-o", "alone", cwd=tmp_path)
+    alone = call_mcsim("run", "failing.toml", "--replicates", 1, "-o", "alone", cwd=tmp_path)
     assert alone.returncode == 3
     assert set(rows(tmp_path / "alone", "fits")["message"]) == {MESSAGE}
-    data = run_mcsim("simulate", "failing.toml", "--replicate", 1, "-o", "1.csv", cwd=tmp_path)
+    data = call_mcsim("simulate", "failing.toml", "--replicate", 1, "-o", "1.csv", cwd=tmp_path)
     assert (data.returncode, (tmp_path / "1.csv").exists()) == (0, True)
-    on = run_mcsim("run", "failing.toml", "-n", 300, "-o", "out", "--max-failures", 1, cwd=tmp_path)
+    on = call_mcsim(
+        "run", "failing.toml", "-n", 300, "-o", "out", "--max-failures", 1, cwd=tmp_path
+    )
     assert on.returncode == 0
     assert "300 replicates, 300 failed" in on.stdout

@@ -10,7 +10,7 @@ from mcsim import locate as location
 from mcsim import study
 from mcsim.errors import DataError
 from mcsim.loading import load_scenario
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim
 
 ROOT = Path(__file__).parent.parent
 OBSERVED = ROOT / "configs" / "observed"
@@ -93,18 +93,18 @@ def test_the_residual_sds_of_the_question_cannot_come_from_its_scenario(stain):
 
 def test_a_fit_of_a_simulated_data_set_is_located_where_it_belongs(small, tmp_path):
     scenario = small.parent / "s.toml"
-    run_mcsim("simulate", scenario, "--replicate", 5, "-o", "five.csv", cwd=tmp_path)
+    call_mcsim("simulate", scenario, "--replicate", 5, "-o", "five.csv", cwd=tmp_path)
     formula = "y ~ diet * x + (x || animal/image)"
-    fit = run_mcsim("fit", "five.csv", "--formula", formula, "--format", "json", cwd=tmp_path)
+    fit = call_mcsim("fit", "five.csv", "--formula", formula, "--format", "json", cwd=tmp_path)
     (tmp_path / "five.json").write_text(fit.stdout)
     arguments = ["locate", small, "--observed", "five.json", "--method", "diagonal"]
-    done = run_mcsim(*arguments, "--format", "json", cwd=tmp_path)
+    done = call_mcsim(*arguments, "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["n_replicates"] == 300
     assert found["joint"] > 0.01
     assert "animal.var(x)" not in {one["parameter"] for one in found["parameters"]}
-    assert run_mcsim(*arguments, cwd=tmp_path).stdout.startswith("Among 300 simulated data sets")
+    assert call_mcsim(*arguments, cwd=tmp_path).stdout.startswith("Among 300 simulated data sets")
 
 
 @pytest.mark.parametrize(

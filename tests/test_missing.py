@@ -7,7 +7,7 @@ import pytest
 from mcsim import study, summary
 from mcsim.errors import DataError
 from mcsim.loading import load_scenario
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def test_one_measure_side_by_side(results):
 
 def test_one_measure_on_the_command_line(results, tmp_path):
     directory, _, _ = results
-    done = run_mcsim("summarize", directory, "--measure", "rejection", cwd=tmp_path)
+    done = call_mcsim("summarize", directory, "--measure", "rejection", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("rejection in %")
     assert "sigma" not in done.stdout  # it has no test
-    other = run_mcsim("summarize", directory, "--measure", "rmse", "--format", "csv", cwd=tmp_path)
+    other = call_mcsim("summarize", directory, "--measure", "rmse", "--format", "csv", cwd=tmp_path)
     assert (other.returncode, other.stdout) == (2, "")

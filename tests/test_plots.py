@@ -388,10 +388,9 @@ def rewritten(directory, folder, *, estimate, status=None):
         (["--kind", "bias", "-o", "any.toml/a.png"], "cannot write to any.toml"),
     ],
 )
-def test_what_cannot_be_drawn_is_an_error_of_the_user(single, monkeypatch, arguments, message):
-    monkeypatch.chdir(single.parent)
-    done = call_mcsim("plot", "study", "-o", "a.svg", *arguments)
-    assert done.exit_code == 2
+def test_what_cannot_be_drawn_is_an_error_of_the_user(single, arguments, message):
+    done = call_mcsim("plot", "study", "-o", "a.svg", *arguments, cwd=single.parent)
+    assert done.returncode == 2
     assert re.search(message, done.stderr)
 
 

@@ -15,7 +15,7 @@ from mcsim.running import run_until_precise
 from mcsim.store import Store
 from mcsim.study import RunOptions, run_study
 from mcsim.summary import summarize
-from tests.conftest import run_mcsim
+from tests.conftest import call_mcsim
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_shards_and_unknown_parameters_are_refused_and_nothing_is_written(small_
         (["--set", 'target_mcse={ "bias(z)" = 0.1 }'], "no method estimates 'z'"),
         (["--set", "target_mcse={ converage = 0.1 }"], "must be a measure"),
     ):
-        done = run_mcsim("run", small_scenario, "-o", "out", *arguments, cwd=tmp_path)
+        done = call_mcsim("run", small_scenario, "-o", "out", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert message in done.stderr
         assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ from mcsim.ranges import cut, merge
 from mcsim.shards import Shard, n_replicates, of_shard, parse_shard
 from mcsim.store import Chunk, Store
 from mcsim.study import RunOptions, run_study
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim, run_mcsim
 from tests.test_extend import LARGER, SMALLER, SWEEP, parts, rows
 from tests.test_store import files
 
@@ -193,24 +193,26 @@ def test_folders_that_grew_are_joined_into_one_that_grew_alike(run, tmp_path):
 
 def test_the_command_says_what_a_shard_does_and_sums_up_at_the_last(small_scenario, tmp_path):
     arguments = ["run", small_scenario, "-o", "out", "-j", 1]
-    first = run_mcsim(*arguments, "--shard", "1/2", cwd=tmp_path)
+    first = call_mcsim(*arguments, "--shard", "1/2", cwd=tmp_path)
     assert (first.returncode, first.stdout) == (0, "")
     assert "Shard 1/2: 1 of 4 chunks, 32 of 60 data sets.\n" in first.stderr
     assert "Shard 1/2 is done, but not the whole study: `mcsim status out`" in first.stderr
     assert not (tmp_path / "out" / "summary.csv").exists()
-    second = run_mcsim(*arguments, "--shard", "2/2", cwd=tmp_path)
+    second = call_mcsim(*arguments, "--shard", "2/2", cwd=tmp_path)
     assert second.returncode == 0
     assert "60 replicates, 0 failed" in second.stdout
     assert (tmp_path / "out" / "summary.csv").exists()
-    refused = run_mcsim(*arguments, "--shard", "3/2", cwd=tmp_path)
+    refused = call_mcsim(*arguments, "--shard", "3/2", cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr == "'3/2' is no shard; write K/N, such as 2/5, with K from 1 to N\n"
 
 
 def test_the_command_joins_folders_and_names_gaps(small_scenario, tmp_path):
     for number in (1, 3):
-        run_mcsim("run", small_scenario, "-o", f"s{number}", "--shard", f"{number}/3", cwd=tmp_path)
-    joined = run_mcsim("merge", "s1", "s3", "-o", "out", cwd=tmp_path)
+        call_mcsim(
+            "run", small_scenario, "-o", f"s{number}", "--shard", f"{number}/3", cwd=tmp_path
+        )
+    joined = call_mcsim("merge", "s1", "s3", "-o", "out", cwd=tmp_path)
     assert joined.returncode == 0, joined.stderr
     assert joined.stdout == (
         "all: 60 planned, 44 done, 0 fits failed; missing: --replicates 33-48\n"
@@ -218,14 +220,14 @@ def test_the_command_joins_folders_and_names_gaps(small_scenario, tmp_path):
     assert "Not complete: `mcsim run out/scenario.toml -o out` does what is missing." in (
         joined.stderr
     )
-    filled = run_mcsim("run", "out/scenario.toml", "-o", "out", cwd=tmp_path)
+    filled = call_mcsim("run", "out/scenario.toml", "-o", "out", cwd=tmp_path)
     assert "60 replicates, 0 failed" in filled.stdout
-    other = run_mcsim("run", small_scenario, "-o", "b", "-n", 5, "--seed", 8, cwd=tmp_path)
+    other = call_mcsim("run", small_scenario, "-o", "b", "-n", 5, "--seed", 8, cwd=tmp_path)
     assert other.returncode == 0
-    refused = run_mcsim("merge", "s1", "b", "-o", "new", cwd=tmp_path)
+    refused = call_mcsim("merge", "s1", "b", "-o", "new", cwd=tmp_path)
     assert refused.returncode == 4
     assert "these keys differ: seed" in refused.stderr
-    assert run_mcsim("merge", "s1", "nowhere", "-o", "new", cwd=tmp_path).returncode == 2
+    assert call_mcsim("merge", "s1", "nowhere", "-o", "new", cwd=tmp_path).returncode == 2
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def kill_in_mid_run(process, folder, chance):
 
 @pytest.mark.parametrize(
     ("n_kills", "n_replicates"),
-    [(5, 1500), pytest.param(50, 15_000, marks=pytest.mark.stress)],
+    [(4, 1000), pytest.param(50, 15_000, marks=pytest.mark.stress)],
 )
 def test_random_kills_and_the_same_command_end_in_the_same_bytes(tmp_path, n_kills, n_replicates):
     (tmp_path / "sweep.toml").write_text(SMALL + SWEEP)

@@ -10,7 +10,7 @@ import pytest
 from mcsim import study
 from mcsim.loading import dump_scenario, load_scenario
 from mcsim.scenario import conditions
-from tests.conftest import run_mcsim
+from tests.conftest import call_mcsim
 
 OPTIONS = {
     "ar1": ['truth.residual={correlation="ar1", phi=0.6, along="x"}'],
@@ -44,19 +44,20 @@ def parts(directory):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_sharing_and_resuming_change_no_byte(small_scenario, tmp_path, monkeypatch, option):
     overrides = [METHOD, *OPTIONS[option]]
-    scenario = load_scenario(small_scenario, overrides=overrides, replicates=34)
-    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    scenario = load_scenario(small_scenario, overrides=overrides, replicates=10)
+    for name, value in (("SERIAL_ROWS", 0), ("SLOW_CHUNK_SIZE", 8), ("LARGEST_BLOCK", 8)):
+        monkeypatch.setattr(study, name, value)
 
     def run(name, **options):
         return study.run_study(scenario, study.RunOptions(tmp_path / name, **options)).directory
 
     alone = run("alone", n_workers=1)
-    run("resumed", n_workers=1, replicates=[(1, 32)])
+    run("resumed", n_workers=1, replicates=[(1, 8)])
     assert len(parts(alone)) == 2 * len(parts(tmp_path / "resumed"))
     assert parts(run("resumed", n_workers=1)) == parts(alone)
     assert parts(run("shared", n_workers=2)) == parts(alone)
     fits = pq.read_table(alone / "fits")["status"].to_pylist()
-    assert len(fits) == 2 * 34
+    assert len(fits) == 2 * 10
     assert not {"failed", "not_converged"} & set(fits)
 
 
@@ -83,15 +84,15 @@ def test_one_replicate_of_its_own_rows_does_not_depend_on_the_others(small_scena
 
 def test_the_options_on_the_command_line(small_scenario, tmp_path):
     options = [text for one in (METHOD, *OPTIONS["everything"]) for text in ("--set", one)]
-    done = run_mcsim("run", small_scenario, *options, "-n", 24, "-o", "out", cwd=tmp_path)
+    done = call_mcsim("run", small_scenario, *options, "-n", 24, "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "m: 24 replicates, 0 failed" in done.stdout
-    planned = run_mcsim("run", small_scenario, *options, "--dry-run", cwd=tmp_path)
+    planned = call_mcsim("run", small_scenario, *options, "--dry-run", cwd=tmp_path)
     assert "every replicate has its own; less what a replicate loses" in planned.stdout
     assert re.search(r"prepared and fitted one by one: about \d+ ms each", planned.stdout)
     sizes = set()
     for replicate in (1, 2):
-        data = run_mcsim(
+        data = call_mcsim(
             "simulate", small_scenario, *options, "--replicate", replicate, cwd=tmp_path
         )
         sizes.add(data.stdout.count("\n"))
@@ -101,10 +102,10 @@ def test_the_options_on_the_command_line(small_scenario, tmp_path):
 
 def test_failed_replicates_count_as_any_other_failure(small_scenario, tmp_path):
     options = ["--set", METHOD, "--set", "truth.missing.units={animal=0.8}", "-o", "out"]
-    stopped = run_mcsim("run", small_scenario, *options, cwd=tmp_path)
+    stopped = call_mcsim("run", small_scenario, *options, cwd=tmp_path)
     assert stopped.returncode == 3
     assert "cannot be told from them" in stopped.stderr
-    done = run_mcsim("run", small_scenario, *options, "--max-failures", 1, cwd=tmp_path)
+    done = call_mcsim("run", small_scenario, *options, "--max-failures", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     fits = pq.read_table(tmp_path / "out" / "fits").to_pandas()
     assert 0 < (fits["status"] == "failed").mean() < 1
