@@ -85,7 +85,8 @@ def _square(axis: Axes, records: Sequence[Record]) -> None:
     ends = [record[name] + sign * (record[f"{name}_mcse"] or 0.0) * NORMAL_QUANTILE
             for record in records for name in MEASURES for sign in (-1, 1)]  # fmt: skip
     room = ROOM * ((max(ends) - min(ends)) or max(ends) or 1.0)
-    span = max(-0.2 * room, min(ends) - room), max(ends) + room
+    below_zero = -0.2 * room  # for the half of a marker
+    span = max(below_zero, min(ends) - room), max(ends) + room
     axis.plot(span, span, color="black", ls="--", lw=0.8, zorder=1)
     axis.set(xlim=span, ylim=span, aspect="equal")
 
