@@ -14,7 +14,7 @@ from mcsim.design import model_columns
 from mcsim.engine.optimise import Status
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods import prepare_method, without_aliased
+from mcsim.methods import LikelihoodMethod, prepare_method, without_aliased
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def fit_file(
     ------
     DataError
         The file or a column cannot be used.
+    LikelihoodError
+        The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
     frame = read_frame(path, formula)
     parsed = parse_formula(formula)
@@ -62,6 +64,8 @@ def fit_file(
     settings = MethodSettings(estimator, (df,), confidence, interval=interval)
     method = prepare_method(columns, settings)
     analysis = method.analyse([method.take(y[None])], np.random.default_rng)
+    if isinstance(method, LikelihoodMethod):
+        method.check_against_dense(y)
     parameters = tuple(
         ParameterEstimate(
             block.parameter,

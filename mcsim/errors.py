@@ -54,6 +54,19 @@ class FormulaError(McsimError):
         super().__init__(message)
 
 
+class LikelihoodError(McsimError):
+    """A log-likelihood that is not that of its definition: mcsim is wrong, not the user."""
+
+    exit_code = ExitCode.BUG
+
+    def __init__(self, found: float, expected: float) -> None:
+        super().__init__(
+            f"the log-likelihood of this fit, {found:.6f}, is not that of its definition,"
+            f" {expected:.6f}: a fault of mcsim, so no number of it is printed; please report it"
+            " with the data and the formula"
+        )
+
+
 class DataError(McsimError):
     """A data file or a design that a formula cannot be fitted to."""
 

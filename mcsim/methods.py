@@ -28,6 +28,7 @@ from mcsim.design import ModelColumns
 from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import CompiledDesign, Level, compile_design
+from mcsim.engine.dense import check_against_dense
 from mcsim.engine.information import covariance_slopes, information
 from mcsim.engine.matrices import orthonormal_basis
 from mcsim.engine.moments import join
@@ -39,6 +40,7 @@ from mcsim.engine.reml import (
     reduce_responses,
     reduction_key,
 )
+from mcsim.engine.residual import ResidualRows
 from mcsim.engine.tree import Moments, n_parameters
 from mcsim.errors import DataError
 from mcsim.fields import kind_of
@@ -122,7 +124,11 @@ class LikelihoodMethod:
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
         self._residual_names = residual_names(settings.residual, columns.frame)
-        self.design = _compile(columns, settings, is_reml=is_reml)
+        levels, rows = _levels_and_rows(columns, settings)
+        self._levels = levels
+        self.design = compile_design(
+            columns.X, levels, names=columns.names, is_reml=is_reml, residual=rows
+        )
         self._bootstrap = None
         if settings.interval == "bootstrap":
             self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
@@ -157,6 +163,11 @@ class LikelihoodMethod:
             for name, df_method in self._df_methods(fit, moments).items()
         }
         return Analysis(estimates, _outcomes(fit))
+
+    def check_against_dense(self, y: Floats) -> None:
+        """Raise a LikelihoodError where the fit of one response (n_rows,) is not what it says."""
+        fit = fit_moments(self.design, self.take(y[None]))
+        check_against_dense(self.design, self._columns.X, self._levels, y, fit)
 
     def _components(
         self, fit: FitBlock, moments: Moments, stream_of: StreamOf
@@ -207,20 +218,23 @@ class LikelihoodMethod:
         return Sensitivity(to_given, fit.T_inverse, slopes)
 
 
-def _compile(columns: ModelColumns, settings: MethodSettings, *, is_reml: bool) -> CompiledDesign:
-    """The design of a model, with a level of their own for the units of its residuals."""
+def _levels_and_rows(
+    columns: ModelColumns, settings: MethodSettings
+) -> tuple[tuple[Level, ...], ResidualRows | None]:
+    """Levels as the engine takes them, one of their own for the units of residuals with a structure
+    if the model has none of these units, and what is said of the residuals.
+    """
     levels = tuple(
         Level(level.unit_of_row, level.Z, level.structures, level.names) for level in columns.levels
     )
-    rows = None
-    if settings.residual is not None:
-        _check_residual_settings(settings)
-        residual = residual_columns(settings.residual, columns)
-        rows = residual.rows
-        if residual.is_own_level:
-            assert residual.unit_of_row is not None
-            levels += (Level(residual.unit_of_row, np.zeros((len(columns.X), 0)), (), ()),)
-    return compile_design(columns.X, levels, names=columns.names, is_reml=is_reml, residual=rows)
+    if settings.residual is None:
+        return levels, None
+    _check_residual_settings(settings)
+    residual = residual_columns(settings.residual, columns)
+    if residual.is_own_level:
+        assert residual.unit_of_row is not None
+        levels += (Level(residual.unit_of_row, np.zeros((len(columns.X), 0)), (), ()),)
+    return levels, residual.rows
 
 
 def _check_residual_settings(settings: MethodSettings) -> None:

@@ -18,7 +18,8 @@ def _source_hash() -> str:
     """Names the cache: numba does not notice that a function called from another file changed."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     text = b"".join(source.read_bytes() for source in sources)
-    return hashlib.sha256(text + numba.__version__.encode()).hexdigest()[:16]
+    options = f"{numba.__version__} {numba.config.BOUNDSCHECK}"
+    return hashlib.sha256(text + options.encode()).hexdigest()[:16]
 
 
 def _usable_cache() -> Path:

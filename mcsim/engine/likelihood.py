@@ -295,11 +295,11 @@ def _differentiate(model, classes, found, m, x, v, level):
     multiply_transposed(K, start, EB, start, x.b1, start, n)
     multiply_transposed(H, start, classes.B, start, EB, start, n)
     times(H, start, classes.n_units, n)
-    if classes.has_mixed[level]:  # v2 = B'(e - E w)
+    if classes.has_mixed[level]:  # Z'Py = B'(e - E w)
         apply(v.v1, start, m.E, start, v.w, start, n)
         take_from(v.v1, v.e, start, n)
-        apply_transposed(v.v2, start, classes.B, start, v.v1, start, n)
-        add_square(K, v.v2, v.kappas, start, n)
+        apply_transposed(x.ZPy, start, classes.B, start, v.v1, start, n)
+        add_square(K, x.ZPy, v.kappas, start, n)
     D[:] = 0.0
     scale[:] = 0.0
     for i in range(len(D)):

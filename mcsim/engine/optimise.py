@@ -36,6 +36,7 @@ TINY_PIVOT = 1e-6  # -2 logLik does not tell it from zero
 JUMP_COST = 1e-2  # the same where BFGS cannot finish
 MAX_EVALUATIONS = 1000
 MAX_ROUNDS = 20
+HASTY_ROUNDS = 5  # that leave false zeros before Newton has polished the rest
 MAX_NEWTON_STEPS = 12
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 ROUNDING = 1e-13  # of -2 logLik, relative to its terms
@@ -113,10 +114,12 @@ class Search:
             return
         self._begin(rows)
         snap_cost = np.full(len(self.theta), SNAP_COST)
-        for _ in range(MAX_ROUNDS):
+        for number in range(MAX_ROUNDS):
             self._descend(rows)
             self._snap(rows, snap_cost)
             is_inside = ~np.any(self.held(rows), axis=1)
+            if number >= HASTY_ROUNDS:  # a step from a point that is not polished may lead back
+                is_inside[:] = True
             false_zeros = self._escape(*self._check(rows[~is_inside]))
             others = rows[~np.isin(rows, false_zeros)]
             self._polish(others)

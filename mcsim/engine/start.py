@@ -19,6 +19,7 @@ from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, n_parameters,
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
+NO_INFORMATION = 1e-7  # of the largest eigenvalue: what the normal equations do not determine
 
 
 def plain_start(tree: Tree, n: int) -> tuple[Floats, Ints]:
@@ -112,7 +113,7 @@ def with_start(tree: Tree, at: Callable[[Floats, Ints], Points]) -> Tree:
     equations[:-1, :-1] = 0.5 * (cross + cross.T)
     equations[:-1, -1] = equations[-1, :-1] = traces[0] - equations[:-1, :-1] @ psi
     equations[-1, -1] = tree.model.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
-    inverse = np.ascontiguousarray(np.linalg.pinv(equations, hermitian=True))
+    inverse = np.ascontiguousarray(np.linalg.pinv(equations, rcond=NO_INFORMATION, hermitian=True))
     return tree._replace(start_inverse=inverse, start_traces=found.D[0])
 
 

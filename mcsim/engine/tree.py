@@ -191,6 +191,7 @@ class Columns(NamedTuple):
     p1: Floats  # (k, p, positions)
     p3: Floats  # (p, positions)
     pp: Floats  # (p, p, positions)
+    ZPy: Floats  # (q, positions) of mixed units; q > k where columns vary between units only
 
 
 class Vectors(NamedTuple):
@@ -282,8 +283,9 @@ def new_workspace(tree: Tree) -> Workspace:
         T=np.zeros((p, p, width)),
         Lam=np.zeros((len(tree.classes.has_mixed), q, q, width)),
     )
-    a, e, w, v1, v2 = np.zeros((5, max(k, q), M))  # q > k where columns vary between units only
+    a, e, w, v1, v2 = np.zeros((5, k, M))
     shapes = [(q, q, N)] * 3 + [(k, q, N)] * 2 + [(k, p, n_roots), (p, n_roots), (p, p, n_roots)]
+    shapes += [(q, N)]
     return Workspace(
         lanes,
         Data(*split_values(lanes.data, k, (N // width, n_links // width, n_roots // width))),

@@ -9,7 +9,6 @@ from mcsim.design import model_columns
 from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.collapse import Level, compile_design
 from mcsim.engine.reml import fit_block
-from mcsim.engine.tree import new_workspace
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods import prepare_method, without_aliased
@@ -72,22 +71,6 @@ def test_as_many_units_as_fixed_effects_between_them_are_refused_by_name(n_anima
     columns = model_columns(parse_formula(f"{formula} + (1 | animal/image)"), frame)
     with pytest.raises(DataError, match="the variance of 'animal' cannot be told from them"):
         prepare_method(columns, MethodSettings("reml", ("z",), 0.95))
-
-
-def test_columns_that_are_constant_within_units_have_room():
-    # found by NUMBA_BOUNDSCHECK=1: fewer vectors per unit than random columns
-    generator = np.random.default_rng(4)
-    image = np.repeat(np.arange(24), generator.integers(2, 6, 24))
-    animal = image // 3
-    x = generator.normal(size=8)[animal]
-    y = generator.normal(size=8)[animal] + generator.normal(size=len(x))
-    columns = model_columns(
-        parse_formula("y ~ 1 + (x | animal/image)"), frame_of(animal, image, x, y)
-    )
-    method = prepare_method(columns, MethodSettings("reml", ("z",), 0.95))
-    k, q, _ = method.design.tree.classes.B.shape
-    assert k < q == len(new_workspace(method.design.tree).vectors.v2)
-    assert method.analyse([method.take(y[None])], np.random.default_rng).fits.status[0] <= 3
 
 
 def test_fixed_effects_that_others_determine_are_left_out_and_named():

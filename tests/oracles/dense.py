@@ -1,6 +1,7 @@
 """The n x n definition of the likelihood: no cleverness, the oracle of the engine."""
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 
 def dense_deviance(X, levels, y, Lams, *, is_reml, R=None):
@@ -15,15 +16,16 @@ def dense_deviance(X, levels, y, Lams, *, is_reml, R=None):
     for (unit_of_row, Z), Lam in zip(levels, Lams, strict=True):
         inside = inside & (unit_of_row[:, None] == unit_of_row[None, :])
         V += np.where(inside, Z @ Lam @ Lam.T @ Z.T, 0.0)
-    V_inverse = np.linalg.inv(V)
-    T = X.T @ V_inverse @ X
-    beta = np.linalg.solve(T, X.T @ V_inverse @ y)
-    residual = y - X @ beta
+    # whitened by a triangular factor: an inverse of V would lose digits where variances are large
+    factor = np.linalg.cholesky(V)
+    whitened = solve_triangular(factor, np.column_stack([X, y]), lower=True)
+    T = np.linalg.qr(whitened, mode="r")
+    beta = solve_triangular(T[:p, :p], T[:p, p])
     nu = n - p if is_reml else n
-    sigma2 = residual @ V_inverse @ residual / nu
-    deviance = np.linalg.slogdet(V)[1] + nu * (1 + np.log(2 * np.pi * sigma2))
+    sigma2 = T[p, p] ** 2 / nu
+    deviance = 2 * np.log(np.diag(factor)).sum() + nu * (1 + np.log(2 * np.pi * sigma2))
     if is_reml:
-        deviance += np.linalg.slogdet(T)[1]
+        deviance += 2 * np.log(np.abs(np.diag(T)[:p])).sum()
     return deviance, beta, sigma2
 
 

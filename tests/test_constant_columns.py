@@ -1,0 +1,77 @@
+"""Random effects of columns that are constant within units, in unbalanced data: lme4's values."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcsim.analysis import MethodSettings
+from mcsim.datafile import fit_file, read_frame
+from mcsim.design import model_columns
+from mcsim.engine import dense
+from mcsim.errors import LikelihoodError
+from mcsim.formula import parse_formula
+from mcsim.methods import prepare_method
+from mcsim.residual_model import ResidualModel
+
+REFERENCE = Path(__file__).parent / "reference"
+STORED = json.loads((REFERENCE / "constant_columns.json").read_text())
+
+
+@pytest.mark.parametrize(("estimator", "column"), [("reml", 2), ("ml", 3)], ids=["reml", "ml"])
+@pytest.mark.parametrize("fit", STORED["fits"], ids=lambda fit: fit[1])
+def test_loglik_is_the_best_that_lme4_finds(fit, estimator, column):
+    found = fit_file(REFERENCE / f"{fit[0]}.csv", fit[1], estimator=estimator, df="z")
+    assert found.status in ("ok", "boundary")
+    assert -1e-6 <= found.loglik - fit[column] <= 1e-3  # above: lme4 stopped early
+
+
+@pytest.mark.parametrize(("df", "rel"), [("satterthwaite", 1e-3), ("kenward-roger", 1e-5)])
+def test_df_and_standard_errors_are_those_of_lmertest_and_pbkrtest(df, rel):
+    stored = STORED["df"]
+    fit = fit_file(REFERENCE / f"{stored['data']}.csv", stored["formula"], df=df)
+    rows = {one.parameter: (one.std_error, one.df) for one in fit.parameters}
+    for name, (std_error, value) in stored[df].items():
+        assert rows[name][0] == pytest.approx(std_error, rel=1e-5)
+        assert rows[name][1] == pytest.approx(value, rel=rel)
+
+
+def prepared(residual):
+    path = REFERENCE / "constant_columns_1.csv"
+    formula = "y ~ diet * x + (0 + diet:x | animal)"
+    columns = model_columns(parse_formula(formula), read_frame(path, formula))
+    settings = MethodSettings("reml", ("z",), 0.95, residual=residual)
+    return prepare_method(columns, settings), columns.frame["y"].to_numpy()
+
+
+@pytest.mark.parametrize(
+    "residual",
+    [
+        None,
+        ResidualModel(correlation="ar1", within="animal"),
+        ResidualModel(correlation="exchangeable", within="animal"),
+        ResidualModel(by="diet"),
+    ],
+    ids=["independent", "ar1", "exchangeable", "by diet"],
+)
+def test_a_likelihood_that_is_not_that_of_its_definition_is_an_error(residual, monkeypatch):
+    method, y = prepared(residual)
+    method.check_against_dense(y)
+    check = dense.check_against_dense
+
+    def wrong(*arguments):
+        fit = replace(arguments[-1], loglik=arguments[-1].loglik + 1e-2)
+        check(*arguments[:-1], fit)
+
+    monkeypatch.setattr("mcsim.methods.check_against_dense", wrong)
+    with pytest.raises(LikelihoodError, match="a fault of mcsim"):
+        method.check_against_dense(y)
+
+
+def test_more_rows_than_a_dense_matrix_may_have_are_not_checked(monkeypatch):
+    method, y = prepared(None)
+    monkeypatch.setattr(dense, "MAX_ROWS", len(y) - 1)
+    monkeypatch.setattr(dense, "_covariance", lambda *_: pytest.fail("it was checked"))
+    method.check_against_dense(np.asarray(y))
