@@ -38,6 +38,8 @@ MAX_EVALUATIONS = 1000
 MAX_ROUNDS = 20
 HASTY_ROUNDS = 5  # that leave false zeros before Newton has polished the rest
 MAX_NEWTON_STEPS = 12
+NEARER = 0.25  # of the predicted decrease is left after a step that is taken for that alone
+LONGEST_STEP = 2.0  # of BFGS, of the largest parameter, or of 1 where that is smaller
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 ROUNDING = 1e-13  # of -2 logLik, relative to its terms
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
@@ -182,7 +184,9 @@ class Search:
             g = self.found.gradient[rows[new]]
             step[new] = -apply(inverse[new], g)
             slope[new] = dot(step[new], g)
-            length[new] = np.minimum(1.0, 2.0 / np.maximum(np.abs(step[new]).max(axis=1), 1e-300))
+            largest = np.maximum(np.abs(step[new]).max(axis=1), 1e-300)
+            reach = LONGEST_STEP * np.maximum(1.0, np.abs(self.theta[rows[new]]).max(axis=1))
+            length[new] = np.minimum(1.0, reach / largest)
             goes_on = (-0.5 * slope >= PREDICTED_DECREASE) & (length >= SHORTEST_STEP)
             busy = busy[goes_on[busy] & (self.evaluations[rows[busy]] < MAX_EVALUATIONS)]
             here = rows[busy]
@@ -267,21 +271,29 @@ class Search:
         """Newton steps among the parameters that are not held; leaves the Hessian."""
         self._differentiate(rows)
         for _ in range(MAX_NEWTON_STEPS):
-            held = self.held(rows)
-            H = self.hessian[rows] + np.where(held, 1.0, 0.0)[:, :, None] * np.eye(held.shape[1])
-            g = np.where(held, 0.0, self.found.gradient[rows])
-            step, is_positive = _newton_step(H, g)
-            decrease = 0.5 * dot(step, g)
+            step, decrease, is_positive = self._newton(rows, self.found.gradient[rows])
             goes_on = is_positive & (decrease >= NEWTON_DECREASE)
             rows, step, decrease = rows[goes_on], step[goes_on], decrease[goes_on]
             if len(rows) == 0:
                 break
             trial = self.theta[rows] - step
             found = self._evaluate(rows, trial, self.order[rows])
-            accepted = (found.r2 > 0.0) & (found.f <= self.found.f[rows] + self.rounding(rows))
+            rise = found.f - self.found.f[rows]
+            _, left, _ = self._newton(rows, found.gradient)
+            # where the change of -2 logLik is lost in its rounding, its gradient tells
+            is_nearer = (rise <= SNAP_COST) & (left < NEARER * decrease)
+            accepted = (found.r2 > 0.0) & ((rise <= self.rounding(rows)) | is_nearer)
             self._accept(rows, trial, found, accepted)
             self._differentiate(rows[accepted & (decrease > PREDICTED_DECREASE)])
             rows = rows[accepted]
+
+    def _newton(self, rows: Ints, gradient: Floats) -> tuple[Floats, Floats, Flags]:
+        """Newton's step at a gradient, the decrease that it predicts, and whether it leads down."""
+        held = self.held(rows)
+        H = self.hessian[rows] + np.where(held, 1.0, 0.0)[:, :, None] * np.eye(held.shape[1])
+        g = np.where(held, 0.0, gradient)
+        step, is_positive = _newton_step(H, g)
+        return step, 0.5 * dot(step, g), is_positive
 
     def _differentiate(self, rows: Ints) -> None:
         """Second derivatives of -2 logLik, by differences of the gradient."""
