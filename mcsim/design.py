@@ -290,7 +290,8 @@ def _matrix(
         matrix = ModelFormula(written).get_model_matrix(
             frame, na_action="raise", context={"sqrt": np.sqrt}
         )
-    except (FormulaicError, ValueError) as error:  # a ValueError where a column is not a number
+    # a ValueError where a column is not a number, an IndexError where C gets a second argument
+    except (FormulaicError, IndexError, ValueError) as error:
         raise DataError(f"{written!r} makes no columns of these data: {error}") from error
     indices = matrix.model_spec.term_indices
     numbers = [0] * matrix.shape[1]
