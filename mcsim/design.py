@@ -290,8 +290,8 @@ def _matrix(
         matrix = ModelFormula(written).get_model_matrix(
             frame, na_action="raise", context={"sqrt": np.sqrt}
         )
-    # a ValueError where a column is not a number, an IndexError where C gets a second argument
-    except (FormulaicError, IndexError, ValueError) as error:
+    # a column is not a number; C gets a second argument; hundreds of terms inside a call
+    except (FormulaicError, ValueError, IndexError, RecursionError) as error:
         raise DataError(f"{written!r} makes no columns of these data: {error}") from error
     indices = matrix.model_spec.term_indices
     numbers = [0] * matrix.shape[1]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mcsim.errors import FormulaError
 from mcsim.expression import Call, Expression, Name, variables, write
-from mcsim.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name
+from mcsim.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
 __all__ = [
     "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "parse_formula",
@@ -93,6 +93,7 @@ def parse_formula(text: str) -> Formula:
     FormulaError
         Where the text holds anything but names, numbers, operators and `FORMULA_FUNCTIONS`.
     """
+    refuse_long(text)
     reader = _FormulaReader(text)
     response = reader.take("name", "the name of one column first, the response, as in 'y ~ x'")
     reader.take("~", "'~' after the response, which is the name of one column")
@@ -139,6 +140,7 @@ def read_column(name: str) -> tuple[ColumnPiece, ...]:
     FormulaError
         Where the name is none that the formula library prints.
     """
+    refuse_long(name)
     reader = _ColumnReader(name, COLUMN_TOKEN)
     pieces = [reader.piece()]
     while reader.accept(":"):

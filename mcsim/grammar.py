@@ -50,6 +50,13 @@ def is_name(text: str) -> bool:
     return plain and not keyword.iskeyword(text) and not text.startswith("__")
 
 
+def refuse_long(text: str) -> None:
+    """Refuse a user's text that is too long; what is written from one that is not may be longer."""
+    if len(text) > MAX_LENGTH or text.count("(") > MAX_PARENTHESES:
+        limits = f"{MAX_LENGTH} characters and {MAX_PARENTHESES} parentheses"
+        raise FormulaError(f"the formula is too long: at most {limits}")
+
+
 class Token(NamedTuple):
     """A piece of the text: its kind (a group of the pattern), and where it stands."""
 
@@ -63,9 +70,6 @@ class Reader:
     """Recursive descent over the tokens of a text."""
 
     def __init__(self, text: str, pattern: re.Pattern[str] = FORMULA_TOKEN) -> None:
-        if len(text) > MAX_LENGTH or text.count("(") > MAX_PARENTHESES:
-            limits = f"{MAX_LENGTH} characters and {MAX_PARENTHESES} parentheses"
-            raise FormulaError(f"the formula is too long: at most {limits}")
         self.text = text
         self.tokens = [_read_token(match) for match in pattern.finditer(text)]
         self.index = 0

@@ -18,6 +18,7 @@ from mcsim.formula import (
     variable_names,
     written_anew,
 )
+from mcsim.grammar import MAX_LENGTH
 
 NAMES = st.sampled_from(["x", "diet", "time_1", "z"])
 
@@ -235,6 +236,13 @@ def test_a_column_is_read_whole_or_refused(column, found):
 )
 def test_spellings_of_one_column_are_the_same(spellings):
     assert len(set(map(same_column, spellings))) == 1
+
+
+def test_what_is_written_from_a_long_formula_is_read_again():
+    formula = parse_formula("y~x" + "+x" * 900 + "+I(" + "(" * 40 + "x**-1" + ")" * 41)
+    assert len(formula.fixed) > MAX_LENGTH
+    assert written_anew(formula.fixed) == formula.fixed
+    assert formula.columns == ("x",)
 
 
 def test_blanks_within_a_level_are_part_of_it():
