@@ -1,20 +1,23 @@
 """What is wrong with names of columns, variables and levels, given what a design can make."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.formula import same_column, split_column, variable_names
+from mcsim.expression import Call, Name, Number, variables, walk, write
+from mcsim.formula import ColumnPiece, read_column, same_column
 from mcsim.nested import KeyPath
 from mcsim.scenario import DesignNames
 
 Finding = tuple[KeyPath, str]
 
-_CALL = re.compile(r"([A-Za-z]\w*\(.*\))(\[[^\]]*\])?")
+HINT = "The design makes these, and their products with ':'"
+SEVERAL = ("C", "poly")  # functions that make several columns
+MAX_DEGREE = 1000
+MAX_LISTED = 9  # columns in a message
 
 
 def columns_problems(
@@ -36,23 +39,48 @@ def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
         return
     printed = [f"{f}[T.{level}]" for f, levels in names.factors.items() for level in levels[1:]]
     full = {f"{f}[{level}]" for f, levels in names.factors.items() for level in levels}
-    for piece in split_column(column) or ("",):
-        call = _CALL.fullmatch(piece)
-        if call:
-            yield from _call_problems(call[1], names)
-        elif piece not in {*printed, *full, *names.covariates}:
-            known = ["Intercept", *names.covariates, *printed]
-            hint = "The design makes these, and their products with ':'"
-            yield unknown("column", piece, known, hint)
-
-
-def _call_problems(call: str, names: DesignNames) -> Iterator[str]:
+    known = ["Intercept", *names.covariates, *printed]
     try:
-        variables = variable_names(call)
+        pieces = read_column(column)
     except FormulaError as error:
-        yield str(error)
+        yield str(error) if "(" in column else unknown("column", column, known, HINT)
         return
-    yield from variable_problems(variables, names)
+    for piece in pieces:
+        if isinstance(piece.base, Call):
+            yield from variable_problems(dict.fromkeys(variables(piece.base)), names)
+            yield from _label_problems(piece, piece.base, names)
+        elif str(piece) not in {*printed, *full, *names.covariates}:
+            yield unknown("column", str(piece), known, HINT)
+
+
+def _label_problems(piece: ColumnPiece, call: Call, names: DesignNames) -> Iterator[str]:
+    """Why a call makes no column with this label, as far as that can be told without data."""
+    labels = _labels(call, names)
+    if piece.label is None or labels is None or piece.label in labels:
+        return
+    found = f"found '[{piece.label}]' after {write(call)!r}, which"
+    columns = [f"{write(call)}[{label}]" for label in labels]
+    if labels:
+        near = nearest_name(str(piece), columns)
+        yield f"{found} makes the columns {', '.join(columns[:MAX_LISTED])}.{near}"
+    else:
+        several = "brackets go with several, as in poly(x, 2)[1] and C(diet)[T.fed]"
+        yield f"{found} makes one column; write {write(call)!r}: {several}"
+
+
+def _labels(call: Call, names: DesignNames) -> Sequence[str] | None:
+    """Labels that the formula library prints after a call, () for one column; None: unknown."""
+    match call:
+        case Call("poly", (_, Number(int(degree)))):
+            return [str(number) for number in range(1, min(degree, MAX_DEGREE) + 1)]
+        case Call("poly", (_,)):
+            return ["1"]
+        case Call("C" | "I", (Name(name),)) if name in names.factors:
+            levels = names.factors[name]
+            return [*(f"T.{level}" for level in levels[1:]), *levels]
+    makes_several = any(isinstance(one, Call) and one.function in SEVERAL for one in walk(call))
+    has_factor = any(name in names.factors for name in variables(call))
+    return None if makes_several or has_factor else ()
 
 
 def variable_problems(variables: Iterable[str], names: DesignNames) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Who is measured, and where: units, factors and covariates, and the columns that formulas make.
 
-Knows names and data frames; the engine gets the arrays. Formulas arrive parsed and checked, so the
-formula library sees only names, numbers, operators and a short list of functions.
+Knows names and data frames; the engine gets the arrays. The formula library evaluates what it gets
+as Python, and gets it in one place, `_matrix`: text that our own grammar has read as a whole and
+written anew, of names that are columns of the data.
 """
 
 import itertools
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -14,9 +14,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mcsim.errors import DataError, nearest_name
+from mcsim.errors import DataError, FormulaError, nearest_name
+from mcsim.expression import Name, write
 from mcsim.fields import UniformCount
-from mcsim.formula import Formula, RandomTerm, split_column
+from mcsim.formula import (
+    ColumnPiece,
+    Formula,
+    RandomTerm,
+    read_column,
+    variable_names,
+    written_anew,
+)
 from mcsim.scenario import CovariateSpec, DesignSpec
 
 Floats = NDArray[np.float64]
@@ -174,25 +182,35 @@ def column(frame: pd.DataFrame, name: str) -> Floats:
     DataError
         The frame cannot make this column.
     """
+    try:
+        pieces = read_column(name)
+    except FormulaError as error:
+        raise DataError(f"{name!r} is no name of a column: {error}") from None
     product = np.ones(len(frame))
-    for piece in split_column(name):
+    for piece in pieces:
         product = product * _piece(frame, piece)
     return product
 
 
-def _piece(frame: pd.DataFrame, piece: str) -> Floats | float:
-    if piece == "Intercept":
+def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
+    if str(piece) == "Intercept":
         return 1.0
-    if piece in frame.columns and not isinstance(frame[piece].dtype, pd.CategoricalDtype):
-        return frame[piece].to_numpy(dtype=np.float64)
-    indicator = re.fullmatch(r"(\w+)\[(?:T\.)?(.+)\]", piece)
-    if indicator and indicator[1] in frame.columns:
-        is_level = frame[indicator[1]].astype(str).to_numpy() == indicator[2]
-        return np.asarray(is_level, dtype=np.float64)
-    X, names, *_ = _matrix(frame, f"0 + {piece}")
-    if len(names) != 1:
-        raise DataError(f"{piece!r} makes {len(names)} columns; name one of them: {names}")
-    return X[:, 0]
+    if isinstance(piece.base, Name) and piece.base.text in frame.columns:
+        values = frame[piece.base.text]
+        if piece.label is not None:
+            return np.asarray(values.astype(str).to_numpy() == piece.level, dtype=np.float64)
+        if not isinstance(values.dtype, pd.CategoricalDtype):
+            return values.to_numpy(dtype=np.float64)
+    X, names, *_ = _matrix(frame, f"0 + {write(piece.base)}")
+    own = [j for j, name in enumerate(names) if piece.label is None or _is_of(name, piece)]
+    if len(own) != 1:
+        raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {names}")
+    return X[:, own[0]]
+
+
+def _is_of(name: str, piece: ColumnPiece) -> bool:
+    """Whether this is the name of the piece's column among all that its call makes."""
+    return name.endswith(f"[{piece.level}]")
 
 
 class ModelFrame:
@@ -221,7 +239,9 @@ def model_columns(
         A name is not in the frame, the grouping is not nested, or a level repeats a column.
     """
     data = ModelFrame(data) if isinstance(data, pd.DataFrame) else data
-    _check_names(formula, data.frame)
+    for name in formula.names:
+        if name != formula.response:
+            _check_name(name, data.frame)
     X, names, term_of_column, terms = data.matrix(formula.fixed)
     paths: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:
@@ -247,14 +267,13 @@ def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColum
     )
 
 
-def _check_names(formula: Formula, frame: pd.DataFrame) -> None:
-    for name in (formula.response, *formula.names):
-        if name not in frame.columns and name != formula.response:
-            columns = ", ".join(map(str, frame.columns))
-            raise DataError(
-                f"the formula names {name!r}, which is no column of the data. The data have:"
-                f" {columns}.{nearest_name(name, map(str, frame.columns))}"
-            )
+def _check_name(name: str, frame: pd.DataFrame) -> None:
+    if name not in frame.columns:
+        columns = ", ".join(map(str, frame.columns))
+        raise DataError(
+            f"the formula names {name!r}, which is no column of the data. The data have:"
+            f" {columns}.{nearest_name(name, map(str, frame.columns))}"
+        )
 
 
 def _matrix(
@@ -264,12 +283,16 @@ def _matrix(
     from formulaic import Formula as ModelFormula
     from formulaic.errors import FormulaicError
 
+    written = written_anew(right_hand_side)
+    for name in variable_names(written):
+        _check_name(name, frame)
     try:
-        matrix = ModelFormula(right_hand_side).get_model_matrix(
+        matrix = ModelFormula(written).get_model_matrix(
             frame, na_action="raise", context={"sqrt": np.sqrt}
         )
-    except (FormulaicError, ValueError) as error:  # a ValueError where a column is not a number
-        raise DataError(f"{right_hand_side!r} makes no columns of these data: {error}") from error
+    # a column is not a number; C gets a second argument; hundreds of terms inside a call
+    except (FormulaicError, ValueError, IndexError, RecursionError) as error:
+        raise DataError(f"{written!r} makes no columns of these data: {error}") from error
     indices = matrix.model_spec.term_indices
     numbers = [0] * matrix.shape[1]
     for number, positions in enumerate(indices.values()):

@@ -1,34 +1,26 @@
-"""Text of a model formula, read without evaluating any of it.
+"""A model formula or a column's name taken apart, without evaluating any of it.
 
 `y ~ diet * x + (x || animal/image)` becomes a response, a fixed part that the formula library may
-see, and random terms. Knows no data: whether a column or a level exists is asked elsewhere.
+see, and random terms; `diet[T.fed]:x` becomes its factors. Knows no data: whether a column or a
+level exists is asked elsewhere.
 """
 
-import builtins
-import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from mcsim.errors import FormulaError, nearest_name
+from mcsim.errors import FormulaError
+from mcsim.expression import Call, Expression, Name, variables, write
+from mcsim.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
-FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "log", "log10", "poly", "scale", "sqrt")
-MAX_LENGTH = 2000  # characters: reading and expanding stay instant
-MAX_PARENTHESES = 50  # far below the depth at which Python gives up
+__all__ = [
+    "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "parse_formula",
+    "read_column", "same_column", "variable_names", "written_anew",
+]  # fmt: skip
 
-_POWERS = tuple("123456789")  # (a + b) ** 9 holds every interaction of nine columns
-_PRODUCT = ("*", "/", ":")
-_SUM = ("+", "-", *_PRODUCT)
-_ARITHMETIC = ("+", "-", "*", "/")
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"
-    r"|(?P<name>[A-Za-z_]\w*)|(?P<operator>\*\*|\|\||[-+*/:^()|~,])|(?P<end>\Z)|(?P<other>.))",
-    re.ASCII | re.DOTALL,
-)
-_CALL_SPACING = re.compile(r"\s+(?![^\[]*\])")  # blanks inside a factor's level are part of it
-_COLUMN_PIECE = re.compile(r"(?:\[[^\]]*\]|\([^:]*\)|[^:])+")
+_BLANKS = re.compile(r"\s+(?![^\[]*\])")  # those inside a factor's level are part of it
 
 
 @dataclass(frozen=True)
@@ -47,9 +39,14 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula taken apart; the random terms stand outermost first."""
+    """A formula taken apart; the random terms stand outermost first.
+
+    text : as the user wrote it, for messages; written : anew, from what was read, as are `fixed`
+        and the columns of the random terms
+    """
 
     text: str
+    written: str
     response: str
     fixed: str
     random: tuple[RandomTerm, ...]
@@ -67,6 +64,26 @@ class Formula:
         return _unique((self.response, *self.columns, *groups))
 
 
+@dataclass(frozen=True)
+class ColumnPiece:
+    """One factor of a column's name, such as `x`, `diet[T.fed]`, `I(x ** 2)` or `poly(x, 2)[1]`.
+
+    label : what stands in brackets, None without any
+    """
+
+    base: Name | Call
+    label: str | None
+
+    def __str__(self) -> str:
+        label = "" if self.label is None else f"[{self.label}]"
+        return f"{write(self.base)}{label}"
+
+    @property
+    def level(self) -> str:
+        """The label without the mark of a contrast, `fed` of `T.fed`."""
+        return (self.label or "").removeprefix("T.")
+
+
 @lru_cache(maxsize=256)
 def parse_formula(text: str) -> Formula:
     """Take the lme4 formula `text` apart.
@@ -76,12 +93,19 @@ def parse_formula(text: str) -> Formula:
     FormulaError
         Where the text holds anything but names, numbers, operators and `FORMULA_FUNCTIONS`.
     """
-    reader = _Reader(text)
+    refuse_long(text)
+    reader = _FormulaReader(text)
     response = reader.take("name", "the name of one column first, the response, as in 'y ~ x'")
     reader.take("~", "'~' after the response, which is the name of one column")
-    fixed, random = reader.right_hand_side()
-    _check_one_chain(random)
-    return Formula(text, response, fixed, tuple(sorted(random, key=lambda term: len(term.group))))
+    reader.right_hand_side()
+    _check_one_chain(reader.random)
+    return Formula(
+        text,
+        f"{response} ~ {_joined(reader.pieces)}",
+        response,
+        _joined(reader.fixed) or "1",
+        tuple(sorted(reader.random, key=lambda term: len(term.group))),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -93,85 +117,75 @@ def variable_names(expression: str) -> tuple[str, ...]:
     FormulaError
         Where the expression cannot be read.
     """
-    reader = _Reader(expression)
-    names = reader.terms()
-    reader.take("end", "an operator or the end")
-    return _unique(names)
+    return _unique(variables(_read_terms(expression)))
 
 
-def is_name(text: str) -> bool:
-    """Whether a formula can name a column `text`."""
-    plain = re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII) is not None
-    return plain and not keyword.iskeyword(text) and not text.startswith("__")
+def written_anew(expression: str) -> str:
+    """A right-hand side written from what was read: the text that the formula library may get.
+
+    Raises
+    ------
+    FormulaError
+        Where the expression cannot be read as a whole.
+    """
+    return write(_read_terms(expression))
 
 
-def split_column(name: str) -> tuple[str, ...]:
-    """Split a column's name: `diet[T.fed]:x` gives `diet[T.fed]` and `x`."""
-    return tuple(piece.strip() for piece in _COLUMN_PIECE.findall(name))
+@lru_cache(maxsize=1024)
+def read_column(name: str) -> tuple[ColumnPiece, ...]:
+    """Factors of a column's name: `diet[T.fed]:x` gives `diet[T.fed]` and `x`.
+
+    Raises
+    ------
+    FormulaError
+        Where the name is none that the formula library prints.
+    """
+    refuse_long(name)
+    reader = _ColumnReader(name, COLUMN_TOKEN)
+    pieces = [reader.piece()]
+    while reader.accept(":"):
+        pieces.append(reader.piece())
+    reader.take("end", "':' and another column, or the end")
+    return tuple(pieces)
 
 
 @lru_cache(maxsize=1024)
 def same_column(name: str) -> str:
-    """One spelling for all names of a column: `x:I(z**2)` and `I(z ** 2):x` are the same."""
-    return ":".join(sorted(_CALL_SPACING.sub("", piece) for piece in split_column(name)))
+    """One spelling for all names of a column: `x:I(z**2)` and `I(z ** 2):x` are the same.
+
+    Other names, as a user's estimators may have, differ by more than blanks.
+    """
+    try:
+        return ":".join(sorted(map(str, read_column(name))))
+    except FormulaError:
+        return _BLANKS.sub("", name)
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    end: int
-
-
-class _Reader:
-    """Recursive descent over the tokens; methods that read an expression return its names."""
+class _FormulaReader(Reader):
+    """Collects the right-hand side: pieces with their signs, fixed ones, random terms."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > MAX_LENGTH or text.count("(") > MAX_PARENTHESES:
-            limits = f"{MAX_LENGTH} characters and {MAX_PARENTHESES} parentheses"
-            raise FormulaError(f"the formula is too long: at most {limits}")
-        self.text = text
-        self.tokens = [_read_token(match) for match in _TOKEN.finditer(text)]
-        self.index = 0
+        super().__init__(text)
+        self.pieces: list[str] = []
+        self.fixed: list[str] = []
+        self.random: list[RandomTerm] = []
 
-    @property
-    def next(self) -> _Token:
-        return self.tokens[self.index]
-
-    def take(self, wanted: str, expected: str) -> str:
-        token = self.next
-        if wanted not in (token.kind, token.text):
-            raise _refusal(self.text, token, f"expected {expected}")
-        self.index += 1
-        return token.text
-
-    def accept(self, *texts: str) -> str:
-        text = self.next.text
-        self.index += text in texts
-        return text if text in texts else ""
-
-    def source(self, start: _Token) -> str:
-        return self.text[start.start : self.tokens[self.index - 1].end]
-
-    def right_hand_side(self) -> tuple[str, list[RandomTerm]]:
-        """Text of the fixed part, and the random terms in the order of the text."""
-        fixed: list[str] = []
-        random: list[RandomTerm] = []
+    def right_hand_side(self) -> None:
         sign = self.accept("+", "-") or "+"
         while sign:
             start = self.next
-            if not self.at_random_term():
-                self.expression(_PRODUCT)
-                fixed += [sign, self.source(start)]
+            if not self._at_random_term():
+                text = write(self.products())
+                self.fixed += [sign, text]
             elif sign == "+":
-                random += self.random_terms()
+                text = self._random_terms()
             else:
-                raise _refusal(self.text, start, "a random term is added with '+', not taken away")
+                raise self.refusal(start, "a random term is added with '+', not taken away")
+            self.pieces += [sign, text]
             sign = self.accept("+", "-")
         self.take("end", "'+' and another term, or the end")
-        return " ".join(fixed).removeprefix("+ ") or "1", random
 
-    def at_random_term(self) -> bool:
+    def _at_random_term(self) -> bool:
         """Whether a parenthesis opens here that holds a bar of its own."""
         depth = 0
         for token in self.tokens[self.index :]:
@@ -180,21 +194,20 @@ class _Reader:
                 return depth == 1
         return False
 
-    def random_terms(self) -> list[RandomTerm]:
-        """One term per level of `(columns | a/b)`."""
+    def _random_terms(self) -> str:
+        """Text of `(columns | a/b)`, which makes one term per level."""
         self.take("(", "'('")
-        start = self.next
-        self.terms()
-        columns = self.source(start)
+        columns = write(self.terms())
         bar = self.accept("|") or self.take("||", "'|' or '||' and a level, as in '(x | animal)'")
-        groups = self.groups()
+        groups, paths = self._groups()
         self.take(")", "')' after the grouping levels, which are joined with '/' or ':'")
-        return [
-            RandomTerm(columns, path, "general" if bar == "|" else "diagonal") for path in groups
-        ]
+        structure: Literal["general", "diagonal"] = "general" if bar == "|" else "diagonal"
+        self.random += [RandomTerm(columns, path, structure) for path in paths]
+        return f"({columns} {bar} {groups})"
 
-    def groups(self) -> list[tuple[str, ...]]:
-        """Paths of `a/b:c`: ("a",) and ("a", "b", "c")."""
+    def _groups(self) -> tuple[str, list[tuple[str, ...]]]:
+        """Text and paths of `a/b:c`: ("a",) and ("a", "b", "c")."""
+        text = ""
         paths: list[tuple[str, ...]] = []
         path: tuple[str, ...] = ()
         joint = ":"
@@ -202,88 +215,34 @@ class _Reader:
             start = self.next
             path += (self.take("name", "a grouping level, as in '(x | animal/image)'"),)
             if start.text in path[:-1]:
-                raise _refusal(self.text, start, "a level stands once in a path like animal/image")
+                raise self.refusal(start, "a level stands once in a path like animal/image")
             joint = self.accept("/", ":")
+            text += start.text + joint
             if joint != ":":
                 paths.append(path)
-        return paths
-
-    def terms(self) -> list[str]:
-        self.accept("+", "-")
-        return self.expression(_SUM)
-
-    def expression(self, operators: tuple[str, ...]) -> list[str]:
-        operand = self.operand if operators is _ARITHMETIC else self.term
-        names = operand()
-        while self.accept(*operators):
-            names += operand()
-        return names
-
-    def term(self) -> list[str]:
-        """Read an operand outside any call, where operators build sets of columns."""
-        if self.accept("("):
-            names = self.terms()
-            self.take(")", "')'; a random term such as (x | animal) stands by itself after a '+'")
-        elif self.accept("0", "1"):
-            names = []
-        else:
-            names = self.variable_or_call("a column, a function, '(', 0 or 1 (arithmetic: I(...))")
-        if self.accept("**", "^") and not self.accept(*_POWERS):
-            raise _refusal(self.text, self.next, "a power is a whole number from 1 to 9")
-        return names
-
-    def operand(self) -> list[str]:
-        """Read an operand inside a call, where operators are those of arithmetic."""
-        self.accept("+", "-")
-        start = self.next
-        names: list[str] = []
-        if self.accept("("):
-            names = self.expression(_ARITHMETIC)
-            self.take(")", "')' or one of + - * / ** inside a call")
-        elif start.kind == "number":
-            self.index += 1
-        else:
-            names = self.variable_or_call("a column, a number, a function or '('")
-        if names == [start.text] and hasattr(builtins, start.text):
-            raise _refusal(self.text, start, "inside a call this is a word of Python; rename it")
-        if self.accept("**"):
-            self.accept("-")
-            self.take("number", "a number as the power")
-            if not names:  # powers of constants could keep Python busy for ever
-                raise _refusal(self.text, start, "a power inside a call is that of a column")
-        return names
-
-    def variable_or_call(self, expected: str) -> list[str]:
-        start = self.next
-        name = self.take("name", expected)
-        if not self.accept("("):
-            return [name]
-        if name not in FORMULA_FUNCTIONS:
-            near = nearest_name(name, FORMULA_FUNCTIONS)
-            allowed = f"the functions of a formula are {', '.join(FORMULA_FUNCTIONS)}.{near}"
-            raise _refusal(self.text, start, allowed)
-        names = self.expression(_ARITHMETIC)
-        while self.accept(","):
-            names += self.expression(_ARITHMETIC)
-        self.take(")", "')', ',' or one of + - * / ** inside a call")
-        return names
+        return text, paths
 
 
-def _read_token(match: re.Match[str]) -> _Token:
-    kind = str(match.lastgroup)
-    token = _Token(kind, match[kind], match.start(kind), match.end())
-    if kind == "other":
-        allowed = f"+ - * / : ** ^ ( ) | || ~ , and {', '.join(FORMULA_FUNCTIONS)}"
-        raise _refusal(match.string, token, f"a formula holds only names, numbers, {allowed}")
-    if kind == "name" and not is_name(token.text):
-        raise _refusal(match.string, token, "this cannot name a column; rename it")
-    return token
+class _ColumnReader(Reader):
+    """Reads the factors of a column's name; brackets follow at once, without a blank."""
+
+    def piece(self) -> ColumnPiece:
+        base = self.variable_or_call("a column or a function")
+        end = self.tokens[self.index - 1].end
+        if self.next.kind != "label" or self.next.start != end:
+            return ColumnPiece(base, None)
+        return ColumnPiece(base, self.take("label", "a level in brackets")[1:-1])
 
 
-def _refusal(text: str, token: _Token, advice: str) -> FormulaError:
-    found = repr(token.text) if token.text else "the end"
-    where = f"at character {token.start + 1} of {text!r}"
-    return FormulaError(f"found {found} {where}; {advice}", token.start)
+def _read_terms(expression: str) -> Expression:
+    reader = Reader(expression)
+    terms = reader.terms()
+    reader.take("end", "an operator or the end")
+    return terms
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    return " ".join(pieces).removeprefix("+ ")
 
 
 def _check_one_chain(random: list[RandomTerm]) -> None:

@@ -12,10 +12,11 @@ import yaml
 from mcsim.checks import find_problems
 from mcsim.errors import Problem, ScenarioError, nearest_name
 from mcsim.nested import KeyPath, plain_copy, put_value
-from mcsim.positions import Positions, toml_positions, yaml_positions
+from mcsim.positions import Positions, n_repeated, toml_positions, yaml_positions
 from mcsim.scenario import Scenario
 
 SUFFIXES = (".toml", ".yaml", ".yml")
+MAX_REPEATED = 10_000  # entries that aliases of YAML may add: far more than any study needs
 _QUOTED = "a name with other signs than letters, digits, _ and - stands in quotes"
 _NO_END = "text that begins with a quote has no end"
 TOML_IN_WORDS = {  # of tomllib's messages; any other is shown as it is
@@ -154,6 +155,9 @@ def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
     loader = _YamlLoader(text)
     try:
         node = loader.get_single_node()
+        if n_repeated(node) > MAX_REPEATED:
+            most = f"at most {MAX_REPEATED:,} entries may be repeated so; write the tables out"
+            raise _refusal(name, f"the aliases (*name) of this file repeat too much: {most}")
         positions, repeated = yaml_positions(node)
         raw = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:

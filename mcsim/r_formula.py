@@ -22,7 +22,7 @@ def r_call(columns: ModelColumns, estimator: str) -> str:
     if not columns.levels:
         raise DataError("the formula has no random effect; add a term such as (1 | animal)")
     formula = columns.formula
-    for name in (*formula.names, *(name for name in R_LACKS if f"{name}(" in formula.text)):
+    for name in (*formula.names, *(name for name in R_LACKS if f"{name}(" in formula.written)):
         if name.startswith("_") or name in (*R_WORDS, *R_LACKS):
             raise DataError(f"R cannot read {name!r} in a formula; rename it, or leave it out")
     return {"nlme": _nlme_call, "lme4": _lme4_call}[estimator](columns)
@@ -73,4 +73,4 @@ def _lme4_call(columns: ModelColumns) -> str:
                 f"lme4 has no structure like that of {level.level!r}; write the formula with || for"
                 " independent effects, or use estimator 'reml' or 'nlme'"
             )
-    return f"lmer({columns.formula.text}, data = data)"
+    return f"lmer({columns.formula.written}, data = data)"

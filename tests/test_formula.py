@@ -1,5 +1,8 @@
 """Formulas as text: what lme4 says they mean, and what must never reach an evaluator."""
 
+import ast
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +13,12 @@ from mcsim.formula import (
     RandomTerm,
     is_name,
     parse_formula,
-    split_column,
+    read_column,
+    same_column,
     variable_names,
+    written_anew,
 )
+from mcsim.grammar import MAX_LENGTH
 
 NAMES = st.sampled_from(["x", "diet", "time_1", "z"])
 
@@ -58,13 +64,22 @@ def test_random_terms_are_those_of_lme4_outermost_first(text, expected):
         ("y ~ 0 + x + (1 | g)", "0 + x"),
         ("y ~ (1 | g) + x - 1", "x - 1"),
         ("y ~ -1 + x", "- 1 + x"),
-        ("y~(a + b)^2 + (1|g)+I(x**2)", "(a + b)^2 + I(x**2)"),
-        ("y ~ a:b + poly(x, 2)*log(z + 1)", "a:b + poly(x, 2)*log(z + 1)"),
+        ("y~(a + b)^2 + (1|g)+I(x**2)", "(a + b) ^ 2 + I(x ** 2)"),
+        ("y ~ a : b + poly(x,2)*log(z+1)", "a:b + poly(x, 2) * log(z + 1)"),
         ("y ~ ((a))", "((a))"),
+        ("y ~ end + number", "end + number"),
+        ("y ~ (-1+a/b:c)**2*d", "(-1 + a / b:c) ** 2 * d"),
     ],
 )
-def test_the_fixed_part_is_what_the_user_wrote(text, fixed):
+def test_the_fixed_part_is_what_the_user_wrote_spelt_anew(text, fixed):
     assert parse_formula(text).fixed == fixed
+
+
+def test_a_formula_is_written_anew_with_its_random_terms_in_place():
+    formula = parse_formula("y~(1||a)+x*z -1+( I(x**2)|a/b:c )")
+    assert formula.written == "y ~ (1 || a) + x * z - 1 + (I(x ** 2) | a/b:c)"
+    again = parse_formula(formula.written)
+    assert (again.fixed, again.random) == (formula.fixed, formula.random)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +108,9 @@ def test_the_fixed_part_is_what_the_user_wrote(text, fixed):
         ("y ~ I(x ** 9 ** 9)", 13, "'**'"),
         ("y ~ (x + z) ** 99", 15, "'99'"),
         ("y ~ I((9)**x)", 11, "'x'"),
+        ("y ~ I(x ** number)", 11, "'number'"),
+        ("y ~ I(x * 1e999)", 10, "'1e999'"),
+        ("y ~ x end", 6, "'end'"),
         ("y ~ é", 4, "'é'"),
         ("y ~ x٣", 5, "'٣'"),
         ("y ~ \u200bx", 4, r"'\u200b'"),
@@ -170,9 +188,82 @@ def test_names_that_a_formula_can_use():
     [
         ("Intercept", ("Intercept",)),
         ("diet[T.fed]:x", ("diet[T.fed]", "x")),
-        ("I(x ** 2):poly(x, 2)[1]", ("I(x ** 2)", "poly(x, 2)[1]")),
-        ("", ()),
+        (" I(x**2) : poly(x,2)[1]", ("I(x ** 2)", "poly(x, 2)[1]")),
+        ("C(diet)[T.a b]:diet[T.(0.5, 1]]:x", ("C(diet)[T.a b]", "diet[T.(0.5, 1]]", "x")),
+        ("I(x)[a:b]:z", ("I(x)[a:b]", "z")),
     ],
 )
 def test_columns_split_at_colons(column, pieces):
-    assert split_column(column) == pieces
+    assert tuple(map(str, read_column(column))) == pieces
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [
+        ("", "the end"),
+        ("x:", "the end"),
+        ("2", "'2'"),
+        ("x + z", "'+'"),
+        ("diet [T.fed]", "'[T.fed]'"),
+        ("diet[T.fed]x", "'['"),
+        ("diet[T.fed][0]", None),
+        ("I(x)[0].real", "'['"),
+        ("I(x)[0](x)", "'['"),
+        ("I(x[0])", "'['"),
+        ("I(x).real", "'.'"),
+        ("I(x) end", "'end'"),
+        ("system(x)", "'system'"),
+        ("x.y", "'.'"),
+    ],
+)
+def test_a_column_is_read_whole_or_refused(column, found):
+    if found is None:  # brackets within brackets are the name of a level, and no more than that
+        assert [piece.label for piece in read_column(column)] == ["T.fed][0"]
+        return
+    with pytest.raises(FormulaError, match=re.escape(f"found {found} at character")):
+        read_column(column)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("I(x ** 2):z", "z : I( x**2 )", "z:I((x) ** 2)"),
+        ("I(x * z + 1.0)", "I((x*z) + 1.)"),
+        ("I(x ** (-2))", "I(x**-2)"),
+        ("diet[T.a b]", " diet[T.a b] "),
+        ("a user's parameter", "auser'sparameter"),
+    ],
+)
+def test_spellings_of_one_column_are_the_same(spellings):
+    assert len(set(map(same_column, spellings))) == 1
+
+
+def test_what_is_written_from_a_long_formula_is_read_again():
+    formula = parse_formula("y~x" + "+x" * 900 + "+I(" + "(" * 40 + "x**-1" + ")" * 41)
+    assert len(formula.fixed) > MAX_LENGTH
+    assert written_anew(formula.fixed) == formula.fixed
+    assert formula.columns == ("x",)
+
+
+def test_blanks_within_a_level_are_part_of_it():
+    assert same_column("diet[T.a b]") != same_column("diet[T.ab]")
+
+
+def arithmetic(inner):
+    pairs = st.tuples(inner, st.sampled_from([" + ", "-", "*", "/ "]), inner)
+    return st.one_of(
+        pairs.map("".join),
+        inner.map("({})".format),
+        st.tuples(st.sampled_from(FORMULA_FUNCTIONS), inner).map("{0[0]}({0[1]})".format),
+        st.tuples(inner, st.sampled_from("123")).map("(x + {0[0]})**{0[1]}".format),
+        inner.map("(-{})".format),
+    )
+
+
+@given(st.recursive(st.sampled_from(["x", "z_1", "2", "0.5", "1e-3"]), arithmetic, max_leaves=8))
+def test_a_call_is_spelt_as_python_prints_it(text):
+    # oracle: ast.unparse, by which the formula library names its columns
+    written, printed = written_anew(f"I({text})"), ast.unparse(ast.parse(f"I({text})"))
+    assert ast.dump(ast.parse(written)) == ast.dump(ast.parse(printed))
+    assert written == printed or "--" in printed  # a second sign in its parentheses
+    assert written_anew(written) == written

@@ -16,6 +16,17 @@ from mcsim.scenario import Scenario, conditions
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+TOO_MANY_ALIASES = (
+    "the aliases (*name) of this file repeat too much: at most 10,000 entries may be repeated so;"
+    " write the tables out"
+)
+# each line is ten of the line before: 10 ** 9 entries in all
+MULTIPLYING = "a0: &a0 [lol]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+MERGING = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10)
+)
 BROKEN = [path for path in Path(__file__).with_name("broken").iterdir() if path.suffix != ".txt"]
 
 
@@ -153,7 +164,9 @@ def test_a_swept_key_cannot_be_set_to_no_effect():
         ("s.json", "{}", "s.json: a scenario ends in .toml, .yaml, .yml, not in '.json'"),
         ("s.toml", b"title = '\xff'", "s.toml: the file is not text in UTF-8; save it as UTF-8"),
         ("s.toml", "a = " + "[" * 5000, "s.toml: tables and lists lie too deep within each other"),
-        ("s.yaml", "a: &a [*a]", "s.yaml: tables and lists lie too deep within each other"),
+        ("s.yaml", "a: &a [*a]", f"s.yaml: {TOO_MANY_ALIASES}"),
+        ("s.yaml", MULTIPLYING, f"s.yaml: {TOO_MANY_ALIASES}"),
+        ("s.yaml", MERGING, f"s.yaml: {TOO_MANY_ALIASES}"),
         ("s.yaml", "a: 2024-13-45", "s.yaml: this is not YAML: month must be in 1..12"),
         ("s.yaml", "- 1", "s.yaml: the file holds no keys; `mcsim init` writes one to start from"),
     ],

@@ -101,8 +101,8 @@ def test_random_terms_in_the_words_of_nlme(frame, formula, structure, random):
     assert r_call(columns, "nlme") == f"lme(y ~ dose, data = data, random = {random})"
 
 
-def test_lme4_gets_the_formula_as_it_is(frame):
-    text = "y ~ dose * I(x**2) + (x || animal) + (1 | animal:image)"
+def test_lme4_gets_the_formula_as_it_was_read(frame):
+    text = "y ~ dose * I(x ** 2) + (x || animal) + (1 | animal:image)"
     assert r_call(model_columns(parse_formula(text), frame), "lme4") == f"lmer({text}, data = data)"
 
 

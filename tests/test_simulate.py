@@ -1,12 +1,15 @@
 """Simulated data have the moments that the scenario states."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.errors import ScenarioError
-from mcsim.formula import parse_formula
+from mcsim.design import column, model_columns
+from mcsim.errors import DataError, ScenarioError
+from mcsim.formula import parse_formula, same_column
 from mcsim.loading import load_scenario
 from mcsim.methods import prepare_method
 from mcsim.scenario import conditions
@@ -121,6 +124,41 @@ def test_the_truth_of_a_column_does_not_depend_on_its_spelling(small_scenario, s
     printed = model_columns(formula, simulator.design.frame).names
     truth = true_values(scenario.truth)
     assert [true_value(truth, name) for name in printed] == [1.0, 0.5, -1.0, 0.7, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("key", "expression"),
+    [
+        ("poly(x,2)[2]", "poly(x, 2)"),
+        ("poly(x)[1]:diet[T.fed]", "diet * poly(x)"),
+        ("C(diet)[T.fed]", "C(diet)"),
+        ("I(x**-2.)", "I(x ** -2.0)"),
+    ],
+)
+def test_a_column_of_the_truth_is_that_of_the_formula(key, expression):
+    # oracle: the formula library's own columns, found by their printed names
+    frame = pd.DataFrame({"x": [0.5, 1.0, 2.0, 4.0], "diet": pd.Categorical(["fed", "no"] * 2)})
+    frame["diet"] = frame["diet"].cat.reorder_categories(["no", "fed"])
+    formula = parse_formula(f"y ~ {expression} + (1 | diet)")
+    columns = model_columns(formula, frame)
+    own = [same_column(name) for name in columns.names].index(same_column(key))
+    assert column(frame, key).tolist() == columns.X[:, own].tolist()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("poly(x, 2)", r"'poly(x, 2)' makes 2 columns; name one of them: ('poly(x, 2)[1]', "),
+        ("poly(x, 2)[3]", r"'poly(x, 2)[3]' makes 0 columns; name one of them: ('poly(x, 2)[1]', "),
+        ("I(x)[0]", r"'I(x)[0]' makes 0 columns; name one of them: ('I(x)',)"),
+        ("log(z)", "the formula names 'z', which is no column of the data. The data have: x"),
+        ("C(x, 2)", "'0 + C(x, 2)' makes no columns of these data: "),
+        ("x.real", "'x.real' is no name of a column: found '.' at character 2"),
+    ],
+)
+def test_a_column_that_cannot_be_made_is_refused(key, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        column(pd.DataFrame({"x": [0.5, 1.0, 2.0]}), key)
 
 
 def test_a_column_that_is_given_twice_is_refused(small_scenario):

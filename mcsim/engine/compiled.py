@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 os.environ.setdefault("NUMBA_OPT", "2")  # compiles in 15% less time than 3, runs no slower
 
 import numba as _numba  # reads the variable
+
+from mcsim.engine.cache import cache_folder
 
 numba: Any = _numba  # its type hints do not know every option
 
@@ -22,18 +23,7 @@ def _source_hash() -> str:
     return hashlib.sha256(text + options.encode()).hexdigest()[:16]
 
 
-def _usable_cache() -> Path:
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(base).expanduser() / "mcsim" / f"kernels-{_source_hash()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:  # a read-only home: compile anew in every process that asks
-        return Path(tempfile.mkdtemp(prefix="mcsim-kernels-"))
-
-
-CACHE = _usable_cache()
+CACHE, WHY_NOT_KEPT = cache_folder(f"kernels-{_source_hash()}")
 _COMPLETE = "complete"
 
 

@@ -19,7 +19,10 @@ def compile_engine(report: Callable[[str], None]) -> None:
     """Compile what this machine has not compiled yet, on two processors where there are two."""
     if not compiled.is_cold():
         return
-    report("Compiling the engine: once per machine and version, about 20 seconds.")
+    if compiled.WHY_NOT_KEPT:
+        report(f"Compiling the engine, about 20 seconds, not to be kept: {compiled.WHY_NOT_KEPT}")
+    else:
+        report("Compiling the engine: once per machine and version, about 20 seconds.")
     n_workers = min(len(PARTS), usable_cpus())
     with EXECUTORS["processes" if n_workers > 1 else "serial"](n_workers) as executor:
         for _ in executor.map_unordered(_compile_part, PARTS):

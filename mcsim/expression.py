@@ -1,0 +1,134 @@
+"""What a formula says, as a tree of names, numbers, calls and operators, and the text of a tree.
+
+The text is made from the tree alone, so nothing gets into it that was not read. Inside a call it
+is spelt as the formula library prints names: `I(x ** 2)`, `poly(x, 2)`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3}  # of operators that make a Chain
+_SIGN, _POWER, _ATOM = 4, 5, 6
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of at least 0, finite."""
+
+    value: int | float
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of the formula library and what it is called with."""
+
+    function: str
+    arguments: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A plus or a minus before an operand."""
+
+    sign: str
+    operand: "Expression"
+
+
+@dataclass(frozen=True)
+class Power:
+    """An operand raised to a number, by `**` or `^`."""
+
+    base: "Expression"
+    operator: str
+    exponent: "Number | Signed"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Operands joined by operators that bind equally: `a - b + c` is one, not one in another."""
+
+    first: "Expression"
+    rest: tuple[tuple[str, "Expression"], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parentheses around columns; those of arithmetic are not kept but written where needed."""
+
+    inner: "Expression"
+
+
+Expression: TypeAlias = Name | Number | Call | Signed | Power | Chain | Group
+
+
+def write(expression: Expression) -> str:
+    """Text of a tree: the only text that the formula library gets."""
+    match expression:
+        case Name(text):
+            return text
+        case Number(value):
+            return repr(value)
+        case Call(function, arguments):
+            return f"{function}({', '.join(map(write, arguments))})"
+        case Group(inner):
+            return f"({write(inner)})"
+        case Signed(sign, operand):
+            return f"{sign}{_operand(operand, _POWER)}"
+        case Power(base, operator, exponent):
+            return f"{_operand(base, _ATOM)} {operator} {_operand(exponent, _ATOM)}"
+        case Chain(first, rest):
+            loosest = _precedence(expression)
+            later = (f"{_spaced(sign)}{_operand(one, loosest + 1)}" for sign, one in rest)
+            return "".join([_operand(first, loosest), *later])
+
+
+def variables(expression: Expression) -> Iterator[str]:
+    """Names of the variables, in the order of the text; functions are none."""
+    for one in walk(expression):
+        if isinstance(one, Name):
+            yield one.text
+
+
+def walk(expression: Expression) -> Iterator[Expression]:
+    """The tree and all trees within it, in the order of the text."""
+    yield expression
+    match expression:
+        case Call(_, arguments):
+            parts = arguments
+        case Signed(_, one) | Power(one, _, _) | Group(one):
+            parts = (one,)
+        case Chain(first, rest):
+            parts = (first, *(operand for _, operand in rest))
+        case _:
+            parts = ()
+    for part in parts:
+        yield from walk(part)
+
+
+def _operand(expression: Expression, loosest: int) -> str:
+    text = write(expression)
+    return text if _precedence(expression) >= loosest else f"({text})"
+
+
+def _precedence(expression: Expression) -> int:
+    match expression:
+        case Chain(_, rest):
+            return PRECEDENCE[rest[0][0]]
+        case Signed():
+            return _SIGN
+        case Power():
+            return _POWER
+        case _:
+            return _ATOM
+
+
+def _spaced(operator: str) -> str:
+    return operator if operator == ":" else f" {operator} "
