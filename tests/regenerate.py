@@ -10,7 +10,10 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parent / "golden"
 # file in golden/: test module and its function that makes the text, given an empty folder
-PRODUCERS = {"summary.txt": ("test_summary", "golden_summary")}
+PRODUCERS = {
+    "summary.txt": ("test_summary", "golden_summary"),
+    "same_numbers.csv": ("test_same_numbers", "golden_numbers"),
+}
 
 
 def regenerate(name: str) -> None:
