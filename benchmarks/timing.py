@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scenarios import SEED
-from mcsim.analysis import MethodSettings
-from mcsim.datafile import fit_file
-from mcsim.design import model_columns
-from mcsim.engine.reml import fit_moments
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments
 from mcsim.formula import parse_formula
-from mcsim.loading import load_scenario
-from mcsim.methods import LikelihoodMethod, Reducers, prepare_method
-from mcsim.scenario import conditions
-from mcsim.simulate import draw_responses, prepare_simulator
-from mcsim.store import Chunk
-from mcsim.study import ChunkAnalyser, replicate_data
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers, prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.methods.one_file import fit_file
+from mcsim.results.store import Chunk
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.responses import draw_responses, prepare_simulator
+from mcsim.study.run import ChunkAnalyser, replicate_data
 
 # in a small process: a child's largest memory counts that of the process that it was forked from
 MEASURE = """

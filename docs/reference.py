@@ -13,10 +13,10 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from mcsim.cli import main
+from mcsim.cli.main import main
 from mcsim.measures import MEASURES
-from mcsim.scenario import scenario_schema
-from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
+from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
+from mcsim.scenario.records import scenario_schema
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference

@@ -1,5 +1,5 @@
 """`python -m mcsim`."""
 
-from mcsim.cli import main
+from mcsim.cli.main import main
 
 main(prog_name="mcsim")

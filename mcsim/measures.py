@@ -1,6 +1,6 @@
 """Performance measures of a simulation study, each with its Monte Carlo standard error (MCSE).
 
-Knows arrays only; where they come from and how they are printed is `summary.py`'s business.
+Knows arrays only; where they come from and how they are printed is `summary/`'s business.
 
 Letters: `T` estimates, `theta` truth, `R` realized values, `L` and `U` interval limits,
 `V` squared standard errors, `S` empirical SD, `n` replicates that the measure at hand can use.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mcsim.cli import main
+from mcsim.cli.main import main
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run in two processes on two cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands of hundreds of tests start sooner

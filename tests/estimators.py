@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
-from mcsim.inference import ParameterBlock
-from mcsim.methods import prepare_method
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
 
 FULL = "y ~ dose * x + (1 | animal/image)"
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")

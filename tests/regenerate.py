@@ -11,8 +11,8 @@ from pathlib import Path
 GOLDEN = Path(__file__).parent / "golden"
 # file in golden/: test module and its function that makes the text, given an empty folder
 PRODUCERS = {
-    "summary.txt": ("test_summary", "golden_summary"),
-    "same_numbers.csv": ("test_same_numbers", "golden_numbers"),
+    "summary.txt": ("tests.summary.test_summarize", "golden_summary"),
+    "same_numbers.csv": ("tests.test_same_numbers", "golden_numbers"),
 }
 
 

@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.checks import find_problems
-from mcsim.datafile import fit_file
-from mcsim.design import ModelFrame, column, model_columns
+from mcsim.design.columns import ModelFrame, column, model_columns
+from mcsim.design.residual_rows import residual_columns
 from mcsim.errors import McsimError
 from mcsim.formula import FORMULA_FUNCTIONS
-from mcsim.loading import dump_scenario, load_scenario
-from mcsim.r_formula import r_call
-from mcsim.residual_columns import residual_columns
-from mcsim.residual_model import residual_model
-from mcsim.scenario import Scenario, conditions
-from mcsim.simulate import prepare_simulator
-from mcsim.starter import starter_from_data
+from mcsim.methods.one_file import fit_file
+from mcsim.methods.r.call import r_call
+from mcsim.plan.starter import starter_from_data
+from mcsim.scenario.checks import find_problems
+from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.residuals import residual_model
+from mcsim.simulate.responses import prepare_simulator
 from tests.conftest import call_mcsim
 
 N_EXPRESSIONS = 5000

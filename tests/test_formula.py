@@ -18,7 +18,7 @@ from mcsim.formula import (
     variable_names,
     written_anew,
 )
-from mcsim.grammar import MAX_LENGTH
+from mcsim.formula.grammar import MAX_LENGTH
 
 NAMES = st.sampled_from(["x", "diet", "time_1", "z"])
 

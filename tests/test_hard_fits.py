@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.datafile import fit_file, read_frame
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.engine import dense
 from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.residual_model import ResidualModel
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.methods.one_file import fit_file, read_frame
+from mcsim.scenario.residuals import ResidualModel
 
 REFERENCE = Path(__file__).parent / "reference"
 STORED = json.loads((REFERENCE / "hard_fits.json").read_text())
@@ -72,7 +72,7 @@ def test_a_likelihood_that_is_not_that_of_its_definition_is_an_error(residual, m
         fit = replace(arguments[-1], loglik=arguments[-1].loglik + 1e-2)
         check(*arguments[:-1], fit)
 
-    monkeypatch.setattr("mcsim.methods.check_against_dense", wrong)
+    monkeypatch.setattr("mcsim.methods.likelihood.check_against_dense", wrong)
     with pytest.raises(LikelihoodError, match="a fault of mcsim"):
         method.check_against_dense(y)
 

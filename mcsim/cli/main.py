@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from mcsim import __version__, commands
+from mcsim import __version__
+from mcsim.cli import read as commands
 from mcsim.errors import McsimError, StoppedError
-from mcsim.executors import stop_on_signals
+from mcsim.study.workers.processes import stop_on_signals
 
-KINDS = ("nested", "two-level", "longitudinal", "power")  # of starter.py
+KINDS = ("nested", "two-level", "longitudinal", "power")  # of plan/starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
 INTERVALS = ("wald", "profile", "bootstrap")
 MAX_FAILURES = 0.01
@@ -136,23 +137,23 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     Example: mcsim run configs/stain_profile.toml -n 200
     """
     gc.disable()  # imports make many objects and no garbage: a fifth of the time to the start
-    from mcsim.loading import load_scenario
+    from mcsim.scenario.load import load_scenario
 
     loaded = load_scenario(
         scenario, overrides=overrides, replicates=options.pop("n_replicates"), seed=seed
     )
     if options["plugin"]:
-        from mcsim.plugins import read_plugin
+        from mcsim.scenario.plugin_file import read_plugin
 
         loaded = loaded.with_plugin(read_plugin(options["plugin"]))
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
-        from mcsim.plan import describe_plan
+        from mcsim.plan.dry_run import describe_plan
 
         targets = dict(_read_target(one) for one in options["targets"])
         click.echo(describe_plan(loaded, options["n_workers"], targets))
     else:
-        from mcsim.running import run_and_summarize
+        from mcsim.cli.run import run_and_summarize
 
         run_and_summarize(loaded, directory, options, say=_say)
 
@@ -182,7 +183,7 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 
     mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
-    from mcsim.starter import starter, starter_from_data
+    from mcsim.plan.starter import starter, starter_from_data
 
     if (data is None) != (formula is None):
         raise McsimError("--from-data and --formula go together")
@@ -204,7 +205,7 @@ def status(results: Path) -> None:
 
     Example: mcsim status results/stain_profile
     """
-    from mcsim.store import Store
+    from mcsim.results.store import Store
 
     for line in Store.read(results).status():
         click.echo(line)
@@ -221,13 +222,13 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
 
     Example: mcsim verify results/stain_profile --repair
     """
-    from mcsim.latest import new_summary
-    from mcsim.running import ProgressBar
-    from mcsim.verify import find_faults, repair_study
+    from mcsim.cli.run import ProgressBar
+    from mcsim.study.repair import find_faults, repair_study
+    from mcsim.summary.cache import new_summary
 
     faults = find_faults(results)
     if repair and faults:
-        from mcsim.study import RunOptions
+        from mcsim.study.run import RunOptions
 
         with ProgressBar(_say) as bar:
             options = RunOptions(
@@ -254,8 +255,8 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
 
     Example: mcsim merge results/shard-1 results/shard-2 -o results/whole
     """
-    from mcsim.latest import latest_summary
-    from mcsim.merging import merge_studies
+    from mcsim.results.merge import merge_studies
+    from mcsim.summary.cache import latest_summary
 
     store = merge_studies(folders, out, _say)
     for line in store.status():
@@ -282,8 +283,8 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
 
     Example: mcsim slurm configs/stain_profile.toml --array 10 -n 100000 > job.slurm
     """
-    from mcsim.batch import Job, slurm_script
-    from mcsim.loading import load_scenario
+    from mcsim.cli.slurm import Job, slurm_script
+    from mcsim.scenario.load import load_scenario
 
     names = ("directory", "n_replicates", "max_failures", "plugin")
     directory, n_replicates, max_failures, plugin = (options.pop(name) for name in names)
@@ -306,8 +307,8 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
-    from mcsim.loading import load_scenario
-    from mcsim.study import replicate_data
+    from mcsim.scenario.load import load_scenario
+    from mcsim.study.run import replicate_data
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     frame = replicate_data(loaded, options["replicate"], options["condition"])
@@ -330,8 +331,8 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
 
     Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
-    from mcsim import datafile
-    from mcsim.engine.warm_up import compile_engine
+    from mcsim.methods import one_file as datafile
+    from mcsim.study.warm_up import compile_engine
 
     compile_engine(_say)
     result = datafile.fit_file(data, formula, **options)

@@ -1,4 +1,4 @@
-"""Commands that read results; cli.py holds the others."""
+"""Commands that read results; main.py holds the others."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import click
 from mcsim.errors import McsimError
 
 SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
-HANDLINGS = ("usable", "common", "fallback")  # of summary.py
-FORMATS = ("table", "csv", "json", "markdown")  # of summary.py, which is slow to import
+HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
+FORMATS = ("table", "csv", "json", "markdown")  # of summary/summarize.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
 )  # fmt: skip
@@ -34,7 +34,7 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
 
     mcsim summarize results/coverage --measure rejection
     """
-    from mcsim import summary
+    from mcsim.summary import summarize as summary
 
     table = summary.summarize(
         list(results), only_regular=options["only_regular"], missing=options["missing"]
@@ -47,7 +47,7 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         return
     if form not in SIDE_BY_SIDE:
         raise McsimError(f"--measure prints as {' or '.join(SIDE_BY_SIDE)}, not {form}")
-    from mcsim import tables
+    from mcsim.summary import text as tables
 
     draw = {"table": tables.aligned, "markdown": tables.piped}[form]
     click.echo(draw(summary.compare_methods(table, options["measure"]), n_left=1))
@@ -62,8 +62,9 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
 
     Example: mcsim compare results/stain_profile --methods general diagonal
     """
-    from mcsim import compare as comparison
-    from mcsim import summary, tables
+    from mcsim.summary import compare as comparison
+    from mcsim.summary import summarize as summary
+    from mcsim.summary import text as tables
 
     table = comparison.compare(results, *methods)
     if form in ("csv", "json"):
@@ -87,7 +88,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 
     Example: mcsim locate results/stain_profile --observed configs/observed/model1.toml
     """
-    from mcsim import locate as location
+    from mcsim.summary import locate as location
 
     located = location.locate(results, location.read_observed(observed), **options)
     click.echo(location.FORMATS[form](located))
@@ -111,7 +112,7 @@ def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
 
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
-    from mcsim import plots
+    from mcsim.plots import kinds as plots
 
     path = plots.plot(results, kind, plots.Selection(**options), out)
     click.echo(f"Wrote {path}", err=True)
@@ -128,6 +129,6 @@ def report(results: Path, out: Path | None) -> None:
 
     Example: mcsim report results/stain_profile
     """
-    from mcsim.report import write_report
+    from mcsim.report.page import write_report
 
     click.echo(f"Wrote {write_report(results, out)}", err=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mcsim.dask_executor import Cluster
 from mcsim.errors import McsimError
-from mcsim.executors import start_early, usable_cpus
-from mcsim.scenario import Scenario
+from mcsim.scenario.records import Scenario
+from mcsim.study.workers.dask import Cluster
+from mcsim.study.workers.processes import start_early, usable_cpus
 
 if TYPE_CHECKING:
-    from mcsim.store import Store
-    from mcsim.study import Progress, RunOptions
+    from mcsim.results.store import Store
+    from mcsim.study.run import Progress, RunOptions
 
 Say = Callable[[str], None]
 
@@ -49,14 +49,15 @@ def run_and_summarize(
     """
     has_workers = usable_cpus() > 1 if options["n_workers"] is None else options["n_workers"] > 1
     if has_workers and scenario.replicates >= MANY_REPLICATES and not directory.exists():
-        start_early("mcsim.study")  # imports take a second
+        start_early("mcsim.study.run")  # imports take a second
     import pyarrow as pa
 
-    from mcsim import study, summary
-    from mcsim.failures import check_failures
-    from mcsim.latest import latest_summary
-    from mcsim.ranges import parse_ranges
-    from mcsim.shards import parse_shard
+    from mcsim.results.ranges import parse_ranges
+    from mcsim.study import run as study
+    from mcsim.study.failures import check_failures
+    from mcsim.study.shards import parse_shard
+    from mcsim.summary import summarize as summary
+    from mcsim.summary.cache import latest_summary
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
@@ -93,9 +94,10 @@ def run_until_precise(scenario: Scenario, options: "RunOptions") -> "Store":
     McsimError
         A target is of no parameter, or the run is that of a shard.
     """
-    from mcsim import precision, study
-    from mcsim.latest import latest_summary
-    from mcsim.parts import find_manifest
+    from mcsim.results.folder import find_manifest
+    from mcsim.study import run as study
+    from mcsim.study import stopping as precision
+    from mcsim.summary.cache import latest_summary
 
     if not scenario.target_mcse or options.replicates:
         return study.run_study(scenario, options)

@@ -15,8 +15,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.expression import Name, write
-from mcsim.fields import UniformCount
 from mcsim.formula import (
     ColumnPiece,
     Formula,
@@ -25,7 +23,9 @@ from mcsim.formula import (
     variable_names,
     written_anew,
 )
-from mcsim.scenario import CovariateSpec, DesignSpec
+from mcsim.formula.expression import Name, write
+from mcsim.scenario.records import CovariateSpec, DesignSpec
+from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mcsim.design import ModelColumns
-from mcsim.engine.residual import ResidualRows
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError, nearest_name
-from mcsim.residual_model import ResidualModel
+from mcsim.scenario.residuals import ResidualModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

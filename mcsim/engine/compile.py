@@ -1,19 +1,19 @@
 """A design, compiled once: its classes of identical units, and the moments that replace the rows.
 
-Knows arrays only; how classes are found is the business of classes.py.
+Knows arrays only; how classes are found is the business of nested/classes.py.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mcsim.engine.blocks import blocks_of
-from mcsim.engine.classes import TreeBuilder
-from mcsim.engine.residual import ResidualRows, residual_of
-from mcsim.engine.residual_classes import ResidualDesign, residual_design, with_basis
-from mcsim.engine.residual_likelihood import with_starts
-from mcsim.engine.start import start_of
-from mcsim.engine.tree import Floats, Ints, Model, Reduction, Tree
+from mcsim.engine.nested.blocks import blocks_of
+from mcsim.engine.nested.classes import TreeBuilder
+from mcsim.engine.nested.tree import Floats, Ints, Model, Reduction, Tree
+from mcsim.engine.optimum.minque import start_of
+from mcsim.engine.residuals.classes import ResidualDesign, residual_design, with_basis
+from mcsim.engine.residuals.likelihood import with_starts
+from mcsim.engine.residuals.structure import ResidualRows, residual_of
 from mcsim.errors import DataError
 
 

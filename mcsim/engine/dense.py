@@ -6,9 +6,9 @@ A guard for single fits; what studies are checked against stands in the tests.
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from mcsim.engine.collapse import CompiledDesign, Level
-from mcsim.engine.reml import FitBlock
-from mcsim.engine.tree import Floats, n_parameters
+from mcsim.engine.compile import CompiledDesign, Level
+from mcsim.engine.fit import FitBlock
+from mcsim.engine.nested.tree import Floats, n_parameters
 from mcsim.errors import LikelihoodError
 
 MAX_ROWS = 2000  # an n x n factor takes about a second

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.batched import Flags, apply, dot, product, transpose
-from mcsim.engine.blocks import entries
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.moments import n_moments, reduce_block
-from mcsim.engine.optimise import Evaluates, Optima, Search
-from mcsim.engine.residual_classes import sum_forms
-from mcsim.engine.residual_likelihood import ResidualLikelihood
-from mcsim.engine.residual_search import residual_optima
-from mcsim.engine.start import plain_start
-from mcsim.engine.tree import Floats, Ints, Moments, n_parameters
+from mcsim.engine.arithmetic.replicates import Flags, apply, dot, product, transpose
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.nested.blocks import entries
+from mcsim.engine.nested.likelihood import Likelihood
+from mcsim.engine.nested.moments import n_moments, reduce_block
+from mcsim.engine.nested.tree import Floats, Ints, Moments, n_parameters
+from mcsim.engine.optimum.minque import plain_start
+from mcsim.engine.optimum.search import Evaluates, Optima, Search
+from mcsim.engine.residuals.classes import sum_forms
+from mcsim.engine.residuals.likelihood import ResidualLikelihood
+from mcsim.engine.residuals.search import residual_optima
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.batched import (
+from mcsim.engine.arithmetic.replicates import (
     Flags,
     inverse_positive,
     product,
@@ -16,11 +16,18 @@ from mcsim.engine.batched import (
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.blocks import block_of, covariance, entries, entry, held_parameters, set_block
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.optimise import Evaluates
-from mcsim.engine.reml import FitBlock, likelihood_of
-from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.fit import FitBlock, likelihood_of
+from mcsim.engine.nested.blocks import (
+    block_of,
+    covariance,
+    entries,
+    entry,
+    held_parameters,
+    set_block,
+)
+from mcsim.engine.nested.tree import Floats, Ints, Moments, Points, Tree
+from mcsim.engine.optimum.search import Evaluates
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
 SECOND_STEP = 3e-4  # of a standard error of Psi, for second derivatives; error about 1e-8, and 2e-4

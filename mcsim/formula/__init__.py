@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Literal
 
 from mcsim.errors import FormulaError
-from mcsim.expression import Call, Expression, Name, variables, write
-from mcsim.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
+from mcsim.formula.expression import Call, Expression, Name, variables, write
+from mcsim.formula.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
 __all__ = [
     "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "parse_formula",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.expression import (
+from mcsim.formula.expression import (
     PRECEDENCE,
     Call,
     Chain,

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.analysis import Analysis, Floats, Ints, MethodSettings, StreamOf
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf, DfMethod
-from mcsim.engine.batched import product, transpose
-from mcsim.engine.unit_sums import unit_sums
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.replicates import product, transpose
+from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.errors import DataError
-from mcsim.least_squares import (
+from mcsim.methods.inference.df import ConstantDf, DfMethod
+from mcsim.methods.least_squares import (
     FixedEffectsMethod,
     LinearModel,
     all_usable,
@@ -24,6 +23,7 @@ from mcsim.least_squares import (
     linear_model,
     units_of,
 )
+from mcsim.methods.method import Analysis, Floats, Ints, MethodSettings, StreamOf
 
 FULL_LEVERAGE = 1e-10  # of 1 - h: a direction that the unit alone determines has no residuals
 

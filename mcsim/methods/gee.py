@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.analysis import Analysis, FitOutcomes, Floats, Ints, MethodSettings, StreamOf
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf
-from mcsim.engine.batched import Flags, apply, dot, inverse_positive
-from mcsim.engine.optimise import Status
-from mcsim.engine.unit_sums import unit_sums
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.replicates import Flags, apply, dot, inverse_positive
+from mcsim.engine.arithmetic.unit_sums import unit_sums
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
-from mcsim.least_squares import (
+from mcsim.methods.inference.df import ConstantDf
+from mcsim.methods.least_squares import (
     FixedEffectsMethod,
     LinearModel,
     inner_products,
@@ -29,6 +28,7 @@ from mcsim.least_squares import (
     linear_model,
     units_of,
 )
+from mcsim.methods.method import Analysis, FitOutcomes, Floats, Ints, MethodSettings, StreamOf
 
 MAX_UPDATES = 100  # of alpha; a handful is usual
 ALPHA_TOLERANCE = 1e-10  # change of alpha that counts as none

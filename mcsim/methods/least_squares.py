@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from mcsim.analysis import (
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.arithmetic.unit_sums import unit_sums
+from mcsim.engine.optimum.search import Status
+from mcsim.errors import DataError
+from mcsim.methods.inference.df import ConstantDf, DfMethod
+from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
@@ -20,15 +28,7 @@ from mcsim.analysis import (
     fixed_contrasts,
     refuse_interval,
 )
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf, DfMethod
-from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.optimise import Status
-from mcsim.engine.unit_sums import unit_sums
-from mcsim.errors import DataError
-from mcsim.inference import ParameterBlock, fixed_effects
-from mcsim.scenario import TruthSpec
-from mcsim.theory import Theory
+from mcsim.scenario.records import TruthSpec
 
 
 @dataclass(frozen=True)

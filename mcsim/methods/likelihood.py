@@ -4,7 +4,41 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcsim.analysis import (
+from mcsim.design.columns import ModelColumns
+from mcsim.design.residual_rows import residual_columns, residual_names
+from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.compile import CompiledDesign, Level, compile_design
+from mcsim.engine.dense import check_against_dense
+from mcsim.engine.fit import (
+    FitBlock,
+    fit_moments,
+    n_values,
+    reduce_responses,
+    reduction_key,
+)
+from mcsim.engine.information import covariance_slopes, information
+from mcsim.engine.nested.moments import join
+from mcsim.engine.nested.tree import Moments, n_parameters
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.search import Status
+from mcsim.engine.residuals.structure import ResidualRows
+from mcsim.errors import DataError
+from mcsim.methods.cluster_robust import ClusterRobust
+from mcsim.methods.gee import Gee
+from mcsim.methods.inference.bootstrap import Bootstrap
+from mcsim.methods.inference.components import component_covariance, variance_components
+from mcsim.methods.inference.df import (
+    ConstantDf,
+    DfMethod,
+    KenwardRoger,
+    Satterthwaite,
+    Sensitivity,
+)
+from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
+from mcsim.methods.inference.profile import profiles_of
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
+from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
@@ -21,40 +55,12 @@ from mcsim.analysis import (
     refuse_residual,
     reml_theory,
 )
-from mcsim.bootstrap import Bootstrap
-from mcsim.cluster_robust import ClusterRobust
-from mcsim.components import component_covariance, variance_components
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf, DfMethod, KenwardRoger, Satterthwaite, Sensitivity
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import CompiledDesign, Level, compile_design
-from mcsim.engine.dense import check_against_dense
-from mcsim.engine.information import covariance_slopes, information
-from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.moments import join
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import (
-    FitBlock,
-    fit_moments,
-    n_values,
-    reduce_responses,
-    reduction_key,
-)
-from mcsim.engine.residual import ResidualRows
-from mcsim.engine.tree import Moments, n_parameters
-from mcsim.errors import DataError
-from mcsim.fields import kind_of
-from mcsim.gee import Gee
-from mcsim.inference import ParameterBlock, fixed_effects
-from mcsim.least_squares import ImageMeans, LeastSquares, means_of_units
-from mcsim.mixedlm import StatsmodelsMethod
-from mcsim.plugin_method import PluginMethod
-from mcsim.profiles import profiles_of
-from mcsim.r_method import RMethod
-from mcsim.residual_columns import residual_columns, residual_names
-from mcsim.scenario import TruthSpec
-from mcsim.theory import Theory
-from mcsim.two_stage import TwoStage
+from mcsim.methods.plugin import PluginMethod
+from mcsim.methods.r.method import RMethod
+from mcsim.methods.statsmodels import StatsmodelsMethod
+from mcsim.methods.two_stage import TwoStage
+from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.values import kind_of
 
 
 def prepare_method(

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.components import RandomNames
-from mcsim.derived import derived_parts
-from mcsim.design import ModelColumns
-from mcsim.df import containment_df
+from mcsim.design.columns import ModelColumns
+from mcsim.design.residual_rows import residual_names
 from mcsim.errors import DataError
-from mcsim.fields import DF_OF_ESTIMATOR, kind_of
 from mcsim.formula import same_column
-from mcsim.inference import Contrast, ParameterBlock
-from mcsim.plugins import Plugin
-from mcsim.residual_columns import residual_names
-from mcsim.residual_model import ResidualModel
-from mcsim.scenario import EstimandSpec, TruthSpec
-from mcsim.theory import Theory, closed_forms
+from mcsim.methods.inference.components import RandomNames
+from mcsim.methods.inference.df import containment_df
+from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
+from mcsim.methods.inference.theory import Theory, closed_forms
+from mcsim.scenario.derived import derived_parts
+from mcsim.scenario.plugin_file import Plugin
+from mcsim.scenario.records import EstimandSpec, TruthSpec
+from mcsim.scenario.residuals import ResidualModel
+from mcsim.scenario.values import DF_OF_ESTIMATOR, kind_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.optimise import Status
+from mcsim.design.columns import model_columns
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods import LikelihoodMethod, prepare_method, without_aliased
+from mcsim.methods.likelihood import LikelihoodMethod, prepare_method, without_aliased
+from mcsim.methods.method import MethodSettings
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mcsim.analysis import (
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.optimum.search import Status
+from mcsim.errors import McsimError
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
@@ -17,14 +23,8 @@ from mcsim.analysis import (
     StreamOf,
     refuse_interval,
 )
-from mcsim.design import ModelColumns
-from mcsim.engine.optimise import Status
-from mcsim.errors import McsimError
-from mcsim.inference import ParameterBlock
-from mcsim.plugins import describe, function_of
-from mcsim.scenario import TruthSpec
-from mcsim.t_tests import t_test
-from mcsim.theory import Theory
+from mcsim.scenario.plugin_file import describe, function_of
+from mcsim.scenario.records import TruthSpec
 
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
 

@@ -7,7 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from mcsim.analysis import (
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.optimum.search import Status
+from mcsim.errors import DataError
+from mcsim.methods.inference.df import ConstantDf
+from mcsim.methods.inference.fixed_effects import fixed_effects, without_interval
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
@@ -20,14 +26,8 @@ from mcsim.analysis import (
     refuse_interval,
     reml_theory,
 )
-from mcsim.derived import derived_value
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf
-from mcsim.engine.optimise import Status
-from mcsim.errors import DataError
-from mcsim.inference import fixed_effects, without_interval
-from mcsim.scenario import TruthSpec
-from mcsim.theory import Theory
+from mcsim.scenario.derived import derived_value
+from mcsim.scenario.records import TruthSpec
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 

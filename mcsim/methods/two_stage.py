@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.analysis import Analysis, Floats, Ints, MethodSettings, StreamOf
-from mcsim.design import ModelColumns
-from mcsim.df import ConstantDf
-from mcsim.engine.unit_sums import unit_sums
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.errors import DataError
-from mcsim.least_squares import (
+from mcsim.methods.inference.df import ConstantDf
+from mcsim.methods.least_squares import (
     FixedEffectsMethod,
     LinearModel,
     all_usable,
@@ -27,6 +26,7 @@ from mcsim.least_squares import (
     linear_model,
     units_of,
 )
+from mcsim.methods.method import Analysis, Floats, Ints, MethodSettings, StreamOf
 
 ROUNDING = 1e-9  # of a column's length within a unit: what counts as nothing
 

@@ -7,25 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from mcsim.design import Design
-from mcsim.executors import usable_cpus
-from mcsim.precision import (
+from mcsim.design.words import design_in_words
+from mcsim.methods.r.method import r_calls
+from mcsim.results.store import Chunk
+from mcsim.scenario.records import Condition, Scenario, conditions
+from mcsim.study.prepared import PreparedCondition
+from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
+from mcsim.study.stopping import (
     Target,
     largest_mcse,
     needed_replicates,
     read_targets,
     refuse_unknown_parameters,
 )
-from mcsim.prepared import PreparedCondition
-from mcsim.r_method import r_calls
-from mcsim.rows import method_names, parameters_of
-from mcsim.scenario import Condition, Scenario, conditions
-from mcsim.store import Chunk
-from mcsim.study import ChunkAnalyser, RunOptions, run_study
-from mcsim.summary import summarize
+from mcsim.study.tables import method_names, parameters_of
+from mcsim.study.workers.processes import usable_cpus
+from mcsim.summary.summarize import summarize
 
 PILOT_S = 5.0  # what the replicates that are tried may take, about
 PILOT_REPLICATES = 200
@@ -73,31 +72,10 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
     return "\n".join(lines)
 
 
-def design_in_words(design: Design) -> str:
-    """Units per level, and rows: `50 animals; 500 images, 10 per animal; ...`."""
-    pieces, outer = [], None
-    for level, unit in design.unit_of_row.items():
-        n_units = int(unit.max()) + 1
-        text = f"{n_units:,} {level}{'s' * (n_units != 1)}"
-        if outer is not None:
-            parent = outer[1][np.unique(unit, return_index=True)[1]]
-            text += f", {_each(np.bincount(parent))} per {outer[0]}"
-        pieces.append(text)
-        outer = level, unit
-    assert outer is not None
-    text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
-    return "; ".join([*pieces, text])
-
-
 def _changes_in_words(condition: Condition) -> str:
     """How the design of a replicate differs from that of the condition."""
     redrawn = "; this is one draw, every replicate has its own" * condition.design.redraw
     return redrawn + "; less what a replicate loses" * (condition.truth.missing is not None)
-
-
-def _each(counts: np.ndarray) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcsim.checks import find_problems
-from mcsim.datafile import FileFit, fit_file, read_frame
 from mcsim.errors import DataError
 from mcsim.formula import Formula, parse_formula
-from mcsim.loading import dump_scenario
-from mcsim.nested import show_value
-from mcsim.scenario import Scenario
+from mcsim.methods.one_file import FileFit, fit_file, read_frame
+from mcsim.scenario.checks import find_problems
+from mcsim.scenario.keys import show_value
+from mcsim.scenario.load import dump_scenario
+from mcsim.scenario.records import Scenario
 
 KINDS = ("nested", "two-level", "longitudinal", "power")
 DIGITS = 4  # of an estimate that becomes a truth
@@ -36,7 +36,7 @@ SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
 
 def starter(kind: str, name: str) -> str:
     """TOML text of the commented scenario of a kind."""
-    text = (files("mcsim") / "starters" / f"{kind}.toml").read_text()
+    text = (files("mcsim.plan") / "starters" / f"{kind}.toml").read_text()
     return text.replace("{name}", name)
 
 

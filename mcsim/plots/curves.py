@@ -24,7 +24,15 @@ from mcsim.plots.drawing import (
     reference_handles,
     wrapped,
 )
-from mcsim.plots.shown import (
+from mcsim.plots.measure_axes import (
+    NO_REFERENCE,
+    limit_upright,
+    reference,
+    reference_words,
+    value_of,
+    words_of,
+)
+from mcsim.summary.selection import (
     Record,
     Shown,
     check_measure,
@@ -32,14 +40,6 @@ from mcsim.plots.shown import (
     refuse_nothing,
     unique,
     value_text,
-)
-from mcsim.plots.words import (
-    NO_REFERENCE,
-    limit_upright,
-    reference,
-    reference_words,
-    value_of,
-    words_of,
 )
 
 MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen

@@ -1,6 +1,6 @@
 """Figures of a study, from its files alone: the same bytes for the same results.
 
-A kind of figure has a module; `shown.py` reads, `drawing.py` says how everything looks.
+A kind of figure has a module; `summary/selection.py` reads, `drawing.py` says how everything looks.
 """
 
 import os
@@ -17,10 +17,10 @@ from mcsim.plots.measures import draw_bias, draw_lollipop
 from mcsim.plots.nested_loop import draw_nested_loop
 from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
-from mcsim.plots.shown import Selection, Shown, shown_rows
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.store import writing
+from mcsim.results.store import writing
+from mcsim.summary.selection import Selection, Shown, shown_rows
 
 __all__ = ["KINDS", "Selection", "draw", "plot", "write_whole"]
 

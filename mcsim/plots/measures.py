@@ -22,8 +22,7 @@ from mcsim.plots.drawing import (
     reference_handles,
     wrapped,
 )
-from mcsim.plots.shown import Record, Shown, check_measure, one_per_fit, refuse_nothing, unique
-from mcsim.plots.words import (
+from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     OF_ONE_SCALE,
     SHARES,
@@ -33,6 +32,14 @@ from mcsim.plots.words import (
     reference_words,
     value_of,
     words_of_all,
+)
+from mcsim.summary.selection import (
+    Record,
+    Shown,
+    check_measure,
+    one_per_fit,
+    refuse_nothing,
+    unique,
 )
 
 DEFAULT_MEASURE = "coverage"

@@ -23,16 +23,7 @@ from mcsim.plots.drawing import (
     reference_handles,
     wrapped,
 )
-from mcsim.plots.shown import (
-    Record,
-    Shown,
-    check_measure,
-    one_per_fit,
-    refuse_nothing,
-    unique,
-    value_text,
-)
-from mcsim.plots.words import (
+from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     heading_of,
     limit_upright,
@@ -40,6 +31,15 @@ from mcsim.plots.words import (
     reference_words,
     value_of,
     words_of_all,
+)
+from mcsim.summary.selection import (
+    Record,
+    Shown,
+    check_measure,
+    one_per_fit,
+    refuse_nothing,
+    unique,
+    value_text,
 )
 
 DEFAULT_MEASURE = "rmse"

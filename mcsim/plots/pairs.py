@@ -18,8 +18,8 @@ from mcsim.plots.drawing import (
     wrapped,
 )
 from mcsim.plots.panels import TITLE_WIDTH, panel_axes, panel_rows, title_panel
-from mcsim.plots.shown import Key, Record, Shown, key_of, read_numbers, refuse_nothing, unique
-from mcsim.tables import with_mcse
+from mcsim.summary.selection import Key, Record, Shown, key_of, read_numbers, refuse_nothing, unique
+from mcsim.summary.text import with_mcse
 
 Floats = NDArray[np.float64]
 Pair = tuple[Record, Record]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mcsim.plots.drawing import LINE, Frame, panel_grid, wrapped
-from mcsim.plots.shown import Record, Shown, one_per_fit, unique
+from mcsim.summary.selection import Record, Shown, one_per_fit, unique
 
 Rows = Sequence[Sequence[Record]]  # of panels
 

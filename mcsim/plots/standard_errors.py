@@ -21,7 +21,7 @@ from mcsim.plots.drawing import (
     reference_handles,
     wrapped,
 )
-from mcsim.plots.shown import Record, Shown, one_per_fit, refuse_nothing, unique
+from mcsim.summary.selection import Record, Shown, one_per_fit, refuse_nothing, unique
 
 MEASURES = ("emp_se", "model_se")
 WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel

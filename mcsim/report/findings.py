@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from scipy import special
 
-from mcsim.plots.shown import Record, Shown, one_per_fit, unique
-from mcsim.tables import with_mcse
+from mcsim.summary.selection import Record, Shown, one_per_fit, unique
+from mcsim.summary.text import with_mcse
 
 ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors
 

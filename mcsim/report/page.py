@@ -14,15 +14,16 @@ import pyarrow.compute as pc
 
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
-from mcsim.findings import ERROR_RATE, Finding, code, findings
-from mcsim.loading import load_scenario
-from mcsim.parts import Part, read_columns, read_manifest, read_parts
-from mcsim.plots import Selection, draw, write_whole
-from mcsim.plots.shown import Record, Shown, one_per_fit, shown_rows, studies_in, unique
-from mcsim.protocol import protocol
-from mcsim.store import FAILED, Store
-from mcsim.tables import percent, shown_as, with_mcse
+from mcsim.plots.kinds import Selection, draw, write_whole
+from mcsim.report.findings import ERROR_RATE, Finding, code, findings
+from mcsim.report.protocol import protocol
+from mcsim.results.folder import Part, read_columns, read_manifest, read_parts
+from mcsim.results.store import FAILED, Store
+from mcsim.scenario.load import load_scenario
+from mcsim.summary.selection import Record, Shown, one_per_fit, shown_rows, studies_in, unique
+from mcsim.summary.text import percent, shown_as, with_mcse
 
+TEMPLATES = Path(__file__).parent / "templates"
 MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones first
 MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
@@ -98,7 +99,7 @@ def page(results: Path) -> str:
 
 
 def _fill(name: str, **parts: str) -> str:
-    return Template((Path(__file__).parent / name).read_text()).substitute(parts)
+    return Template((TEMPLATES / name).read_text()).substitute(parts)
 
 
 def _study(study: Path, title: str, numbers: Iterator[int], n_studies: int) -> str:

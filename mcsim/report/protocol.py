@@ -10,14 +10,14 @@ from html import escape
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.findings import code, listed
-from mcsim.nested import show_value
-from mcsim.plan import design_in_words
-from mcsim.plots.shown import Record, Shown, unique
-from mcsim.rows import method_names
-from mcsim.scenario import Condition, CovariateSpec, RandomSpec, Scenario, conditions
-from mcsim.simulate import prepare_simulator
-from mcsim.tables import shown_as
+from mcsim.design.words import design_in_words
+from mcsim.report.findings import code, listed
+from mcsim.scenario.keys import show_value
+from mcsim.scenario.records import Condition, CovariateSpec, RandomSpec, Scenario, conditions
+from mcsim.simulate.responses import prepare_simulator
+from mcsim.study.tables import method_names
+from mcsim.summary.selection import Record, Shown, unique
+from mcsim.summary.text import shown_as
 
 MAX_DESIGNS = 24  # that are spelt out
 # keys of the scenario's tables that have sentences of their own

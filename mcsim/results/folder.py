@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
-from mcsim.identity import Contents
-from mcsim.ranges import Range, outermost
+from mcsim.results.identity import Contents
+from mcsim.results.ranges import Range, outermost
 
 T = TypeVar("T")
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsim.errors import DataError, StudyMismatchError
-from mcsim.identity import Contents, Identity, changed_keys, grow
-from mcsim.parts import (
+from mcsim.results.folder import (
     KINDS,
     Part,
     contents_of,
@@ -18,8 +17,9 @@ from mcsim.parts import (
     read_manifest,
     record,
 )
-from mcsim.ranges import subtract
-from mcsim.store import Chunk, Parts, Store, StudyDescription
+from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.results.ranges import subtract
+from mcsim.results.store import Chunk, Parts, Store, StudyDescription
 
 
 def merge_studies(folders: Sequence[Path], out: Path, report: Callable[[str], None]) -> Store:

@@ -25,8 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import McsimError, StudyMismatchError
-from mcsim.identity import Contents, Identity, changed_keys, grow
-from mcsim.parts import (
+from mcsim.results.folder import (
     FORMAT,
     KINDS,
     SUFFIXES,
@@ -42,7 +41,8 @@ from mcsim.parts import (
     record,
     refuse_other_format,
 )
-from mcsim.ranges import Range, format_ranges, merge, subtract
+from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.results.ranges import Range, format_ranges, merge, subtract
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized")

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from mcsim.checks import find_problems
 from mcsim.errors import Problem, ScenarioError, nearest_name
-from mcsim.nested import KeyPath, plain_copy, put_value
-from mcsim.positions import Positions, n_repeated, toml_positions, yaml_positions
-from mcsim.scenario import Scenario
+from mcsim.scenario.checks import find_problems
+from mcsim.scenario.keys import KeyPath, plain_copy, put_value
+from mcsim.scenario.locations import Positions, n_repeated, toml_positions, yaml_positions
+from mcsim.scenario.records import Scenario
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 MAX_REPEATED = 10_000  # entries that aliases of YAML may add: far more than any study needs

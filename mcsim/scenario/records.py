@@ -1,7 +1,7 @@
 """A scenario: frozen records of the file, the conditions of its sweep, and their identities.
 
-A record checks its own fields (fields.py); checks.py finds what is wrong between them, and
-loading.py says where in a file. Everything here trusts that both have passed.
+A record checks its own fields (values.py); checks/ finds what is wrong between them, and
+load.py says where in a file. Everything here trusts that both have passed.
 """
 
 import hashlib
@@ -14,7 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
-from mcsim.fields import (
+from mcsim.formula import Formula, parse_formula
+from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
+from mcsim.scenario.plugin_file import PREFIX, Plugin
+from mcsim.scenario.residuals import ResidualChoice
+from mcsim.scenario.truth import Distribution, OptionalMissing, OptionalResiduals
+from mcsim.scenario.values import (
     AboveZero,
     AtLeastOne,
     AtLeastZero,
@@ -48,11 +53,6 @@ from mcsim.fields import (
     shape_of_range,
     shape_of_table,
 )
-from mcsim.formula import Formula, parse_formula
-from mcsim.nested import canonical, expand_sweep, flatten, show_value
-from mcsim.plugins import PREFIX, Plugin
-from mcsim.residual_model import ResidualChoice
-from mcsim.truth import Distribution, OptionalMissing, OptionalResiduals
 
 _RangeCount = Annotated[
     Annotated[Count, Tag("<number>")] | Annotated[UniformCount, Tag("<range>")],

@@ -5,7 +5,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mcsim.fields import Record, ResidualCorrelation, ResidualText, Text, shape_of_distribution
+from mcsim.scenario.values import (
+    Record,
+    ResidualCorrelation,
+    ResidualText,
+    Text,
+    shape_of_distribution,
+)
 
 
 class ResidualModel(Record):

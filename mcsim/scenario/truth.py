@@ -4,7 +4,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mcsim.fields import (
+from mcsim.scenario.values import (
     AboveTwo,
     AboveZero,
     InsideOne,

@@ -1,6 +1,6 @@
 """Values that a scenario may hold: each type with the sentence a user reads where it does not fit.
 
-Every refusal reads `must be ...`: it ends the sentence `key is value; it ...` of checks.py.
+Every refusal reads `must be ...`: it ends the sentence `key is value; it ...` of checks/.
 """
 
 import math
@@ -21,7 +21,7 @@ from pydantic import (
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 from mcsim.measures import MEASURES
-from mcsim.plugins import PREFIX
+from mcsim.scenario.plugin_file import PREFIX
 
 DF_OF_ESTIMATOR = {  # the first is used where a method names none
     "reml": ("containment", "satterthwaite", "kenward-roger", "z"),

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.truth import ShapeSpec
+from mcsim.scenario.truth import ShapeSpec
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, Floats], None]  # fills an array (n,)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design import Design
-from mcsim.truth import MissingSpec
+from mcsim.design.columns import Design
+from mcsim.scenario.truth import MissingSpec
 
 Flags = NDArray[np.bool_]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design import Design
-from mcsim.distributions import Draw, draw_of
+from mcsim.design.columns import Design
 from mcsim.errors import DataError
-from mcsim.truth import OF_MEAN, PowerSpec, ResidualSpec
+from mcsim.scenario.truth import OF_MEAN, PowerSpec, ResidualSpec
+from mcsim.simulate.distributions import Draw, draw_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,15 +14,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.derived import derived_value
-from mcsim.design import Design, Flags, Floats, Ints, build_design, column, only_rows
-from mcsim.distributions import Draw, draw_of, normal
-from mcsim.engine.effects import Cells, add_effects, set_responses
-from mcsim.engine.tree import Positions
+from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, column, only_rows
+from mcsim.engine.draws import Cells, add_effects, set_responses
+from mcsim.engine.nested.tree import Positions
 from mcsim.formula import same_column
-from mcsim.missing import kept_rows
-from mcsim.residuals import Residuals, residuals_in
-from mcsim.scenario import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
+from mcsim.scenario.derived import derived_value
+from mcsim.scenario.records import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
+from mcsim.simulate.distributions import Draw, draw_of, normal
+from mcsim.simulate.missing import kept_rows
+from mcsim.simulate.residuals import Residuals, residuals_in
 
 T = TypeVar("T")
 Words = NDArray[np.uint32]

@@ -13,16 +13,16 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.analysis import Analysis, FitOutcomes, fixed_contrasts
-from mcsim.design import Design, ModelFrame
-from mcsim.engine.optimise import Status
+from mcsim.design.columns import Design, ModelFrame
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
-from mcsim.inference import ParameterBlock
-from mcsim.methods import Reducers
-from mcsim.prepared import PreparedCondition, ReadyMethod, prepare_again
-from mcsim.rows import estimate_rows, fit_rows, with_likelihood_ratios
-from mcsim.scenario import MethodSpec
-from mcsim.simulate import DataSet, draw_data_set, stream
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.likelihood import Reducers
+from mcsim.methods.method import Analysis, FitOutcomes, fixed_contrasts
+from mcsim.scenario.records import MethodSpec
+from mcsim.simulate.responses import DataSet, draw_data_set, stream
+from mcsim.study.prepared import PreparedCondition, ReadyMethod, prepare_again
+from mcsim.study.tables import estimate_rows, fit_rows, with_likelihood_ratios
 
 Floats = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mcsim.analysis import Analysis, FitOutcomes, Method
-from mcsim.engine.optimise import Status
-from mcsim.inference import ParameterBlock
-from mcsim.rows import estimate_rows, fit_rows, parameters_of
-from mcsim.scenario import MethodSpec
-from mcsim.store import Chunk, Parts, encode
+from mcsim.engine.optimum.search import Status
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.method import Analysis, FitOutcomes, Method
+from mcsim.results.store import Chunk, Parts, encode
+from mcsim.scenario.records import MethodSpec
+from mcsim.study.tables import estimate_rows, fit_rows, parameters_of
 
 MESSAGE = (
     "replicate {replicate}: its analysis ended two worker processes, by a crash or for want of"

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import TooManyFailuresError
-from mcsim.parts import read_parquet
-from mcsim.store import FAILED, Chunk, Parts
+from mcsim.results.folder import read_parquet
+from mcsim.results.store import FAILED, Chunk, Parts
 
 FIRST_SHARE = 0.1  # of the replicates of a run, after which it may end early
 

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from mcsim.analysis import Method, MethodSettings
-from mcsim.design import ModelColumns, ModelFrame, model_columns, without_columns
+from mcsim.design.columns import ModelColumns, ModelFrame, model_columns, without_columns
 from mcsim.errors import DataError
-from mcsim.methods import Reducers, left_out, prepare_method
-from mcsim.residual_model import residual_model
-from mcsim.scenario import Condition, MethodSpec, Scenario
-from mcsim.simulate import Simulator, prepare_simulator
+from mcsim.methods.likelihood import Reducers, left_out, prepare_method
+from mcsim.methods.method import Method, MethodSettings
+from mcsim.scenario.records import Condition, MethodSpec, Scenario
+from mcsim.scenario.residuals import residual_model
+from mcsim.simulate.responses import Simulator, prepare_simulator
 
 
 @dataclass(frozen=True)

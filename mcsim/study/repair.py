@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcsim.errors import DataError
-from mcsim.identity import Contents
-from mcsim.loading import load_scenario
-from mcsim.parts import (
+from mcsim.results.folder import (
     KINDS,
     SUFFIXES,
     Part,
@@ -21,9 +19,11 @@ from mcsim.parts import (
     read_manifest,
     record,
 )
-from mcsim.ranges import format_ranges, merge
-from mcsim.store import Store
-from mcsim.study import RunOptions, run_study
+from mcsim.results.identity import Contents
+from mcsim.results.ranges import format_ranges, merge
+from mcsim.results.store import Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import RunOptions, run_study
 
 
 @dataclass(frozen=True)

@@ -13,30 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim import __version__
-from mcsim.dask_executor import Cluster, DaskExecutor
-from mcsim.engine.warm_up import compile_engine
 from mcsim.errors import DataError
-from mcsim.executors import EXECUTORS, Executor, stop_on_signals, usable_cpus
-from mcsim.failures import FailureWatch
-from mcsim.fields import kind_of
-from mcsim.identity import Contents, identify
-from mcsim.loading import dump_scenario
-from mcsim.lost import LostReplicate, failed_parts, pieces_of
-from mcsim.one_by_one import analyse_replicate
-from mcsim.prepared import PreparedCondition, named, prepare_condition
-from mcsim.r_method import r_record
-from mcsim.ranges import LARGEST_BLOCK, Range, cut, subtract
-from mcsim.rows import (
-    conditions_table,
-    estimate_rows,
-    fallbacks,
-    fit_rows,
-    parameters_of,
-    with_likelihood_ratios,
-)
-from mcsim.scenario import Scenario, conditions, study_identity
-from mcsim.shards import Shard, n_replicates, of_shard
-from mcsim.simulate import (
+from mcsim.methods.r.method import r_record
+from mcsim.results.identity import Contents, identify
+from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
+from mcsim.results.store import Chunk, Parts, Store, StudyDescription, encode
+from mcsim.scenario.load import dump_scenario
+from mcsim.scenario.records import Scenario, conditions, study_identity
+from mcsim.scenario.values import kind_of
+from mcsim.simulate.responses import (
     draw_data_set,
     draw_responses,
     new_room,
@@ -44,7 +29,22 @@ from mcsim.simulate import (
     realized_values,
     stream,
 )
-from mcsim.store import Chunk, Parts, Store, StudyDescription, encode
+from mcsim.study.analyse import analyse_replicate
+from mcsim.study.crashes import LostReplicate, failed_parts, pieces_of
+from mcsim.study.failures import FailureWatch
+from mcsim.study.prepared import PreparedCondition, named, prepare_condition
+from mcsim.study.shards import Shard, n_replicates, of_shard
+from mcsim.study.tables import (
+    conditions_table,
+    estimate_rows,
+    fallbacks,
+    fit_rows,
+    parameters_of,
+    with_likelihood_ratios,
+)
+from mcsim.study.warm_up import compile_engine
+from mcsim.study.workers.dask import Cluster, DaskExecutor
+from mcsim.study.workers.processes import EXECUTORS, Executor, stop_on_signals, usable_cpus
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mcsim.errors import McsimError
-from mcsim.store import Chunk
+from mcsim.results.store import Chunk
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import special
 
-from mcsim.analysis import Analysis, Method, Parameter
-from mcsim.engine.optimise import Status
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError, nearest_name
-from mcsim.inference import ParameterBlock
-from mcsim.nested import show_value
-from mcsim.scenario import Condition, MethodSpec, Scenario
-from mcsim.simulate import (
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import Analysis, Method, Parameter
+from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
+from mcsim.scenario.keys import show_value
+from mcsim.scenario.records import Condition, MethodSpec, Scenario
+from mcsim.simulate.responses import (
     estimand_value,
     realized_value,
     residual_values,
@@ -25,8 +27,6 @@ from mcsim.simulate import (
     true_value,
     true_values,
 )
-from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA
-from mcsim.theory import Theory
 
 Floats = NDArray[np.float64]
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mcsim import measures, results, summary
-from mcsim.parts import contents_of, list_parts, read_manifest, read_parquet
-from mcsim.ranges import Range, merge
-from mcsim.store import writing
+from mcsim import measures
+from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet
+from mcsim.results.ranges import Range, merge
+from mcsim.results.store import writing
+from mcsim.summary import estimates as results
+from mcsim.summary import summarize as summary
 
 CODE = (measures, results, summary)  # what the numbers of a summary depend on beside the files
 

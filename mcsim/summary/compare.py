@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.parts import read_conditions, read_manifest
-from mcsim.results import STATUSES, Results, read_results
-from mcsim.tables import percent, with_mcse
+from mcsim.results.folder import read_conditions, read_manifest
+from mcsim.summary.estimates import STATUSES, Results, read_results
+from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]

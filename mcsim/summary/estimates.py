@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, PartReplacedError
-from mcsim.parts import Part, count_rows, finished_parts, read_columns, read_parts
+from mcsim.results.folder import Part, count_rows, finished_parts, read_columns, read_parts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.parts import read_conditions
-from mcsim.results import STATUSES, read_results
-from mcsim.tables import aligned
+from mcsim.results.folder import read_conditions
+from mcsim.summary.estimates import STATUSES, read_results
+from mcsim.summary.text import aligned
 
 Floats = NDArray[np.float64]
 

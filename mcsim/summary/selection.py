@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.nested import show_value
-from mcsim.parts import read_conditions
-from mcsim.results import ROW, STATUSES, Results, read_results
-from mcsim.summary import DESCRIPTION, filter_summary, summarize
+from mcsim.results.folder import read_conditions
+from mcsim.scenario.keys import show_value
+from mcsim.summary.estimates import ROW, STATUSES, Results, read_results
+from mcsim.summary.summarize import DESCRIPTION, filter_summary, summarize
 
 Record = dict[str, Any]
 Key = tuple[str, ...]  # study, condition, method, parameter

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
-from mcsim.parts import read_conditions, read_manifest
-from mcsim.results import ROW, STATUSES, Floats, Results, read_results
-from mcsim.tables import aligned, percent, piped, shown_as, with_mcse
+from mcsim.results.folder import read_conditions, read_manifest
+from mcsim.summary.estimates import ROW, STATUSES, Floats, Results, read_results
+from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse
 
 Record = dict[str, Any]
 Take = Callable[[Results, int], Floats]

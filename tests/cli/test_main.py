@@ -17,7 +17,7 @@ import pytest
 import mcsim
 from tests.conftest import run_mcsim
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def estimates(folder):
@@ -104,7 +104,7 @@ def test_fit_reports_what_nlme_reports(tmp_path):
 
 
 def test_help_imports_no_numpy():
-    code = "import sys, mcsim.cli; sys.exit('numpy' in sys.modules)"
+    code = "import sys, mcsim.cli.main; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mcsim.ranges import format_ranges
-from mcsim.store import Store
-from mcsim.verify import find_faults
+from mcsim.results.ranges import format_ranges
+from mcsim.results.store import Store
+from mcsim.study.repair import find_faults
 from tests.conftest import SMALL
-from tests.test_executors import alive_in_session, needs_proc, wait_for_empty_session
+from tests.study.workers.test_processes import alive_in_session, needs_proc, wait_for_empty_session
 
 SLOW = """
 [[methods]]

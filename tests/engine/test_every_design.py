@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mcsim.engine.collapse import compile_design
-from mcsim.engine.reml import fit_block
-from mcsim.engine.tree import n_parameters
-from tests.engine.test_likelihood import evaluate, factors_at
+from mcsim.engine.compile import compile_design
+from mcsim.engine.fit import fit_block
+from mcsim.engine.nested.tree import n_parameters
+from tests.engine.nested.test_likelihood import evaluate, factors_at
 from tests.oracles.dense import dense_deviance
 from tests.oracles.designs import draw_design
 

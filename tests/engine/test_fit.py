@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import fit_block
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import fit_block
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 
 REFERENCE = Path(__file__).parent.parent / "reference"

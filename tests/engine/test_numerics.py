@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.reml import fit_block
+from mcsim.design.columns import model_columns
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import fit_block
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method, without_aliased
+from mcsim.methods.likelihood import prepare_method, without_aliased
+from mcsim.methods.method import MethodSettings
 
 GENERAL = (("general", 2),)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import fit_block
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import fit_block
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.search import Status
 from tests.oracles.dense import dense_deviance
 
 N_UNITS, N_ROWS = 8, 9

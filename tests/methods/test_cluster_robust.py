@@ -6,11 +6,11 @@ import pytest
 import statsmodels.api as sm
 from scipy import linalg, stats
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("ols-cluster", ("cr1", "cr2"), 0.95)

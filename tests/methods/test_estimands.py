@@ -6,17 +6,17 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from mcsim import study
-from mcsim.analysis import MethodSettings
-from mcsim.components import component_covariance
-from mcsim.derived import derived_value
-from mcsim.design import model_columns
-from mcsim.engine.reml import fit_moments, weighted
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments, weighted
 from mcsim.formula import parse_formula
-from mcsim.loading import load_scenario
-from mcsim.methods import prepare_method
-from mcsim.scenario import EstimandSpec
-from tests.test_df import REFERENCE
+from mcsim.methods.inference.components import component_covariance
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.derived import derived_value
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import EstimandSpec
+from mcsim.study import run as study
+from tests.methods.inference.test_df import REFERENCE
 
 ESTIMANDS = """
 [[estimands]]

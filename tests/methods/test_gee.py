@@ -6,12 +6,12 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.optimise import Status
+from mcsim.design.columns import model_columns
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("gee", ("mancl-derouen", "robust"), 0.95)

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.optimise import Status
+from mcsim.design.columns import model_columns
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.plugins import Plugin, function_of, load_functions, read_plugin
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.plugin_file import Plugin, function_of, load_functions, read_plugin
 from tests.conftest import SMALL, run_mcsim
 
 MEDIANS = """

@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 from scipy import special
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.inference import ParameterBlock
-from mcsim.loading import dump_scenario, load_scenario
-from mcsim.methods import prepare_method
-from mcsim.one_by_one import analyse_replicate
-from mcsim.prepared import prepare_condition
-from mcsim.residual_model import ResidualModel, residual_model
-from mcsim.rows import conditions_table
-from mcsim.scenario import conditions
-from mcsim.simulate import draw_responses
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.scenario.residuals import ResidualModel, residual_model
+from mcsim.simulate.responses import draw_responses
+from mcsim.study.analyse import analyse_replicate
+from mcsim.study.prepared import prepare_condition
+from mcsim.study.tables import conditions_table
 from tests.oracles.dense import dense_deviance, residual_covariance
 
 N_ANIMALS, N_IMAGES, N_POINTS = 8, 3, 6

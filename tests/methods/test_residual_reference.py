@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import fit_moments
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.search import Status
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.residual_model import ResidualModel, residual_model
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.residuals import ResidualModel, residual_model
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 DATA = (
     "ar1_balanced",
     "ar1_unbalanced",

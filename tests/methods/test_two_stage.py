@@ -6,12 +6,12 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import stats
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.scenario import EstimandSpec
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.records import EstimandSpec
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 TWO_STAGE = MethodSettings("two-stage", ("residual",), 0.95)

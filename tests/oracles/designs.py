@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.collapse import Level
+from mcsim.engine.compile import Level
 
 MAX_ROWS = 120  # the oracle is an n x n likelihood
 

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
+from mcsim.design.words import design_in_words
 from mcsim.errors import McsimError
-from mcsim.loading import load_scenario
-from mcsim.plan import describe_plan, design_in_words
-from mcsim.scenario import conditions
-from mcsim.simulate import prepare_simulator
+from mcsim.plan.dry_run import describe_plan
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.responses import prepare_simulator
 from tests.conftest import SMALL, run_mcsim
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.starter import KINDS, starter, starter_from_data
-from mcsim.study import replicate_data
+from mcsim.plan.starter import KINDS, starter, starter_from_data
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import replicate_data
 from tests.conftest import run_mcsim
 
 FORMULA = "y ~ diet * x + (x | animal) + (1 | animal:image)"

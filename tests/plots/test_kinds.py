@@ -17,17 +17,20 @@ from matplotlib.collections import LineCollection
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import StepPatch
 
-from mcsim import commands, plots, study
-from mcsim.compare import compare
+from mcsim.cli import read as commands
 from mcsim.errors import DataError, McsimError
-from mcsim.loading import load_scenario
 from mcsim.measures import MEASURES
-from mcsim.plots import estimates, words
+from mcsim.plots import estimates
+from mcsim.plots import kinds as plots
+from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
-from mcsim.plots.shown import Selection, one_per_fit, shown_rows
-from mcsim.summary import summarize
-from mcsim.tables import with_mcse
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary.compare import compare
+from mcsim.summary.selection import Selection, one_per_fit, shown_rows
+from mcsim.summary.summarize import summarize
+from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
@@ -425,7 +428,7 @@ def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
         [sys.executable, "-X", "importtime", "-m", "mcsim", "plot", "--help"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "mcsim.commands" in done.stderr
+    assert "mcsim.cli.read" in done.stderr
     assert "matplotlib" not in done.stderr
     assert "numpy" not in done.stderr
 

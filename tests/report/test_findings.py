@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from mcsim import findings as module
-from mcsim.findings import ERROR_RATE, findings
 from mcsim.measures import MEASURES, Sample
-from mcsim.plots.shown import Shown
+from mcsim.report import findings as module
+from mcsim.report.findings import ERROR_RATE, findings
+from mcsim.summary.selection import Shown
 
 PLAIN = dict.fromkeys(name + end for name in MEASURES for end in ("", "_mcse"))
 

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim import report, study
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.summary import summarize
-from mcsim.tables import with_mcse
+from mcsim.report import page as report
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary.summarize import summarize
+from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim, run_mcsim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -167,7 +168,8 @@ def test_residuals_and_whatever_else_a_truth_states_is_described(tmp_path):
 def test_the_page_depends_on_the_results_alone(swept, page, tmp_path):
     copy = tmp_path / swept.name
     shutil.copytree(swept, copy)
-    code = f"import pathlib, mcsim.report as r; print(r.page(pathlib.Path({str(copy)!r})), end='')"
+    code = "import pathlib, mcsim.report.page as r; "
+    code += f"print(r.page(pathlib.Path({str(copy)!r})), end='')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == page
 

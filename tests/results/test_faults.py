@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import McsimError
-from mcsim.loading import load_scenario
-from mcsim.store import Store
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import summarize, to_csv
-from mcsim.verify import find_faults
+from mcsim.results.store import Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study.repair import find_faults
+from mcsim.study.run import RunOptions, run_study
+from mcsim.summary.summarize import summarize, to_csv
 from tests.conftest import SMALL
-from tests.test_extend import SMALLER, parts, rows
-from tests.test_store import commit, describe, files
+from tests.results.test_store import commit, describe, files
+from tests.study.test_extend import SMALLER, parts, rows
 
 NOBODY = 65534
 OWN_MOUNTS = ["unshare", "--map-root-user", "--mount"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsim.errors import McsimError
-from mcsim.ranges import (
+from mcsim.results.ranges import (
     LARGEST_BLOCK,
     cut,
     format_ranges,

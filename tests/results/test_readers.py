@@ -6,8 +6,8 @@ import polars as pl
 import pyarrow.dataset as ds
 import pytest
 
-from mcsim import study
-from mcsim.loading import load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
 
 COLUMNS = {
     "estimates": [

@@ -17,10 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from mcsim.errors import DataError, ExitCode, McsimError, StudyMismatchError
-from mcsim.identity import Identity, grow
-from mcsim.parts import FORMAT, KINDS, SUFFIXES
-from mcsim.ranges import cut
-from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store, StudyDescription, encode
+from mcsim.results.folder import FORMAT, KINDS, SUFFIXES
+from mcsim.results.identity import Identity, grow
+from mcsim.results.ranges import cut
+from mcsim.results.store import (
+    ESTIMATES_SCHEMA,
+    FITS_SCHEMA,
+    Chunk,
+    Store,
+    StudyDescription,
+    encode,
+)
 
 VALUES = {
     "design.levels.animal.count": 25,
@@ -229,8 +236,8 @@ def test_files_taken_for_leftovers_before_they_had_their_mark_are_written_again(
 COMMITTER = """
 import sys
 from pathlib import Path
-from tests.test_store import commit, describe
-from mcsim.store import Store
+from tests.results.test_store import commit, describe
+from mcsim.results.store import Store
 
 store = Store.open(Path(sys.argv[1]), describe())
 for first in range(1, 100_000, 4):
@@ -241,7 +248,7 @@ for first in range(1, 100_000, 4):
 
 def test_every_visible_part_of_a_killed_run_is_complete(tmp_path):
     folder = tmp_path / "study"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", COMMITTER, folder], stdout=subprocess.PIPE, cwd=root
     ) as process:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsim.errors import ScenarioError
-from mcsim.loading import dump_scenario, load_scenario
-from mcsim.nested import put_value
-from mcsim.positions import toml_positions
-from mcsim.scenario import Scenario, conditions
+from mcsim.scenario.keys import put_value
+from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.locations import toml_positions
+from mcsim.scenario.records import Scenario, conditions
 from tests.conftest import SMALL
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 TOO_MANY_ALIASES = (
     "the aliases (*name) of this file repeat too much: at most 10,000 entries may be repeated so;"
     " write the tables out"
@@ -27,7 +27,9 @@ MULTIPLYING = "a0: &a0 [lol]\n" + "".join(
 MERGING = "a0: &a0 {x: 1}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10)
 )
-BROKEN = [path for path in Path(__file__).with_name("broken").iterdir() if path.suffix != ".txt"]
+BROKEN = [
+    path for path in (Path(__file__).parents[1] / "broken").iterdir() if path.suffix != ".txt"
+]
 
 
 def message_of(path, **options):

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mcsim.checks import find_problems
-from mcsim.nested import plain_copy, put_value
-from mcsim.scenario import RandomSpec, Scenario, conditions, scenario_schema, study_identity
+from mcsim.scenario.checks import find_problems
+from mcsim.scenario.keys import plain_copy, put_value
+from mcsim.scenario.records import RandomSpec, Scenario, conditions, scenario_schema, study_identity
 from tests.conftest import SMALL
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 RAW = tomllib.loads(SMALL)
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import column, model_columns
+from mcsim.design.columns import column, model_columns
 from mcsim.errors import DataError, ScenarioError
 from mcsim.formula import parse_formula, same_column
-from mcsim.loading import load_scenario
-from mcsim.methods import prepare_method
-from mcsim.scenario import conditions
-from mcsim.simulate import (
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.responses import (
     draw_responses,
     prepare_simulator,
     realized_values,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.residuals import autoregressive, exchangeable
-from mcsim.scenario import conditions
-from mcsim.simulate import draw_responses, prepare_simulator
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.residuals import autoregressive, exchangeable
+from mcsim.simulate.responses import draw_responses, prepare_simulator
 from tests.conftest import SMALL
 
 N_REPLICATES = 2000

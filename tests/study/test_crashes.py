@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import pandas as pd
 import pytest
 
-from mcsim import study
 from mcsim.errors import McsimError
-from mcsim.loading import load_scenario
-from mcsim.lost import MESSAGE, LostReplicate, pieces_of
-from mcsim.store import Chunk, Store
-from mcsim.study import ChunkAnalyser, RunOptions, run_study
-from mcsim.summary import summarize
-from mcsim.verify import find_faults
+from mcsim.results.store import Chunk, Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.study.crashes import MESSAGE, LostReplicate, pieces_of
+from mcsim.study.repair import find_faults
+from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
-from tests.test_extend import LARGER, SMALLER, parts, rows
+from tests.study.test_extend import LARGER, SMALLER, parts, rows
 
 CULPRITS = (52, 60)  # in small blocks, which are soon halved
 

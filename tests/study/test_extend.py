@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import StudyMismatchError
-from mcsim.identity import Contents, Identity, changed_keys, grow
-from mcsim.loading import load_scenario
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import summarize, to_csv
+from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import RunOptions, run_study
+from mcsim.summary.summarize import summarize, to_csv
 from tests.conftest import SMALL
-from tests.test_store import files
+from tests.results.test_store import files
 
 LARGER = """
 [[methods]]

@@ -4,12 +4,12 @@ import pyarrow as pa
 import pytest
 
 from mcsim.errors import TooManyFailuresError
-from mcsim.failures import FailureWatch, check_failures, first_failure
-from mcsim.loading import load_scenario
-from mcsim.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store, encode
-from mcsim.study import RunOptions, run_study
+from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Chunk, Store, encode
+from mcsim.scenario.load import load_scenario
+from mcsim.study.failures import FailureWatch, check_failures, first_failure
+from mcsim.study.run import RunOptions, run_study
 from tests.conftest import SMALL, call_mcsim
-from tests.test_extend import rows
+from tests.study.test_extend import rows
 
 # without any variation the likelihood cannot be evaluated
 FAILING = """

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from mcsim import study
-from mcsim.loading import load_scenario
-from mcsim.summary import summarize
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
 
 METHODS = """

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim import study
-from mcsim.datafile import fit_file
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.missing import kept_rows
-from mcsim.one_by_one import analyse_replicate
-from mcsim.prepared import prepare_condition
-from mcsim.scenario import conditions
-from mcsim.simulate import draw_data_set, prepare_simulator
+from mcsim.methods.one_file import fit_file
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.missing import kept_rows
+from mcsim.simulate.responses import draw_data_set, prepare_simulator
+from mcsim.study import run as study
+from mcsim.study.analyse import analyse_replicate
+from mcsim.study.prepared import prepare_condition
 
 N_REPLICATES = 2000
 

@@ -6,15 +6,15 @@ import shutil
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.parts import SUFFIXES, Part
-from mcsim.ranges import cut
-from mcsim.store import Store
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import summarize, to_csv
-from mcsim.verify import find_faults, repair_study
+from mcsim.results.folder import SUFFIXES, Part
+from mcsim.results.ranges import cut
+from mcsim.results.store import Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study.repair import find_faults, repair_study
+from mcsim.study.run import RunOptions, run_study
+from mcsim.summary.summarize import summarize, to_csv
 from tests.conftest import SMALL, run_mcsim
-from tests.test_store import KEY, chunk_of, commit, describe, files
+from tests.results.test_store import KEY, chunk_of, commit, describe, files
 
 N = 100
 

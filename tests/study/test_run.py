@@ -2,8 +2,8 @@
 
 import pytest
 
-from mcsim import study
-from mcsim.loading import load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcsim.batch import MOST_RESTARTS
+from mcsim.cli.slurm import MOST_RESTARTS
 from mcsim.errors import DataError, McsimError, StudyMismatchError
-from mcsim.loading import load_scenario
-from mcsim.merging import merge_studies
-from mcsim.ranges import cut, merge
-from mcsim.shards import Shard, n_replicates, of_shard, parse_shard
-from mcsim.store import Chunk, Store
-from mcsim.study import RunOptions, run_study
+from mcsim.results.merge import merge_studies
+from mcsim.results.ranges import cut, merge
+from mcsim.results.store import Chunk, Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import RunOptions, run_study
+from mcsim.study.shards import Shard, n_replicates, of_shard, parse_shard
 from tests.conftest import SMALL, call_mcsim, run_mcsim
-from tests.test_extend import LARGER, SMALLER, SWEEP, parts, rows
-from tests.test_store import files
+from tests.results.test_store import files
+from tests.study.test_extend import LARGER, SMALLER, SWEEP, parts, rows
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "batch"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "batch"
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mcsim.cli.run import run_until_precise
 from mcsim.errors import McsimError, StoppedError
-from mcsim.loading import load_scenario
-from mcsim.parts import read_manifest
-from mcsim.precision import blocks, in_words, is_met, needed_replicates, read_targets
-from mcsim.precision import largest_mcse as largest
-from mcsim.running import run_until_precise
-from mcsim.store import Store
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import summarize
+from mcsim.results.folder import read_manifest
+from mcsim.results.store import Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import RunOptions, run_study
+from mcsim.study.stopping import blocks, in_words, is_met, needed_replicates, read_targets
+from mcsim.study.stopping import largest_mcse as largest
+from mcsim.summary.summarize import summarize
 from tests.conftest import call_mcsim
 
 

@@ -15,26 +15,26 @@ from importlib.util import find_spec
 import pandas as pd
 import pytest
 
-from mcsim import study
-from mcsim.dask_executor import Cluster
 from mcsim.errors import StoppedError
-from mcsim.latest import new_summary
-from mcsim.loading import load_scenario
-from mcsim.parts import finished_parts
-from mcsim.shards import Shard
-from mcsim.store import Store
-from mcsim.study import RunOptions, run_study
-from mcsim.verify import find_faults
+from mcsim.results.folder import finished_parts
+from mcsim.results.store import Store
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.study.repair import find_faults
+from mcsim.study.run import RunOptions, run_study
+from mcsim.study.shards import Shard
+from mcsim.study.workers.dask import Cluster
+from mcsim.summary.cache import new_summary
 from tests.clusters import processes, wait_until
 from tests.conftest import SMALL
-from tests.test_executors import alive_in_session
-from tests.test_extend import SWEEP, parts, rows
+from tests.study.test_extend import SWEEP, parts, rows
+from tests.study.workers.test_processes import alive_in_session
 
 # small chunks in two processes: many moments at which to be killed
 COMMAND = """
-from mcsim import study
+from mcsim.study import run as study
 study.LARGEST_BLOCK, study.SERIAL_ROWS = 32, 0
-from mcsim.cli import main
+from mcsim.cli.main import main
 main()
 """
 LONGEST_WORK_S = 0.3  # between a new part and the kill

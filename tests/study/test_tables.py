@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from mcsim import study
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
-from mcsim.summary import FORMATS, summarize
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary.summarize import FORMATS, summarize
 from tests.conftest import SMALL
 
 METHODS = """

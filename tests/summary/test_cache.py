@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from mcsim import latest
-from mcsim.latest import latest_summary
-from mcsim.loading import load_scenario
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import FORMATS, summarize
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import RunOptions, run_study
+from mcsim.summary import cache as latest
+from mcsim.summary.cache import latest_summary
+from mcsim.summary.summarize import FORMATS, summarize
 from tests.conftest import SMALL, run_mcsim
-from tests.test_extend import SMALLER
+from tests.study.test_extend import SMALLER
 
 NAMES = ("summary.csv", "summary.parquet")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim import study
-from mcsim.compare import _mean, _relative_precision, _score, compare
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary.compare import _mean, _relative_precision, _score, compare
 from tests.conftest import SMALL, call_mcsim
 
 

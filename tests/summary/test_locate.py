@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcsim import locate as location
-from mcsim import study
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary import locate as location
 from tests.conftest import SMALL, call_mcsim
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OBSERVED = ROOT / "configs" / "observed"
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim import study, summary
 from mcsim.errors import DataError
-from mcsim.loading import load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.summary import summarize as summary
 from tests.conftest import SMALL, call_mcsim
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
-from mcsim.parts import FORMAT, Part
-from mcsim.summary import FORMATS, filter_summary, summarize, write_summary
+from mcsim.results.folder import FORMAT, Part
+from mcsim.summary.summarize import FORMATS, filter_summary, summarize, write_summary
 
-GOLDEN = Path(__file__).parent / "golden" / "summary.txt"
+GOLDEN = Path(__file__).parents[1] / "golden" / "summary.txt"
 KEY = "0123456789ab"  # of all parts
 SWEPT = "design.levels.animal.count"
 NAME = pa.dictionary(pa.int32(), pa.string())

@@ -10,14 +10,14 @@ os.environ.setdefault("NUMBA_OPT", "2")  # compiles in 15% less time than 3, run
 
 import numba as _numba  # reads the variable
 
-from mcsim.engine.cache import cache_folder
+from mcsim.engine.arithmetic.cache import cache_folder
 
 numba: Any = _numba  # its type hints do not know every option
 
 
 def _source_hash() -> str:
     """Names the cache: numba does not notice that a function called from another file changed."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))  # of the whole engine
     text = b"".join(source.read_bytes() for source in sources)
     options = f"{numba.__version__} {numba.config.BOUNDSCHECK}"
     return hashlib.sha256(text + options.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ axis, and uses vector instructions. An argument `x0` is the position where opera
 
 import numpy as np
 
-from mcsim.engine.compiled import step
+from mcsim.engine.arithmetic.compiled import step
 
 PARTIAL_SUMS = 8  # running sums per lane, so that no addition waits for the one before it
 

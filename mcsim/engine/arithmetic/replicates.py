@@ -7,7 +7,7 @@ do not depend on how many replicates there are (a library for matrices does not 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.tree import Floats
+from mcsim.engine.nested.tree import Floats
 
 Flags = NDArray[np.bool_]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, product, semidefinite_factor, transpose
-from mcsim.engine.tree import Blocks, Floats, Ints
+from mcsim.engine.arithmetic.replicates import Flags, product, semidefinite_factor, transpose
+from mcsim.engine.nested.tree import Blocks, Floats, Ints
 
 
 def entry(blocks: Blocks, b: int, i: int, j: int) -> int:

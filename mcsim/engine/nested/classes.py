@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.tree import (
+from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.nested.tree import (
     LANE_POSITIONS,
     MAX_WIDTH,
     Blocks,

@@ -22,8 +22,8 @@ from above. With v = B'(e - E w) of mixed units and kappa = nu / y'Py,
 
 import numpy as np
 
-from mcsim.engine.compiled import lean_kernel, part
-from mcsim.engine.lanes import (
+from mcsim.engine.arithmetic.compiled import lean_kernel, part
+from mcsim.engine.arithmetic.lanes import (
     add_at,
     add_difference,
     add_square,
@@ -50,7 +50,7 @@ from mcsim.engine.lanes import (
     times,
     weigh,
 )
-from mcsim.engine.steps import (
+from mcsim.engine.nested.steps import (
     add_factor,
     add_predicted,
     factorise_with_identity,
@@ -62,7 +62,7 @@ from mcsim.engine.steps import (
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.tree import (
+from mcsim.engine.nested.tree import (
     Floats,
     Ints,
     Moments,

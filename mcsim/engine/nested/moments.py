@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mcsim.engine.compiled import lean_kernel, step
-from mcsim.engine.tree import Floats, Moments, Reduction
+from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.nested.tree import Floats, Moments, Reduction
 
 ROUNDING = 1e-26  # of y'y: what is left of an exact fit
 

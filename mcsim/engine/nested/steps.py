@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mcsim.engine.compiled import step
-from mcsim.engine.lanes import factorise, substitute, substitute_back
+from mcsim.engine.arithmetic.compiled import step
+from mcsim.engine.arithmetic.lanes import factorise, substitute, substitute_back
 
 U = np.uint64
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.batched import (
+from mcsim.engine.arithmetic.replicates import (
     back_substitution,
     forward_substitution,
     product,
@@ -12,8 +12,8 @@ from mcsim.engine.batched import (
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.blocks import block_of, covariance
-from mcsim.engine.tree import Floats, Ints, Tree
+from mcsim.engine.nested.blocks import block_of, covariance
+from mcsim.engine.nested.tree import Floats, Ints, Tree
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 NEGLIGIBLE = 1e-4  # size of Psi in this metric: what it can change in -2 logLik

@@ -12,10 +12,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mcsim.engine.batched import product, semidefinite_factor, symmetric_eigen, transpose
-from mcsim.engine.blocks import block_of, entries, entry, put_largest_pivots_first, set_block
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.tree import Floats, Ints, Moments, Points, Tree, n_parameters, new_workspace
+from mcsim.engine.arithmetic.replicates import (
+    product,
+    semidefinite_factor,
+    symmetric_eigen,
+    transpose,
+)
+from mcsim.engine.nested.blocks import block_of, entries, entry, put_largest_pivots_first, set_block
+from mcsim.engine.nested.likelihood import Likelihood
+from mcsim.engine.nested.tree import (
+    Floats,
+    Ints,
+    Moments,
+    Points,
+    Tree,
+    n_parameters,
+    new_workspace,
+)
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative

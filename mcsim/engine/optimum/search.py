@@ -1,7 +1,7 @@
 """The optimum of every replicate.
 
 The problem is minimisation of -2 logLik over positive semi-definite Psi = Lam Lam'. From the start
-(start.py), BFGS in Lam comes near; small pivots are set to zero where that costs nothing; Newton
+(minque.py), BFGS in Lam comes near; small pivots are set to zero where that costs nothing; Newton
 steps with the Hessian finish; then the first-order conditions in Psi are checked. Where D has a
 negative eigenvalue the point is a false zero: step along its eigenvector and go on.
 
@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, apply, dot, solve_positive, transpose
-from mcsim.engine.bfgs import updated_inverse
-from mcsim.engine.blocks import (
+from mcsim.engine.arithmetic.bfgs import updated_inverse
+from mcsim.engine.arithmetic.replicates import Flags, apply, dot, solve_positive, transpose
+from mcsim.engine.nested.blocks import (
     covariance,
     entries,
     entry,
@@ -24,9 +24,9 @@ from mcsim.engine.blocks import (
     put_largest_pivots_first,
     set_block,
 )
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
-from mcsim.engine.start import minque
-from mcsim.engine.tree import Floats, Ints, Points, Tree, points_at
+from mcsim.engine.nested.tree import Floats, Ints, Points, Tree, points_at
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
+from mcsim.engine.optimum.minque import minque
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops

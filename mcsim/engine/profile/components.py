@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.blocks import covariance, set_block
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.coordinates import (
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.nested.blocks import covariance, set_block
+from mcsim.engine.nested.tree import Floats, Ints, Tree
+from mcsim.engine.profile.coordinates import (
     Angle,
     Coordinates,
     Mixture,
@@ -20,7 +21,6 @@ from mcsim.engine.coordinates import (
     Weights,
     between,
 )
-from mcsim.engine.tree import Floats, Ints, Tree
 
 
 @dataclass(frozen=True)

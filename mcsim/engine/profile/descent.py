@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, apply, dot
-from mcsim.engine.bfgs import updated_inverse
-from mcsim.engine.optimise import MAX_EVALUATIONS, SHORTEST_STEP, rounding_error
-from mcsim.engine.surface import Heights, Places, Surface
-from mcsim.engine.tree import Floats, Ints
+from mcsim.engine.arithmetic.bfgs import updated_inverse
+from mcsim.engine.arithmetic.replicates import Flags, apply, dot
+from mcsim.engine.nested.tree import Floats, Ints
+from mcsim.engine.optimum.search import MAX_EVALUATIONS, SHORTEST_STEP, rounding_error
+from mcsim.engine.profile.deviance import Heights, Places, Surface
 
 LEAST_DECREASE = 1e-15  # predicted, in -2 logLik, where a descent ends at the goal ...
 ROUGH = 1e-3, 1e-2  # ... and away from it: these times its distance squared, and its distance

@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.batched import apply, dot, inverse_positive, transpose
-from mcsim.engine.blocks import entries, entry
-from mcsim.engine.certificate import certify
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.reml import FitBlock
-from mcsim.engine.start import START
-from mcsim.engine.targets import Target, coordinates_of
-from mcsim.engine.tree import Floats, Ints, Moments, Points
+from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, transpose
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.fit import FitBlock
+from mcsim.engine.nested.blocks import entries, entry
+from mcsim.engine.nested.likelihood import Likelihood
+from mcsim.engine.nested.tree import Floats, Ints, Moments, Points
+from mcsim.engine.optimum.certificate import certify
+from mcsim.engine.optimum.minque import START
+from mcsim.engine.profile.components import Target, coordinates_of
 
 LEAST = 0.02  # pivot from which a search begins: at zero there is no slope
 STEP = 1e-6  # of u and x, for second derivatives, which only guide the search

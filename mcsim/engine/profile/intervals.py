@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from mcsim.engine.batched import Flags
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.descent import Descent
-from mcsim.engine.optimise import MAX_EVALUATIONS, Status
-from mcsim.engine.reml import FitBlock
-from mcsim.engine.surface import Places, Surface
-from mcsim.engine.targets import Correlation, Deviation, Target
-from mcsim.engine.tree import Floats, Ints, Moments
+from mcsim.engine.arithmetic.replicates import Flags
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.fit import FitBlock
+from mcsim.engine.nested.tree import Floats, Ints, Moments
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.search import MAX_EVALUATIONS, Status
+from mcsim.engine.profile.components import Correlation, Deviation, Target
+from mcsim.engine.profile.descent import Descent
+from mcsim.engine.profile.deviance import Places, Surface
 
 MISS_TOLERANCE = 1e-7  # of D(limit), in -2 logLik
 LOWER_OPTIMUM = 1e-6  # below that of the fit, in -2 logLik: it was no optimum of these data

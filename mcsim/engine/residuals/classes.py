@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.classes import TreeBuilder, stacked
-from mcsim.engine.compiled import lean_kernel, step
-from mcsim.engine.matrices import orthonormal_basis
-from mcsim.engine.residual import Residual
-from mcsim.engine.tree import Floats, Ints, Positions, Reduction, Tree
+from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.nested.classes import TreeBuilder, stacked
+from mcsim.engine.nested.tree import Floats, Ints, Positions, Reduction, Tree
+from mcsim.engine.residuals.structure import Residual
 
 U = np.uint64
 

@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcsim.engine.likelihood import evaluate_points
-from mcsim.engine.residual_classes import ResidualDesign
-from mcsim.engine.start import no_data, with_start
-from mcsim.engine.tree import (
+from mcsim.engine.nested.likelihood import evaluate_points
+from mcsim.engine.nested.tree import (
     Floats,
     Ints,
     Moments,
@@ -19,7 +17,9 @@ from mcsim.engine.tree import (
     points_of,
     result_shapes,
 )
-from mcsim.engine.whitening import differentiate, new_lanes, whiten
+from mcsim.engine.optimum.minque import no_data, with_start
+from mcsim.engine.residuals.classes import ResidualDesign
+from mcsim.engine.residuals.whitening import differentiate, new_lanes, whiten
 
 
 class ResidualLikelihood:

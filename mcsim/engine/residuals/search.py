@@ -8,15 +8,15 @@ and the best end counts.
 
 import numpy as np
 
-from mcsim.engine.batched import Flags, dot
-from mcsim.engine.blocks import held_parameters
-from mcsim.engine.certificate import Certificate
-from mcsim.engine.optimise import Optima, Search, Status
-from mcsim.engine.residual import LEAST
-from mcsim.engine.residual_classes import ResidualDesign
-from mcsim.engine.residual_likelihood import ResidualLikelihood
-from mcsim.engine.start import minque, plain_start
-from mcsim.engine.tree import Floats, Ints, Moments, Tree, n_parameters, points_at
+from mcsim.engine.arithmetic.replicates import Flags, dot
+from mcsim.engine.nested.blocks import held_parameters
+from mcsim.engine.nested.tree import Floats, Ints, Moments, Tree, n_parameters, points_at
+from mcsim.engine.optimum.certificate import Certificate
+from mcsim.engine.optimum.minque import minque, plain_start
+from mcsim.engine.optimum.search import Optima, Search, Status
+from mcsim.engine.residuals.classes import ResidualDesign
+from mcsim.engine.residuals.likelihood import ResidualLikelihood
+from mcsim.engine.residuals.structure import LEAST
 
 MAX_STARTS = 3
 SMALL = 0.05  # angles so near a quarter turn are tried there ...

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.tree import Floats, Ints
+from mcsim.engine.nested.tree import Floats, Ints
 
 LEAST = 1e-6  # variance, in units of the others, that stands for zero
 

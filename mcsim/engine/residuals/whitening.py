@@ -1,6 +1,6 @@
 """Put designs and moments into the lanes, each with an R of its own; derivatives in its weights.
 
-Notation of residual_classes.py and likelihood.py. Given K and M, -2 logLik is a function of the
+Notation of classes.py and nested/likelihood.py. Given K and M, -2 logLik is a function of the
 columns K'B and the moments of M u. With the slopes H = d / dM of its data part, and A the
 cross-products I of a whitened basis,
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.compiled import lean_kernel, step
-from mcsim.engine.lanes import (
+from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.lanes import (
     PARTIAL_SUMS,
     add_at,
     add_up,
@@ -34,9 +34,9 @@ from mcsim.engine.lanes import (
     substitute,
     substitute_back,
 )
-from mcsim.engine.residual_classes import Whitening
-from mcsim.engine.steps import load_lane, store_lane
-from mcsim.engine.tree import Data, Floats, Tree, split_values
+from mcsim.engine.nested.steps import load_lane, store_lane
+from mcsim.engine.nested.tree import Data, Floats, Tree, split_values
+from mcsim.engine.residuals.classes import Whitening
 
 U = np.uint64
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design import ModelColumns
-from mcsim.engine.batched import semidefinite_factor
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.effects import Cells, add_effects
-from mcsim.engine.moments import reduce_block
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import FitBlock, fit_moments
-from mcsim.engine.tree import Positions
-from mcsim.inference import ParameterBlock
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.replicates import semidefinite_factor
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.draws import Cells, add_effects
+from mcsim.engine.fit import FitBlock, fit_moments
+from mcsim.engine.nested.moments import reduce_block
+from mcsim.engine.nested.tree import Positions
+from mcsim.engine.optimum.search import Status
+from mcsim.methods.inference.fixed_effects import ParameterBlock
 
 Floats = NDArray[np.float64]
 StreamOf = Callable[[int], np.random.Generator]  # of a replicate, by its position in the block

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from mcsim.derived import derived_parts
-from mcsim.engine.batched import apply, dot, inverse_positive, product, transpose
-from mcsim.engine.reml import FitBlock
+from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
+from mcsim.engine.fit import FitBlock
 from mcsim.formula import same_column
-from mcsim.inference import ParameterBlock
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.scenario.derived import derived_parts
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.batched import apply, dot, inverse_positive, product, symmetric_eigen, transpose
+from mcsim.engine.arithmetic.replicates import (
+    apply,
+    dot,
+    inverse_positive,
+    product,
+    symmetric_eigen,
+    transpose,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from mcsim.df import DfMethod
-from mcsim.engine.batched import apply, dot, inverse_positive, product, transpose
+from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
+from mcsim.methods.inference.df import DfMethod
 
 Floats = NDArray[np.float64]
 

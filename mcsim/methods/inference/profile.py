@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.components import RandomNames
-from mcsim.derived import derived_parts
-from mcsim.engine.collapse import CompiledDesign
-from mcsim.engine.profile import profile_intervals
-from mcsim.engine.reml import FitBlock
-from mcsim.engine.targets import Correlation, Deviation, Share, Target
-from mcsim.engine.tree import Moments
+from mcsim.engine.compile import CompiledDesign
+from mcsim.engine.fit import FitBlock
+from mcsim.engine.nested.tree import Moments
+from mcsim.engine.profile.components import Correlation, Deviation, Share, Target
+from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import same_column
-from mcsim.inference import ParameterBlock
+from mcsim.methods.inference.components import RandomNames
+from mcsim.methods.inference.fixed_effects import ParameterBlock
+from mcsim.scenario.derived import derived_parts
 
 Floats = NDArray[np.float64]
 

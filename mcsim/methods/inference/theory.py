@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from mcsim.design import ModelColumns, RandomColumns
+from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.formula import same_column
-from mcsim.inference import Contrast
-from mcsim.scenario import RandomSpec, TruthSpec
+from mcsim.methods.inference.fixed_effects import Contrast
+from mcsim.scenario.records import RandomSpec, TruthSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

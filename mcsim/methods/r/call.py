@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mcsim.design import ModelColumns, RandomColumns
+from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.errors import DataError
 from mcsim.formula import RandomTerm
 

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mcsim.analysis import (
+from mcsim.design.columns import ModelColumns, RandomColumns
+from mcsim.engine.arithmetic.replicates import semidefinite_factor
+from mcsim.engine.optimum.search import Status
+from mcsim.methods.inference.components import RandomNames
+from mcsim.methods.inference.fixed_effects import ParameterBlock, without_interval
+from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
@@ -20,17 +27,10 @@ from mcsim.analysis import (
     refuse_interval,
     reml_theory,
 )
-from mcsim.components import RandomNames
-from mcsim.derived import derived_value
-from mcsim.design import ModelColumns, RandomColumns
-from mcsim.engine.batched import semidefinite_factor
-from mcsim.engine.optimise import Status
-from mcsim.inference import ParameterBlock, without_interval
-from mcsim.r_formula import r_call
-from mcsim.rscript import RFit, RModel, r_versions, run_r
-from mcsim.scenario import TruthSpec
-from mcsim.t_tests import t_test
-from mcsim.theory import Theory
+from mcsim.methods.r.call import r_call
+from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
+from mcsim.scenario.derived import derived_value
+from mcsim.scenario.records import TruthSpec
 
 SINGULAR = 1e-4  # relative to sigma: what lme4's isSingular takes for zero
 OF_DF = {"satterthwaite": ("lmerTest",), "kenward-roger": ("lmerTest", "pbkrtest")}

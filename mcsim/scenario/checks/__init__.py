@@ -1,6 +1,6 @@
 """What is wrong with a scenario: every mistake at once, as a key path and a sentence.
 
-The records of scenario.py check their own fields. The functions here each look at one part and
+The records check their own fields. The functions here each look at one part and
 read only what they need of the others, so that one mistake does not hide the next.
 """
 
@@ -12,7 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcsim.column_checks import (
+from mcsim.errors import nearest_name
+from mcsim.formula import parse_formula
+from mcsim.scenario.checks.columns import (
     Finding,
     columns_problems,
     list_of,
@@ -22,19 +24,17 @@ from mcsim.column_checks import (
     unknown_level,
     variable_problems,
 )
-from mcsim.derived import derived_names, derived_parts
-from mcsim.errors import nearest_name
-from mcsim.fields import FormulaText, SweptValues, shape_of_count
-from mcsim.formula import parse_formula
-from mcsim.nested import KeyPath, expand_sweep, plain_copy, put_value, show_value
-from mcsim.scenario import (
+from mcsim.scenario.checks.truth import random_problems, residual_problems, truth_problems
+from mcsim.scenario.derived import derived_names, derived_parts
+from mcsim.scenario.keys import KeyPath, expand_sweep, plain_copy, put_value, show_value
+from mcsim.scenario.records import (
     CovariateSpec,
     DesignNames,
     ObservationsSpec,
     Scenario,
     conditions,
 )
-from mcsim.truth_checks import random_problems, residual_problems, truth_problems
+from mcsim.scenario.values import FormulaText, SweptValues, shape_of_count
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 

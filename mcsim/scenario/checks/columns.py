@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.expression import Call, Name, Number, variables, walk, write
 from mcsim.formula import ColumnPiece, read_column, same_column
-from mcsim.nested import KeyPath
-from mcsim.scenario import DesignNames
+from mcsim.formula.expression import Call, Name, Number, variables, walk, write
+from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.records import DesignNames
 
 Finding = tuple[KeyPath, str]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mcsim.column_checks import (
+from mcsim.scenario.checks.columns import (
     Finding,
     columns_problems,
     read_as,
@@ -13,9 +13,9 @@ from mcsim.column_checks import (
     unknown,
     unknown_level,
 )
-from mcsim.nested import KeyPath
-from mcsim.scenario import DesignNames, ObservationsSpec, RandomSpec, split_pair
-from mcsim.truth import OF_MEAN, ResidualSpec, ShapeSpec
+from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.records import DesignNames, ObservationsSpec, RandomSpec, split_pair
+from mcsim.scenario.truth import OF_MEAN, ResidualSpec, ShapeSpec
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 CORRELATION_KEYS = {"ar1": ("phi", "along"), "exchangeable": ("rho",)}  # the first is needed

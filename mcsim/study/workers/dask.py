@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from mcsim.errors import McsimError
-from mcsim.executors import Executor, OnLost, R, T, TaskQueue, instead_of, opened, outcome
+from mcsim.study.workers.processes import (
+    Executor,
+    OnLost,
+    R,
+    T,
+    TaskQueue,
+    instead_of,
+    opened,
+    outcome,
+)
 
 PACKAGES = ("mcsim", "numpy")  # that must be the same on all workers
 TASKS_PER_WORKER = 2  # one in hand, one waiting

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcsim.engine.bfgs import updated_inverse
+from mcsim.engine.arithmetic.bfgs import updated_inverse
 
 
 def test_the_inverse_is_that_of_the_definition_and_meets_the_secant_equation():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsim.engine.cache import cache_folder
+from mcsim.engine.arithmetic.cache import cache_folder
 
 NAME = "kernels-0123"
 
@@ -96,7 +96,7 @@ def test_a_file_in_its_place_is_said(usual):
 
 def test_code_in_a_cache_that_all_can_write_to_is_not_run(usual, tmp_path):
     # the index of numba's cache is a pickle: reading a poisoned one runs code
-    code = "from mcsim.engine import compiled; print(compiled.CACHE)"
+    code = "from mcsim.engine.arithmetic import compiled; print(compiled.CACHE)"
     environment = os.environ | {"XDG_CACHE_HOME": str(usual.parents[1]), "TMPDIR": str(tmp_path)}
 
     def cache_of_a_process():

@@ -6,7 +6,7 @@ import sys
 
 WRITES_BEYOND = """
 import numpy as np
-from mcsim.engine.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.compiled import lean_kernel, step
 
 @step
 def put(values, i):

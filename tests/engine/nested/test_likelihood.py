@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.likelihood import Likelihood
-from mcsim.engine.reml import factor_slopes, reduce_responses, weighted
-from mcsim.engine.start import plain_start
-from mcsim.engine.tree import n_parameters
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import factor_slopes, reduce_responses, weighted
+from mcsim.engine.nested.likelihood import Likelihood
+from mcsim.engine.nested.tree import n_parameters
+from mcsim.engine.optimum.minque import plain_start
 from tests.oracles.dense import dense_deviance
 
 

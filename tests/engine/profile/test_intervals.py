@@ -10,17 +10,17 @@ import pytest
 from scipy.optimize import brentq, minimize
 from scipy.stats import chi2
 
-from mcsim.engine.collapse import Level, compile_design
-from mcsim.engine.optimise import Status
-from mcsim.engine.profile import profile_intervals
-from mcsim.engine.reml import fit_moments, reduce_responses
-from mcsim.engine.surface import Surface
-from mcsim.engine.targets import Correlation, Deviation, Share
-from tests.engine.test_reml import read_model
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import fit_moments, reduce_responses
+from mcsim.engine.optimum.search import Status
+from mcsim.engine.profile.components import Correlation, Deviation, Share
+from mcsim.engine.profile.deviance import Surface
+from mcsim.engine.profile.intervals import profile_intervals
+from tests.engine.test_fit import read_model
 from tests.oracles.dense import dense_deviance
 from tests.oracles.profiles import AnimalDeviance, OneWay
 
-REFERENCE = Path(__file__).parent.parent / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 CUTOFF = chi2.ppf(0.95, 1)
 SDS = [Deviation(((level, column),)) for level in (0, 1) for column in (0, 1)]
 CORRELATIONS = [Correlation(0, 0, 1), Correlation(1, 0, 1)]

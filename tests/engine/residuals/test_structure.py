@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from mcsim.engine import residual_search
-from mcsim.engine.certificate import CERTIFICATE_TOLERANCE
-from mcsim.engine.collapse import Level, compile_design
+from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.fit import fit_block, likelihood_of, reduce_responses
 from mcsim.engine.information import covariance_slopes
-from mcsim.engine.optimise import Status
-from mcsim.engine.reml import fit_block, likelihood_of, reduce_responses
-from mcsim.engine.residual import ResidualRows
-from mcsim.engine.residual_likelihood import with_starts
-from mcsim.engine.start import plain_start
-from mcsim.engine.tree import n_parameters
-from tests.engine.test_likelihood import draw_problem, factors_at
+from mcsim.engine.nested.tree import n_parameters
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.minque import plain_start
+from mcsim.engine.optimum.search import Status
+from mcsim.engine.residuals import search as residual_search
+from mcsim.engine.residuals.likelihood import with_starts
+from mcsim.engine.residuals.structure import ResidualRows
+from tests.engine.nested.test_likelihood import draw_problem, factors_at
 from tests.oracles.dense import dense_deviance, residual_covariance
 
 KINDS = ["ar1", "exchangeable", "strata"]

@@ -5,15 +5,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim import study
-from mcsim.analysis import MethodSettings
-from mcsim.bootstrap import Bootstrap
-from mcsim.design import model_columns
-from mcsim.engine.reml import fit_moments
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.loading import load_scenario
-from mcsim.methods import prepare_method
+from mcsim.methods.inference.bootstrap import Bootstrap
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
 
 
 @pytest.fixture(scope="module")

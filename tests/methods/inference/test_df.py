@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mcsim.analysis import MethodSettings, fixed_contrasts
-from mcsim.design import model_columns
-from mcsim.df import KenwardRoger, Satterthwaite
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments, weighted
 from mcsim.engine.information import information
-from mcsim.engine.reml import fit_moments, weighted
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.loading import load_scenario
-from mcsim.methods import prepare_method
-from mcsim.study import replicate_data
+from mcsim.methods.inference.df import KenwardRoger, Satterthwaite
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings, fixed_contrasts
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import replicate_data
 
-REFERENCE = Path(__file__).parent / "reference"
-CONFIGS = Path(__file__).parent.parent / "configs"
+REFERENCE = Path(__file__).parents[2] / "reference"
+CONFIGS = Path(__file__).parents[3] / "configs"
 FORMULAS = {
     "general": "y ~ diet * x + (x | animal/image)",
     "diagonal": "y ~ diet * x + (x || animal/image)",

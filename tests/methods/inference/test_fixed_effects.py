@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
+from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
 from tests.oracles.dense import dense_deviance
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 FORMULAS = {
     "general": "y ~ diet * x + (x | animal/image)",
     "diagonal": "y ~ diet * x + (x || animal/image)",

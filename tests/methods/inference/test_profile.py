@@ -7,17 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.profile import profile_intervals
-from mcsim.engine.reml import fit_moments
-from mcsim.engine.targets import Correlation, Deviation, Share
+from mcsim.design.columns import model_columns
+from mcsim.engine.fit import fit_moments
+from mcsim.engine.profile.components import Correlation, Deviation, Share
+from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.scenario import EstimandSpec
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.records import EstimandSpec
 from tests.conftest import run_mcsim
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 GENERAL, DIAGONAL = "y ~ diet * x + (x | animal/image)", "y ~ diet * x + (x || animal/image)"
 
 

@@ -5,14 +5,14 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.loading import load_scenario
-from mcsim.methods import prepare_method
-from mcsim.scenario import conditions
-from mcsim.simulate import draw_responses, prepare_simulator
-from mcsim.study import RunOptions, run_study
-from mcsim.summary import FORMATS, summarize
+from mcsim.design.columns import model_columns
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
+from mcsim.simulate.responses import draw_responses, prepare_simulator
+from mcsim.study.run import RunOptions, run_study
+from mcsim.summary.summarize import FORMATS, summarize
 
 SCENARIO = """
 title = "Theory"

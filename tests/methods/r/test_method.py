@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.analysis import MethodSettings
-from mcsim.design import model_columns
-from mcsim.engine.optimise import Status
+from mcsim.design.columns import model_columns
+from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods import prepare_method
-from mcsim.r_formula import r_call
-from mcsim.rscript import SCRIPT, r_versions
-from mcsim.scenario import EstimandSpec
+from mcsim.methods.likelihood import prepare_method
+from mcsim.methods.method import MethodSettings
+from mcsim.methods.r.call import r_call
+from mcsim.methods.r.process import SCRIPT, r_versions
+from mcsim.scenario.records import EstimandSpec
 from tests.conftest import SMALL, run_mcsim
 from tests.estimators import responses, unbalanced_frame
 
@@ -259,7 +259,7 @@ def test_without_its_parent_r_ends_and_removes_the_folder(frame, tmp_path, monke
         return subprocess.CompletedProcess(command, 0, "", "")
 
     method = prepared(frame, NESTED, NLME)
-    monkeypatch.setattr("mcsim.rscript.subprocess.run", keep)
+    monkeypatch.setattr("mcsim.methods.r.process.subprocess.run", keep)
     analysed(method, Y[:1])
     monkeypatch.undo()
     ended = subprocess.Popen([sys.executable, "-c", ""])

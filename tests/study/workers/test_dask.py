@@ -10,16 +10,17 @@ from functools import partial
 
 import pytest
 
-from mcsim import __version__, study
-from mcsim.dask_executor import Cluster, DaskExecutor, refuse_other_versions
+from mcsim import __version__
 from mcsim.errors import McsimError
-from mcsim.loading import load_scenario
-from mcsim.study import RunOptions, run_study
+from mcsim.scenario.load import load_scenario
+from mcsim.study import run as study
+from mcsim.study.run import RunOptions, run_study
+from mcsim.study.workers.dask import Cluster, DaskExecutor, refuse_other_versions
 from tests.clusters import kill_all_of, processes, wait_until
 from tests.conftest import SMALL, run_mcsim
-from tests.test_executors import fail, fail_as_users_do, square
-from tests.test_extend import parts, rows
-from tests.test_lost import Deadly
+from tests.study.test_crashes import Deadly
+from tests.study.test_extend import parts, rows
+from tests.study.workers.test_processes import fail, fail_as_users_do, square
 
 pytest.importorskip("distributed")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mcsim.errors import KeyboardStoppedError, McsimError, Problem, ScenarioError, StoppedError
-from mcsim.executors import (
+from mcsim.study.workers.processes import (
     EXECUTORS,
     ONE_THREAD,
     TASKS_PER_WORKER,
@@ -228,8 +228,8 @@ def test_workers_have_one_thread_and_the_parent_keeps_its_environment(monkeypatc
 
 OLD_SERVER = """
 import multiprocessing, os, time
-from mcsim.executors import ProcessExecutor
-from tests.test_executors import environment
+from mcsim.study.workers.processes import ProcessExecutor
+from tests.study.workers.test_processes import environment
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "7"
@@ -244,7 +244,7 @@ if __name__ == "__main__":
 def test_workers_have_one_thread_also_from_a_fork_server_that_was_there_before(tmp_path):
     script = tmp_path / "old_server.py"
     script.write_text(OLD_SERVER)
-    environment_of_script = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment_of_script = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, script], env=environment_of_script, capture_output=True, check=True
     )
@@ -280,7 +280,7 @@ def test_usable_cpus_respects_the_affinity():
     if hasattr(os, "sched_setaffinity"):
         code = (
             "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-            "from mcsim.executors import usable_cpus; print(usable_cpus())"
+            "from mcsim.study.workers.processes import usable_cpus; print(usable_cpus())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert done.stdout == b"1\n"
@@ -401,7 +401,7 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
 PARENT = """
 import signal, sys, time
 from mcsim.errors import StoppedError
-from mcsim.executors import ProcessExecutor, stop_on_signals
+from mcsim.study.workers.processes import ProcessExecutor, stop_on_signals
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""Who is measured, where: units and rows, columns of a formula."""

@@ -1,0 +1,1 @@
+"""Arithmetic of many replicates at once."""

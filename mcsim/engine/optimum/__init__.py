@@ -1,0 +1,1 @@
+"""The optimum of a likelihood: start, search, certificate."""

@@ -1,0 +1,1 @@
+"""Ways to analyse a data set, one file each."""

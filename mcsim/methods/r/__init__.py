@@ -1,0 +1,1 @@
+"""Fits by R's nlme and lme4."""

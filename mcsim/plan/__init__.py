@@ -1,0 +1,1 @@
+"""Before a run: starter scenarios, dry run."""

@@ -1,0 +1,1 @@
+"""What a truth draws: effects, residuals, responses, losses."""

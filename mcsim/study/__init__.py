@@ -1,0 +1,1 @@
+"""A run: conditions prepared, chunks, workers, commits, stopping, repair."""

@@ -1,0 +1,1 @@
+"""Numbers of many replicates: per row, between methods, against observed ones."""
