@@ -20,8 +20,8 @@ from mcsim.methods.likelihood import LikelihoodMethod, Reducers, prepare_method
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
 from mcsim.results.store import Chunk
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from mcsim.study.run import ChunkAnalyser, replicate_data
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
 from mcsim.results.store import Chunk
-from mcsim.scenario.records import Condition, Scenario, conditions
+from mcsim.scenario.conditions import Condition, conditions
+from mcsim.scenario.records import Scenario
 from mcsim.study.prepared import PreparedCondition
 from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
 from mcsim.study.stopping import (

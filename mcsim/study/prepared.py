@@ -7,7 +7,8 @@ from mcsim.design.columns import ModelColumns, ModelFrame, model_columns, withou
 from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers, left_out, prepare_method
 from mcsim.methods.method import Method, MethodSettings
-from mcsim.scenario.records import Condition, MethodSpec, Scenario
+from mcsim.scenario.conditions import Condition
+from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.simulate.responses import Simulator, prepare_simulator
 

@@ -18,8 +18,9 @@ from mcsim.methods.r.method import r_record
 from mcsim.results.identity import Contents, identify
 from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.results.store import Chunk, Parts, Store, StudyDescription, encode
+from mcsim.scenario.conditions import conditions, study_identity
 from mcsim.scenario.load import dump_scenario
-from mcsim.scenario.records import Scenario, conditions, study_identity
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import kind_of
 from mcsim.simulate.responses import (
     draw_data_set,

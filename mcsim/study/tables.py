@@ -17,8 +17,9 @@ from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Analysis, Method, Parameter
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
+from mcsim.scenario.conditions import Condition
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import Condition, MethodSpec, Scenario
+from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.simulate.responses import (
     estimand_value,
     realized_value,

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsim.errors import ScenarioError
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.keys import put_value
 from mcsim.scenario.load import dump_scenario, load_scenario
 from mcsim.scenario.locations import toml_positions
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.records import Scenario
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

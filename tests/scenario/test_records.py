@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mcsim.scenario.checks import find_problems
+from mcsim.scenario.conditions import conditions, study_identity
 from mcsim.scenario.keys import plain_copy, put_value
-from mcsim.scenario.records import RandomSpec, Scenario, conditions, scenario_schema, study_identity
+from mcsim.scenario.records import RandomSpec, Scenario, scenario_schema
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

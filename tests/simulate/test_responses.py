@@ -11,8 +11,8 @@ from mcsim.errors import DataError, ScenarioError
 from mcsim.formula import parse_formula, same_column
 from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import (
     draw_responses,
     prepare_simulator,

@@ -10,8 +10,8 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_file
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.responses import draw_data_set, prepare_simulator
 from mcsim.study import run as study

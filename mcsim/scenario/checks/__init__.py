@@ -25,15 +25,10 @@ from mcsim.scenario.checks.columns import (
     variable_problems,
 )
 from mcsim.scenario.checks.truth import random_problems, residual_problems, truth_problems
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.derived import derived_names, derived_parts
 from mcsim.scenario.keys import KeyPath, expand_sweep, plain_copy, put_value, show_value
-from mcsim.scenario.records import (
-    CovariateSpec,
-    DesignNames,
-    ObservationsSpec,
-    Scenario,
-    conditions,
-)
+from mcsim.scenario.records import CovariateSpec, DesignNames, ObservationsSpec, Scenario
 from mcsim.scenario.values import FormulaText, SweptValues, shape_of_count
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table

@@ -8,8 +8,8 @@ from scipy import stats
 from mcsim.design.columns import model_columns
 from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import FORMATS, summarize
