@@ -13,7 +13,7 @@ import click
 from mcsim import __version__
 from mcsim.cli import read as commands
 from mcsim.errors import McsimError, StoppedError
-from mcsim.study.workers.processes import stop_on_signals
+from mcsim.study.workers.signals import stop_on_signals
 
 KINDS = ("nested", "two-level", "longitudinal", "power")  # of plan/starter.py
 DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
@@ -223,7 +223,8 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
     Example: mcsim verify results/stain_profile --repair
     """
     from mcsim.cli.run import ProgressBar
-    from mcsim.study.repair import find_faults, repair_study
+    from mcsim.results.verify import find_faults
+    from mcsim.study.repair import repair_study
     from mcsim.summary.cache import new_summary
 
     faults = find_faults(results)

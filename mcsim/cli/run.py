@@ -4,20 +4,18 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mcsim.errors import McsimError
 from mcsim.scenario.records import Scenario
 from mcsim.study.workers.dask import Cluster
 from mcsim.study.workers.processes import start_early, usable_cpus
 
 if TYPE_CHECKING:
-    from mcsim.results.store import Store
-    from mcsim.study.run import Progress, RunOptions
+    from mcsim.study.run import Progress
 
 Say = Callable[[str], None]
 
@@ -25,10 +23,6 @@ MANY_REPLICATES = 1_000  # so many are likely to need workers
 HOW_TO_GO_ON = (
     "Shard {shard} is done, but not the whole study: `mcsim status {directory}` says what is"
     " missing there. Shards in folders of their own are joined by `mcsim merge FOLDER... -o OUT`"
-)
-SHARD_WITH_TARGETS = (
-    "--shard and target_mcse do not go together: no shard knows how precise all are together."
-    " Leave the targets out with --set 'target_mcse={}'"
 )
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
@@ -53,9 +47,10 @@ def run_and_summarize(
     import pyarrow as pa
 
     from mcsim.results.ranges import parse_ranges
-    from mcsim.study import run as study
     from mcsim.study.failures import check_failures
+    from mcsim.study.run import RunOptions
     from mcsim.study.shards import parse_shard
+    from mcsim.study.stopping import run_until_precise
     from mcsim.summary import summarize as summary
     from mcsim.summary.cache import latest_summary
 
@@ -64,7 +59,7 @@ def run_and_summarize(
     with ProgressBar(say) as bar:
         store = run_until_precise(
             scenario,
-            study.RunOptions(
+            RunOptions(
                 directory=directory,
                 n_workers=options["n_workers"],
                 overwrite=options["overwrite"],
@@ -84,39 +79,6 @@ def run_and_summarize(
     click.echo(summary.FORMATS["table"](table))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
-
-
-def run_until_precise(scenario: Scenario, options: "RunOptions") -> "Store":
-    """Run a study until its targets are met, or to its end where it has none.
-
-    Raises
-    ------
-    McsimError
-        A target is of no parameter, or the run is that of a shard.
-    """
-    from mcsim.results.folder import find_manifest
-    from mcsim.study import run as study
-    from mcsim.study import stopping as precision
-    from mcsim.summary.cache import latest_summary
-
-    if not scenario.target_mcse or options.replicates:
-        return study.run_study(scenario, options)
-    if options.shard:
-        raise McsimError(SHARD_WITH_TARGETS)
-    targets = precision.read_targets(scenario.target_mcse)
-    precision.refuse_unknown_parameters(targets, study.parameter_names(scenario))
-    last = scenario.replicates
-    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
-    for n_replicates in [n for n in precision.blocks(last) if n >= there] or [last]:
-        store = study.run_study(scenario, replace(options, planned=n_replicates))
-        options = replace(options, overwrite=False)
-        table = latest_summary(options.directory)
-        if all(precision.is_met(table, target) for target in targets):
-            break
-    for line in precision.in_words(table, targets):
-        options.report(line)
-    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
-    return store
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:

@@ -7,7 +7,7 @@ written anew, of names that are columns of the data.
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -44,6 +44,13 @@ class Design:
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
     cell_of_unit: Mapping[str, Ints]
+    _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
+
+    def columns(self, names: tuple[str, ...]) -> Floats:
+        """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
+        if names not in self._columns:
+            self._columns[names] = np.stack([column(self.frame, name) for name in names])
+        return self._columns[names]
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,13 @@ class ModelColumns:
     levels: tuple[RandomColumns, ...]
     formula: Formula
     frame: pd.DataFrame
+
+
+def is_drawn(spec: DesignSpec) -> bool:
+    """Whether random numbers make a part of the design: two conditions then have two of it."""
+    counts = [*(level.count for level in spec.levels), spec.observations.count]
+    are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
+    return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)
 
 
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:

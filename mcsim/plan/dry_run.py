@@ -12,10 +12,11 @@ import pyarrow as pa
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
 from mcsim.results.store import Chunk
-from mcsim.scenario.conditions import Condition, conditions
+from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import Scenario
-from mcsim.study.prepared import PreparedCondition
-from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
+from mcsim.study.analyse import ChunkAnalyser
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.run import RunOptions, run_prepared
 from mcsim.study.stopping import (
     Target,
     largest_mcse,
@@ -23,7 +24,7 @@ from mcsim.study.stopping import (
     read_targets,
     refuse_unknown_parameters,
 )
-from mcsim.study.tables import method_names, parameters_of
+from mcsim.study.tables import method_names
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.summary.summarize import summarize
 
@@ -56,18 +57,17 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
         A target names no measure, or no parameter.
     """
     wanted = read_targets({**scenario.target_mcse, **targets})
-    planned, analyser = conditions(scenario), ChunkAnalyser(scenario)
+    study = PreparedStudy(scenario)
     lines = [f"{scenario.title}".strip() or "Study", ""]
-    prepared = [analyser.prepared(one.label) for one in planned]
-    for ready in prepared:
-        name = "Design" if len(planned) == 1 else ready.label
+    for ready in study.all_conditions():
+        name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
-    lines += ["", *_methods_in_words(scenario, prepared[0]), ""]
-    pilot = _pilot(scenario, analyser)
-    lines += _costs_in_words(scenario, len(planned), pilot, n_workers or usable_cpus())
-    if any(one.has_own_rows for one in planned):
-        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / len(planned)))
+    lines += ["", *_methods_in_words(study), ""]
+    pilot, n_conditions = _pilot(study), len(study.conditions)
+    lines += _costs_in_words(scenario, n_conditions, pilot, n_workers or usable_cpus())
+    if any(one.has_own_rows for one in study.conditions.values()):
+        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
@@ -79,10 +79,11 @@ def _changes_in_words(condition: Condition) -> str:
     return redrawn + "; less what a replicate loses" * (condition.truth.missing is not None)
 
 
-def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:
-    lines, calls = [], r_calls(ready.methods)
-    for spec in scenario.methods:
-        names = [one.name for one in parameters_of(spec, ready.methods)]
+def _methods_in_words(study: PreparedStudy) -> list[str]:
+    lines, calls = [], r_calls(study.all_conditions()[0].methods)
+    parameters = study.parameters
+    for spec in study.scenario.methods:
+        names = [one.name for one in parameters[spec.name]]
         shown = [name for name in names if ".var(" not in name]
         lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
@@ -90,15 +91,16 @@ def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]
     return lines
 
 
-def _pilot(scenario: Scenario, analyser: ChunkAnalyser) -> Pilot:
-    labels = [one.label for one in conditions(scenario)]
-    _time(analyser, labels, FIRST_REPLICATES)  # loads what the others need
+def _pilot(study: PreparedStudy) -> Pilot:
+    labels, analyser = list(study.conditions), ChunkAnalyser(study)
+    _time(analyser, labels[:1], FIRST_REPLICATES)  # loads what the others need
     seconds = _time(analyser, labels, FIRST_REPLICATES)
     n = min(PILOT_REPLICATES, max(FIRST_REPLICATES, int(PILOT_S / seconds)))
-    seconds = min(seconds, _time(analyser, labels, n))
+    if n > FIRST_REPLICATES:
+        seconds = min(seconds, _time(analyser, labels, n))
     with tempfile.TemporaryDirectory(prefix="mcsim-plan-") as folder:
         options = RunOptions(Path(folder) / "pilot", n_workers=1, replicates=[(1, n)])
-        run_study(scenario, options)
+        run_prepared(study, options)
         parts = [path.stat().st_size for path in options.directory.glob("*/part-*.parquet")]
         return Pilot(seconds, sum(parts) / n, summarize([options.directory]))
 
@@ -107,7 +109,7 @@ def _time(analyser: ChunkAnalyser, labels: Sequence[str], n: int) -> float:
     """Seconds per replicate of all conditions."""
     started = time.perf_counter()
     for label in labels:
-        analyser(Chunk(label, "", 1, n))
+        analyser.files(Chunk(label, "", 1, n))
     return (time.perf_counter() - started) / n
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, column, only_rows
+from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, only_rows
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.nested.tree import Positions
 from mcsim.formula import same_column
@@ -135,23 +135,27 @@ def stream_key(seed: int, identity: str) -> Words:
     return np.frombuffer(digest, dtype=np.uint32)
 
 
-def prepare_simulator(condition: Condition, seed: int) -> Simulator:
-    """Draw the design of a condition and evaluate its truth.
+def prepare_simulator(condition: Condition, seed: int, design: Design | None = None) -> Simulator:
+    """Draw the design of a condition, unless it is there already, and evaluate its truth.
 
     Raises
     ------
     DataError
         The design gives some residual an infinite SD.
     """
-    return _prepare(condition, stream_key(seed, condition.identity), 0)
+    key = stream_key(seed, condition.identity)
+    return _simulator(condition, key, design or _design(condition, key, 0))
 
 
-def _prepare(condition: Condition, key: Words, replicate: int) -> Simulator:
-    """The simulator with the design of a replicate (0: of the condition itself)."""
-    design = build_design(condition.design, stream(key, replicate, "design"))
+def _design(condition: Condition, key: Words, replicate: int) -> Design:
+    """The design of a replicate (0: of the condition itself)."""
+    return build_design(condition.design, stream(key, replicate, "design"))
+
+
+def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
-        mean += coefficient * column(design.frame, name)
+        mean += coefficient * design.columns((name,))[0]
     effects = tuple(
         _level_effects(design, level.name, condition.truth.random[level.name])
         for level in condition.design.levels
@@ -181,7 +185,7 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         names=names,
         factor=factor,
         draw=draw_of(spec.distribution),
-        Z=np.stack([column(design.frame, name) for name in names]),
+        Z=design.columns(names),
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
         ),
@@ -238,7 +242,8 @@ def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) ->
         A design that is drawn anew gives some residual an infinite SD.
     """
     if condition.design.redraw:
-        simulator = _prepare(condition, simulator.key, replicate)
+        design = _design(condition, simulator.key, replicate)
+        simulator = _simulator(condition, simulator.key, design)
     is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
     if condition.truth.missing is not None:
         generator = stream(simulator.key, replicate, "missing")

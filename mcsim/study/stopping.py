@@ -7,14 +7,25 @@ a run ends depends on the scenario alone, not on workers or interruptions.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from mcsim.errors import McsimError, nearest_name
 from mcsim.measures import MEASURES
+from mcsim.results.folder import find_manifest
+from mcsim.results.store import Store
+from mcsim.scenario.records import Scenario
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.run import RunOptions, compile_before_all, run_prepared, run_study
+from mcsim.summary.cache import latest_summary
 
 FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
+SHARD_WITH_TARGETS = (
+    "--shard and target_mcse do not go together: no shard knows how precise all are together."
+    " Leave the targets out with --set 'target_mcse={}'"
+)
 
 
 class Target(NamedTuple):
@@ -33,6 +44,37 @@ class Largest(NamedTuple):
     n_replicates: int
     parameter: str
     method: str
+
+
+def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
+    """Run a study until its targets are met, or to its end where it has none.
+
+    Raises
+    ------
+    McsimError
+        A target is of no parameter, or the run is that of a shard.
+    """
+    if not scenario.target_mcse or options.replicates:
+        return run_study(scenario, options)
+    if options.shard:
+        raise McsimError(SHARD_WITH_TARGETS)
+    targets = read_targets(scenario.target_mcse)
+    compile_before_all(options)
+    study = PreparedStudy(scenario)
+    named = [one.name for found in study.parameters.values() for one in found]
+    refuse_unknown_parameters(targets, named)
+    last = scenario.replicates
+    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
+    for n_replicates in [n for n in blocks(last) if n >= there] or [last]:
+        store = run_prepared(study, replace(options, planned=n_replicates))
+        options = replace(options, overwrite=False)
+        table = latest_summary(options.directory)
+        if all(is_met(table, target) for target in targets):
+            break
+    for line in in_words(table, targets):
+        options.report(line)
+    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
+    return store
 
 
 def read_targets(targets: Mapping[str, float]) -> list[Target]:

@@ -3,19 +3,16 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
-from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError, nearest_name
-from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Analysis, Method, Parameter
+from mcsim.results.folder import STATUSES
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.keys import show_value
@@ -28,11 +25,12 @@ from mcsim.simulate.responses import (
     true_value,
     true_values,
 )
+from mcsim.study.likelihood_ratio import ratio_parameter
 
 Floats = NDArray[np.float64]
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
-STATUS_NAMES = pa.array([status.name.lower() for status in Status])
+STATUS_NAMES = pa.array(STATUSES)
 
 
 def conditions_table(
@@ -120,48 +118,7 @@ def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Param
     own = methods[spec.name].parameters()
     if spec.likelihood_ratio is None:
         return own
-    return [*own, Parameter(f"LR({spec.likelihood_ratio})", "terms", _extra(spec, methods))]
-
-
-def _extra(spec: MethodSpec, methods: Mapping[str, Method]) -> int:
-    """Parameters that the smaller model lacks; a DataError if there is none."""
-    assert spec.likelihood_ratio is not None
-    extra = methods[spec.name].n_parameters - methods[spec.likelihood_ratio].n_parameters
-    if extra < 1:
-        raise DataError(
-            f"method {spec.name!r} has no more parameters than {spec.likelihood_ratio!r};"
-            " likelihood_ratio names the smaller of two models"
-        )
-    return extra
-
-
-def with_likelihood_ratios(
-    specs: Sequence[MethodSpec], methods: Mapping[str, Method], analyses: Mapping[str, Analysis]
-) -> dict[str, Analysis]:
-    """The analyses, with likelihood-ratio tests where methods ask for one.
-
-    Twice the difference of the log-likelihoods, against chi-squared. That is too cautious where the
-    smaller model holds a variance at zero (Self & Liang 1987).
-    """
-    found = dict(analyses)
-    for spec in specs:
-        if spec.likelihood_ratio is not None:
-            logliks = (analyses[name].fits.loglik for name in (spec.name, spec.likelihood_ratio))
-            larger, smaller = logliks
-            ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
-            df, none = (
-                np.full(len(ratio), float(_extra(spec, methods))),
-                np.full(len(ratio), np.nan),
-            )
-            test = ParameterBlock(
-                f"LR({spec.likelihood_ratio})", "terms", ratio, none, df, none, none,
-                special.chdtrc(df, ratio),
-            )  # fmt: skip
-            own = analyses[spec.name]
-            found[spec.name] = replace(
-                own, estimates={name: [*rows, test] for name, rows in own.estimates.items()}
-            )
-    return found
+    return [*own, ratio_parameter(spec, methods)]
 
 
 def method_names(spec: MethodSpec) -> list[str]:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.results.folder import read_conditions, read_manifest
-from mcsim.summary.estimates import STATUSES, Results, read_results
+from mcsim.results.folder import STATUSES, read_conditions, read_manifest
+from mcsim.summary.estimates import Results, read_results
 from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.results.folder import read_conditions
-from mcsim.summary.estimates import STATUSES, read_results
+from mcsim.results.folder import STATUSES, read_conditions
+from mcsim.summary.estimates import read_results
 from mcsim.summary.text import aligned
 
 Floats = NDArray[np.float64]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.results.folder import read_conditions
+from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.scenario.keys import show_value
-from mcsim.summary.estimates import ROW, STATUSES, Results, read_results
+from mcsim.summary.estimates import ROW, Results, read_results
 from mcsim.summary.summarize import DESCRIPTION, filter_summary, summarize
 
 Record = dict[str, Any]

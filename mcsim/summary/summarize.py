@@ -8,7 +8,6 @@ import fnmatch
 import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,8 +21,8 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
-from mcsim.results.folder import read_conditions, read_manifest
-from mcsim.summary.estimates import ROW, STATUSES, Floats, Results, read_results
+from mcsim.results.folder import STATUSES, read_conditions, read_manifest, write_whole
+from mcsim.summary.estimates import ROW, Floats, Results, read_results
 from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse
 
 Record = dict[str, Any]
@@ -211,12 +210,8 @@ def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        return temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole({path: content})
+    return path
 
 
 def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:

@@ -15,7 +15,7 @@ from mcsim.scenario.load import load_scenario
 from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.responses import draw_data_set, prepare_simulator
 from mcsim.study import run as study
-from mcsim.study.analyse import analyse_replicate
+from mcsim.study.analyse import analyse
 from mcsim.study.prepared import prepare_condition
 
 N_REPLICATES = 2000
@@ -165,7 +165,7 @@ def test_a_replicate_is_analysed_as_its_data_file_would_be(small_scenario, tmp_p
     one = prepare_condition(scenario, conditions(scenario)[0])
     for replicate in (1, 4):
         study.replicate_data(scenario, replicate, None).to_csv(tmp_path / "one.csv", index=False)
-        estimates, fits = analyse_replicate(one, replicate)
+        estimates, fits = analyse(one, range(replicate, replicate + 1))
         fitted = fit_file(tmp_path / "one.csv", scenario.methods[1].formula)
         rows = [row for row in estimates.to_pylist() if row["method"] == "diagonal"]
         assert {row["parameter"] for row in rows} == {p.parameter for p in fitted.parameters}
@@ -180,7 +180,7 @@ def test_a_replicate_is_analysed_as_its_data_file_would_be(small_scenario, tmp_p
 
 
 def rows_of(one, replicate, method):
-    estimates, fits = analyse_replicate(one, replicate)
+    estimates, fits = analyse(one, range(replicate, replicate + 1))
     (fit,) = [row for row in fits.to_pylist() if row["method"] == method]
     return {row["parameter"]: row for row in estimates.to_pylist() if row["method"] == method}, fit
 
@@ -318,14 +318,14 @@ def test_no_amount_of_loss_ends_a_study(small_scenario, tmp_path):
 
 def test_rows_that_come_again_use_the_method_that_is_there(prepared, monkeypatch):
     one = prepared("truth.missing.units={animal=0.1}")
-    together = [analyse_replicate(one, replicate) for replicate in range(1, 31)]
+    together = [analyse(one, range(replicate, replicate + 1)) for replicate in range(1, 31)]
     n_designs = len({key for key, _ in one.known})
     assert n_designs < 25  # which animals are lost does not matter, only how many of each diet
     alone = prepared("truth.missing.units={animal=0.1}")
     for replicate in (3, 17, 30):
         alone.known.clear()
         for there, here in zip(
-            together[replicate - 1], analyse_replicate(alone, replicate), strict=True
+            together[replicate - 1], analyse(alone, range(replicate, replicate + 1)), strict=True
         ):
             assert there.equals(here)
 

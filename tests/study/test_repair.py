@@ -9,8 +9,9 @@ from mcsim.errors import DataError
 from mcsim.results.folder import SUFFIXES, Part
 from mcsim.results.ranges import cut
 from mcsim.results.store import Store
+from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
-from mcsim.study.repair import find_faults, repair_study
+from mcsim.study.repair import repair_study
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import summarize, to_csv
 from tests.conftest import SMALL, run_mcsim
