@@ -54,10 +54,12 @@ class ChunkAnalyser:
         condition = self.study.condition(chunk.condition).only(chunk.methods)
         if chunk.is_lost:
             return encode(*lost_replicate(condition, chunk.first))
-        return encode(*analyse(condition, range(chunk.first, chunk.last + 1)))
+        return encode(*analyse_replicates(condition, range(chunk.first, chunk.last + 1)))
 
 
-def analyse(condition: PreparedCondition, replicates: range) -> tuple[pa.Table, pa.Table]:
+def analyse_replicates(
+    condition: PreparedCondition, replicates: range
+) -> tuple[pa.Table, pa.Table]:
     """Rows of estimates/ and fits/, replicate by replicate."""
     has_own_rows = condition.condition.has_own_rows
     samples = _own_rows if has_own_rows else _shared_rows

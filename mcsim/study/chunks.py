@@ -10,7 +10,8 @@ from mcsim.study.prepared import PreparedStudy, named
 
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
-BATCH_VALUES = 200_000  # of responses in chunks that go together: a fraction of a second
+BATCH_REPLICATES = 64  # in chunks that go together: what is lost if the run is stopped
+BATCH_VALUES = 200_000  # of responses in them: a fraction of a second
 BATCH_CHUNKS = 16  # at most: each may be of a condition that is to be prepared
 SLOW_ESTIMATORS = ("statsmodels", "nlme", "lme4", "plugin")
 
@@ -54,19 +55,24 @@ def left_to_do(chunks: Iterable[Chunk], store: Store) -> list[Chunk]:
 def batches(study: PreparedStudy, chunks: Iterable[Chunk]) -> Iterator[Batch]:
     """The chunks, small ones of quick methods together: messages and commits are paid once."""
     together: list[Chunk] = []
-    n_together = 0
+    share = 0.0  # of the largest batch
     for chunk in chunks:
-        n_values = (chunk.last - chunk.first + 1) * study.n_rows(chunk.condition)
-        if is_slow(study, chunk.condition, chunk.methods):
-            n_values = BATCH_VALUES
-        is_full = len(together) == BATCH_CHUNKS or n_together + n_values > BATCH_VALUES
-        if together and is_full:
+        of_chunk = _share_of_batch(study, chunk)
+        if together and share + of_chunk > 1.0:
             yield Batch(tuple(together))
-            together, n_together = [], 0
+            together, share = [], 0.0
         together.append(chunk)
-        n_together += n_values
+        share += of_chunk
     if together:
         yield Batch(tuple(together))
+
+
+def _share_of_batch(study: PreparedStudy, chunk: Chunk) -> float:
+    if is_slow(study, chunk.condition, chunk.methods):
+        return 1.0
+    n = chunk.last - chunk.first + 1
+    n_values = n * study.n_rows(chunk.condition)
+    return max(1 / BATCH_CHUNKS, n / BATCH_REPLICATES, n_values / BATCH_VALUES)
 
 
 def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:

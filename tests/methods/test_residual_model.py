@@ -19,7 +19,7 @@ from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import dump_scenario, load_scenario
 from mcsim.scenario.residuals import ResidualModel, residual_model
 from mcsim.simulate.responses import draw_responses
-from mcsim.study.analyse import analyse
+from mcsim.study.analyse import analyse_replicates
 from mcsim.study.prepared import prepare_condition
 from mcsim.study.tables import conditions_table
 from tests.oracles.dense import dense_deviance, residual_covariance
@@ -274,7 +274,7 @@ def test_replicates_with_lost_rows_are_fitted(scenario_with):
     )
     condition = prepare_condition(scenario, conditions(scenario)[0])
     for replicate in (1, 2, 3):
-        estimates, fits = analyse(condition, range(replicate, replicate + 1))
+        estimates, fits = analyse_replicates(condition, range(replicate, replicate + 1))
         assert set(fits["status"].to_pylist()) <= {"ok", "boundary"}
         rows = estimates.to_pylist()
         phi = [row["estimate"] for row in rows if row["parameter"] == "phi"]

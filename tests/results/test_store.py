@@ -81,7 +81,7 @@ def commit(store, first, last, failed=(), key=KEY):
 
 
 def files(folder):
-    """Contents by name of everything below a folder."""
+    """PartContents by name of everything below a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -43,10 +43,11 @@ def test_small_chunks_go_together_and_large_or_slow_ones_alone(scenario, monkeyp
     study = PreparedStudy(scenario)
     monkeypatch.setattr(chunks, "BATCH_VALUES", 10 * study.n_rows("all"))
     assert sizes(study, [2] * 12) == [5, 5, 2]
-    assert sizes(study, [1] * 40) == [10] * 4
     assert sizes(study, [100, 11, 3, 3, 11]) == [1, 1, 2, 1]
-    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 3)
-    assert sizes(study, [1] * 7) == [3, 3, 1]
+    monkeypatch.setattr(chunks, "BATCH_REPLICATES", 8)
+    assert sizes(study, [4, 2, 2, 1]) == [3, 1]
+    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 4)
+    assert sizes(study, [1] * 9) == [4, 4, 1]
     slow = tuple(spec.model_copy(update={"interval": "bootstrap"}) for spec in scenario.methods)
     slow_study = PreparedStudy(scenario.model_copy(update={"methods": slow}))
     assert sizes(slow_study, [1] * 3) == [1] * 3

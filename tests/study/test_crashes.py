@@ -11,6 +11,7 @@ from mcsim.errors import McsimError
 from mcsim.results.store import Chunk, Store
 from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
+from mcsim.study import chunks
 from mcsim.study import run as study
 from mcsim.study.analyse import LOST, ChunkAnalyser
 from mcsim.study.chunks import Batch, pieces_of
@@ -60,6 +61,7 @@ def disturbed(scenario, tmp_path_factory):
 
 def run_deadly(patch, analyser, scenario, directory):
     patch.setattr(study, "SERIAL_ROWS", 0)
+    patch.setattr(chunks, "BATCH_CHUNKS", 2)  # so that there is work for two
     patch.setattr(study, "ChunkAnalyser", analyser)
     run_study(scenario, RunOptions(directory, n_workers=2))
 

@@ -122,6 +122,7 @@ class Stop:
 def shared(tmp_path, monkeypatch):
     """Run the study in some way; returns its folder, with a summary."""
     monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 2)  # so that there is work for two
     (tmp_path / "scenario.toml").write_text(SMALL + SWEEP)
     folder = tmp_path / "study"
 

@@ -47,6 +47,7 @@ def test_sharing_and_resuming_change_no_byte(small_scenario, tmp_path, monkeypat
     overrides = [METHOD, *OPTIONS[option]]
     scenario = load_scenario(small_scenario, overrides=overrides, replicates=10)
     monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 1)  # so that there is work for two
     for name in ("SLOW_CHUNK_SIZE", "LARGEST_BLOCK"):
         monkeypatch.setattr(chunks, name, 8)
 
