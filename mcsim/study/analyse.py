@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from mcsim.errors import DataError
 from mcsim.methods.method import Analysis, StreamOf
 from mcsim.results.store import Chunk, PartFiles, encode
-from mcsim.simulate.responses import (
-    draw_data_set,
-    draw_responses,
-    new_room,
-    realized_values,
-    stream,
-)
+from mcsim.simulate.data_set import draw_data_set
+from mcsim.simulate.responses import draw_responses, new_room, realized_values
+from mcsim.simulate.streams import stream
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
 from mcsim.study.own_rows import analyse_rows, as_tested, failed

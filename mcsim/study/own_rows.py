@@ -11,14 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import Design, ModelFrame
+from mcsim.design.columns import ModelFrame
+from mcsim.design.units import Design
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Analysis, FitOutcomes, StreamOf, fixed_contrasts
 from mcsim.scenario.records import MethodSpec
-from mcsim.simulate.responses import DataSet
+from mcsim.simulate.data_set import DataSet
 from mcsim.study.prepared import PreparedCondition, ReadyMethod, prepare_again
 
 MOST_KNOWN = 64  # prepared methods that are kept, for rows that come again

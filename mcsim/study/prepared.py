@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from mcsim import __version__
 from mcsim.design.columns import (
-    Design,
     ModelColumns,
     ModelFrame,
-    is_drawn,
     model_columns,
     without_columns,
 )
+from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers, left_out, prepare_method
 from mcsim.methods.method import Method, MethodSettings, Parameter

@@ -10,7 +10,8 @@ from mcsim.errors import DataError
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
-from mcsim.simulate.responses import draw_data_set, prepare_simulator
+from mcsim.simulate.data_set import draw_data_set
+from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import Batch, batches, is_slow, left_to_do, pieces_of, plan_chunks
 from mcsim.study.failures import FailureWatch
