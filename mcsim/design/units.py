@@ -129,7 +129,8 @@ def _draw_covariate(
 ) -> Floats:
     if covariate.grid is not None:
         lowest, highest = covariate.grid
-        return np.concatenate([np.linspace(lowest, highest, n) for n in n_points])
+        grids = {n: np.linspace(lowest, highest, n) for n in np.unique(n_points).tolist()}
+        return np.concatenate([grids[n] for n in n_points.tolist()])
     if covariate.values is not None:
         return np.tile(np.asarray(covariate.values, dtype=np.float64), len(n_points))
     by_unit = None if covariate.level is None else unit_of_row[covariate.level]
