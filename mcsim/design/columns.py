@@ -6,10 +6,10 @@ whole and written anew, of names that are columns of the data.
 """
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from mcsim.formula import (
 )
 from mcsim.formula.expression import Name, write
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # of `_matrix`
@@ -65,6 +66,14 @@ class ModelColumns:
     levels: tuple[RandomColumns, ...]
     formula: Formula
     frame: pd.DataFrame
+    _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
+
+    def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
+        """What `find` says of these columns, found at the first question about `what`."""
+        if what not in self._found:
+            self._found[what] = find(self)
+        found: T = self._found[what]
+        return found
 
 
 def column(frame: pd.DataFrame, name: str) -> Floats:

@@ -188,6 +188,10 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
     """Degrees of freedom that the design alone gives every fixed effect: (p,), infinite for z."""
     if name == "z":
         return np.full(len(columns.names), np.inf)
+    return columns.once("containment", _containment_df)
+
+
+def _containment_df(columns: ModelColumns) -> Floats:
     return containment_df(
         columns.X,
         columns.term_of_column,

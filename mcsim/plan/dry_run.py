@@ -3,20 +3,19 @@
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
-from mcsim.results.store import Chunk
+from mcsim.results.store import Chunk, Store
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import Scenario
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.prepared import PreparedStudy
-from mcsim.study.run import RunOptions, run_prepared
 from mcsim.study.stopping import (
     Target,
     largest_mcse,
@@ -92,25 +91,30 @@ def _methods_in_words(study: PreparedStudy) -> list[str]:
 
 
 def _pilot(study: PreparedStudy) -> Pilot:
-    labels, analyser = list(study.conditions), ChunkAnalyser(study)
-    _time(analyser, labels[:1], FIRST_REPLICATES)  # loads what the others need
-    seconds = _time(analyser, labels, FIRST_REPLICATES)
-    n = min(PILOT_REPLICATES, max(FIRST_REPLICATES, int(PILOT_S / seconds)))
-    if n > FIRST_REPLICATES:
-        seconds = min(seconds, _time(analyser, labels, n))
+    analyser = ChunkAnalyser(study)
+    analyser.files(Chunk(next(iter(study.conditions)), "", 1, FIRST_REPLICATES))  # loads the rest
+    first = _try(analyser, FIRST_REPLICATES)
+    n = min(PILOT_REPLICATES, int(PILOT_S / first.seconds_per_replicate))
+    if n <= FIRST_REPLICATES:
+        return first
+    longer = _try(analyser, n)
+    seconds = min(first.seconds_per_replicate, longer.seconds_per_replicate)
+    return replace(longer, seconds_per_replicate=seconds)
+
+
+def _try(analyser: ChunkAnalyser, n: int) -> Pilot:
+    """Analyse `n` replicates of every condition, in a study that is not kept."""
+    seconds = 0.0
     with tempfile.TemporaryDirectory(prefix="mcsim-plan-") as folder:
-        options = RunOptions(Path(folder) / "pilot", n_workers=1, replicates=[(1, n)])
-        run_prepared(study, options)
-        parts = [path.stat().st_size for path in options.directory.glob("*/part-*.parquet")]
-        return Pilot(seconds, sum(parts) / n, summarize([options.directory]))
-
-
-def _time(analyser: ChunkAnalyser, labels: Sequence[str], n: int) -> float:
-    """Seconds per replicate of all conditions."""
-    started = time.perf_counter()
-    for label in labels:
-        analyser.files(Chunk(label, "", 1, n))
-    return (time.perf_counter() - started) / n
+        store = Store.open(Path(folder) / "pilot", analyser.study.description(n), is_kept=False)
+        for key, contents in store.contents.items():
+            chunk = Chunk(contents.condition, key, 1, n, contents.methods)
+            started = time.perf_counter()
+            files = analyser.files(chunk)
+            seconds += time.perf_counter() - started
+            store.commit([(chunk, files)])
+        parts = [path.stat().st_size for path in store.directory.glob("*/part-*.parquet")]
+        return Pilot(seconds / n, sum(parts) / n, summarize([store.directory]))
 
 
 def _costs_in_words(

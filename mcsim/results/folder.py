@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from re import compile as pattern
 from typing import Any, TypeVar
@@ -225,8 +226,10 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(contents: Mapping[Path, bytes], temporary: Path | None = None) -> None:
-    """Write files, each complete or not at all; all of them are durable at the end.
+def write_whole(
+    contents: Mapping[Path, bytes], temporary: Path | None = None, *, is_durable: bool = True
+) -> None:
+    """Write files, each complete or not at all; all of them are durable at the end, if wanted.
 
     Parameters
     ----------
@@ -236,23 +239,29 @@ def write_whole(contents: Mapping[Path, bytes], temporary: Path | None = None) -
         path: (temporary or path.parent) / f".{uuid.uuid4().hex}-{path.name}" for path in contents
     }
     try:
-        with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
-            list(pool.map(_write_durably, started.values(), contents.values()))
+        write = partial(_write_new, is_durable=is_durable)
+        if is_durable:
+            with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
+                list(pool.map(write, started.values(), contents.values()))
+        else:
+            list(map(write, started.values(), contents.values()))
         for path, unfinished in started.items():
             unfinished.replace(path)
     except BaseException:
         for unfinished in started.values():  # on a full disk, half a file is in the way
             unfinished.unlink(missing_ok=True)
         raise
-    for folder in {path.parent for path in contents}:
-        _flush_folder(folder)
+    if is_durable:
+        for folder in {path.parent for path in contents}:
+            _flush_folder(folder)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
     with path.open("xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if is_durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

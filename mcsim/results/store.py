@@ -136,14 +136,23 @@ class ConditionStatus:
 
 @dataclass(frozen=True)
 class Store:
-    """An open study folder; `contents` says what its parts hold, by key."""
+    """An open study folder.
+
+    contents : what its parts hold, by key; is_kept : whether files must outlive a power failure
+    """
 
     directory: Path
     contents: Mapping[str, PartContents] = field(repr=False)
+    is_kept: bool = True
 
     @classmethod
     def open(
-        cls, directory: Path, description: StudyDescription, *, overwrite: bool = False
+        cls,
+        directory: Path,
+        description: StudyDescription,
+        *,
+        overwrite: bool = False,
+        is_kept: bool = True,
     ) -> "Store":
         """Create the folder, or go on with the same study, which may have grown.
 
@@ -157,7 +166,7 @@ class Store:
             if before and not overwrite:
                 _refuse_another_study(directory, before, description.identity)
             kept = {} if overwrite else before
-            store = cls(directory, grow(contents_of(kept), description.identity))
+            store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
             if overwrite:
                 store._remove(OWN_FILES)
             (directory / ".tmp").mkdir(parents=True, exist_ok=True)
@@ -280,7 +289,7 @@ class Store:
     def _write(self, contents: Mapping[Path, bytes]) -> None:
         """Write files, whose paths are relative to the study."""
         whole = {self.directory / path: content for path, content in contents.items()}
-        write_whole(whole, self.directory / ".tmp")
+        write_whole(whole, self.directory / ".tmp", is_durable=self.is_kept)
 
 
 def _manifest_or_refusal(directory: Path) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def closed_forms(
     constant_df : by df method (p,); None for one that gives the exact df of a balanced design
     """
     covariances = _covariances(columns, truth)
-    design = None if covariances is None else balanced(columns)
+    design = None if covariances is None else columns.once("balanced", balanced)
     if covariances is None or design is None:
         return {}
     M = _mean_squares(design, covariances, truth.sigma)
