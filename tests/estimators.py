@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from mcsim.methods.registry import prepare_method
 
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
 
 FULL = "y ~ dose * x + (1 | animal/image)"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mcsim.methods.registry import prepare_method
 
 from mcsim.design.columns import model_columns
 from mcsim.engine import dense
 from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file, read_frame
 from mcsim.scenario.residuals import ResidualModel

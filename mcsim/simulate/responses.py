@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, column, only_rows
+from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
-from mcsim.engine.nested.tree import Positions
 from mcsim.formula import same_column
 from mcsim.scenario.derived import derived_value
 from mcsim.scenario.records import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from mcsim.methods.registry import prepare_method
 from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 
@@ -10,7 +11,6 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 

@@ -7,13 +7,13 @@ probability 6e-5. Seeds are fixed.
 import numpy as np
 import pandas as pd
 import pytest
+from mcsim.methods.registry import prepare_method
 from scipy import special
 
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
 from mcsim.scenario.load import dump_scenario, load_scenario
 from mcsim.scenario.records import conditions

@@ -8,10 +8,11 @@ together (fewer than 200) with 1%. The seed is fixed.
 import numpy as np
 import pytest
 
+from mcsim.engine.residuals.kinds import KINDS
+from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
-from mcsim.simulate.residuals import autoregressive, exchangeable
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from tests.conftest import SMALL
 
@@ -69,10 +70,9 @@ def test_autoregressive_residuals_follow_the_order_of_the_rows_by_default(simula
 def test_units_of_any_size_are_a_stationary_series():
     # oracle: the correlation matrix of the whole series, unit by unit
     unit = np.array([0, 1, 1, 1, 2, 2])
-    order = [(np.array([3, 4]), np.array([2, 5])), (np.array([2]), np.array([1]))]
-    weights = autoregressive(np.eye(6), steps=order, phi=0.5)  # rows: draws, columns: residuals
-    same = unit[:, None] == unit
-    ranks = np.array([0, 2, 1, 0, 0, 1])
+    same, ranks = unit[:, None] == unit, np.array([0, 2, 1, 0, 0, 1])
+    series = KINDS["ar1"](unit, ResidualRows("ar1", along=ranks))
+    weights = series.correlate(np.eye(6), np.array([0.5]))  # rows: draws, columns: residuals
     expected = same * 0.5 ** np.abs(ranks[:, None] - ranks)
     assert weights.T @ weights == pytest.approx(expected)
 
@@ -90,7 +90,8 @@ def test_exchangeable_residuals_have_one_correlation(simulated, rho):
 
 def test_exchangeable_units_of_any_size():
     unit = np.array([0, 1, 1, 1, 2, 2])
-    weights = exchangeable(np.eye(6), unit=unit, rho=0.4)
+    pairs = KINDS["exchangeable"](unit, ResidualRows("exchangeable"))
+    weights = pairs.correlate(np.eye(6), np.array([0.4]))
     same = unit[:, None] == unit
     assert weights.T @ weights == pytest.approx(np.where(np.eye(6) > 0, 1.0, 0.4 * same))
 

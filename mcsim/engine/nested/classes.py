@@ -10,23 +10,13 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints, Positions
 from mcsim.engine.arithmetic.basis import orthonormal_basis
-from mcsim.engine.nested.tree import (
-    LANE_POSITIONS,
-    MAX_WIDTH,
-    Blocks,
-    Classes,
-    Floats,
-    Ints,
-    Links,
-    Model,
-    Positions,
-    Reduction,
-    Roots,
-    Tree,
-)
+from mcsim.engine.blocks import Blocks
+from mcsim.engine.nested.moments import Reduction
+from mcsim.engine.nested.tree import LANE_POSITIONS, MAX_WIDTH, Classes, Links, Model, Roots, Tree
 
 
 class _Unit(NamedTuple):
@@ -242,23 +232,19 @@ class TreeBuilder:
 
     def tree(self, blocks: Blocks, scales: tuple[Floats, ...], model: Model) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
-        n_classes, n_levels, q = len(self.classes), len(self.n_columns), max(1, *self.n_columns)
-        width = int(np.clip(LANE_POSITIONS // n_classes, 1, MAX_WIDTH))
-        n_theta = sum(size * (size + 1) // 2 for size in blocks.size)
+        width = int(np.clip(LANE_POSITIONS // len(self.classes), 1, MAX_WIDTH))
         return Tree(
             model._replace(width=width),
             self._classes(scales, width),
             self._links(width),
             self._roots(width),
             blocks,
-            np.zeros((n_theta + 1, n_theta + 1)),
-            np.zeros((n_levels, q, q)),
         )
 
     def _rank(self) -> int:
         return max(c.rank for c in self.classes)
 
-    def _is_mixed(self) -> NDArray[np.bool_]:
+    def _is_mixed(self) -> Flags:
         return np.array([not c.is_uniform for c in self.classes])
 
     def _classes(self, scales: tuple[Floats, ...], width: int) -> Classes:
