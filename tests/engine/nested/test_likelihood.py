@@ -60,7 +60,7 @@ def evaluate(design, y, theta):
 
 
 def factors_at(design, theta):
-    _, order = plain_start(design.tree, 1)
+    _, order = plain_start(design.blocks, 1)
     return [weighted(slopes, theta[None])[0] for slopes in factor_slopes(design, order)]
 
 
