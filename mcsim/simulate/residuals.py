@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from mcsim.design.columns import Design
+from mcsim.design.units import Design
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
