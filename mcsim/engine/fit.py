@@ -19,7 +19,7 @@ from mcsim.engine.residuals.search import residual_optima
 
 
 @dataclass(frozen=True)
-class Residual:
+class ResidualEstimates:
     """What is reported of residuals with a structure, and its derivatives in theta.
 
     values : (n_replicates, m) correlations, or ratios of SDs; slopes : (n_replicates, m, n_theta),
@@ -61,7 +61,7 @@ class Curvature:
         self._design, self._optima = design, optima
 
     @cached_property
-    def residual(self) -> Residual:
+    def residual(self) -> ResidualEstimates:
         """What is reported of the residuals."""
         return _residual(self._design, self.theta)
 
@@ -157,17 +157,17 @@ def _optima(design: CompiledDesign, moments: Moments) -> Optima:
     return search.optima()
 
 
-def _residual(design: CompiledDesign, theta: Floats) -> Residual:
+def _residual(design: CompiledDesign, theta: Floats) -> ResidualEstimates:
     n, n_theta = theta.shape
     sd_slopes = np.zeros((n, n_theta))
     if design.residual is None:
         none = np.zeros((n, 0)), np.zeros((n, 0, n_theta))
-        return Residual(*none, np.ones(n), sd_slopes, is_ratio=False)
+        return ResidualEstimates(*none, np.ones(n), sd_slopes, is_ratio=False)
     structure, first = design.residual.structure, n_parameters(design.blocks)
     values, own = structure.values(theta[:, first:])
     slopes = np.concatenate([np.zeros((n, values.shape[1], first)), own], axis=2)
     sd, sd_slopes[:, first:] = structure.scale(theta[:, first:])
-    return Residual(values, slopes, sd, sd_slopes, structure.is_ratio)
+    return ResidualEstimates(values, slopes, sd, sd_slopes, structure.is_ratio)
 
 
 def factor_slopes(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:

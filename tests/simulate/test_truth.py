@@ -8,8 +8,6 @@ together (fewer than 200) with 1%. The seed is fixed.
 import numpy as np
 import pytest
 
-from mcsim.engine.residuals.kinds import KINDS
-from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
@@ -67,16 +65,6 @@ def test_autoregressive_residuals_follow_the_order_of_the_rows_by_default(simula
     assert_agrees(products_within(frame, y), 4 * 0.9 ** np.abs(ranks[:, None] - ranks))
 
 
-def test_units_of_any_size_are_a_stationary_series():
-    # oracle: the correlation matrix of the whole series, unit by unit
-    unit = np.array([0, 1, 1, 1, 2, 2])
-    same, ranks = unit[:, None] == unit, np.array([0, 2, 1, 0, 0, 1])
-    series = KINDS["ar1"](unit, ResidualRows("ar1", along=ranks))
-    weights = series.correlate(np.eye(6), np.array([0.5]))  # rows: draws, columns: residuals
-    expected = same * 0.5 ** np.abs(ranks[:, None] - ranks)
-    assert weights.T @ weights == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("rho", [0.3, -0.25])
 def test_exchangeable_residuals_have_one_correlation(simulated, rho):
     frame, y = simulated(
@@ -86,14 +74,6 @@ def test_exchangeable_residuals_have_one_correlation(simulated, rho):
     if rho == -0.25:  # the least that five can have: their sum is 0
         assert np.abs(y.reshape(len(y), -1, 5).sum(axis=2)).max() < 1e-12
     assert_agrees(products_within(frame, y), expected)
-
-
-def test_exchangeable_units_of_any_size():
-    unit = np.array([0, 1, 1, 1, 2, 2])
-    pairs = KINDS["exchangeable"](unit, ResidualRows("exchangeable"))
-    weights = pairs.correlate(np.eye(6), np.array([0.4]))
-    same = unit[:, None] == unit
-    assert weights.T @ weights == pytest.approx(np.where(np.eye(6) > 0, 1.0, 0.4 * same))
 
 
 def test_the_residual_sd_differs_between_levels_of_a_factor(simulated):

@@ -88,19 +88,26 @@ class TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root_groups())
-        basis = stacked([leaf.Q for leaf in self.leaves], self._rank())
-        n_leaf_kinds = max(self.unit_kinds[0]) + 1
-        leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
-        for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
-            leaf_columns[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
-        kind_of_unit = np.concatenate(self.unit_kinds)
-        parent_of_unit = np.concatenate(parents)
-        is_first = (np.diff(kind_of_unit, prepend=-1) != 0) | (
-            np.diff(parent_of_unit, prepend=-2) != 0
+        return self._reduction(
+            row_start, basis_start, unit_start, *map(np.concatenate, (parents, shares, takers))
         )
+
+    def _reduction(
+        self,
+        row_start: Ints,
+        basis_start: Ints,
+        unit_start: Ints,
+        parent: Ints,
+        share: Floats,
+        taker: Ints,
+    ) -> Reduction:
+        """How rows become moments; parent, share and taker of every unit, innermost level first."""
+        kind_of_unit = np.concatenate(self.unit_kinds)
+        is_first = (np.diff(kind_of_unit, prepend=-1) != 0) | (np.diff(parent, prepend=-2) != 0)
         is_first[unit_start[:-1]] = True
         first = np.flatnonzero(is_first)
         kind_of_run = kind_of_unit[first]
+        basis = stacked([leaf.Q for leaf in self.leaves], self._rank())
         return Reduction(
             len(self.classes),
             sum(len(links) for links in self.links),
@@ -108,14 +115,22 @@ class TreeBuilder:
             _positions(row_start),
             _positions(basis_start),
             basis,
-            leaf_columns,
+            self._leaf_columns(len(basis)),
             _positions(kind_of_run[first < unit_start[1]]),
             _positions(np.append(first, len(kind_of_unit))),
             _positions([self.kinds[kind].class_number for kind in kind_of_run]),
-            parent_of_unit[first].astype(np.int64),
-            np.concatenate(shares)[first],
-            np.concatenate(takers)[first].astype(np.int64),
+            parent[first].astype(np.int64),
+            share[first],
+            taker[first].astype(np.int64),
         )
+
+    def _leaf_columns(self, k: int) -> Floats:
+        """Fixed-effect columns of the kinds of innermost units: (n_kinds, k, p)."""
+        own = self.kinds[: max(self.unit_kinds[0]) + 1]
+        found = np.zeros((len(own), k, self.p))
+        for columns, kind in zip(found, own, strict=True):
+            columns[: len(kind.columns)] = kind.columns[:, kind.columns.shape[1] - self.p :]
+        return found
 
     def _own(self, depth: int, columns: Floats) -> Floats:
         """The columns of the unit's own level; those of levels further in are already dropped."""

@@ -18,7 +18,6 @@ class Autoregressive(ResidualStructure):
     """
 
     parameters = ("phi",)
-    is_ordered = True
     n_forms = 3
     end, edge = 6.0, 5.0
 

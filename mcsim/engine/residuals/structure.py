@@ -50,7 +50,6 @@ class ResidualStructure(ABC):
     """A structure of residuals for the units of a design.
 
     parameters : their names, where data do not name them
-    is_ordered : whether the order of a unit's rows matters
     is_even : whether any two rows of a unit have the same correlation
     is_ratio : whether ratios of SDs are reported, not correlations
     n_forms : number of the matrices N_m
@@ -60,7 +59,6 @@ class ResidualStructure(ABC):
     """
 
     parameters: tuple[str, ...] = ()
-    is_ordered = False
     is_even = False
     is_ratio = False
     n_forms: int

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from mcsim.engine.blocks import n_parameters
-from mcsim.engine.compile import Level, compile_design, likelihood_of, with_starts
+from mcsim.engine.compile import Level, compile_design, likelihood_of
 from mcsim.engine.fit import fit_block, reduce_responses
 from mcsim.engine.information import covariance_slopes
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Status
-from mcsim.engine.residuals import search as residual_search
 from mcsim.engine.residuals.structure import ResidualRows
 from tests.engine.nested.test_likelihood import draw_problem, factors_at
 from tests.oracles.dense import dense_deviance, residual_covariance
@@ -210,122 +209,10 @@ def serial(generator, n_replicates, inner, phi):
     return e
 
 
-@pytest.mark.parametrize("phi", [-0.4, 0.3, 0.85])
-def test_optimum_is_the_best_of_searches_from_a_dense_grid(phi, monkeypatch):
-    X, levels = seed_design(6, 4, 8)
-    generator = np.random.default_rng(int(100 * (phi + 1)))
-    responses = serial(generator, 60, levels[1].unit_of_row, phi)
-    responses += generator.normal(size=(60, 24))[:, levels[1].unit_of_row]
-    responses += generator.normal(size=(60, 24))[:, levels[1].unit_of_row] * X[:, 2]
-    design = compile_design(X, levels, names=tuple("abcd"), residual=ResidualRows("ar1"))
-    fit = fit_block(design, responses)
-    assert np.max(fit.certificate) <= CERTIFICATE_TOLERANCE
-    structure = design.residual.structure
-    monkeypatch.setattr(structure, "grid", lambda: np.linspace(-2.0, 2.5, 31)[:, None])
-    monkeypatch.setattr(
-        residual_search, "_is_start", lambda f, is_line: np.ones(f.shape, dtype=bool)
-    )
-    from_everywhere = fit_block(with_starts(design), responses)
-    assert fit.loglik == pytest.approx(from_everywhere.loglik, abs=1e-8)
-
-
 def balanced_units(generator, n_units, n_rows, rho):
     unit = np.repeat(np.arange(n_units), n_rows)
     y = np.sqrt(1.0 - rho) * generator.normal(size=len(unit))
     return unit, y + np.sqrt(max(rho, 0.0)) * generator.normal(size=n_units)[unit]
-
-
-def test_exchangeable_residuals_of_a_one_way_layout_have_a_closed_form():
-    generator = np.random.default_rng(2)
-    unit, y = balanced_units(generator, 12, 5, 0.0)
-    y -= 0.9 * y.reshape(12, 5).mean(axis=1)[unit]  # less variance between units than by chance
-    level = Level(unit, np.zeros((60, 0)), (), ())
-    design = compile_design(
-        np.ones((60, 1)), (level,), names=("a",), residual=ResidualRows("exchangeable")
-    )
-    fit = fit_block(design, y[None])
-    means = y.reshape(12, 5).mean(axis=1)
-    between = 5 * np.sum((means - means.mean()) ** 2) / 11  # 1 + 4 rho, times sigma^2
-    within = np.sum((y - means[unit]) ** 2) / 48  # 1 - rho
-    sigma2 = (between + 4 * within) / 5
-    assert fit.scale[0] == pytest.approx(sigma2, rel=1e-6)
-    assert reported(fit)[0, 0] == pytest.approx(1.0 - within / sigma2, rel=1e-6)
-    assert reported(fit)[0, 0] < -0.1
-    assert fit.covariance[0, 0, 0] == pytest.approx(between / 60, rel=1e-6)
-
-
-def test_exchangeable_residuals_are_a_random_intercept_where_rho_is_positive():
-    X, levels = seed_design(8, 3, 6)
-    generator = np.random.default_rng(5)
-    y = generator.normal(size=len(X)) + generator.normal(size=24)[levels[1].unit_of_row]
-    intercept = Level(levels[1].unit_of_row, levels[0].Z, (("general", 1),), ("Intercept",))
-    animal = levels[0]
-    names = tuple("abcd")
-    one = fit_block(compile_design(X, (animal, intercept), names=names), y[None])
-    other = fit_block(
-        compile_design(
-            X, (animal, without_effects(intercept)), names=names,
-            residual=ResidualRows("exchangeable"),
-        ),
-        y[None],
-    )  # fmt: skip
-    total = one.scale[0] + one.covariances[1][0, 0, 0]
-    assert other.loglik[0] == pytest.approx(one.loglik[0], abs=1e-7)
-    assert other.scale[0] == pytest.approx(total, rel=1e-5)
-    assert reported(other)[0, 0] == pytest.approx(one.covariances[1][0, 0, 0] / total, rel=1e-5)
-    assert other.covariance[0] == pytest.approx(one.covariance[0], rel=1e-5)
-
-
-def test_ar1_in_pairs_is_exchangeable():
-    generator = np.random.default_rng(8)
-    unit, y = balanced_units(generator, 30, 2, 0.5)
-    level, X = Level(unit, np.zeros((60, 0)), (), ()), np.ones((60, 1))
-    fits = [
-        fit_block(compile_design(X, (level,), names=("a",), residual=ResidualRows(kind)), y[None])
-        for kind in ("ar1", "exchangeable")
-    ]
-    assert fits[0].loglik[0] == pytest.approx(fits[1].loglik[0], abs=1e-8)
-    assert reported(fits[0])[0] == pytest.approx(reported(fits[1])[0], rel=1e-6)
-
-
-@pytest.mark.parametrize("is_reml", [True, False])
-def test_strata_with_means_of_their_own_have_their_own_sds(is_reml):
-    generator = np.random.default_rng(3)
-    stratum = np.repeat([0, 1, 2], [10, 15, 20])
-    y = np.array([1.0, 3.0, 0.2])[stratum] * generator.normal(size=45)
-    X = np.eye(3)[stratum]
-    design = compile_design(
-        X, (), names=tuple("abc"), is_reml=is_reml, residual=ResidualRows("strata", stratum=stratum)
-    )
-    fit = fit_block(design, y[None])
-    sds = np.array([y[stratum == k].std(ddof=1 if is_reml else 0) for k in range(3)])
-    sigma = np.sqrt(fit.scale[0]) * fit.curvature.residual.sd[0]
-    assert sigma == pytest.approx(sds[0], rel=1e-6)
-    assert reported(fit)[0] == pytest.approx(sds[1:] / sds[0], rel=1e-6)
-    expected = sds**2 / np.array([10, 15, 20])
-    assert np.diag(fit.covariance[0]) == pytest.approx(expected, rel=1e-6)
-
-
-def test_order_of_a_covariate_is_the_order_of_the_rows():
-    X, levels = seed_design(6, 4, 8)
-    generator = np.random.default_rng(4)
-    y = serial(generator, 1, levels[1].unit_of_row, 0.6)[0]
-    names, order = tuple("abcd"), generator.permutation(len(y))
-    shuffled = tuple(
-        Level(one.unit_of_row[order], one.Z[order], one.structures, one.names) for one in levels
-    )
-    plain = fit_block(compile_design(X, levels, names=names, residual=ResidualRows("ar1")), y[None])
-    by_x = compile_design(
-        X[order], shuffled, names=names, residual=ResidualRows("ar1", along=X[order, 2])
-    )
-    ordered = fit_block(by_x, y[None, order])
-    unordered = fit_block(
-        compile_design(X[order], shuffled, names=names, residual=ResidualRows("ar1")),
-        y[None, order],
-    )
-    assert ordered.loglik[0] == pytest.approx(plain.loglik[0], abs=1e-8)
-    assert reported(ordered)[0] == pytest.approx(reported(plain)[0], rel=1e-6)
-    assert unordered.loglik[0] < plain.loglik[0] - 1.0
 
 
 def numbers_of(fit):
@@ -365,58 +252,6 @@ def test_change_of_scale_and_location_of_y_transforms_the_estimates(kind):
         1000.0 * before.coefficients[0, 1:] + shift[1:], rel=1e-6
     )
     assert after.covariances[0][0] == pytest.approx(1e6 * before.covariances[0][0], rel=1e-6)
-
-
-@pytest.mark.parametrize("zero", [0, 1])
-def test_stratum_without_residuals_is_a_boundary(zero):
-    # two methods measure every unit once; the covariance is larger than one of the variances
-    unit, stratum = np.repeat(np.arange(20), 2), np.tile([0, 1], 20)
-    generator = np.random.default_rng(6)
-    common = generator.normal(size=20)
-    y = np.where(stratum == zero, common[unit], 1.5 * common[unit] + generator.normal(size=40))
-    level = Level(unit, np.ones((40, 1)), (("general", 1),), ("Intercept",))
-    X = np.column_stack([np.ones(40), stratum])
-    rows = ResidualRows("strata", stratum=stratum)
-    design = compile_design(X, (level,), names=("a", "b"), residual=rows)
-    fit = fit_block(design, y[None])
-    assert fit.status[0] == Status.BOUNDARY
-    assert fit.certificate[0] <= CERTIFICATE_TOLERANCE
-    sd = np.sqrt(fit.scale[0]) * fit.curvature.residual.sd[0]
-    if zero == 1:
-        assert reported(fit)[0, 0] == 0.0
-        assert sd > 0.5
-    else:
-        assert sd == 0.0
-        assert np.isnan(reported(fit)[0, 0])
-
-    def deviance(point):  # an SD of 0.003 is as good as none
-        own = np.where(stratum == zero, 0.003, np.exp(point[0]))
-        factor = np.exp(point[1]) * np.eye(1)
-        return dense_deviance(X, [(unit, level.Z)], y, [factor], is_reml=True, R=np.diag(own**2))[0]
-
-    best = minimize(deviance, np.zeros(2), method="Nelder-Mead", options={"fatol": 1e-9})
-    assert -2.0 * fit.loglik[0] == pytest.approx(best.fun, abs=1e-3)
-
-
-def test_residuals_that_never_return_have_no_optimum():
-    # a random walk is AR1 with phi = 1, and an infinite sigma
-    generator = np.random.default_rng(1)
-    y = np.cumsum(generator.normal(size=(4, 200)), axis=1)
-    level = Level(np.zeros(200, dtype=int), np.zeros((200, 0)), (), ())
-    design = compile_design(np.ones((200, 1)), (level,), names=("a",), residual=ResidualRows("ar1"))
-    fit = fit_block(design, 1e3 * y)
-    for status, phi in zip(fit.status, reported(fit)[:, 0], strict=True):
-        assert status == (Status.NOT_CONVERGED if phi > 0.9999 else Status.OK)
-    assert np.any(fit.status == Status.NOT_CONVERGED)
-
-
-def test_stratum_that_the_fixed_effects_fit_exactly_has_no_optimum():
-    stratum = np.repeat([0, 1], [20, 2])
-    y = np.random.default_rng(7).normal(size=(1, 22))
-    X = np.column_stack([np.ones(22), stratum, np.append(np.zeros(21), 1.0)])
-    rows = ResidualRows("strata", stratum=stratum)
-    design = compile_design(X, (), names=tuple("abc"), is_reml=False, residual=rows)
-    assert fit_block(design, y).status[0] >= Status.NOT_CONVERGED
 
 
 @pytest.mark.parametrize("kind", KINDS)

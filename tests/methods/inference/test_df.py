@@ -1,6 +1,7 @@
 """Degrees of freedom, adjusted standard errors and F tests against R's and a dense computation."""
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +160,9 @@ def test_adjustment_equals_the_dense_one_up_to_the_boundary(unbalanced, pivot):
     theta[:, 3] = pivot
     factors = [weighted(slope, theta)[0] for slope in fit.curvature.slopes]
     covariances = tuple(fit.scale[0] * (Lam @ Lam.T)[None] for Lam in factors)
-    there = replace(fit, theta=theta, covariances=covariances)
+    around = copy(fit.curvature)
+    around.theta = theta
+    there = replace(fit, curvature=around, covariances=covariances)
     told = information(method.design, moments, there)
     Phi, expected = dense_kenward_roger(columns, there)[:2]
     adjustment = told.adjusted_covariance[0] - fit.covariance[0]
