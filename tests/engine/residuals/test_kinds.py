@@ -5,16 +5,15 @@ import pytest
 
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
-from mcsim.scenario.checks.truth import CORRELATION_KEYS
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
 UNIT = np.array([0, 0, 0, 1, 1, 2])
 CORRELATED = [name for name, kind in KINDS.items() if kind.parameters]
 
 
 def test_the_scenario_and_the_engine_have_the_same_correlations():
-    assert {name: keys[0] for name, keys in CORRELATION_KEYS.items()} == {
-        name: KINDS[name].parameters[0] for name in CORRELATED
-    }
+    given = {name: keys[:1] for name, keys in RESIDUAL_CORRELATIONS.items()}
+    assert given == {name: KINDS[name].parameters for name in CORRELATED}
 
 
 @pytest.mark.parametrize("z", [-0.4, 0.3, 1.1])
