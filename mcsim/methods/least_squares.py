@@ -26,7 +26,6 @@ from mcsim.methods.method import (
     Parameter,
     StreamOf,
     fixed_contrasts,
-    refuse_interval,
 )
 from mcsim.scenario.records import TruthSpec
 
@@ -92,7 +91,6 @@ class FixedEffectsMethod:
     """What methods share that estimate fixed effects, and no variance components."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings) -> None:
-        refuse_interval(settings)
         self.settings = settings
         self.contrasts = fixed_contrasts(columns, settings)
         self.n_parameters = len(columns.names)

@@ -51,16 +51,15 @@ from mcsim.methods.method import (
     fixed_contrasts,
     parameters,
     random_names,
-    refuse_df,
-    refuse_residual,
+    refuse_unsupported,
     reml_theory,
 )
 from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
+from mcsim.scenario.estimators import kind_of
 from mcsim.scenario.records import TruthSpec
-from mcsim.scenario.values import kind_of
 
 
 def prepare_method(
@@ -77,9 +76,7 @@ def prepare_method(
     DataError
         The design cannot support the model.
     """
-    refuse_df(settings)
-    if settings.estimator not in ("reml", "ml"):
-        refuse_residual(settings)
+    refuse_unsupported(settings)
     shared = Reducers() if shared is None else shared
     return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
 

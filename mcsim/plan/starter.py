@@ -17,7 +17,6 @@ from mcsim.scenario.keys import show_value
 from mcsim.scenario.load import dump_scenario
 from mcsim.scenario.records import Scenario
 
-KINDS = ("nested", "two-level", "longitudinal", "power")
 DIGITS = 4  # of an estimate that becomes a truth
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of

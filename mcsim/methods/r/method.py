@@ -24,7 +24,6 @@ from mcsim.methods.method import (
     fixed_contrasts,
     parameters,
     random_names,
-    refuse_interval,
     reml_theory,
 )
 from mcsim.methods.r.call import r_call
@@ -40,7 +39,6 @@ class RMethod:
     """A model fitted by Rscript, a process for every block of replicates."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_interval(settings)
         self.call = r_call(columns, settings.estimator)
         needed = [name for df in settings.df for name in OF_DF.get(df, ())]
         self.packages = tuple(dict.fromkeys([settings.estimator, *needed]))
