@@ -27,7 +27,7 @@ from mcsim.methods.method import (
     StreamOf,
     fixed_contrasts,
 )
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
 from mcsim.scenario.estimators import kind_of
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 
 def prepare_method(

@@ -18,8 +18,9 @@ from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.scenario.derived import derived_parts
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.plugin_file import Plugin
-from mcsim.scenario.records import EstimandSpec, TruthSpec
+from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.residuals import ResidualModel
+from mcsim.scenario.truth import TruthSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

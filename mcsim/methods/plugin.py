@@ -23,7 +23,7 @@ from mcsim.methods.method import (
     StreamOf,
 )
 from mcsim.scenario.plugin_file import describe, function_of
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
 

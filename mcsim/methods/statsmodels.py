@@ -26,7 +26,7 @@ from mcsim.methods.method import (
     reml_theory,
 )
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 

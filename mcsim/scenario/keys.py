@@ -12,7 +12,7 @@ KeyPath = tuple[str | int, ...]
 
 def canonical(value: Any) -> Any:
     """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         # the intercept leads, as in every table of coefficients
         keys = sorted(value, key=lambda key: (key != "Intercept", key))
         return {key: canonical(value[key]) for key in keys}
@@ -24,7 +24,7 @@ def canonical(value: Any) -> Any:
 
 def plain_copy(value: Any) -> Any:
     """Copy tables and lists: keys are text, and no two keys share a table as aliases in YAML do."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): plain_copy(item) for key, item in value.items()}
     return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -93,15 +93,19 @@ def _place(here: Any, piece: str) -> str | int:
 def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the swept values of each condition, and the scenario with them and without a sweep.
 
+    Tables at the top in which nothing is swept are those of `raw`, not copies.
+
     Raises
     ------
     KeyError
         Where a swept key leads nowhere.
     """
     sweep = raw.get("sweep", {})
+    kept = {key: value for key, value in raw.items() if key != "sweep"}
+    changed = {_split_key(key)[0] for key in sweep} & kept.keys()
     for combination in itertools.product(*sweep.values()):
         values = dict(zip(sweep, combination, strict=True))
-        swept = plain_copy({key: value for key, value in raw.items() if key != "sweep"})
+        swept = kept | {key: plain_copy(kept[key]) for key in changed}
         for key, value in values.items():
             put_value(swept, key, plain_copy(value))
         yield values, swept

@@ -29,7 +29,7 @@ from mcsim.methods.method import (
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 SINGULAR = 1e-4  # relative to sigma: what lme4's isSingular takes for zero
 OF_DF = {"satterthwaite": ("lmerTest",), "kenward-roger": ("lmerTest", "pbkrtest")}
