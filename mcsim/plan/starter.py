@@ -14,8 +14,8 @@ from mcsim.formula import Formula, parse_formula
 from mcsim.methods.one_file import FileFit, fit_file, read_frame
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.load import dump_scenario
 from mcsim.scenario.records import Scenario
+from mcsim.scenario.write import dump_scenario
 
 DIGITS = 4  # of an estimate that becomes a truth
 FROM_DATA = """\

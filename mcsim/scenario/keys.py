@@ -8,6 +8,7 @@ from typing import Any
 from mcsim.errors import nearest_name
 
 KeyPath = tuple[str | int, ...]
+Finding = tuple[KeyPath, str]  # something wrong with a scenario: where, and a sentence
 
 
 def canonical(value: Any) -> Any:

@@ -19,8 +19,8 @@ from mcsim.results.identity import Contents, identify
 from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.results.store import Chunk, Parts, Store, StudyDescription, encode
 from mcsim.scenario.estimators import facts_of
-from mcsim.scenario.load import dump_scenario
 from mcsim.scenario.records import Scenario, conditions, study_identity
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import (
     draw_data_set,
     draw_responses,

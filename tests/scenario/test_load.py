@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mcsim.errors import ScenarioError
 from mcsim.scenario.keys import put_value
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.locations import toml_positions
 from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.write import dump_scenario
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

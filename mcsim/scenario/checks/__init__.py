@@ -7,9 +7,9 @@ it can be read, and at what they need of the others, so that one mistake does no
 from collections.abc import Mapping
 from typing import Any
 
-from mcsim.scenario.checks.columns import Finding
-from mcsim.scenario.checks.fields import read_scenario
+from mcsim.scenario.checks.draft import read_scenario
 from mcsim.scenario.checks.sweep import OF_ANALYSES, OF_DATA, sweep_problems
+from mcsim.scenario.keys import Finding
 
 
 def find_problems(raw: Mapping[str, Any]) -> list[Finding]:

@@ -1,14 +1,12 @@
 """What is wrong with names of columns, variables and levels, given what a design can make."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import ColumnPiece, read_column, same_column
 from mcsim.formula.expression import Call, Name, Number, variables, walk, write
-from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames
-
-Finding = tuple[KeyPath, str]
 
 DESIGN = "The design has"  # before what there is
 HINT = "The design makes these, and their products with ':'"
@@ -110,13 +108,3 @@ def unknown(
     known = list(allowed)
     near = nearest_name(str(name), known)
     return f"unknown {kind} {name!r}{where}. {heading}: {', '.join(known) or 'none'}.{near}"
-
-
-def repeated(names: Mapping[int, str | None], kind: str) -> Iterator[tuple[int, str]]:
-    """Number of each whose name an earlier one has, and a sentence."""
-    earlier: set[str] = set()
-    for number, name in names.items():
-        if name in earlier:
-            yield number, f"the name {name!r} is that of an earlier {kind}"
-        elif name is not None:
-            earlier.add(name)

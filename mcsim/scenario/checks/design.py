@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from mcsim.scenario.checks.columns import Finding, lacking, lacking_level
-from mcsim.scenario.checks.fields import Draft
-from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.checks.columns import lacking, lacking_level
+from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames, DesignSpec
 
 _SOURCES = ("grid", "normal", "uniform", "values")
@@ -25,7 +25,7 @@ def design_problems(draft: Draft) -> Iterator[Finding]:
 def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
     for name, spec in (design.covariates or {}).items():
         path = ("design", "covariates", name)
-        if not draft.is_sound(*path):
+        if path in draft.faulty:
             continue
         given = [source for source in _SOURCES if getattr(spec, source) is not None]
         if len(given) != 1:
@@ -33,7 +33,7 @@ def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
             yield path, f"{name!r} must have exactly one of {', '.join(_SOURCES)}; it has: {found}"
         if spec.level is not None and (spec.grid or spec.values):
             yield (*path, "level"), "only a drawn covariate, uniform or normal, can have a level"
-        if spec.values is not None and draft.is_sound("design", "observations"):
+        if spec.values is not None and ("design", "observations") not in draft.faulty:
             message = _wrong_length(len(spec.values), design.observations.count)
             yield from [((*path, "values"), message)] if message else []
 
@@ -84,7 +84,8 @@ def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterato
 
 def most_observations(draft: Draft) -> int:
     """Largest number of observations of an innermost unit; 1 where it cannot be read."""
-    if not draft.is_sound("design", "observations"):
+    design = draft.scenario.design
+    if design is None or ("design", "observations") in draft.faulty:
         return 1
-    count = draft.scenario.design.observations.count
+    count = design.observations.count
     return count if isinstance(count, int) else count.uniform[1]

@@ -1,36 +1,46 @@
 """What is wrong between methods, and with methods and estimands, given the names of the design."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mcsim.formula import parse_formula
 from mcsim.scenario.checks.columns import (
-    Finding,
     columns_problems,
     lacking,
     lacking_level,
-    repeated,
     unknown,
     variable_problems,
 )
-from mcsim.scenario.checks.fields import Draft
+from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.derived import derived_names, derived_parts
 from mcsim.scenario.estimators import estimators_with, facts_of
-from mcsim.scenario.keys import KeyPath
-from mcsim.scenario.records import DesignNames, MethodSpec
+from mcsim.scenario.keys import Finding, KeyPath
+from mcsim.scenario.records import DesignNames, EstimandSpec, MethodSpec
 
 _COMPARABLE = sorted(estimators_with(lambda facts: facts.likelihood))
 
 
 def method_problems(draft: Draft) -> Iterator[Finding]:
     """Names used twice, formulas that the design lacks names for, methods that do not compare."""
-    methods = {n: one for n, one in enumerate(draft.scenario.methods or ()) if one is not None}
-    for number, message in repeated({n: one.name for n, one in methods.items()}, "method"):
-        yield ("methods", number, "name"), f"{message}; each needs its own"
+    methods = numbered(draft.scenario.methods)
+    yield from _repeated("method", methods, "; each needs its own")
     if draft.names is None:
         return
     for number, method in methods.items():
         yield from _formula_problems(number, method, draft.names)
         yield from _other_method_problems(number, method, methods.values())
+
+
+def _repeated(
+    kind: str, records: Mapping[int, MethodSpec | EstimandSpec], more: str = ""
+) -> Iterator[Finding]:
+    """Names that an earlier record of the list has."""
+    earlier: set[str] = set()
+    for number, record in records.items():
+        if record.name in earlier:
+            message = f"the name {record.name!r} is that of an earlier {kind}{more}"
+            yield (f"{kind}s", number, "name"), message
+        elif record.name is not None:
+            earlier.add(record.name)
 
 
 def _formula_problems(number: int, method: MethodSpec, names: DesignNames) -> Iterator[Finding]:
@@ -83,16 +93,15 @@ def _incomparable(larger: MethodSpec, smaller: MethodSpec) -> Iterator[str]:
 
 def estimand_problems(draft: Draft) -> Iterator[Finding]:
     """Names used twice, sums of unknown effects, quantities of unknown levels."""
-    found = {n: one for n, one in enumerate(draft.scenario.estimands or ()) if one is not None}
     if draft.names is None:
         return
-    for number, message in repeated({n: one.name for n, one in found.items()}, "estimand"):
-        yield ("estimands", number, "name"), message
-    for number, estimand in found.items():
+    estimands = numbered(draft.scenario.estimands)
+    yield from _repeated("estimand", estimands)
+    for number, estimand in estimands.items():
         path = ("estimands", number)
         yield from columns_problems((*path, "fixed"), estimand.fixed or (), draft.names)
         if estimand.name is not None:
-            is_sum = estimand.fixed is not None or not draft.is_sound(*path, "fixed")
+            is_sum = estimand.fixed is not None or (*path, "fixed") in draft.faulty
             yield from _quantity_problems(path, estimand.name, draft.names, is_sum=is_sum)
 
 

@@ -9,12 +9,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from mcsim.scenario.checks.columns import Finding
 from mcsim.scenario.checks.design import design_problems
-from mcsim.scenario.checks.fields import Draft, read_condition
+from mcsim.scenario.checks.draft import Draft, read_condition
 from mcsim.scenario.checks.methods import estimand_problems, method_problems
 from mcsim.scenario.checks.truth import truth_problems
-from mcsim.scenario.keys import KeyPath, canonical, expand_sweep, plain_copy, put_value, show_value
+from mcsim.scenario.keys import (
+    Finding,
+    KeyPath,
+    canonical,
+    expand_sweep,
+    plain_copy,
+    put_value,
+    show_value,
+)
 from mcsim.scenario.records import Scenario, conditions
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
@@ -33,7 +40,7 @@ def sweep_problems(raw: Mapping[str, Any], draft: Draft, known: Set[Finding]) ->
             paths[key] = _swept_path(raw, key)
         except KeyError as error:
             yield ("sweep", key), str(error.args[0])
-    if not sweep or not draft.is_sound("sweep"):
+    if not sweep or ("sweep",) in draft.faulty:
         return
     n_conditions = math.prod(len(values) for values in sweep.values())
     if n_conditions > MAX_CONDITIONS:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mcsim.scenario.checks.columns import Finding, columns_problems, lacking, lacking_level
+from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
 from mcsim.scenario.checks.design import most_observations
-from mcsim.scenario.checks.fields import Draft
-from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames
 from mcsim.scenario.truth import (
     OF_MEAN,
@@ -41,7 +41,7 @@ def _random_problems(path: KeyPath, spec: RandomSpec | None, draft: Draft) -> It
     if spec is None:
         return
     yield from _shape_problems((*path, "distribution"), spec.distribution, draft)
-    if not draft.is_sound(*path):
+    if path in draft.faulty:
         return
     if (spec.sd is None) == (spec.variance is None) or not spec.columns:
         where = ".".join(map(str, path))
@@ -55,7 +55,7 @@ def _random_problems(path: KeyPath, spec: RandomSpec | None, draft: Draft) -> It
 
 
 def _shape_problems(path: KeyPath, shape: object, draft: Draft) -> Iterator[Finding]:
-    if isinstance(shape, ShapeSpec) and draft.is_sound(*path) and len(shape.given) != 1:
+    if isinstance(shape, ShapeSpec) and path not in draft.faulty and len(shape.given) != 1:
         names, found = (", ".join(sorted(one)) for one in (ShapeSpec.model_fields, shape.given))
         message = f"a distribution must have exactly one of {names}; it has: {found or 'none'}"
         yield path, message
@@ -83,7 +83,7 @@ def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Find
     if spec is None:
         return
     yield from _shape_problems((*_RESIDUAL, "distribution"), spec.distribution, draft)
-    if not draft.is_sound(*_RESIDUAL):
+    if _RESIDUAL in draft.faulty:
         return
     for name, keys in CORRELATION_KEYS.items():
         given = [key for key in keys if getattr(spec, key) is not None]
