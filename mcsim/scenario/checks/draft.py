@@ -120,9 +120,7 @@ def _lenient_kind(kind: Any) -> Any:
 
 
 def _or_none(kind: Any, *metadata: Any) -> Any:
-    return Annotated[
-        Annotated[kind, *metadata] if metadata else kind, WrapValidator(_none_if_faulty)
-    ]
+    return Annotated[kind, *metadata, WrapValidator(_none_if_faulty)]
 
 
 def _none_if_faulty(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
