@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcsim.design.table import read_frame
 from mcsim.errors import DataError
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods.one_file import FileFit, fit_file, read_frame
+from mcsim.methods.one_file import FileFit, fit_file
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.keys import show_value
 from mcsim.scenario.records import Scenario

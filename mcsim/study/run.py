@@ -21,14 +21,9 @@ from mcsim.results.store import Chunk, Parts, Store, StudyDescription, encode
 from mcsim.scenario.estimators import facts_of
 from mcsim.scenario.records import Scenario, conditions, study_identity
 from mcsim.scenario.write import dump_scenario
-from mcsim.simulate.responses import (
-    draw_data_set,
-    draw_responses,
-    new_room,
-    prepare_simulator,
-    realized_values,
-    stream,
-)
+from mcsim.simulate.data_set import draw_data_set
+from mcsim.simulate.responses import draw_responses, new_room, prepare_simulator, realized_values
+from mcsim.simulate.streams import stream
 from mcsim.study.analyse import analyse_replicate
 from mcsim.study.crashes import LostReplicate, failed_parts, pieces_of
 from mcsim.study.failures import FailureWatch
