@@ -25,8 +25,6 @@ from mcsim.scenario.keys import (
 from mcsim.scenario.records import Scenario, conditions
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
-
-
 OF_DATA = (design_problems, truth_problems)
 OF_ANALYSES = (method_problems, estimand_problems)  # the design comes in by its names alone
 
@@ -56,10 +54,7 @@ def _swept_path(raw: Mapping[str, Any], key: str) -> KeyPath:
 
 
 def _condition_problems(
-    raw: Mapping[str, Any],
-    draft: Draft,
-    known: Set[Finding],
-    paths: Mapping[str, KeyPath],
+    raw: Mapping[str, Any], draft: Draft, known: Set[Finding], paths: Mapping[str, KeyPath]
 ) -> Iterator[Finding]:
     identities: list[str] = []
     is_sound = not known
