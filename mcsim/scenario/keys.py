@@ -11,6 +11,10 @@ KeyPath = tuple[str | int, ...]
 Finding = tuple[KeyPath, str]  # something wrong with a scenario: where, and a sentence
 
 
+class NowhereError(KeyError):
+    """A dotted key that leads nowhere; its argument is a sentence for the user."""
+
+
 def canonical(value: Any) -> Any:
     """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
     if isinstance(value, dict):
@@ -58,8 +62,8 @@ def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
 
     Raises
     ------
-    KeyError
-        Where the key leads nowhere; its argument is a sentence for the user.
+    NowhereError
+        Where the key leads nowhere.
     """
     here: Any = raw
     path: list[str | int] = []
@@ -88,7 +92,7 @@ def _place(here: Any, piece: str) -> str | int:
         return int(piece)
     texts = [name for name in names if isinstance(name, str)]
     found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
-    raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
+    raise NowhereError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
 
 
 def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -98,8 +102,8 @@ def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[
 
     Raises
     ------
-    KeyError
-        Where a swept key leads nowhere.
+    NowhereError
+        Where a swept key leads nowhere, as after another one has changed what lies above it.
     """
     sweep = raw.get("sweep", {})
     kept = {key: value for key, value in raw.items() if key != "sweep"}

@@ -40,8 +40,8 @@ class Draft:
 
     scenario: Scenario
     names: DesignNames | None
-    faulty: frozenset[KeyPath] = frozenset()
-    findings: tuple[Finding, ...] = ()
+    faulty: frozenset[KeyPath]
+    findings: tuple[Finding, ...]
 
 
 class _Data(Record):
@@ -60,8 +60,9 @@ def read_scenario(raw: Mapping[str, Any]) -> Draft:
 
 def read_condition(raw: Mapping[str, Any], draft: Draft) -> Draft:
     """The draft with the design and the truth of `raw`, which alone are read again."""
-    data, *of_data = _read(_Data, raw)
-    return Draft(draft.scenario.model_copy(update=vars(data)), *of_data)
+    data, names, faulty, *findings = _read(_Data, raw)
+    faulty |= {path for path in draft.faulty if path and path[0] not in _Data.model_fields}
+    return Draft(draft.scenario.model_copy(update=vars(data)), names, faulty, *findings)
 
 
 def numbered(records: Iterable[R | None] | None) -> dict[int, R]:
@@ -70,7 +71,7 @@ def numbered(records: Iterable[R | None] | None) -> dict[int, R]:
 
 
 def _read(record: type[BaseModel], raw: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The record with what else a draft holds."""
+    """The record as far as it can be read, with what else a draft holds."""
     try:
         sound: Any = record.model_validate(raw)
     except ValidationError as error:
@@ -78,7 +79,7 @@ def _read(record: type[BaseModel], raw: Mapping[str, Any]) -> tuple[Any, ...]:
         faulty = frozenset(path[:depth] for path in paths for depth in range(len(path) + 1))
         findings = tuple(field_problems(error, raw))
         return _lenient(record).model_validate(raw), _names(raw.get("design")), faulty, findings
-    return sound, sound.design
+    return sound, sound.design, frozenset(), ()
 
 
 def _names(raw: object) -> DesignNames | None:
@@ -113,7 +114,7 @@ def _lenient_kind(kind: Any) -> Any:
     if origin in (Union, types.UnionType):
         return Union[tuple(map(_lenient_kind, parts))]  # noqa: UP007 - of a computed tuple
     if origin is dict:
-        return types.GenericAlias(dict, (parts[0], _or_none(_lenient_kind(parts[1]))))
+        return types.GenericAlias(dict, (str, _or_none(_lenient_kind(parts[1]))))
     if origin is tuple and parts[-1] is ...:
         return types.GenericAlias(tuple, (_or_none(_lenient_kind(parts[0])), ...))
     return kind

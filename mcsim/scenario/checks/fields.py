@@ -13,7 +13,11 @@ from mcsim.scenario.keys import Finding, KeyPath, show_value
 from mcsim.scenario.records import Scenario
 
 LONGEST = 60  # characters of a value in a message
-_SHAPES = {"model_type": "must be a table", "dict_type": "must be a table"}
+_SHAPES = {
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "tuple_type": "must be a list of tables, each under double brackets",
+}
 
 
 def field_problems(error: ValidationError, raw: Mapping[str, Any]) -> Iterator[Finding]:

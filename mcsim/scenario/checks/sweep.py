@@ -16,6 +16,7 @@ from mcsim.scenario.checks.truth import truth_problems
 from mcsim.scenario.keys import (
     Finding,
     KeyPath,
+    NowhereError,
     canonical,
     expand_sweep,
     plain_copy,
@@ -44,7 +45,10 @@ def sweep_problems(raw: Mapping[str, Any], draft: Draft, known: Set[Finding]) ->
     if n_conditions > MAX_CONDITIONS:
         yield ("sweep",), f"the sweep makes {n_conditions} conditions; at most {MAX_CONDITIONS}"
     elif len(paths) == len(sweep):
-        yield from _condition_problems({**raw, "sweep": sweep}, draft, known, paths)
+        try:
+            yield from _condition_problems({**raw, "sweep": sweep}, draft, known, paths)
+        except NowhereError as error:
+            yield ("sweep",), f"the swept keys do not go together: {error.args[0]}"
 
 
 def _swept_path(raw: Mapping[str, Any], key: str) -> KeyPath:

@@ -70,6 +70,12 @@ def test_one_faulty_name_of_the_design_hides_all_of_them():
     assert read_scenario(changed({"design.covariates.x": 3})).names is not None
 
 
+def test_a_faulty_key_hides_no_table_beside_it():
+    draft = read_scenario(changed({"design.covariates.1": {"grid": [0, 1]}}))
+    assert draft.scenario.design.covariates["x"].grid == (0, 1)
+    assert (draft.names, len(draft.findings)) == (None, 1)
+
+
 def test_of_a_condition_design_and_truth_alone_are_read_again():
     before = read_scenario(changed({"seed": "x", "truth.sigma": -1}))
     draft = read_condition(changed({"seed": "y", "truth.sigma": 2}), before)

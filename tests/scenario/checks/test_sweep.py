@@ -85,6 +85,13 @@ def test_a_sweep_may_give_what_the_file_lacks_and_what_it_misspells_is_said_once
     ]
 
 
+def test_a_condition_knows_what_is_faulty_in_the_rest_of_the_file():
+    raw = swept(design__response=["w"]) | {"estimands": [{"name": "slope", "fixed": 3}]}
+    assert [message for path, message in find_problems(raw) if path[0] == "sweep"] == [
+        "with design.response = 'w': the response of the formula is 'y', but design.response is 'w'"
+    ]
+
+
 def test_more_conditions_than_anybody_means_are_not_looked_at(calls):
     raw = swept(truth__sigma=[1 + i for i in range(MAX_CONDITIONS // 2 + 1)])
     raw["sweep"]["design.levels.image.count"] = [2, 3]
