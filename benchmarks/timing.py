@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mcsim.methods.registry import prepare_method
 
 from benchmarks.scenarios import SEED
 from mcsim.design.columns import model_columns
@@ -20,6 +19,7 @@ from mcsim.formula import parse_formula
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
+from mcsim.methods.registry import prepare_method
 from mcsim.results.store import Chunk
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions

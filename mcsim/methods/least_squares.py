@@ -26,9 +26,8 @@ from mcsim.methods.method import (
     Parameter,
     StreamOf,
     fixed_contrasts,
-    refuse_interval,
 )
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ class FixedEffectsMethod:
     """What methods share that estimate fixed effects, and no variance components."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings) -> None:
-        refuse_interval(settings)
         self.settings = settings
         self.contrasts = fixed_contrasts(columns, settings)
         self.n_parameters = len(columns.names)

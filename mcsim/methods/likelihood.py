@@ -39,7 +39,7 @@ from mcsim.methods.method import (
     random_names,
     reml_theory,
 )
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 
 class Reducers:

@@ -20,10 +20,9 @@ from mcsim.methods.method import (
     MethodSettings,
     Parameter,
     StreamOf,
-    refuse_interval,
 )
 from mcsim.scenario.plugin_file import describe, function_of
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
 
@@ -32,7 +31,6 @@ class PluginMethod:
     """A function of a plugin, called once for every data set."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_interval(settings)
         self._function = function_of(settings.plugin, settings.estimator)
         assert settings.plugin is not None
         self._plugin = settings.plugin

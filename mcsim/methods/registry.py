@@ -8,12 +8,12 @@ from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
-from mcsim.methods.method import Method, MethodSettings, refuse_df, refuse_residual
+from mcsim.methods.method import Method, MethodSettings, refuse_unsupported
 from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
-from mcsim.scenario.values import kind_of
+from mcsim.scenario.estimators import kind_of
 
 METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
     "reml": partial(LikelihoodMethod, is_reml=True),
@@ -44,9 +44,7 @@ def prepare_method(
     DataError
         The design cannot support the model.
     """
-    refuse_df(settings)
-    if settings.estimator not in ("reml", "ml"):
-        refuse_residual(settings)
+    refuse_unsupported(settings)
     shared = Reducers() if shared is None else shared
     return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
 

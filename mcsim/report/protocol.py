@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from mcsim.design.words import design_in_words
 from mcsim.report.findings import code, listed
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import Condition, CovariateSpec, RandomSpec, Scenario, conditions
+from mcsim.scenario.records import Condition, CovariateSpec, Scenario, conditions
+from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.tables import method_names
 from mcsim.summary.selection import Record, Shown, unique

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from mcsim.methods.registry import prepare_method
 from scipy import linalg, stats
 
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("ols-cluster", ("cr1", "cr2"), 0.95)

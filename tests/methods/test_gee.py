@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from mcsim.methods.registry import prepare_method
 from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 
@@ -12,6 +11,7 @@ from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("gee", ("mancl-derouen", "robust"), 0.95)

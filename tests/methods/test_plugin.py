@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from mcsim.methods.registry import prepare_method
 from scipy import stats
 
 from mcsim.design.columns import model_columns
@@ -14,6 +13,7 @@ from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.plugin_file import Plugin, function_of, load_functions, read_plugin
 from tests.conftest import SMALL, run_mcsim
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from mcsim.methods.registry import prepare_method
 from scipy import stats
 
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 

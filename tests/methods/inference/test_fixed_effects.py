@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mcsim.methods.registry import prepare_method
 
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from tests.oracles.dense import dense_deviance
 
 REFERENCE = Path(__file__).parents[2] / "reference"

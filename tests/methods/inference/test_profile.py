@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mcsim.methods.registry import prepare_method
 
 from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments
@@ -14,6 +13,7 @@ from mcsim.engine.profile.components import Correlation, Deviation, Share
 from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.conftest import run_mcsim
 

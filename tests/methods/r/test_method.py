@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from mcsim.methods.registry import prepare_method
 
 from mcsim.design.columns import model_columns
 from mcsim.engine.optimum.search import Status
@@ -17,6 +16,7 @@ from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import SCRIPT, r_versions
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.conftest import SMALL, run_mcsim
 from tests.estimators import responses, unbalanced_frame
