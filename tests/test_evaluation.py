@@ -25,9 +25,10 @@ from mcsim.methods.r.call import r_call
 from mcsim.plan.starter import starter_from_data
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.conditions import conditions
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.residuals import residual_model
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import prepare_simulator
 from tests.conftest import call_mcsim
 

@@ -14,7 +14,8 @@ from mcsim.design.words import design_in_words
 from mcsim.report.findings import code, listed
 from mcsim.scenario.conditions import Condition, conditions
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import CovariateSpec, RandomSpec, Scenario
+from mcsim.scenario.records import CovariateSpec, Scenario
+from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.tables import method_names
 from mcsim.summary.selection import Record, Shown, unique

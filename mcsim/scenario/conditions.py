@@ -8,7 +8,8 @@ from typing import Any
 
 from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
 from mcsim.scenario.plugin_file import PREFIX
-from mcsim.scenario.records import DesignSpec, Scenario, TruthSpec
+from mcsim.scenario.records import DesignSpec, Scenario
+from mcsim.scenario.truth import TruthSpec
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 
 from mcsim.design.columns import Floats, Ints
 from mcsim.design.units import Design, build_design
+from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
-from mcsim.engine.nested.tree import Positions
 from mcsim.formula import same_column
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import EstimandSpec, RandomSpec, TruthSpec, split_pair
+from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.truth import RandomSpec, TruthSpec, split_pair
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in
 from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key

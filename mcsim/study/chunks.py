@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.results.store import Chunk, Store
-from mcsim.scenario.values import kind_of
+from mcsim.scenario.estimators import facts_of
 from mcsim.study.prepared import PreparedStudy, named
 
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
@@ -13,7 +13,6 @@ CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
 BATCH_REPLICATES = 64  # in chunks that go together: what is lost if the run is stopped
 BATCH_VALUES = 200_000  # of responses in them: a fraction of a second
 BATCH_CHUNKS = 16  # at most: each may be of a condition that is to be prepared
-SLOW_ESTIMATORS = ("statsmodels", "nlme", "lme4", "plugin")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def _share_of_batch(study: PreparedStudy, chunk: Chunk) -> float:
 def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:
     """Whether replicates of a condition by some methods take long."""
     return study.conditions[label].has_own_rows or any(
-        kind_of(spec.estimator) in SLOW_ESTIMATORS or spec.interval == "bootstrap"
+        facts_of(spec.estimator).is_slow or spec.interval == "bootstrap"
         for spec in named(study.scenario.methods, methods)
     )
 

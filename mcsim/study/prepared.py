@@ -21,15 +21,16 @@ from mcsim.design.columns import (
 )
 from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
-from mcsim.methods.likelihood import Reducers, left_out, prepare_method
+from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Method, MethodSettings, Parameter
 from mcsim.methods.r.method import r_record
+from mcsim.methods.registry import left_out, prepare_method
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
-from mcsim.scenario.load import dump_scenario
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import Simulator, prepare_simulator
 from mcsim.study.tables import conditions_table, fallbacks, parameters_of
 

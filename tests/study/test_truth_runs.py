@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mcsim.scenario.conditions import conditions
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.write import dump_scenario
 from mcsim.study import chunks
 from mcsim.study import run as study
 from tests.conftest import call_mcsim
