@@ -7,7 +7,7 @@ import pytest
 
 from mcsim.cli.main import fit
 from mcsim.errors import DataError
-from mcsim.methods.likelihood import METHODS
+from mcsim.methods.registry import METHODS
 from mcsim.methods.method import MethodSettings, refuse_unsupported
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, PLUGIN, facts_of, offered
 from mcsim.scenario.plugin_file import PREFIX
