@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
-from mcsim.design.residual_rows import residual_columns, residual_names
+from mcsim.design.residual_rows import residual_columns, residual_parameters
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.engine.compile import CompiledDesign, Level, compile_design
 from mcsim.engine.dense import check_against_dense
@@ -44,7 +44,6 @@ from mcsim.methods.method import (
     Floats,
     Method,
     MethodSettings,
-    Parameter,
     StreamOf,
     constant_df,
     derived_estimands,
@@ -59,7 +58,8 @@ from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
-from mcsim.scenario.records import TruthSpec
+from mcsim.names import Parameter
+from mcsim.scenario.true_values import Truth
 from mcsim.scenario.values import kind_of
 
 
@@ -129,7 +129,7 @@ class LikelihoodMethod:
             _check_units_between(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
-        self._residual_names = residual_names(settings.residual, columns.frame)
+        self._residual = residual_parameters(settings.residual, columns.frame)
         levels, rows = _levels_and_rows(columns, settings)
         self._levels = levels
         self.design = compile_design(
@@ -141,13 +141,13 @@ class LikelihoodMethod:
         self._reduction_key = reduction_key(self.design)
         self.n_values = n_values(self.design)
         self.n_parameters = len(columns.names) + n_parameters(self.design.tree) + 1
-        self.n_parameters += len(self._residual_names)
+        self.n_parameters += len(self._residual)
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
-    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
         if not self.design.tree.model.is_reml or not is_standard:
@@ -195,7 +195,7 @@ class LikelihoodMethod:
             fit,
             random_names(self._columns),
             self.design.tree.model.nu,
-            residual=self._residual_names,
+            residual=self._residual,
             derived=derived_estimands(self._columns, self._settings),
             confidence=self._settings.confidence,
         )

@@ -15,6 +15,7 @@ from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, parse_formula
 from mcsim.methods.likelihood import LikelihoodMethod, prepare_method, without_aliased
 from mcsim.methods.method import MethodSettings
+from mcsim.names import ESTIMATES
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,9 @@ def fit_file(
         method.check_against_dense(y)
     parameters = tuple(
         ParameterEstimate(
-            block.parameter,
-            block.component,
-            *(
-                _number(getattr(block, name)[0])
-                for name in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
-            ),
+            block.parameter.name,
+            block.parameter.component,
+            *(_number(getattr(block, name)[0]) for name in ESTIMATES),
         )
         for block in analysis.estimates[df]
     )

@@ -8,14 +8,14 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
-from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
+from mcsim.names import short_names, show_swept, split_pair
+from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import Distribution, OptionalMissing, OptionalResiduals
@@ -332,7 +332,7 @@ class Condition:
 def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     """Every combination of the swept values, in the order of the file; one without a sweep."""
     raw = scenario.model_dump(exclude_defaults=True)
-    names = _short_names(list(scenario.sweep))
+    names = short_names(list(scenario.sweep))
     return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
 
 
@@ -360,11 +360,6 @@ def scenario_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def split_pair(key: str) -> tuple[str, ...]:
-    """Split `Intercept,x`, the key of a correlation, at the commas outside parentheses."""
-    return tuple(piece.strip() for piece in re.split(r",(?![^(]*\))", key))
-
-
 def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:
     given = DesignSpec.model_validate(raw["design"])
     # a value that is written out and one left at its default are the same
@@ -372,16 +367,10 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
     design["factors"] = canonical(list(given.factors.items()))
     truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
     text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
-    shown = {key: v if isinstance(v, str) else show_value(v) for key, v in values.items()}
     return Condition(
-        label=", ".join(f"{names[key]}={value}" for key, value in shown.items()) or "all",
+        label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
         values=values,
         design=DesignSpec.model_validate(design | {"factors": given.factors}),
         truth=TruthSpec.model_validate(truth),
         identity=hashlib.sha256(text.encode()).hexdigest(),
     )
-
-
-def _short_names(keys: list[str]) -> dict[str, str]:
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
-    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

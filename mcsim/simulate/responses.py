@@ -1,34 +1,17 @@
-"""Responses of simulated replicates, and the values realized among the effects drawn.
+"""Responses of simulated replicates: the mean, random effects and residuals of a design's rows."""
 
-Every draw is addressed by (seed, condition, replicate, purpose): no replicate depends on another.
-"""
-
-import hashlib
-import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, column, only_rows
+from mcsim.design.columns import Design, Floats, Ints, build_design, column
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.nested.tree import Positions
-from mcsim.formula import same_column
-from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
+from mcsim.scenario.records import Condition, RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
-from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.residuals import Residuals, residuals_in
-
-T = TypeVar("T")
-Words = NDArray[np.uint32]
-
-PURPOSES = {"design": 0, "response": 1, "bootstrap": 2, "missing": 3}
-STREAMS_PER_SEED = 64
+from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -90,50 +73,6 @@ class ResponseBlock:
     products: tuple[Floats, ...]
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One replicate: the rows that are observed, y (n_rows,), and realized values (1,) by name."""
-
-    design: Design
-    y: Floats
-    realized: dict[str, Floats]
-
-
-def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
-    """The one random stream of a purpose in a replicate (0: the condition itself)."""
-    generator = np.random.Generator(np.random.SFC64(0))
-    _go_to_stream(generator, key, replicate, purpose)
-    return generator
-
-
-def _go_to_stream(generator: np.random.Generator, key: Words, replicate: int, purpose: str) -> None:
-    """Put a generator at the start of a stream: the seeds of many at a time cost little."""
-    seeds = _seeds(key.tobytes(), replicate // STREAMS_PER_SEED, PURPOSES[purpose])
-    generator.bit_generator.state = {
-        "bit_generator": "SFC64",
-        "state": {"state": seeds[replicate % STREAMS_PER_SEED]},
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-
-
-@lru_cache(maxsize=16)
-def _seeds(key: bytes, group: int, purpose: int) -> NDArray[np.uint64]:
-    """State, 256 bits, of the streams of a group of replicates.
-
-    The words handed to SeedSequence have a fixed number, so that no two addresses coincide.
-    """
-    words = [*np.frombuffer(key, dtype=np.uint32), np.uint32(group), np.uint32(purpose)]
-    seeds = np.random.SeedSequence(words).generate_state(4 * STREAMS_PER_SEED, np.uint64)
-    return seeds.astype(np.uint64).reshape(STREAMS_PER_SEED, 4)
-
-
-def stream_key(seed: int, identity: str) -> Words:
-    """Eight words that stand for the study's seed and the condition's content."""
-    digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
-    return np.frombuffer(digest, dtype=np.uint32)
-
-
 def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     """Draw the design of a condition and evaluate its truth.
 
@@ -142,10 +81,10 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     DataError
         The design gives some residual an infinite SD.
     """
-    return _prepare(condition, stream_key(seed, condition.identity), 0)
+    return draw_simulator(condition, stream_key(seed, condition.identity), 0)
 
 
-def _prepare(condition: Condition, key: Words, replicate: int) -> Simulator:
+def draw_simulator(condition: Condition, key: Words, replicate: int) -> Simulator:
     """The simulator with the design of a replicate (0: of the condition itself)."""
     design = build_design(condition.design, stream(key, replicate, "design"))
     mean = np.zeros(len(design.frame))
@@ -184,11 +123,12 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
         ),
-        cells=_cells(cells),
+        cells=cells_of(cells),
     )
 
 
-def _cells(of_unit: Ints) -> Cells:
+def cells_of(of_unit: Ints) -> Cells:
+    """Cells by their number for every unit, (n_units,)."""
     return Cells(of_unit.astype(np.uint64), np.bincount(of_unit).astype(np.float64))
 
 
@@ -209,7 +149,7 @@ def draw_responses(
     draws, y = all_draws[: len(replicates)], all_y[: len(replicates)]
     generator, parts = np.random.Generator(np.random.SFC64(0)), simulator.parts
     for row, replicate in zip(draws, replicates, strict=True):
-        _go_to_stream(generator, simulator.key, replicate, "response")
+        go_to_stream(generator, simulator.key, replicate, "response")
         for own, draw in parts:
             draw(generator, row[own])
     if simulator.residuals is None:
@@ -226,152 +166,3 @@ def draw_responses(
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))
-
-
-def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) -> DataSet:
-    """Simulate one replicate, with the rows that it has.
-
-    Raises
-    ------
-    DataError
-        A design that is drawn anew gives some residual an infinite SD.
-    """
-    if condition.design.redraw:
-        simulator = _prepare(condition, simulator.key, replicate)
-    is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
-    if condition.truth.missing is not None:
-        generator = stream(simulator.key, replicate, "missing")
-        is_kept = kept_rows(simulator.design, condition.truth.missing, generator)
-        simulator = _without_lost_units(simulator, is_kept)
-    block = draw_responses(simulator, [replicate])
-    return DataSet(
-        only_rows(simulator.design, is_kept),
-        block.y[0, is_kept],
-        realized_values(simulator, block.products),
-    )
-
-
-def _without_lost_units(simulator: Simulator, is_kept: Flags) -> Simulator:
-    """The simulator whose realized values leave out units without rows.
-
-    Each of them becomes a cell of its own: it is as far from the cell's mean as nothing.
-    """
-    found = []
-    for effects in simulator.effects:
-        n_kept = np.bincount(simulator.design.unit_of_row[effects.level], weights=is_kept)
-        own_cells = len(n_kept) + np.arange(len(n_kept))
-        cells = np.where(n_kept > 0, effects.cells.of_unit, own_cells)
-        found.append(replace(effects, cells=_cells(np.unique(cells, return_inverse=True)[1])))
-    return replace(simulator, effects=tuple(found))
-
-
-def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[str, Floats]:
-    """SDs and correlations among the effects drawn, NaN where they are not defined.
-
-    Pooled within factor cells. The fixed effects take up the cells' means, so the divisor is units
-    less cells: this is what a sample of these units could tell if the effects were observed.
-
-    Parameters
-    ----------
-    products : of `ResponseBlock`
-
-    Returns
-    -------
-    Per parameter (n_replicates,)
-    """
-    realized: dict[str, Floats] = {}
-    for effects, sums in zip(simulator.effects, products, strict=True):
-        realized |= _realized(effects, sums)
-    return realized
-
-
-def _realized(effects: LevelEffects, products: Floats) -> dict[str, Floats]:
-    degrees = len(effects.cells.of_unit) - len(effects.cells.n_units)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sd = np.sqrt(np.einsum("nii->ni", products) / degrees)  # not a number without any
-        realized = {f"{effects.level}.sd({name})": sd[:, i] for i, name in enumerate(effects.names)}
-        for i, first in enumerate(effects.names):
-            for j, second in enumerate(effects.names[i + 1 :], start=i + 1):
-                correlation = products[:, i, j] / (degrees * sd[:, i] * sd[:, j])
-                realized[f"{effects.level}.cor({first},{second})"] = correlation
-    return realized
-
-
-def true_values(truth: TruthSpec) -> dict[str, float]:
-    """The parameters that the truth states: fixed effects, SDs, variances, correlations, sigma."""
-    values = dict(truth.fixed) | {"sigma": truth.sigma}
-    for level, spec in truth.random.items():
-        for i, name in enumerate(spec.columns):
-            sd = spec.standard_deviations[name]
-            values |= {f"{level}.sd({name})": sd, f"{level}.var({name})": sd**2}
-            for other in spec.columns[i + 1 :]:
-                if sd > 0 and spec.standard_deviations[other] > 0:
-                    values[f"{level}.cor({name},{other})"] = spec.correlation_of(name, other)
-    return values
-
-
-def residual_values(truth: TruthSpec, factors: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Correlations of residuals that the truth states, and ratios of SDs to the first level's."""
-    spec = truth.residual
-    correlation = None if spec is None else spec.correlation
-    values = {} if correlation else {"phi": 0.0, "rho": 0.0}
-    if spec is not None and spec.phi is not None:
-        values["phi"] = spec.phi
-    if spec is not None and spec.rho is not None:
-        values["rho"] = spec.rho
-    for factor, (first, *others) in factors.items():
-        sds = {} if spec is None else spec.sd_by.get(factor, {})
-        values |= {
-            f"sd_ratio({factor}[T.{level}])": sds.get(level, 1.0) / sds.get(first, 1.0)
-            for level in others
-        }
-    return values
-
-
-def true_value(values: Mapping[str, float], parameter: str) -> float | None:
-    """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
-    if parameter.startswith("total."):
-        return float(derived_value(parameter, values))
-    missing = None if ".cor(" in parameter else 0.0
-    return _by_meaning(values).get(_meaning(parameter), missing)
-
-
-def target_of(parameter: str, declared: Mapping[str, str]) -> str:
-    """What a parameter estimates: what is declared for it or, of a variance, for its SD."""
-    by_meaning = _by_meaning(declared)
-    found = by_meaning.get(_meaning(parameter))
-    if found is None and ".var(" in parameter:
-        of_sd = by_meaning.get(_meaning(parameter.replace(".var(", ".sd(")), parameter)
-        return of_sd.replace(".sd(", ".var(")
-    return parameter if found is None else found
-
-
-def estimand_value(truth: TruthSpec, estimand: EstimandSpec) -> float:
-    """The truth of an estimand: a weighted sum of fixed effects, or made of variances."""
-    values = true_values(truth)
-    if estimand.fixed is None:
-        return float(derived_value(estimand.name, values))
-    terms = ((true_value(values, name) or 0.0) * w for name, w in estimand.fixed.items())
-    return math.fsum(terms)
-
-
-def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:
-    """Realized values of a method's parameter; a variance is the square of its SD."""
-    if parameter.startswith("total."):
-        return np.asarray(derived_value(parameter, realized)) if realized else None
-    if ".var(" in parameter:
-        sd = _by_meaning(realized).get(_meaning(parameter.replace(".var(", ".sd(")))
-        return None if sd is None else sd**2
-    return _by_meaning(realized).get(_meaning(parameter))
-
-
-def _by_meaning(values: Mapping[str, T]) -> dict[str, T]:
-    return {_meaning(parameter): value for parameter, value in values.items()}
-
-
-def _meaning(parameter: str) -> str:
-    """One spelling for all names of a parameter: a formula may order columns in another way."""
-    match = re.fullmatch(r"(\w+\.(?:sd|var|cor))\((.*)\)", parameter)
-    if match is None:
-        return same_column(parameter)
-    return f"{match[1]}({','.join(sorted(map(same_column, split_pair(match[2]))))})"

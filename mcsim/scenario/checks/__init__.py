@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from mcsim.errors import nearest_name
 from mcsim.formula import parse_formula
+from mcsim.names import TOTAL, Parameter, derived_names, show_value
 from mcsim.scenario.checks.columns import (
     Finding,
     columns_problems,
@@ -25,8 +26,7 @@ from mcsim.scenario.checks.columns import (
     variable_problems,
 )
 from mcsim.scenario.checks.truth import random_problems, residual_problems, truth_problems
-from mcsim.scenario.derived import derived_names, derived_parts
-from mcsim.scenario.keys import KeyPath, expand_sweep, plain_copy, put_value, show_value
+from mcsim.scenario.keys import KeyPath, expand_sweep, plain_copy, put_value
 from mcsim.scenario.records import (
     CovariateSpec,
     DesignNames,
@@ -226,17 +226,17 @@ def _estimand_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[F
         if name in earlier:
             yield (*path, "name"), f"the name {name!r} is that of an earlier estimand"
         earlier.append(name)
-        parts = derived_parts(name)
-        if parts is None and fixed is None:
+        parameter = Parameter.read(name)
+        if not parameter.is_derived and fixed is None:
             allowed = "; ".join(derived_names(names.level_names))
             message = f"the estimand {name!r} needs a table `fixed`, or one of the names: {allowed}"
             yield path, message
-        elif parts is not None and fixed is not None:
+        elif parameter.is_derived and fixed is not None:
             yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"
-        elif parts is not None and parts.level not in ("total", *names.level_names):
-            yield (*path, "name"), unknown_level(parts.level, repr(name), names)
-        elif parts is not None:
-            for _, message in columns_problems(path, [parts.column], names):
+        elif parameter.is_derived and parameter.level not in (TOTAL, *names.level_names):
+            yield (*path, "name"), unknown_level(str(parameter.level), repr(name), names)
+        elif parameter.is_derived:
+            for _, message in columns_problems(path, parameter.columns, names):
                 yield (*path, "name"), message
 
 

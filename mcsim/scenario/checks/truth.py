@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsim.names import split_pair
 from mcsim.scenario.checks.columns import (
     Finding,
     columns_problems,
@@ -14,7 +15,7 @@ from mcsim.scenario.checks.columns import (
     unknown_level,
 )
 from mcsim.scenario.keys import KeyPath
-from mcsim.scenario.records import DesignNames, ObservationsSpec, RandomSpec, split_pair
+from mcsim.scenario.records import DesignNames, ObservationsSpec, RandomSpec
 from mcsim.scenario.truth import OF_MEAN, ResidualSpec, ShapeSpec
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
