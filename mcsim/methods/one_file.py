@@ -1,8 +1,8 @@
 """One fit of a data file with the engine that studies use."""
 
+import html
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import model_columns
+from mcsim.design.table import complete_rows, read_formula, read_frame
 from mcsim.engine.optimum.search import Status
-from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.formula import Formula, parse_formula
+from mcsim.formula import parse_formula
 from mcsim.methods.likelihood import LikelihoodMethod, prepare_method, without_aliased
 from mcsim.methods.method import MethodSettings
 from mcsim.names import ESTIMATES
@@ -44,6 +44,18 @@ class FileFit:
     aliased: tuple[str, ...]  # fixed effects left out, since those before determine them
     parameters: tuple[ParameterEstimate, ...]
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """The estimates, a row per parameter."""
+        return pd.DataFrame([asdict(one) for one in self.parameters]).set_index("parameter")
+
+    def __str__(self) -> str:
+        return to_table(self)
+
+    def _repr_html_(self) -> str:
+        head = html.escape(_head(self)).replace("\n", "<br>")
+        return f"<p>{head}</p>{self.table.to_html(na_rep='-')}"
+
 
 def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
@@ -58,7 +70,21 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    frame = read_frame(path, formula)
+    return _fit(read_frame(path, formula), formula, estimator, df, interval, confidence)
+
+
+def fit_frame(
+    frame: pd.DataFrame, formula: str, *, estimator: str = "reml", df: str = "containment",
+    interval: str = "wald", confidence: float = 0.95,
+) -> FileFit:  # fmt: skip
+    """Fit `formula` to a data frame; as `fit_file`."""
+    rows = complete_rows(frame, read_formula(formula), "the data frame")
+    return _fit(rows, formula, estimator, df, interval, confidence)
+
+
+def _fit(
+    frame: pd.DataFrame, formula: str, estimator: str, df: str, interval: str, confidence: float
+) -> FileFit:
     parsed = parse_formula(formula)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(parsed, frame))
@@ -87,59 +113,8 @@ def fit_file(
     )
 
 
-def read_frame(path: Path, formula: str) -> pd.DataFrame:
-    """Columns of a CSV or Parquet file that a formula names: numbers as floats, text as factors.
-
-    Raises
-    ------
-    DataError
-        The file, a column or the formula cannot be used.
-    """
-    try:
-        parsed = parse_formula(formula)
-    except FormulaError as error:
-        raise DataError(f"--formula {formula!r}: {error}") from None
-    return _complete_rows(_read(path), parsed, path)
-
-
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: data come as .csv or .parquet, not {path.suffix!r}")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-def _complete_rows(frame: pd.DataFrame, formula: Formula, path: Path) -> pd.DataFrame:
-    """Columns of the formula, numbers as floats, text as categories."""
-    used = [formula.response, *formula.names]
-    for name in used:
-        if name not in frame.columns:
-            columns = ", ".join(map(str, frame.columns))
-            near = nearest_name(name, map(str, frame.columns))
-            raise DataError(f"{path} has no column {name!r}. It has: {columns}.{near}")
-    frame = frame[list(dict.fromkeys(used))].copy()
-    n_missing = int(frame.isna().any(axis=1).sum())
-    if n_missing:
-        raise DataError(f"{path}: {n_missing} rows lack a value; remove them or fill them in")
-    for name in frame.columns:
-        if pd.api.types.is_numeric_dtype(frame[name]):
-            frame[name] = frame[name].astype(np.float64)
-        else:
-            text = frame[name].astype(str)
-            frame[name] = pd.Categorical(text, categories=sorted(text.unique()))
-    if not pd.api.types.is_float_dtype(frame[formula.response]):
-        raise DataError(f"{path}: the response {formula.response!r} is text; it must be numbers")
-    return frame
 
 
 def to_json(result: FileFit) -> str:
@@ -157,6 +132,11 @@ def to_table(result: FileFit) -> str:
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
+    return "\n".join([_head(result), "", *lines])
+
+
+def _head(result: FileFit) -> str:
+    """How the fit ended, and what was left out."""
     loglik = "-" if result.loglik is None else f"{result.loglik:.4f}"
     certificate = "-" if result.certificate is None else f"{result.certificate:.1e}"
     head = (
@@ -164,7 +144,7 @@ def to_table(result: FileFit) -> str:
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
-    return "\n".join([head, *(left_out if result.aliased else []), "", *lines])
+    return "\n".join([head, *(left_out if result.aliased else [])])
 
 
 FORMATS = {"table": to_table, "json": to_json}

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcsim.design.table import read_frame
 from mcsim.errors import DataError
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods.one_file import FileFit, fit_file, read_frame
+from mcsim.methods.one_file import FileFit, fit_file
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.load import dump_scenario

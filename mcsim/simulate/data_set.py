@@ -1,15 +1,15 @@
-"""One replicate as a data set: the rows that it has, drawn anew or less what is lost."""
+"""One replicate as a data set of its own: the rows that are observed, and what they realized."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mcsim.design.columns import Design, Flags, Floats, only_rows
+from mcsim.design.units import Design, Flags, Floats, only_rows
 from mcsim.names import Parameter
 from mcsim.scenario.records import Condition
 from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.realized import realized_values
-from mcsim.simulate.responses import Simulator, cells_of, draw_responses, draw_simulator
+from mcsim.simulate.responses import Simulator, cells_of, draw_responses, prepare_replicate
 from mcsim.simulate.streams import stream
 
 
@@ -31,7 +31,7 @@ def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) ->
         A design that is drawn anew gives some residual an infinite SD.
     """
     if condition.design.redraw:
-        simulator = draw_simulator(condition, simulator.key, replicate)
+        simulator = prepare_replicate(condition, simulator.key, replicate)
     is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
     if condition.truth.missing is not None:
         generator = stream(simulator.key, replicate, "missing")

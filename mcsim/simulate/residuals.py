@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design.columns import Design
+from mcsim.design.units import Design
 from mcsim.errors import DataError
 from mcsim.scenario.truth import OF_MEAN, PowerSpec, ResidualSpec
 from mcsim.simulate.distributions import Draw, draw_of

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.design.columns import Design, Floats, Ints, build_design, column
+from mcsim.design.columns import Floats, Ints, column
+from mcsim.design.units import Design, build_design
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.nested.tree import Positions
 from mcsim.scenario.records import Condition, RandomSpec
@@ -81,11 +82,16 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     DataError
         The design gives some residual an infinite SD.
     """
-    return draw_simulator(condition, stream_key(seed, condition.identity), 0)
+    return prepare_replicate(condition, stream_key(seed, condition.identity), 0)
 
 
-def draw_simulator(condition: Condition, key: Words, replicate: int) -> Simulator:
-    """The simulator with the design of a replicate (0: of the condition itself)."""
+def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simulator:
+    """The simulator with the design of a replicate (0: of the condition itself).
+
+    Parameters
+    ----------
+    key : of the condition's streams
+    """
     design = build_design(condition.design, stream(key, replicate, "design"))
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
@@ -128,7 +134,7 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
 
 
 def cells_of(of_unit: Ints) -> Cells:
-    """Cells by their number for every unit, (n_units,)."""
+    """Cells as the compiled code takes them, from the cell of every unit (n_units,)."""
     return Cells(of_unit.astype(np.uint64), np.bincount(of_unit).astype(np.float64))
 
 

@@ -1,6 +1,6 @@
-"""Streams of random numbers.
+"""Random streams: every draw is addressed by (seed, condition, replicate, purpose).
 
-Every draw is addressed by (seed, condition, replicate, purpose): no replicate depends on another.
+So no replicate depends on another.
 """
 
 import hashlib

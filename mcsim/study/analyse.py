@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.design.columns import Design, ModelFrame
+from mcsim.design.columns import ModelFrame
+from mcsim.design.units import Design
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mcsim.design.columns import Design
+from mcsim.design.units import Design
 from mcsim.design.words import design_in_words
 from mcsim.errors import DataError, nearest_name
 from mcsim.methods.inference.theory import Theory

@@ -9,7 +9,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,18 @@ def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*"
     """Rows whose method and parameter match a glob (`diet[T.fed]*` too), or a DataError."""
     for label, glob in (("method", methods), ("parameter", parameters)):
         names = table[label].unique().to_pylist()
-        globs = (glob, glob.replace("[", "[[]"))
-        found = [name for name in names if any(fnmatch.fnmatchcase(name, g) for g in globs)]
+        found = matching(names, glob)
         if not found:
             allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
             raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
         table = table.filter(pc.field(label).isin(found))
     return table
+
+
+def matching(names: Iterable[str], glob: str) -> list[str]:
+    """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`."""
+    globs = (glob, glob.replace("[", "[[]"))
+    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in globs)]
 
 
 def write_summary(directory: Path, table: pa.Table) -> tuple[Path, Path]:
