@@ -54,8 +54,8 @@ class Truth:
         if parameter.is_variance:
             return self.sds.get(parameter.as_sd, 0.0) ** 2
         stated = [self.fixed, self.sds, self.correlations, self.residual]
-        if parameter.component == RESIDUAL:  # a covariate may have the name of its parameter
-            stated.reverse()
+        if parameter.component == RESIDUAL:  # a covariate may have the same name
+            stated = [self.residual]
         missing = None if parameter.kind in ("correlation", "residual") else 0.0
         return next((values[parameter] for values in stated if parameter in values), missing)
 

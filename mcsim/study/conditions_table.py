@@ -21,10 +21,14 @@ from mcsim.scenario.true_values import Truth, targets_of, truth_of
 from mcsim.study.tables import method_names, parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
-TYPES = dict.fromkeys((*THEORY, "truth"), pa.float64()) | {  # which may be null throughout
-    "numerator_df": pa.int64(),
-    "level": pa.string(),
-}
+TEXTS = ("condition", "condition_in_words", "design_in_words", "swept", "method", "parameter")
+SCHEMA = pa.schema(  # a column per key of the sweep follows
+    [
+        *((name, pa.string()) for name in (*TEXTS, "component", "kind", "level")),
+        ("numerator_df", pa.int64()),
+        *((name, pa.float64()) for name in ("truth", *THEORY)),
+    ]
+)
 
 
 class Planned(NamedTuple):
@@ -57,10 +61,9 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
             rows += [
                 described | row | swept[one.condition.label] for row in _rows(one, spec, truth)
             ]
-    table = pa.Table.from_pylist(rows)
-    for name, kind in TYPES.items():
-        column = table.schema.get_field_index(name)
-        table = table.set_column(column, name, table[name].cast(kind))
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    for key in planned[0].condition.values:
+        table = table.append_column(key, pa.array([row[key] for row in rows]))
     return table
 
 
