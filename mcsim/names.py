@@ -19,7 +19,6 @@ ESTIMATES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")  
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
 _OF_LEVEL = re.compile(r"(\w+)\.(?:(sd|var|cor)\((.+)\)|icc)")
-_SD_RATIO = "sd_ratio("
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ class Parameter:
     @classmethod
     def sd_ratio(cls, factor: str, level: str) -> "Parameter":
         """The residuals' SD at a level of a factor, over that at its first level."""
-        return cls.read(f"{_SD_RATIO}{factor}[T.{level}])", RESIDUAL)
+        return cls.read(f"sd_ratio({factor}[T.{level}])", RESIDUAL)
 
     @property
     def is_variance(self) -> bool:
@@ -79,11 +78,6 @@ class Parameter:
     def is_scale(self) -> bool:
         """Whether it is an SD or a variance, which cannot be negative."""
         return self.kind in ("sd", "variance", "sigma")
-
-    @property
-    def is_sd_ratio(self) -> bool:
-        """Whether it is a ratio of two SDs of the residuals."""
-        return self.kind == "residual" and self.name.startswith(_SD_RATIO)
 
     @property
     def is_derived(self) -> bool:

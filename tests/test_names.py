@@ -126,7 +126,6 @@ def test_tests_and_parameters_of_residuals_come_back_from_their_names(label, n):
         assert written != Parameter.read(written.name, FIXED)
     ratio = Parameter.sd_ratio("diet", label)
     assert ratio == Parameter.read(ratio.name, RESIDUAL)
-    assert ratio.is_sd_ratio
     assert Parameter.read("sigma", RESIDUAL) is Parameter.read("sigma") is SIGMA
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
     ColumnPiece,
@@ -224,3 +225,16 @@ def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
             f" in two of {outer.level!r}. Where labels repeat, write"
             f" (... | {outer.level}/{inner.level}); crossed grouping is not supported"
         )
+
+
+def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:
+    """The model without fixed effects that those before them determine, and their names."""
+    _, coefficients = orthonormal_basis(columns.X)
+    kept = np.argmax(coefficients != 0.0, axis=1)  # where each vector of the basis began
+    aliased = tuple(name for j, name in enumerate(columns.names) if j not in kept)
+    return replace(
+        columns,
+        X=np.ascontiguousarray(columns.X[:, kept]),
+        names=tuple(columns.names[j] for j in kept),
+        term_of_column=tuple(columns.term_of_column[j] for j in kept),
+    ), aliased

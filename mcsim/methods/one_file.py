@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns
+from mcsim.design.columns import model_columns, without_aliased
 from mcsim.design.table import complete_rows, read_formula, read_frame
 from mcsim.engine.optimum.search import Status
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import LikelihoodMethod, prepare_method, without_aliased
+from mcsim.methods.likelihood import LikelihoodMethod
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.names import ESTIMATES
 
 

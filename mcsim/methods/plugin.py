@@ -10,8 +10,7 @@ import numpy as np
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import McsimError
-from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,

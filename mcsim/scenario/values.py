@@ -39,7 +39,10 @@ DF_OF_ESTIMATOR = {  # the first is used where a method names none
 ESTIMATORS = tuple(name for name in DF_OF_ESTIMATOR if name != "plugin")
 DF_METHODS = tuple(dict.fromkeys(df for given in DF_OF_ESTIMATOR.values() for df in given))
 INTERVALS = ("wald", "profile", "bootstrap")
-RESIDUAL_CORRELATIONS = ("ar1", "exchangeable")
+RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is needed
+    "ar1": ("phi", "along"),
+    "exchangeable": ("rho",),
+}
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 
@@ -151,7 +154,13 @@ _NAME_RULE = (
 )
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
-_RESIDUAL = r"ar1(\(\w+\))?|exchangeable|by:\w+"
+_ALONG = [name for name, keys in RESIDUAL_CORRELATIONS.items() if "along" in keys]
+_RESIDUAL = "|".join(
+    [name + r"(\(\w+\))?" * (name in _ALONG) for name in RESIDUAL_CORRELATIONS] + [r"by:\w+"]
+)
+_RESIDUAL_TEXTS = ", ".join(
+    f'"{name}"' + f', "{name}(COVARIATE)"' * (name in _ALONG) for name in RESIDUAL_CORRELATIONS
+)
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
 Flag = Annotated[bool, _must_be("true or false", lambda v: isinstance(v, bool))]
@@ -275,13 +284,12 @@ Estimator = Annotated[
 ]
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
-    str, _one_of(RESIDUAL_CORRELATIONS), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
+    str, _one_of(tuple(RESIDUAL_CORRELATIONS)), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
 ]
 ResidualText = Annotated[
     str,
     _must_be(
-        '"ar1", "ar1(COVARIATE)", "exchangeable", "by:FACTOR", or a table with `correlation` or'
-        " `by`",
+        f'{_RESIDUAL_TEXTS}, "by:FACTOR", or a table with `correlation` or `by`',
         lambda v: _is_text(v, _RESIDUAL),
     ),
     WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),

@@ -7,8 +7,8 @@ import numpy as np
 
 from mcsim.design.columns import Floats, Ints, column
 from mcsim.design.units import Design, build_design
+from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
-from mcsim.engine.nested.tree import Positions
 from mcsim.scenario.records import Condition, RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in

@@ -8,8 +8,7 @@ from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.engine.arithmetic.replicates import semidefinite_factor
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.components import RandomNames
-from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,

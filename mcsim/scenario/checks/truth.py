@@ -17,9 +17,9 @@ from mcsim.scenario.checks.columns import (
 from mcsim.scenario.keys import KeyPath
 from mcsim.scenario.records import DesignNames, ObservationsSpec, RandomSpec
 from mcsim.scenario.truth import OF_MEAN, ResidualSpec, ShapeSpec
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
-CORRELATION_KEYS = {"ar1": ("phi", "along"), "exchangeable": ("rho",)}  # the first is needed
 
 
 def random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def residual_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _distribution_problems(path, table)
     if spec is None:
         return
-    for name, keys in CORRELATION_KEYS.items():
+    for name, keys in RESIDUAL_CORRELATIONS.items():
         given = [key for key in keys if getattr(spec, key) is not None]
         if name == spec.correlation and keys[0] not in given:
             message = f"correlation {name!r} needs the key {keys[0]!r}; add it"
