@@ -82,8 +82,7 @@ def _methods_in_words(study: PreparedStudy) -> list[str]:
     lines, calls = [], r_calls(study.all_conditions()[0].methods)
     parameters = study.parameters
     for spec in study.scenario.methods:
-        names = [one.name for one in parameters[spec.name]]
-        shown = [name for name in names if ".var(" not in name]
+        shown = [one.name for one in parameters[spec.name] if not one.is_variance]
         lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
+from mcsim.names import short_names, show_swept
+from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import DesignSpec, Scenario
 from mcsim.scenario.truth import TruthSpec
@@ -41,7 +41,7 @@ class Condition:
 def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     """Every combination of the swept values, in the order of the file; one without a sweep."""
     raw = scenario.model_dump(exclude_defaults=True)
-    names = _short_names(list(scenario.sweep))
+    names = short_names(list(scenario.sweep))
     return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
 
 
@@ -70,16 +70,10 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
     design["factors"] = canonical(list(given.factors.items()))
     truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
     text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
-    shown = {key: v if isinstance(v, str) else show_value(v) for key, v in values.items()}
     return Condition(
-        label=", ".join(f"{names[key]}={value}" for key, value in shown.items()) or "all",
+        label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
         values=values,
         design=DesignSpec.model_validate(design | {"factors": given.factors}),
         truth=TruthSpec.model_validate(truth),
         identity=hashlib.sha256(text.encode()).hexdigest(),
     )
-
-
-def _short_names(keys: list[str]) -> dict[str, str]:
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
-    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

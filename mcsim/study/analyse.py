@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError
 from mcsim.methods.method import Analysis, StreamOf
+from mcsim.names import Parameter
 from mcsim.results.store import Chunk, PartFiles, encode
 from mcsim.simulate.data_set import draw_data_set
-from mcsim.simulate.responses import draw_responses, new_room, realized_values
+from mcsim.simulate.realized import realized_values
+from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
@@ -79,11 +81,11 @@ def lost_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Tab
 class Sample:
     """Replicates that were analysed together.
 
-    realized : values (n_replicates,) by name; without : methods that lack an effect in these rows
+    realized : values (n_replicates,); without : methods that lack an effect in these rows
     """
 
     replicates: range
-    realized: Mapping[str, Floats]
+    realized: Mapping[Parameter, Floats]
     analyses: dict[str, Analysis]
     without: Collection[str] = ()
 

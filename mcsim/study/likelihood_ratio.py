@@ -8,13 +8,21 @@ from scipy import special
 
 from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.method import Analysis, Method, Parameter
+from mcsim.methods.method import Analysis, Method
+from mcsim.names import Parameter
 from mcsim.scenario.records import MethodSpec
 
 
 def ratio_parameter(spec: MethodSpec, methods: Mapping[str, Method]) -> Parameter:
-    """The test that a method asks for; a DataError if its model is not the larger one."""
-    return Parameter(f"LR({spec.likelihood_ratio})", "terms", _extra(spec, methods))
+    """The test on as many df as parameters that the smaller model lacks; a DataError if none."""
+    assert spec.likelihood_ratio is not None
+    extra = methods[spec.name].n_parameters - methods[spec.likelihood_ratio].n_parameters
+    if extra < 1:
+        raise DataError(
+            f"method {spec.name!r} has no more parameters than {spec.likelihood_ratio!r};"
+            " likelihood_ratio names the smaller of two models"
+        )
+    return Parameter.likelihood_ratio(spec.likelihood_ratio, extra)
 
 
 def with_likelihood_ratios(
@@ -31,28 +39,11 @@ def with_likelihood_ratios(
             logliks = (analyses[name].fits.loglik for name in (spec.name, spec.likelihood_ratio))
             larger, smaller = logliks
             ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
-            df, none = (
-                np.full(len(ratio), float(_extra(spec, methods))),
-                np.full(len(ratio), np.nan),
-            )
-            test = ParameterBlock(
-                f"LR({spec.likelihood_ratio})", "terms", ratio, none, df, none, none,
-                special.chdtrc(df, ratio),
-            )  # fmt: skip
+            parameter = ratio_parameter(spec, methods)
+            df = np.full(len(ratio), float(parameter.numerator_df or 0))
+            test = ParameterBlock(parameter, ratio, df=df, p_value=special.chdtrc(df, ratio))
             own = analyses[spec.name]
             found[spec.name] = replace(
                 own, estimates={name: [*rows, test] for name, rows in own.estimates.items()}
             )
     return found
-
-
-def _extra(spec: MethodSpec, methods: Mapping[str, Method]) -> int:
-    """Parameters that the smaller model lacks; a DataError if there is none."""
-    assert spec.likelihood_ratio is not None
-    extra = methods[spec.name].n_parameters - methods[spec.likelihood_ratio].n_parameters
-    if extra < 1:
-        raise DataError(
-            f"method {spec.name!r} has no more parameters than {spec.likelihood_ratio!r};"
-            " likelihood_ratio names the smaller of two models"
-        )
-    return extra

@@ -58,14 +58,9 @@ def analyse_rows(
 def failed(planned: ReadyMethod, message: str) -> Analysis:
     """The analysis of one replicate that has failed, and why: no estimates."""
     none = np.full(1, np.nan)
-    blocks = [_nothing(one.name, one.component) for one in planned.method.parameters()]
+    blocks = [ParameterBlock(one) for one in planned.method.parameters()]
     fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, [message])
     return Analysis(dict.fromkeys(planned.settings.df, blocks), fits)
-
-
-def _nothing(parameter: str, component: str) -> ParameterBlock:
-    none = np.full(1, np.nan)
-    return ParameterBlock(parameter, component, none, none, none, none, none, none)
 
 
 def as_tested(spec: MethodSpec, analysis: Analysis, reduced: Collection[str]) -> Analysis:
@@ -76,7 +71,7 @@ def as_tested(spec: MethodSpec, analysis: Analysis, reduced: Collection[str]) ->
     if spec.likelihood_ratio is None or not {spec.name, spec.likelihood_ratio} & set(reduced):
         return analysis
     estimates = {
-        df: [*blocks[:-1], _nothing(blocks[-1].parameter, blocks[-1].component)]
+        df: [*blocks[:-1], ParameterBlock(blocks[-1].parameter)]
         for df, blocks in analysis.estimates.items()
     }
     return replace(analysis, estimates=estimates)
@@ -107,9 +102,9 @@ def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> A
     lost = _not_estimable(one)
     estimates = {}
     for df, blocks in analysis.estimates.items():
-        by_name = {one.parameter: one for one in blocks if one.parameter not in lost}
+        by_name = {one.parameter.name: one for one in blocks}
         estimates[df] = [
-            by_name.get(parameter.name, _nothing(parameter.name, parameter.component))
+            ParameterBlock(parameter) if parameter.name in lost else by_name[parameter.name]
             for parameter in planned.method.parameters()
         ]
     return replace(analysis, estimates=estimates)
@@ -132,5 +127,5 @@ def _not_estimable(one: ReadyMethod) -> set[str]:
         L = contrast.L / scale
         size = np.abs(L) @ np.abs(combinations).T
         if np.any(np.abs(L @ combinations.T) > ROUNDING * size):
-            lost.add(contrast.name)
+            lost.add(contrast.parameter.name)
     return lost

@@ -22,9 +22,10 @@ from mcsim.design.columns import (
 from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers
-from mcsim.methods.method import Method, MethodSettings, Parameter
+from mcsim.methods.method import Method, MethodSettings
 from mcsim.methods.r.method import r_record
 from mcsim.methods.registry import left_out, prepare_method
+from mcsim.names import Parameter
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
@@ -32,7 +33,8 @@ from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import Simulator, prepare_simulator
-from mcsim.study.tables import conditions_table, fallbacks, parameters_of
+from mcsim.study.conditions_table import Planned, conditions_table
+from mcsim.study.tables import fallbacks, parameters_of
 
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
@@ -139,8 +141,11 @@ class PreparedStudy:
     @cached_property
     def table(self) -> pa.Table:
         """The table of conditions."""
-        found = self.all_conditions()
-        return conditions_table(self.scenario, [(one.condition, one.methods) for one in found])
+        planned = [
+            Planned(one.condition, one.simulator.design, one.methods)
+            for one in self.all_conditions()
+        ]
+        return conditions_table(self.scenario, planned)
 
     @property
     def parameters(self) -> dict[str, list[Parameter]]:

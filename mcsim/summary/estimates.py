@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, PartReplacedError
+from mcsim.names import ROW
 from mcsim.results.folder import (
     STATUSES,
     Part,
@@ -27,7 +28,6 @@ from mcsim.results.folder import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
