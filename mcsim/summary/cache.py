@@ -4,40 +4,80 @@ To repeat a finished command then costs little, however large the study.
 """
 
 import hashlib
+import io
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mcsim import measures
 from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet
 from mcsim.results.ranges import Range, merge
 from mcsim.results.store import writing
-from mcsim.summary import estimates as results
-from mcsim.summary import summarize as summary
+from mcsim.summary import estimates, summarize
+from mcsim.summary.printed import to_csv
 
-CODE = (measures, results, summary)  # what the numbers of a summary depend on beside the files
+CODE = (measures, estimates, summarize)  # what the numbers depend on beside the files
 
 
 def latest_summary(directory: Path) -> pa.Table:
     """The summary of a study, which is then in its folder too; errors as of `summarize`."""
-    with suppress(OSError, pa.ArrowException):
-        written = read_parquet(directory / "summary.parquet")
-        state = (written.schema.metadata or {}).get(b"state")
-        if state == _state(directory).encode() and (directory / "summary.csv").exists():
-            return written
+    written = _written_summary(directory)
+    if written is not None and (directory / "summary.csv").exists():
+        return written
     return new_summary(directory)
 
 
 def new_summary(directory: Path) -> pa.Table:
     """The summary computed anew and written into the folder."""
     state = _state(directory)  # before, so that what another run adds meanwhile makes it old
-    table = summary.summarize([directory])
+    table = summarize.summarize([directory])
     table = table.replace_schema_metadata({**table.schema.metadata, "state": state})
     with writing(directory):
-        summary.write_summary(directory, table)
+        write_summary(directory, table)
     return table
+
+
+def known_summary(results: Path) -> pa.Table:
+    """The summary of a study, or of the studies in a folder; nothing is written.
+
+    Errors are those of `summarize`.
+    """
+    studies = summarize.studies_in(results)
+    tables = {}
+    for study in studies:
+        written = _written_summary(study)
+        tables[study] = summarize.summarize([study]) if written is None else written
+    return summarize.join_summaries(tables)
+
+
+def write_summary(directory: Path, table: pa.Table) -> tuple[Path, Path]:
+    """Paths of `summary.parquet` and `summary.csv`, each written whole or not at all."""
+    text = _replace(directory / "summary.csv", to_csv(table).encode())
+    parquet = io.BytesIO()
+    pq.write_table(table, parquet, compression="zstd", write_page_checksum=True)
+    return _replace(directory / "summary.parquet", parquet.getvalue()), text
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _written_summary(directory: Path) -> pa.Table | None:
+    """The one in the folder if it was made from the files that are there now."""
+    with suppress(OSError, pa.ArrowException):
+        written = read_parquet(directory / "summary.parquet")
+        if (written.schema.metadata or {}).get(b"state") == _state(directory).encode():
+            return written
+    return None
 
 
 def _state(directory: Path) -> str:

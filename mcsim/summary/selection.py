@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.measures import MEASURES
 from mcsim.results.folder import read_conditions
 from mcsim.scenario.keys import show_value
+from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import ROW, STATUSES, Results, read_results
-from mcsim.summary.summarize import DESCRIPTION, filter_summary, summarize
+from mcsim.summary.records import Record, unique, without_variances
+from mcsim.summary.summarize import DESCRIPTION, studies_in
 
-Record = dict[str, Any]
 Key = tuple[str, ...]  # study, condition, method, parameter
 T = TypeVar("T")
 
@@ -71,11 +72,6 @@ class Shown:
         return replace(self, records=list(records))
 
 
-def unique(values: Iterable[T]) -> list[T]:
-    """The values without repetitions, in order of appearance."""
-    return list(dict.fromkeys(values))
-
-
 def shown_rows(results: Path, selection: Selection) -> Shown:
     """Rows of a study, or of the studies in a folder, that the globs select.
 
@@ -84,8 +80,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     DataError
         There is no study, or a glob selects nothing.
     """
-    table = summarize([results])
-    studies = studies_in(results)
+    table, studies = known_summary(results), studies_in(results)
     table = filter_summary(table, methods=selection.methods, parameters=selection.parameters)
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
@@ -104,6 +99,24 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     )
 
 
+def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*") -> pa.Table:
+    """Rows whose method and parameter match a glob (`diet[T.fed]*` too), or a DataError."""
+    for label, glob in (("method", methods), ("parameter", parameters)):
+        names = table[label].unique().to_pylist()
+        found = matching(names, glob)
+        if not found:
+            allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
+            raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
+        table = table.filter(pc.field(label).isin(found))
+    return table
+
+
+def matching(names: Iterable[str], glob: str) -> list[str]:
+    """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`."""
+    globs = (glob, glob.replace("[", "[[]"))
+    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in globs)]
+
+
 def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
     """Rows whose condition matches a glob, or a DataError."""
     labels = table["condition"].unique().to_pylist()
@@ -113,39 +126,7 @@ def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
             f"no condition matches {glob!r}. The results have: {'; '.join(labels)}."
             f"{nearest_name(glob, labels)}"
         )
-    return table.filter(pa.compute.field("condition").isin(found))
-
-
-def without_variances(records: list[Record]) -> list[Record]:
-    """All rows but those of variances, unless there is nothing else."""
-    kept = [r for r in records if r["component"] == "fixed" or ".var(" not in r["parameter"]]
-    return kept or records
-
-
-def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Record]:
-    """Rows without the df methods that agree with another of their fit in all these measures.
-
-    Where all methods of a fit agree, the rest has the name of the fit.
-    """
-    found: dict[str, dict[tuple[Any, ...], str]] = {}
-    for method in unique(record["method"] for record in records):
-        own = [record for record in records if record["method"] == method]
-        said = tuple((r["place"], r["parameter"], *(r[name] for name in measures)) for r in own)
-        found.setdefault(_fit_of(method), {}).setdefault(said, method)
-    names = {
-        method: fit if len(same) == 1 else method
-        for fit, same in found.items()
-        for method in same.values()
-    }
-    return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
-
-
-def check_measure(name: str) -> str:
-    """The name of a measure, or a DataError that lists them."""
-    if name not in MEASURES:
-        hint = nearest_name(name, MEASURES)
-        raise DataError(f"no measure {name!r}. There are: {', '.join(MEASURES)}.{hint}")
-    return name
+    return table.filter(pc.field("condition").isin(found))
 
 
 def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Shown) -> None:
@@ -191,12 +172,6 @@ def _taken(take: Callable[..., T], record: Record, results: Results, row: int) -
     return take(record, *results.numbered(row))
 
 
-def studies_in(results: Path) -> list[Path]:
-    """The study in a folder, and those in the folders in it."""
-    marks = [results / "manifest.json", *sorted(results.glob("*/manifest.json"))]
-    return [mark.parent for mark in marks if (mark.parent / "conditions.parquet").exists()]
-
-
 def _manifest(study: Path) -> Record:
     return dict(json.loads((study / "manifest.json").read_text()))
 
@@ -220,8 +195,3 @@ def value_text(value: Any) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else show_value(value)
-
-
-def _fit_of(method: str) -> str:
-    """The name that the df methods of one fit share."""
-    return method.partition("/")[0]
