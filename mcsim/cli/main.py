@@ -222,7 +222,7 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
 
     Example: mcsim verify results/stain_profile --repair
     """
-    from mcsim.cli.run import ProgressBar
+    from mcsim.cli.progress import ProgressBar
     from mcsim.study.repair import find_faults, repair_study
     from mcsim.summary.cache import new_summary
 

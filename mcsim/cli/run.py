@@ -1,36 +1,22 @@
-"""What `mcsim run` does around the study: workers that start early, progress, the summary."""
+"""What `mcsim run` does around the study: workers that start early, and the summary."""
 
-import gc
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import click
 
-from mcsim.errors import McsimError
+from mcsim.cli.progress import ProgressBar, Say
 from mcsim.scenario.records import Scenario
 from mcsim.study.workers.dask import Cluster
 from mcsim.study.workers.processes import start_early, usable_cpus
-
-if TYPE_CHECKING:
-    from mcsim.results.store import Store
-    from mcsim.study.run import Progress, RunOptions
-
-Say = Callable[[str], None]
 
 MANY_REPLICATES = 1_000  # so many are likely to need workers
 HOW_TO_GO_ON = (
     "Shard {shard} is done, but not the whole study: `mcsim status {directory}` says what is"
     " missing there. Shards in folders of their own are joined by `mcsim merge FOLDER... -o OUT`"
 )
-SHARD_WITH_TARGETS = (
-    "--shard and target_mcse do not go together: no shard knows how precise all are together."
-    " Leave the targets out with --set 'target_mcse={}'"
-)
-LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
 def run_and_summarize(
@@ -56,8 +42,9 @@ def run_and_summarize(
     from mcsim.study import run as study
     from mcsim.study.failures import check_failures
     from mcsim.study.shards import parse_shard
-    from mcsim.summary import summarize as summary
+    from mcsim.study.stopping import run_until_precise
     from mcsim.summary.cache import latest_summary
+    from mcsim.summary.printed import FORMATS
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
@@ -81,42 +68,9 @@ def run_and_summarize(
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
-    click.echo(summary.FORMATS["table"](table))
+    click.echo(FORMATS["table"](table))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
-
-
-def run_until_precise(scenario: Scenario, options: "RunOptions") -> "Store":
-    """Run a study until its targets are met, or to its end where it has none.
-
-    Raises
-    ------
-    McsimError
-        A target is of no parameter, or the run is that of a shard.
-    """
-    from mcsim.results.folder import find_manifest
-    from mcsim.study import run as study
-    from mcsim.study import stopping as precision
-    from mcsim.summary.cache import latest_summary
-
-    if not scenario.target_mcse or options.replicates:
-        return study.run_study(scenario, options)
-    if options.shard:
-        raise McsimError(SHARD_WITH_TARGETS)
-    targets = precision.read_targets(scenario.target_mcse)
-    precision.refuse_unknown_parameters(targets, study.parameter_names(scenario))
-    last = scenario.replicates
-    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
-    for n_replicates in [n for n in precision.blocks(last) if n >= there] or [last]:
-        store = study.run_study(scenario, replace(options, planned=n_replicates))
-        options = replace(options, overwrite=False)
-        table = latest_summary(options.directory)
-        if all(precision.is_met(table, target) for target in targets):
-            break
-    for line in precision.in_words(table, targets):
-        options.report(line)
-    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
-    return store
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:
@@ -125,52 +79,3 @@ def _cluster(options: Mapping[str, Any]) -> Cluster | None:
     if cluster.scheduler is None and cluster.scheduler_file is None:
         return None
     return cluster
-
-
-class ProgressBar:
-    """Progress of a run: a bar on a terminal, now and then a line in a log."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def __enter__(self) -> Self:
-        self._bar: Any = None
-        self._n_failed = 0
-        self._last_line = time.monotonic()
-        return self
-
-    def start(self, n_replicates: int) -> None:
-        """Show the bar, now that it is known how much there is to do."""
-        from tqdm import tqdm
-
-        if self._bar is not None:
-            self._bar.close()
-        gc.freeze()  # what the imports have made stays
-        gc.enable()
-        is_shown = n_replicates > 0 and sys.stderr.isatty()
-        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
-        self._n_replicates, self._n_done = n_replicates, 0
-        self._started = time.monotonic()
-
-    def advance(self, progress: "Progress") -> None:
-        """Count a finished chunk."""
-        self._n_failed += progress.n_failed
-        self._n_done += progress.n_replicates
-        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
-        self._bar.update(progress.n_replicates)
-        if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
-            self._last_line = time.monotonic()
-            self._say(
-                self._bar.format_meter(
-                    self._n_done,
-                    self._n_replicates,
-                    self._last_line - self._started,
-                    ncols=0,  # without a bar
-                    unit=" replicates",
-                    postfix=f"{self._n_failed} failed",
-                )
-            )
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -1,5 +1,6 @@
 """One fit of a data file with the engine that studies use."""
 
+import html
 import json
 import math
 from collections.abc import Callable
@@ -43,6 +44,18 @@ class FileFit:
     aliased: tuple[str, ...]  # fixed effects left out, since those before determine them
     parameters: tuple[ParameterEstimate, ...]
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """The estimates, a row per parameter."""
+        return pd.DataFrame([asdict(one) for one in self.parameters]).set_index("parameter")
+
+    def __str__(self) -> str:
+        return to_table(self)
+
+    def _repr_html_(self) -> str:
+        head = html.escape(_head(self)).replace("\n", "<br>")
+        return f"<p>{head}</p>{self.table.to_html(na_rep='-')}"
+
 
 def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
@@ -57,7 +70,21 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    frame = read_frame(path, formula)
+    return _fit(read_frame(path, formula), formula, estimator, df, interval, confidence)
+
+
+def fit_frame(
+    frame: pd.DataFrame, formula: str, *, estimator: str = "reml", df: str = "containment",
+    interval: str = "wald", confidence: float = 0.95,
+) -> FileFit:  # fmt: skip
+    """Fit `formula` to a data frame; as `fit_file`."""
+    rows = _complete_rows(frame, _parsed(formula), "the data frame")
+    return _fit(rows, formula, estimator, df, interval, confidence)
+
+
+def _fit(
+    frame: pd.DataFrame, formula: str, estimator: str, df: str, interval: str, confidence: float
+) -> FileFit:
     parsed = parse_formula(formula)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(parsed, frame))
@@ -97,11 +124,15 @@ def read_frame(path: Path, formula: str) -> pd.DataFrame:
     DataError
         The file, a column or the formula cannot be used.
     """
+    parsed = _parsed(formula)  # before the file, which may be large
+    return _complete_rows(_read(path), parsed, str(path))
+
+
+def _parsed(formula: str) -> Formula:
     try:
-        parsed = parse_formula(formula)
+        return parse_formula(formula)
     except FormulaError as error:
         raise DataError(f"--formula {formula!r}: {error}") from None
-    return _complete_rows(_read(path), parsed, path)
 
 
 def _number(value: float) -> float | None:
@@ -121,8 +152,8 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 
-def _complete_rows(frame: pd.DataFrame, formula: Formula, path: Path) -> pd.DataFrame:
-    """Columns of the formula, numbers as floats, text as categories."""
+def _complete_rows(frame: pd.DataFrame, formula: Formula, path: str) -> pd.DataFrame:
+    """Columns of the formula, numbers as floats, text as categories; `path` names the data."""
     used = [formula.response, *formula.names]
     for name in used:
         if name not in frame.columns:
@@ -136,6 +167,8 @@ def _complete_rows(frame: pd.DataFrame, formula: Formula, path: Path) -> pd.Data
     for name in frame.columns:
         if pd.api.types.is_numeric_dtype(frame[name]):
             frame[name] = frame[name].astype(np.float64)
+        elif isinstance(frame[name].dtype, pd.CategoricalDtype):  # whose order its maker chose
+            frame[name] = frame[name].cat.remove_unused_categories().cat.rename_categories(str)
         else:
             text = frame[name].astype(str)
             frame[name] = pd.Categorical(text, categories=sorted(text.unique()))
@@ -159,6 +192,11 @@ def to_table(result: FileFit) -> str:
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
+    return "\n".join([_head(result), "", *lines])
+
+
+def _head(result: FileFit) -> str:
+    """How the fit ended, and what was left out."""
     loglik = "-" if result.loglik is None else f"{result.loglik:.4f}"
     certificate = "-" if result.certificate is None else f"{result.certificate:.1e}"
     head = (
@@ -166,7 +204,7 @@ def to_table(result: FileFit) -> str:
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
-    return "\n".join([head, *(left_out if result.aliased else []), "", *lines])
+    return "\n".join([head, *(left_out if result.aliased else [])])
 
 
 FORMATS = {"table": to_table, "json": to_json}

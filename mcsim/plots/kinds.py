@@ -49,14 +49,23 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
+    with style():
+        content = render(figure(results, kind, selection), form)
+    write_whole(out, content)
+    return out
+
+
+def figure(results: Path, kind: str, selection: Selection) -> Figure:
+    """A figure of a study, or of a folder of studies; a McsimError where it cannot be drawn."""
+    if kind not in KINDS:
+        raise McsimError(f"no kind {kind!r}. There are: {', '.join(KINDS)}.")
     if selection.measure is not None and kind not in OF_A_MEASURE:
         raise McsimError(
             f"--measure {selection.measure!r} goes with --kind {' or '.join(OF_A_MEASURE)},"
             f" not {kind}"
         )
-    content = draw(shown_rows(results, selection), kind, selection.measure, form)
-    write_whole(out, content)
-    return out
+    with style():
+        return KINDS[kind](shown_rows(results, selection), selection.measure)
 
 
 def draw(shown: Shown, kind: str, measure: str | None, form: str) -> bytes:

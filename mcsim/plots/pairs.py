@@ -18,7 +18,8 @@ from mcsim.plots.drawing import (
     wrapped,
 )
 from mcsim.plots.panels import TITLE_WIDTH, panel_axes, panel_rows, title_panel
-from mcsim.summary.selection import Key, Record, Shown, key_of, read_numbers, refuse_nothing, unique
+from mcsim.summary.records import Record, unique
+from mcsim.summary.selection import Key, Shown, key_of, read_numbers, refuse_nothing
 from mcsim.summary.text import with_mcse
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mcsim.plots.drawing import LINE, Frame, panel_grid, wrapped
-from mcsim.summary.selection import Record, Shown, one_per_fit, unique
+from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.selection import Shown
 
 Rows = Sequence[Sequence[Record]]  # of panels
 

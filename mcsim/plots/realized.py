@@ -12,7 +12,8 @@ from mcsim.errors import DataError
 from mcsim.plots.drawing import RED, Frame, reference_handles, replicates_in_words
 from mcsim.plots.pairs import Floats, draw_points, mean_difference
 from mcsim.plots.panels import label_left, panel_axes, panel_rows, title_panel
-from mcsim.summary.selection import Record, Shown, key_of, read_numbers, refuse_nothing, unique
+from mcsim.summary.records import Record, unique
+from mcsim.summary.selection import Shown, key_of, read_numbers, refuse_nothing
 
 SAME = ("mean", "emp_se", "n")  # methods that agree in these have the same estimates
 PANEL = (2.4, 2.9)

@@ -22,7 +22,8 @@ from mcsim.plots.drawing import (
     share_in_words,
 )
 from mcsim.plots.panels import label_left, panel_axes, panel_rows, title_panels
-from mcsim.summary.selection import Record, Shown, key_of, read_numbers, refuse_nothing
+from mcsim.summary.records import Record
+from mcsim.summary.selection import Shown, key_of, read_numbers, refuse_nothing
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from scipy import special
 
-from mcsim.summary.selection import Record, Shown, one_per_fit, unique
+from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.selection import Shown
 from mcsim.summary.text import with_mcse
 
 ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors

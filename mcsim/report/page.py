@@ -20,7 +20,8 @@ from mcsim.report.protocol import protocol
 from mcsim.results.folder import Part, read_columns, read_manifest, read_parts
 from mcsim.results.store import FAILED, Store
 from mcsim.scenario.load import load_scenario
-from mcsim.summary.selection import Record, Shown, one_per_fit, shown_rows, studies_in, unique
+from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.selection import Shown, shown_rows, studies_in
 from mcsim.summary.text import percent, shown_as, with_mcse
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -16,7 +16,8 @@ from mcsim.scenario.keys import show_value
 from mcsim.scenario.records import Condition, CovariateSpec, RandomSpec, Scenario, conditions
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.tables import method_names
-from mcsim.summary.selection import Record, Shown, unique
+from mcsim.summary.records import Record, unique
+from mcsim.summary.selection import Shown
 from mcsim.summary.text import shown_as
 
 MAX_DESIGNS = 24  # that are spelt out

@@ -7,13 +7,23 @@ a run ends depends on the scenario alone, not on workers or interruptions.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from mcsim.errors import McsimError, nearest_name
 from mcsim.measures import MEASURES
+from mcsim.results.folder import find_manifest
+from mcsim.results.store import Store
+from mcsim.scenario.records import Scenario
+from mcsim.study.run import RunOptions, parameter_names, run_study
+from mcsim.summary.cache import latest_summary
 
+SHARD_WITH_TARGETS = (
+    "--shard and target_mcse do not go together: no shard knows how precise all are together."
+    " Leave the targets out with --set 'target_mcse={}'"
+)
 FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
 
 
@@ -114,3 +124,31 @@ def in_words(summary: pa.Table, targets: Sequence[Target]) -> list[str]:
             where = f"{found.parameter}, {found.method}"
             lines.append(f"{wanted}: {verdict}, {found.mcse:.2g} (largest for {where})")
     return lines
+
+
+def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
+    """Run a study until its targets are met, or to its end where it has none.
+
+    Raises
+    ------
+    McsimError
+        A target is of no parameter, or the run is that of a shard.
+    """
+    if not scenario.target_mcse or options.replicates:
+        return run_study(scenario, options)
+    if options.shard:
+        raise McsimError(SHARD_WITH_TARGETS)
+    targets = read_targets(scenario.target_mcse)
+    refuse_unknown_parameters(targets, parameter_names(scenario))
+    last = scenario.replicates
+    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
+    for n_replicates in [n for n in blocks(last) if n >= there] or [last]:
+        store = run_study(scenario, replace(options, planned=n_replicates))
+        options = replace(options, overwrite=False)
+        table = latest_summary(options.directory)
+        if all(is_met(table, target) for target in targets):
+            break
+    for line in in_words(table, targets):
+        options.report(line)
+    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
+    return store

@@ -155,7 +155,7 @@ def _notes(table: pa.Table) -> list[str]:
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
 
 
-def compare_methods(table: pa.Table, measure: str) -> list[list[str]]:
+def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
     """Rows of text: a measure per condition and parameter, the methods side by side.
 
     Raises
@@ -189,6 +189,7 @@ def _with_shared_columns(rows: list[list[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*kept, strict=True)]
 
 
+DRAWN = {"table": aligned, "markdown": piped}  # what draws tables to be read, by format
 FORMATS: dict[str, Callable[[pa.Table], str]] = {
     "table": lambda table: _page(table, partial(aligned, n_left=2), bullet=""),
     "csv": to_csv,

@@ -28,7 +28,8 @@ from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
-from mcsim.summary.selection import Selection, one_per_fit, shown_rows
+from mcsim.summary.records import one_per_fit
+from mcsim.summary.selection import Selection, shown_rows
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim

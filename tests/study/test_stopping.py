@@ -6,13 +6,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim.cli.run import run_until_precise
 from mcsim.errors import McsimError, StoppedError
 from mcsim.results.folder import read_manifest
 from mcsim.results.store import Store
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
-from mcsim.study.stopping import blocks, in_words, is_met, needed_replicates, read_targets
+from mcsim.study.stopping import (
+    blocks,
+    in_words,
+    is_met,
+    needed_replicates,
+    read_targets,
+    run_until_precise,
+)  # fmt: skip
 from mcsim.study.stopping import largest_mcse as largest
 from mcsim.summary.summarize import summarize
 from tests.conftest import call_mcsim

@@ -9,7 +9,8 @@ from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary import cache as latest
 from mcsim.summary.cache import latest_summary
-from mcsim.summary.summarize import FORMATS, summarize
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL, run_mcsim
 from tests.study.test_extend import SMALLER
 

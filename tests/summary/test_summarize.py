@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
 from mcsim.results.folder import FORMAT, Part
-from mcsim.summary.summarize import FORMATS, filter_summary, summarize, write_summary
+from mcsim.summary.cache import write_summary
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.selection import filter_summary
+from mcsim.summary.summarize import summarize
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "summary.txt"
 KEY = "0123456789ab"  # of all parts

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
 from mcsim.errors import KeyboardStoppedError, McsimError, StoppedError
@@ -108,7 +108,7 @@ class _Worker:
         self.process = context.Process(target=_work, args=(payload, theirs), daemon=True)
         self.tasks: deque[Any] = deque()
         self.deaths = 0  # before this worker, at the task in hand
-        with _one_thread_each():
+        with _one_thread_each(), _without_main():
             self.process.start()
         theirs.close()
 
@@ -255,6 +255,17 @@ def _one_thread_each() -> Iterator[None]:
         for name in ONE_THREAD:
             del os.environ[name]
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A worker needs nothing of the script that started it, and would run one without a guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(payload: bytes, connection: Connection) -> None:

@@ -12,7 +12,8 @@ from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from mcsim.study.run import RunOptions, run_study
-from mcsim.summary.summarize import FORMATS, summarize
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.summarize import summarize
 
 SCENARIO = """
 title = "Theory"

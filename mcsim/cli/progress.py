@@ -1,0 +1,70 @@
+"""Progress of a run: a bar where somebody watches, now and then a line where nobody does."""
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from mcsim.study.run import Progress
+
+Say = Callable[[str], None]
+
+LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
+
+
+class ProgressBar:
+    """Progress of a run: a bar on a terminal or in a notebook, now and then a line in a log.
+
+    Parameters
+    ----------
+    say : takes the lines
+    is_shown : whether there is a bar; default: on a terminal
+    """
+
+    def __init__(self, say: Say, *, is_shown: bool | None = None) -> None:
+        self._say = say
+        self._is_shown = sys.stderr.isatty() if is_shown is None else is_shown
+
+    def __enter__(self) -> Self:
+        self._bar: Any = None
+        self._n_failed = 0
+        self._last_line = time.monotonic()
+        return self
+
+    def start(self, n_replicates: int) -> None:
+        """Show the bar, now that it is known how much there is to do."""
+        from tqdm.auto import tqdm  # that of a notebook in a notebook
+
+        if self._bar is not None:
+            self._bar.close()
+        gc.freeze()  # what the imports have made stays
+        gc.enable()
+        is_shown = n_replicates > 0 and self._is_shown
+        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
+        self._n_replicates, self._n_done = n_replicates, 0
+        self._started = time.monotonic()
+
+    def advance(self, progress: "Progress") -> None:
+        """Count a finished chunk."""
+        self._n_failed += progress.n_failed
+        self._n_done += progress.n_replicates
+        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
+        self._bar.update(progress.n_replicates)
+        if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
+            self._last_line = time.monotonic()
+            self._say(
+                self._bar.format_meter(
+                    self._n_done,
+                    self._n_replicates,
+                    self._last_line - self._started,
+                    ncols=0,  # without a bar
+                    unit=" replicates",
+                    postfix=f"{self._n_failed} failed",
+                )
+            )
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

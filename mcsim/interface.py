@@ -1,0 +1,281 @@
+"""The Python interface: what the commands do, with pandas frames in place of printed tables.
+
+Names that a user may import from `mcsim` stand in `mcsim/__init__.py`.
+"""
+
+import html
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from mcsim.errors import DataError
+from mcsim.methods.one_file import FileFit, fit_file, fit_frame
+from mcsim.results.folder import Part, contents_of, read_columns, read_manifest, read_parts
+from mcsim.results.ranges import Range, parse_ranges
+from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import Scenario
+from mcsim.summary import compare as comparison
+from mcsim.summary import summarize as summary
+from mcsim.summary.selection import Selection, filter_summary, matching
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = ("condition", "method", "parameter", "truth", "mean", "bias", "rmse", "coverage", "n")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study in its folder; a notebook shows its progress and its summary."""
+
+    directory: Path
+
+    def summary(self, **options: Any) -> pd.DataFrame:
+        """Performance measures; options as of `summarize`."""
+        return summarize(self.directory, **options)
+
+    def estimates(self, **options: Any) -> pd.DataFrame:
+        """Estimates of every replicate; options as of `read_estimates`."""
+        return read_estimates(self.directory, **options)
+
+    def fits(self, **options: Any) -> pd.DataFrame:
+        """How every fit ended; options as of `read_fits`."""
+        return read_fits(self.directory, **options)
+
+    def compare(self, first: str, second: str) -> pd.DataFrame:
+        """Paired differences of two methods; as `compare`."""
+        return compare(self.directory, first, second)
+
+    def plot(self, kind: str, **options: Any) -> "Figure":
+        """A figure; options as of `plot`."""
+        return plot(self.directory, kind, **options)
+
+    def report(self, out: Path | str | None = None) -> Path:
+        """Write the HTML page on the study, and return where it is."""
+        from mcsim.report.page import write_report
+
+        return write_report(self.directory, None if out is None else Path(out))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, Store.read(self.directory).status()))
+
+    def _repr_html_(self) -> str:
+        title = read_manifest(self.directory).get("title") or self.directory.name
+        table = self.summary()
+        shown = table[[name for name in SHOWN if name in table]].to_html(index=False, na_rep="-")
+        return f"<h4>{html.escape(title)}</h4><pre>{html.escape(str(self))}</pre>{shown}"
+
+
+def run_study(
+    scenario: Scenario | Path | str,
+    directory: Path | str | None = None,
+    *,
+    n_workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> Study:
+    """Run what is missing of a study into its folder, and return the study.
+
+    Parameters
+    ----------
+    scenario : as of `load_scenario`, or a file
+    directory : default `results/<name of the file>`; needed where `scenario` is no file
+    n_workers : processes; default all CPUs
+    progress : whether to show a bar, in a notebook as in a terminal
+    report : takes what there is to say; default prints it to stderr
+
+    Raises
+    ------
+    ScenarioError
+        With every problem of the file.
+    StudyMismatchError
+        The folder holds another study.
+    DataError
+        A method cannot be fitted to a design of the scenario.
+    """
+    from mcsim.cli.progress import ProgressBar
+    from mcsim.study.run import RunOptions
+    from mcsim.study.stopping import run_until_precise
+    from mcsim.summary.cache import latest_summary
+
+    if not isinstance(scenario, Scenario):
+        directory = directory or Path("results") / Path(scenario).stem
+        scenario = load_scenario(scenario)
+    if directory is None:
+        raise DataError("run_study needs a directory for the results of a scenario that is no file")
+    say = report or (lambda message: print(message, file=sys.stderr))  # noqa: T201
+    with ProgressBar(say, is_shown=progress) as bar:
+        options = RunOptions(
+            Path(directory), n_workers, overwrite, report=say, start=bar.start, advance=bar.advance
+        )
+        run_until_precise(scenario, options)
+    latest_summary(Path(directory))
+    return Study(Path(directory))
+
+
+def summarize(
+    results: Path | str | Sequence[Path | str],
+    *,
+    method: str = "*",
+    parameter: str = "*",
+    only_regular: bool = False,
+    missing: str = "usable",
+) -> pd.DataFrame:
+    """Performance measures with their Monte Carlo errors, a row per condition, method, parameter.
+
+    Parameters
+    ----------
+    results : a study's folder, a folder of studies, or several
+    method, parameter : globs, such as "*.sd(*"
+    only_regular : leave out fits on the boundary
+    missing : "usable", "common" or "fallback", as of `mcsim summarize --missing`
+
+    Raises
+    ------
+    DataError
+        There is no study, or a glob matches nothing.
+    """
+    folders = [results] if isinstance(results, Path | str) else results
+    table = summary.summarize(list(map(Path, folders)), only_regular=only_regular, missing=missing)
+    table = filter_summary(table, methods=method, parameters=parameter)
+    return _frame(table)
+
+
+def read_estimates(
+    results: Path | str,
+    *,
+    condition: str = "*",
+    method: str = "*",
+    parameter: str = "*",
+    replicates: str | None = None,
+) -> pd.DataFrame:
+    """Estimates of every finished replicate: the columns of estimates/, names as categories.
+
+    Parameters
+    ----------
+    condition, method, parameter : globs
+    replicates : such as "137" or "1-100,201-300"; default all
+
+    Raises
+    ------
+    DataError
+        There is no study, or a part of it is damaged.
+    """
+    globs = {"condition": condition, "method": method, "parameter": parameter}
+    return _read(Path(results), "estimates", ESTIMATES_SCHEMA, globs, replicates)
+
+
+def read_fits(
+    results: Path | str,
+    *,
+    condition: str = "*",
+    method: str = "*",
+    replicates: str | None = None,
+) -> pd.DataFrame:
+    """How every finished fit ended: the columns of fits/; as `read_estimates`."""
+    globs = {"condition": condition, "method": method}
+    return _read(Path(results), "fits", FITS_SCHEMA, globs, replicates)
+
+
+def fit(
+    data: pd.DataFrame | Path | str,
+    formula: str,
+    *,
+    estimator: str = "reml",
+    df: str = "containment",
+    interval: str = "wald",
+    confidence: float = 0.95,
+) -> FileFit:
+    """Fit one model to a data frame, or to a CSV or Parquet file; text columns are factors.
+
+    Raises
+    ------
+    DataError
+        The data, a column or the formula cannot be used.
+    """
+    options: dict[str, Any] = {
+        "estimator": estimator, "df": df, "interval": interval, "confidence": confidence
+    }  # fmt: skip
+    if isinstance(data, pd.DataFrame):
+        return fit_frame(data, formula, **options)
+    return fit_file(Path(data), formula, **options)
+
+
+def compare(results: Path | str, first: str, second: str) -> pd.DataFrame:
+    """Two methods on the same data sets: `second` less `first`, with Monte Carlo errors.
+
+    Raises
+    ------
+    DataError
+        There is no such study or method.
+    """
+    return _frame(comparison.compare(Path(results), first, second))
+
+
+def plot(
+    results: Path | str,
+    kind: str,
+    *,
+    method: str = "*",
+    parameter: str = "*",
+    condition: str = "*",
+    measure: str | None = None,
+) -> "Figure":
+    """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
+
+    Raises
+    ------
+    DataError
+        There is no study, or it cannot give this figure.
+    """
+    from mcsim.plots.kinds import figure
+
+    return figure(Path(results), kind, Selection(method, parameter, condition, measure))
+
+
+def _read(
+    study: Path, folder: str, schema: pa.Schema, globs: dict[str, str], replicates: str | None
+) -> pd.DataFrame:
+    """Rows of the finished parts, condition by condition, in replicate order."""
+    conditions = list(read_manifest(study)["conditions"])
+    contents = contents_of(read_manifest(study))
+    ranges = parse_ranges(replicates) if replicates else [(1, sys.maxsize)]
+
+    def place(part: Part) -> tuple[int, int]:
+        return conditions.index(contents[part.key].condition), part.first
+
+    def read(parts: list[Part]) -> pa.Table:
+        tables = [
+            _chosen(read_columns(study / part.path(folder), schema.names), globs, ranges)
+            for part in sorted(parts, key=place)
+            if any(first <= part.last and part.first <= last for first, last in ranges)
+        ]
+        return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
+
+    return _frame(read_parts(study, read))
+
+
+def _chosen(table: pa.Table, globs: dict[str, str], ranges: Sequence[Range]) -> pa.Table:
+    numbers = table["replicate"].to_numpy()
+    wanted = np.zeros(len(numbers), dtype=bool)
+    for first, last in ranges:
+        wanted |= (numbers >= first) & (numbers <= last)
+    for name, glob in globs.items():
+        column = table[name].combine_chunks()
+        known = column.dictionary.to_pylist()
+        wanted &= np.isin(column.indices, np.flatnonzero(np.isin(known, matching(known, glob))))
+    return table.filter(pa.array(wanted))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame = table.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    return frame

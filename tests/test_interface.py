@@ -1,0 +1,156 @@
+"""The Python interface: the same numbers and files as the commands, in frames."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import mcsim
+from mcsim.errors import DataError, McsimError, ScenarioError
+
+SCENARIO = """
+title = "A & B"
+replicates = 6
+seed = 3
+[design]
+response = "y"
+factors = { group = ["a", "b"] }
+[[design.levels]]
+name = "animal"
+count = 4
+[design.observations]
+count = 5
+[design.covariates]
+x = { grid = [0.0, 1.0] }
+[truth]
+sigma = 0.5
+[truth.random.animal]
+sd = { Intercept = 0.4 }
+[[methods]]
+name = "full"
+formula = "y ~ group * x + (1 | animal)"
+[[methods]]
+name = "flat"
+formula = "y ~ group * x"
+estimator = "ols"
+[sweep]
+"truth.sigma" = [0.5, 1.0]
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interface")
+    (folder / "own.toml").write_text(SCENARIO)
+    scenario = mcsim.load_scenario(folder / "own.toml")
+    return mcsim.run_study(scenario, folder / "out", n_workers=1, progress=False, report=print)
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "mcsim", *map(str, arguments)], check=True)
+
+
+def test_files_are_those_of_the_command(study, tmp_path):
+    command("run", study.directory.parent / "own.toml", "-o", tmp_path / "out", "-j", "1")
+    for kind in ("estimates", "fits", "commits"):
+        ours = {path.name: path.read_bytes() for path in (study.directory / kind).iterdir()}
+        theirs = {path.name: path.read_bytes() for path in (tmp_path / "out" / kind).iterdir()}
+        assert ours == theirs
+
+
+def test_summary_is_that_of_the_folder(study):
+    written = pd.read_csv(study.directory / "summary.csv")
+    found = study.summary()
+    assert found["rmse"].to_numpy() == pytest.approx(written["rmse"].to_numpy(), nan_ok=True)
+    assert set(mcsim.summarize([study.directory], method="full")["method"]) == {"full"}
+    with pytest.raises(DataError, match="no parameter matches 'z'"):
+        mcsim.summarize(study.directory, parameter="z")
+
+
+def test_replicates_come_condition_by_condition_and_filtered(study):
+    every = study.estimates()
+    assert list(dict.fromkeys(every["condition"])) == ["sigma=0.5", "sigma=1.0"]
+    one = mcsim.read_estimates(
+        study.directory,
+        condition="*=1.0",
+        method="full",
+        parameter="group[T.b]*",
+        replicates="2-3,6",
+    )
+    assert one["replicate"].tolist() == [2, 2, 3, 3, 6, 6]
+    assert set(one["parameter"]) == {"group[T.b]", "group[T.b]:x"}
+    fits = mcsim.read_fits(study.directory, replicates="1")
+    assert fits[["condition", "method"]].astype(str).to_numpy().tolist() == [
+        ["sigma=0.5", "full"], ["sigma=0.5", "flat"], ["sigma=1.0", "full"], ["sigma=1.0", "flat"],
+    ]  # fmt: skip
+    assert mcsim.read_estimates(study.directory, method="none").empty
+
+
+def test_two_methods_are_compared(study):
+    found = study.compare("full", "flat")
+    assert {"bias_difference", "relative_precision_mcse"} <= set(found.columns)
+    with pytest.raises(DataError, match="no method 'flt'"):
+        mcsim.compare(study.directory, "full", "flt")
+
+
+def test_a_frame_is_fitted_like_its_file(study, tmp_path):
+    path = tmp_path / "one.csv"
+    command("simulate", study.directory.parent / "own.toml", "--replicate", "1", "--condition",
+            "sigma=0.5", "-o", path)  # fmt: skip
+    formula = "y ~ group * x + (1 | animal)"
+    frame = pd.read_csv(path)
+    of_frame, of_file = mcsim.fit(frame, formula), mcsim.fit(path, formula)
+    assert of_frame == of_file
+    assert of_frame.table.loc["x", "estimate"] == of_frame.parameters[2].estimate
+    frame["group"] = pd.Categorical(frame["group"], categories=["b", "a", "unused"])
+    assert "group[T.a]" in mcsim.fit(frame, formula).table.index  # the order of its maker
+    with pytest.raises(DataError, match="the data frame has no column 'w'"):
+        mcsim.fit(frame, "y ~ w + (1 | animal)")
+
+
+def test_a_figure_is_matplotlibs(study):
+    figure = study.plot("estimates", parameter="x")
+    assert figure.axes
+    with pytest.raises(McsimError, match="no kind 'estimate'"):
+        study.plot("estimate")
+
+
+def test_a_notebook_shows_studies_and_fits(study):
+    page = study._repr_html_()
+    assert "A &amp; B" in page
+    assert "6 planned, 6 done" in page
+    assert page.count("<tr") == 1 + len(study.summary())
+    assert study.report(study.directory.parent / "page.html").read_text().startswith("<!DOCTYPE")
+
+
+def test_what_cannot_be_run_says_why(tmp_path):
+    with pytest.raises(ScenarioError, match="there is no such file"):
+        mcsim.run_study(tmp_path / "none.toml")
+    (tmp_path / "own.toml").write_text(SCENARIO)
+    with pytest.raises(DataError, match="needs a directory"):
+        mcsim.run_study(mcsim.load_scenario(tmp_path / "own.toml"))
+    with pytest.raises(AttributeError, match="no attribute 'simulate_all'"):
+        mcsim.simulate_all  # noqa: B018
+
+
+def test_public_names_load_nothing_before_they_are_used():
+    code = "import mcsim, sys; dir(mcsim); print('numpy' in sys.modules, mcsim.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False")
+    assert all(hasattr(mcsim, name) for name in mcsim.__all__)
+
+
+def test_a_script_without_a_guard_may_use_several_processes(tmp_path):
+    slow = SCENARIO.replace("replicates = 6", "replicates = 64")  # two pieces: two processes
+    slow = slow.replace('| animal)"\n', '| animal)"\ninterval = "bootstrap"\nresamples = 20\n')
+    (tmp_path / "own.toml").write_text(slow)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import mcsim\nprint('once')\n"
+        "mcsim.run_study('own.toml', n_workers=2, progress=False)\nprint('done')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["once", "done"], done.stderr
