@@ -176,14 +176,14 @@ def be_coverage(sample: Sample) -> Measure:
     """
     n, T = _count(~np.isnan(sample.estimates)), sample.estimates
     centre, step = (one[:, None] for one in _by_row(_centre_and_step, T))
-    share = _share(_n_covering(sample, centre), sample.n_intervals).value[:, None]
-    error = np.where(sample.has_interval, _covers(sample, centre) - share, 0.0)
+    share = _share(_n_covering(sample, centre), sample.n_intervals).value
+    error = np.where(sample.has_interval, _covers(sample, centre) - share[:, None], 0.0)
     error = _ratio(error, sample.n_intervals)
     above, below = (_n_covering(sample, centre + one) for one in (step, -step))
     slope = _ratio(above - below, 2 * sample.n_intervals)  # per step
     of_mean = _ratio(slope * np.nan_to_num(_ratio(T - centre, step)), n)
     error += np.where(step > 0, of_mean, 0.0)
-    return Measure(share[:, 0], np.sqrt((error**2).sum(axis=1)))
+    return Measure(share, np.where(np.isnan(share), math.nan, np.sqrt((error**2).sum(axis=1))))
 
 
 def rejection(sample: Sample) -> Measure:
@@ -307,7 +307,8 @@ def _sd_of_order_statistic(T: Array, p: float) -> Array:
     first, last, weights = _weights_of_order_statistic(T.shape[1], p)
     distance = T[:, first:last] - T[:, first, None]
     centre = (weights * distance).sum(axis=1)
-    return np.sqrt((weights * (distance - centre[:, None]) ** 2).sum(axis=1))
+    variance: Array = (weights * (distance - centre[:, None]) ** 2).sum(axis=1)
+    return np.sqrt(variance)
 
 
 @lru_cache(maxsize=64)
@@ -344,7 +345,8 @@ def _width(sample: Sample) -> Array:
 
 def _count(hits: Bools) -> Array:
     """How many there are in every row: (n_rows, 1)."""
-    return hits.sum(axis=1, keepdims=True, dtype=np.float64)
+    n: Array = hits.sum(axis=1, keepdims=True, dtype=np.float64)
+    return n
 
 
 def _share(n_hits: Array, n: Array) -> Measure:
@@ -358,7 +360,8 @@ def _mean(values: Array) -> Array:
     # rounding must not push the mean of equal values off their value
     low, high = values.min(axis=1), values.max(axis=1)
     average = np.where(np.isfinite(average) & (low > average), low, average)
-    return np.where(np.isfinite(average) & (high < average), high, average)
+    held: Array = np.where(np.isfinite(average) & (high < average), high, average)
+    return held
 
 
 def _variance(values: Array) -> Array:

@@ -21,7 +21,8 @@ from mcsim.results.folder import Part, read_columns, read_manifest, read_parts
 from mcsim.results.store import FAILED, Store
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.records import Record, one_per_fit, unique
-from mcsim.summary.selection import Shown, shown_rows, studies_in
+from mcsim.summary.selection import Shown, shown_rows
+from mcsim.summary.summarize import studies_in
 from mcsim.summary.text import percent, shown_as, with_mcse
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -78,8 +79,6 @@ def write_report(results: Path, out: Path | None = None) -> Path:
 def page(results: Path) -> str:
     """The page as HTML: the same for the same results."""
     studies = studies_in(results)
-    if not studies:
-        raise DataError(f"{results}: no study here. Give a folder that mcsim run has written.")
     titles = [escape(str(read_manifest(one).get("title") or one.name)) for one in studies]
     numbers = itertools.count(1)
     bodies = [

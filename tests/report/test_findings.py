@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from mcsim.measures import MEASURES, Sample
+from mcsim.measures import MEASURES
 from mcsim.report import findings as module
 from mcsim.report.findings import ERROR_RATE, findings
 from mcsim.summary.selection import Shown
+from tests.samples import measured, sample_of_one
 
 PLAIN = dict.fromkeys(name + end for name in MEASURES for end in ("", "_mcse"))
 
@@ -163,7 +164,7 @@ def test_unbiased_estimates_are_called_biased_as_often_as_stated(n):
     none = np.full(n, np.nan)
     n_off = 0
     for row in T:
-        bias = MEASURES["bias"](Sample(1.0, False, 0.05, row, *[none] * 5))
+        bias = measured("bias", sample_of_one(1.0, False, 0.05, row, *[none] * 5))
         one = record(truth=1.0, bias=bias.value, bias_mcse=bias.mcse, n=n)
         n_off += module._judge_bias(one, 0.95).sign != 0
     limit = 4 * (ERROR_RATE * (1 - ERROR_RATE) / n_studies) ** 0.5

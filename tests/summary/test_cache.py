@@ -35,7 +35,7 @@ def is_computed(study, monkeypatch):
     computed, right = [], summarize([study])
     with monkeypatch.context() as patch:
         patch.setattr(
-            latest.summary, "summarize", lambda one: computed.append(one) or summarize(one)
+            latest.summarize, "summarize", lambda one: computed.append(one) or summarize(one)
         )
         table = latest_summary(study)
     assert table.equals(right)
