@@ -289,7 +289,7 @@ def _read_ahead(
             ]
 
         upcoming = [start(parts) for parts in bundles[:1]]
-        for parts, following in zip(bundles, [*bundles[1:], None], strict=True):
+        for parts, following in itertools.zip_longest(bundles, bundles[1:]):
             fits, estimates = (list(tables) for tables in upcoming.pop())
             upcoming += [start(following)] if following else []
             yield parts, _joined(fits) if fits else None, _joined(estimates)

@@ -6,27 +6,38 @@ Works from the files alone. Knows no drawing.
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.results.folder import read_conditions
 from mcsim.scenario.keys import show_value
 from mcsim.summary.cache import known_summary
-from mcsim.summary.estimates import ROW, STATUSES, Results, read_results
+from mcsim.summary.estimates import NUMBERS, ROW, STATUSES, Floats, Ints, read_results
 from mcsim.summary.records import Record, unique, without_variances
 from mcsim.summary.summarize import DESCRIPTION, studies_in
 
 Key = tuple[str, ...]  # study, condition, method, parameter
-T = TypeVar("T")
-
 KEY = ("study", *ROW)
+
+
+class Numbers(NamedTuple):
+    """What the usable fits of a row say, in replicate order: (n,) each, NaN where missing."""
+
+    replicate: Ints
+    estimate: Floats
+    ci_lower: Floats
+    ci_upper: Floats
+    realized: Floats
+
+
+DRAWN = tuple(map(NUMBERS.index, Numbers._fields[1:]))
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Shown:
-    """Rows of the summaries of some studies.
+    """Rows of the summaries of some studies; numbers of their replicates are read once.
 
     records : as `summarize` has them, with `place`, words for the condition (none where there is
     one); swept : short names of what differs between the conditions, by column of the records
@@ -67,9 +78,13 @@ class Shown:
         """Names of the methods, in order."""
         return unique(record["method"] for record in self.records)
 
-    def only(self, records: Iterable[Record]) -> "Shown":
-        """The same with other rows."""
-        return replace(self, records=list(records))
+    def numbers_of(self, record: Record) -> Numbers:
+        """What the replicates of one of the rows have."""
+        return self._numbers[key_of(record)]
+
+    @cached_property
+    def _numbers(self) -> dict[Key, Numbers]:
+        return _read_numbers({key_of(record) for record in self.records})
 
 
 def shown_rows(results: Path, selection: Selection) -> Shown:
@@ -142,34 +157,22 @@ def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Sh
     )
 
 
-def read_numbers(
-    shown: Shown, take: Callable[[Record, NDArray[Any], NDArray[Any]], T]
-) -> dict[Key, T]:
-    """What `take` makes of every row's replicates and their NUMBERS, by `key_of` the row.
-
-    Parameters
-    ----------
-    take : of the record, replicates (n,) and numbers (6, n) in the order of `results.NUMBERS`
-    """
-    found: dict[Key, T] = {}
-    wanted = {key_of(record): record for record in shown.records}
-    for study in unique(key[0] for key in wanted):
-        conditions = read_conditions(Path(study))
-        keys = [(study, *row.values()) for row in conditions.select(ROW).to_pylist()]
-        for rows, results in read_results(Path(study), conditions, STATUSES[:2]):
-            for row in rows:
-                if (key := keys[row]) in wanted:
-                    found[key] = _taken(take, wanted[key], results, row)
-    return found
-
-
 def key_of(record: Record) -> Key:
     """What tells a row from all others."""
     return tuple(record[name] for name in KEY)
 
 
-def _taken(take: Callable[..., T], record: Record, results: Results, row: int) -> T:
-    return take(record, *results.numbered(row))
+def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:
+    found: dict[Key, Numbers] = {}
+    for study in unique(key[0] for key in wanted):
+        conditions = read_conditions(Path(study))
+        keys = [(study, *row.values()) for row in conditions.select(ROW).to_pylist()]
+        for rows, results in read_results(Path(study), conditions, STATUSES[:2]):
+            for row in rows:
+                if keys[row] in wanted:
+                    replicates, numbers = results.numbered(row)
+                    found[keys[row]] = Numbers(replicates.copy(), *numbers[list(DRAWN)])
+    return found
 
 
 def _manifest(study: Path) -> Record:

@@ -130,7 +130,8 @@ class _Measured:
                 self._measure(*zip(*found[start : start + n_together], strict=True))
 
     def _measure(self, rows: Sequence[int], numbers: Sequence[Floats]) -> None:
-        own, columns = np.array(rows), np.stack(numbers, axis=1)  # (6, n_rows, n)
+        # (6, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
+        own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
         sample = Sample(self._truth[own], self._is_scale[own], self._alpha, *columns)
         has_estimate = ~np.isnan(sample.estimates)
         self._counts[1, own] = has_estimate.sum(axis=1)
