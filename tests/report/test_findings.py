@@ -1,13 +1,12 @@
 """Sentences: what they say of known numbers, and how often they are wrong where nothing is off."""
 
-import re
-
 import numpy as np
 import pytest
 
 from mcsim.measures import MEASURES
 from mcsim.report import findings as module
 from mcsim.report.findings import ERROR_RATE, findings
+from mcsim.report.words import Name
 from mcsim.summary.selection import Shown
 from tests.samples import measured, sample_of_one
 
@@ -23,10 +22,15 @@ def shown(*records):
     return Shown("title", 0.95, records, {})
 
 
+def plain(sentence):
+    """Its text, with names in backquotes."""
+    return "".join(f"`{piece}`" if isinstance(piece, Name) else piece for piece in sentence)
+
+
 def said(*records):
-    """Sentences by title and method, without tags."""
+    """Sentences by title and method."""
     return {
-        (one.title, method): [re.sub(r"</?code>", "`", sentence) for sentence in sentences]
+        (one.title, method): [plain(sentence) for sentence in sentences]
         for one in findings(shown(*records))
         for method, sentences in one.sentences.items()
     }
@@ -144,15 +148,17 @@ def test_the_clearest_finding_is_the_one_with_most_standard_errors():
     found = findings(shown(biased(0.5, 0.2, parameter="a"), biased(-0.1, 0.01, parameter="b")))
     (bias,) = [one for one in found if one.title == "Bias"]
     assert (bias.n_off, bias.n_judged) == (2, 2)
-    assert bias.clearest == "<code>b</code> is underestimated by 10.0% (MCSE 1.0%)."
+    assert plain(bias.clearest) == "`b` is underestimated by 10.0% (MCSE 1.0%)."
     found = findings(shown(biased(0.5, 0.2), biased(0.5, 0.01, method="diagonal")))
-    assert found[0].clearest.endswith("50.0% (MCSE 1.0%) (method <code>diagonal</code>).")
+    assert plain(found[0].clearest).endswith("50.0% (MCSE 1.0%) (method `diagonal`).")
 
 
-def test_names_are_escaped():
-    (sentence,) = said(biased(0.2, parameter="<script>x</script>"))["Bias", "general"]
-    assert "&lt;script&gt;" in sentence
-    assert "<script" not in sentence
+def test_names_are_told_from_words_whatever_they_hold():
+    name = "<b>{x}</b> by 3% in `y`"
+    (finding,) = findings(shown(biased(0.2, parameter=name)))
+    (sentence,) = finding.sentences["general"]
+    assert sentence == (name, " is overestimated by ", "20.00% (MCSE 0.80%)", ".")
+    assert [isinstance(piece, Name) for piece in sentence] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("n", [3, 10, 200])
