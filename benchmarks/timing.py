@@ -16,9 +16,10 @@ from benchmarks.scenarios import SEED
 from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import LikelihoodMethod, Reducers, prepare_method
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
+from mcsim.methods.registry import prepare_method
 from mcsim.results.store import Chunk
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions

@@ -8,8 +8,8 @@ import pandas as pd
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 
 FULL = "y ~ dose * x + (1 | animal/image)"
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")

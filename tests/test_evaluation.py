@@ -24,9 +24,10 @@ from mcsim.methods.one_file import fit_file
 from mcsim.methods.r.call import r_call
 from mcsim.plan.starter import starter_from_data
 from mcsim.scenario.checks import find_problems
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario, conditions
 from mcsim.scenario.residuals import residual_model
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import prepare_simulator
 from tests.conftest import call_mcsim
 

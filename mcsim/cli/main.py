@@ -13,11 +13,13 @@ import click
 from mcsim import __version__
 from mcsim.cli import read as commands
 from mcsim.errors import McsimError, StoppedError
+from mcsim.plan import KINDS
+from mcsim.scenario.estimators import estimators_with, offered
 from mcsim.study.workers.processes import stop_on_signals
 
-KINDS = ("nested", "two-level", "longitudinal", "power")  # of plan/starter.py
-DF_METHODS = ("containment", "satterthwaite", "kenward-roger", "z")
-INTERVALS = ("wald", "profile", "bootstrap")
+FITTED = estimators_with(lambda facts: facts.likelihood)
+DF_METHODS = offered(lambda facts: facts.df, FITTED)
+INTERVALS = offered(lambda facts: facts.intervals, FITTED)
 MAX_FAILURES = 0.01
 LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
 FIRST_STEPS = """\
@@ -318,7 +320,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
-@click.option("--estimator", type=click.Choice(["reml", "ml"]), default="reml", show_default=True)
+@click.option("--estimator", type=click.Choice(FITTED), default="reml", show_default=True)
 @click.option("--df", type=click.Choice(DF_METHODS), default="containment",
               show_default=True)  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,

@@ -7,14 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
+from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError, nearest_name
 from mcsim.scenario.residuals import ResidualModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-NAMES = {"ar1": "phi", "exchangeable": "rho"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def residual_names(model: ResidualModel | None, frame: pd.DataFrame) -> tuple[st
     if model is None:
         return ()
     if model.correlation is not None:
-        return (NAMES[model.correlation],)
+        return KINDS[model.correlation].parameters
     assert model.by is not None
     _, levels = _strata(model.by, frame)
     return tuple(f"sd_ratio({model.by}[T.{level}])" for level in levels[1:])
@@ -66,7 +65,7 @@ def residual_columns(model: ResidualModel, columns: ModelColumns) -> ResidualCol
             f"no two observations share a unit, so residual = {model.correlation!r} has nothing to"
             " estimate; leave it out"
         )
-    if not is_own_level and (model.correlation == "exchangeable" or sizes.max() == 2):
+    if not is_own_level and (KINDS[model.correlation].is_even or sizes.max() == 2):
         _refuse_intercepts(columns, unit)
     along = None if model.along is None else _numbers(model.along, columns.frame)
     return ResidualColumns(ResidualRows(model.correlation, along), unit, is_own_level)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcsim.design.columns import Design
+from mcsim.design.units import Design
 
 
 def design_in_words(design: Design) -> str:

@@ -1,19 +1,25 @@
 """A design, compiled once: its classes of identical units, and the moments that replace the rows.
 
-Knows arrays only; how classes are found is the business of nested/classes.py.
+Chooses the likelihood of a design. Knows arrays only; how classes are found is the business of
+nested/classes.py.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mcsim.engine.nested.blocks import blocks_of
+from mcsim.engine.arithmetic.arrays import Floats, Ints
+from mcsim.engine.blocks import Blocks, blocks_of, n_parameters
+from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
-from mcsim.engine.nested.tree import Floats, Ints, Model, Reduction, Tree
-from mcsim.engine.optimum.minque import start_of
-from mcsim.engine.residuals.classes import ResidualDesign, residual_design, with_basis
-from mcsim.engine.residuals.likelihood import with_starts
-from mcsim.engine.residuals.structure import ResidualRows, residual_of
+from mcsim.engine.nested.likelihood import NestedLikelihood
+from mcsim.engine.nested.moments import Moments, Reduction, n_moments
+from mcsim.engine.nested.tree import Model, Tree, with_columns
+from mcsim.engine.optimum.minque import Start, start_of
+from mcsim.engine.residuals.classes import ResidualDesign, residual_design
+from mcsim.engine.residuals.kinds import KINDS
+from mcsim.engine.residuals.likelihood import ResidualLikelihood
+from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 
 
@@ -38,6 +44,7 @@ class CompiledDesign:
     """What the engine needs of a design; `order` sorts the rows so that units are contiguous.
 
     residual : None where residuals are independent with one SD
+    starts : from which a search may begin
     """
 
     tree: Tree
@@ -47,6 +54,40 @@ class CompiledDesign:
     R: Floats  # (p, p) X = X~ R
     n_rows: int
     residual: ResidualDesign | None = None
+    starts: tuple[Start, ...] = ()
+
+    @property
+    def blocks(self) -> Blocks:
+        """Where the parameters of Lam stand in theta."""
+        return self.tree.blocks
+
+    @property
+    def nu(self) -> float:
+        """Degrees of freedom of sigma^2: n - p (REML) or n (ML)."""
+        return self.tree.model.nu
+
+    @property
+    def is_reml(self) -> bool:
+        """Whether the criterion is REML's."""
+        return self.tree.model.is_reml
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters theta, those of the residuals included."""
+        own = 0 if self.residual is None else self.residual.structure.n_parameters
+        return n_parameters(self.blocks) + own
+
+    @property
+    def n_values(self) -> int:
+        """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
+        return n_moments(self.reduction) + self.n_forms
+
+    @property
+    def n_forms(self) -> int:
+        """Sums of quadratic forms among these, where the residuals have a structure."""
+        if self.residual is None:
+            return 0
+        return self.residual.structure.n_forms * len(self.residual.whitening.group)
 
 
 def compile_design(
@@ -71,9 +112,32 @@ def compile_design(
         A column is zero or a combination of the columns before it, or too few rows.
     """
     design = collapse_design(X, levels, names=names, is_reml=is_reml, residual=residual)
+    return with_starts(design)
+
+
+def with_starts(design: CompiledDesign) -> CompiledDesign:
+    """The design with the starts of its searches."""
+    grid = np.zeros((1, 0)) if design.residual is None else design.residual.structure.grid()
+    likelihood = likelihood_of(design, _no_data(design))
+    return replace(design, starts=tuple(start_of(likelihood, z) for z in grid))
+
+
+def likelihood_of(design: CompiledDesign, moments: Moments) -> Likelihood:
+    """The likelihood of all replicates."""
     if design.residual is None:
-        return replace(design, tree=start_of(design.tree))
-    return replace(design, residual=with_starts(design.tree, design.residual))
+        return NestedLikelihood(design.tree, moments)
+    return ResidualLikelihood(design.tree, design.residual, moments)
+
+
+def turned(design: CompiledDesign, b: int, A: Floats) -> CompiledDesign:
+    """The design with the columns of a block times A."""
+    return replace(design, tree=with_columns(design.tree, b, A))
+
+
+def _no_data(design: CompiledDesign) -> Moments:
+    """A replicate whose data are nowhere in the span of the design."""
+    values, forms = np.zeros((1, n_moments(design.reduction))), np.ones((1, design.n_forms))
+    return Moments(values, np.zeros((1, len(design.R))), np.ones(1), forms)
 
 
 def collapse_design(
@@ -105,9 +169,9 @@ def collapse_design(
     design = CompiledDesign(tree, reduction, order, scales, R, n)
     if residual is None:
         return design
-    structure = residual_of(residual.kind, np.bincount(units[-1]), stratum)
-    own, basis = residual_design(builder, tree, structure, stratum)
-    return replace(design, reduction=with_basis(reduction, basis), residual=own)
+    structure = KINDS[residual.kind](units[-1], residual)
+    own, reduction = residual_design(builder, tree, structure, reduction, stratum)
+    return replace(design, reduction=reduction, residual=own)
 
 
 def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints, Ints]:

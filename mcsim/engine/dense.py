@@ -6,9 +6,10 @@ A guard for single fits; what studies are checked against stands in the tests.
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import CompiledDesign, Level
-from mcsim.engine.fit import FitBlock
-from mcsim.engine.nested.tree import Floats, n_parameters
+from mcsim.engine.fit import Fit
 from mcsim.errors import LikelihoodError
 
 MAX_ROWS = 2000  # an n x n factor takes about a second
@@ -17,7 +18,7 @@ ROUNDING = 1e-15  # of the definition, times rows and the condition of V
 
 
 def check_against_dense(
-    design: CompiledDesign, X: Floats, levels: tuple[Level, ...], y: Floats, fit: FitBlock
+    design: CompiledDesign, X: Floats, levels: tuple[Level, ...], y: Floats, fit: Fit
 ) -> None:
     """Compare the log-likelihood of a fit of one response with its definition.
 
@@ -35,12 +36,12 @@ def check_against_dense(
         return
     V = _covariance(design, levels, fit)
     factor = cho_factor(V, lower=True)
-    residual = y - X @ fit.beta[0]
+    residual = y - X @ fit.coefficients[0]
     pivots = np.diag(factor[0])
-    nu = design.tree.model.nu
+    nu = design.nu
     deviance = 2.0 * np.sum(np.log(pivots)) + residual @ cho_solve(factor, residual)
     deviance += nu * np.log(2.0 * np.pi)
-    if design.tree.model.is_reml:
+    if design.is_reml:
         deviance += np.linalg.slogdet(X.T @ cho_solve(factor, X))[1]
     expected = float(-0.5 * deviance)
     condition = float((pivots.max() / pivots.min()) ** 2)
@@ -49,10 +50,10 @@ def check_against_dense(
         raise LikelihoodError(found, expected)
 
 
-def _covariance(design: CompiledDesign, levels: tuple[Level, ...], fit: FitBlock) -> Floats:
+def _covariance(design: CompiledDesign, levels: tuple[Level, ...], fit: Fit) -> Floats:
     """V = sum Z Sigma Z' + sigma^2 R: (n_rows, n_rows)."""
     n = design.n_rows
-    V = np.asarray(fit.sigma2[0] * _residual_covariance(design, fit))
+    V = np.asarray(fit.scale[0] * _residual_covariance(design, fit))
     inside = np.ones((n, n), dtype=bool)
     covariances = iter(fit.covariances)
     for level in levels:
@@ -62,17 +63,17 @@ def _covariance(design: CompiledDesign, levels: tuple[Level, ...], fit: FitBlock
     return V
 
 
-def _residual_covariance(design: CompiledDesign, fit: FitBlock) -> Floats:
+def _residual_covariance(design: CompiledDesign, fit: Fit) -> Floats:
     """R, the rows as the design was given."""
     R = np.eye(design.n_rows)
     if design.residual is None:
         return R
-    structure, forms = design.residual.residual, design.residual.forms
-    weights = structure.weights(fit.theta[:1, n_parameters(design.tree) :])[0]
-    row_start = design.reduction.row_start.astype(np.int64)
-    for unit, leaf in enumerate(forms.class_of_unit.astype(np.int64)):
+    structure, units = design.residual.structure, design.residual.units
+    weights = structure.weights(fit.curvature.theta[:1, n_parameters(design.blocks) :])[0]
+    row_start = units.start.astype(np.int64)
+    for unit, leaf in enumerate(units.class_of_unit.astype(np.int64)):
         own = slice(row_start[unit], row_start[unit + 1])
-        stratum = forms.stratum[own].astype(np.int64)
+        stratum = units.stratum[own].astype(np.int64)
         products = structure.products(np.eye(len(stratum)), stratum)
         group = design.residual.whitening.group[leaf]
         rows = design.order[own]

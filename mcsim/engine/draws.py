@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Positions
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.nested.tree import Floats, Positions
 
 U = np.uint64
 

@@ -2,68 +2,97 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mcsim.engine.arithmetic.replicates import Flags, apply, dot, product, transpose
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.nested.blocks import entries
-from mcsim.engine.nested.likelihood import Likelihood
-from mcsim.engine.nested.moments import n_moments, reduce_block
-from mcsim.engine.nested.tree import Floats, Ints, Moments, n_parameters
+from mcsim.engine.arithmetic.arrays import Floats, Ints
+from mcsim.engine.arithmetic.replicates import apply, dot, product, transpose
+from mcsim.engine.blocks import entries, n_parameters
+from mcsim.engine.compile import CompiledDesign, likelihood_of
+from mcsim.engine.nested.moments import Moments, reduce_block
 from mcsim.engine.optimum.minque import plain_start
-from mcsim.engine.optimum.search import Evaluates, Optima, Search
+from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.residuals.classes import sum_forms
 from mcsim.engine.residuals.likelihood import ResidualLikelihood
 from mcsim.engine.residuals.search import residual_optima
 
 
 @dataclass(frozen=True)
-class FitBlock:
-    """Fits of one model to a block of replicates; levels with random effects, outermost first.
+class ResidualEstimates:
+    """What is reported of residuals with a structure, and its derivatives in theta.
 
-    beta : (n_replicates, p); beta_covariance : (n_replicates, p, p); T_inverse : the same in the
-        coordinates of the tree and units of sigma
-    sigma2 : (n_replicates,); covariances : per level (n_replicates, q, q), of the random effects
+    values : (n_replicates, m) correlations, or ratios of SDs; slopes : (n_replicates, m, n_theta),
+        of ratios those of their logarithm
+    sd : (n_replicates,) that of the residuals (of the first stratum) in units of sigma;
+        sd_slopes : (n_replicates, n_theta) of its logarithm
+    is_ratio : whether the values are ratios
+    """
+
+    values: Floats
+    slopes: Floats
+    sd: Floats
+    sd_slopes: Floats
+    is_ratio: bool
+
+
+class Curvature:
+    """The likelihood around the optima of a block: what intervals, df and profiles read.
+
     theta : (n_replicates, n_theta) parameters of Lam, innermost level first; then those of the
         residuals
     order : (n_replicates, n_blocks, q) row of a block's factor that stands first, second, ...
-    factors : per level (n_replicates, q, q) Lam; slopes : per level (n_replicates, n_theta, q, q)
-        its derivative in theta
-    hessian : second derivatives of -2 logLik; log_r2_gradient : derivative of log y'Py
+    hessian : second derivatives of -2 logLik
     is_held : (n_replicates, n_theta) parameters in a column of Lam that is zero, or of the
         residuals where a variance is
-    residual : (n_replicates, m) correlation of the residuals, or ratios of SDs; residual_slopes :
-        (n_replicates, m, n_theta) derivatives, of ratios those of their logarithm
-    scale : (n_replicates,) SD of the residuals (of the first stratum) in units of sigma;
-        scale_slopes : (n_replicates, n_theta) derivatives of its logarithm
+    nu : degrees of freedom of sigma^2
+    T_inverse : (n_replicates, p, p) covariance of the coefficients in the coordinates of the tree
+        and units of sigma
+    slopes : per level (n_replicates, n_theta, q, q) derivatives of the factor in theta
+    factors : per level (n_replicates, q, q) Lam
+    """
+
+    def __init__(self, design: CompiledDesign, optima: Optima) -> None:
+        self.theta, self.order, self.hessian = optima.theta, optima.order, optima.hessian
+        self.is_held, self.nu = optima.is_held, design.nu
+        self.T_inverse = optima.found.T_inverse
+        self.slopes = factor_slopes(design, optima.order)
+        self.factors = tuple(weighted(slope, optima.theta) for slope in self.slopes)
+        self._design, self._optima = design, optima
+
+    @cached_property
+    def residual(self) -> ResidualEstimates:
+        """What is reported of the residuals."""
+        return _residual(self._design, self.theta)
+
+    @cached_property
+    def log_r2_gradient(self) -> Floats:
+        """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
+        return _log_r2_gradient(self._design, self._optima)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fits of one model to a block of replicates; levels with random effects, outermost first.
+
+    coefficients : (n_replicates, p); covariance : (n_replicates, p, p), theirs
+    covariances : per level (n_replicates, q, q), of the random effects
+    scale : (n_replicates,) sigma^2, the unit of the covariances of a response
     certificate : (n_replicates,) relative violation of the first-order conditions
     """
 
-    beta: Floats
-    beta_covariance: Floats
-    T_inverse: Floats
-    sigma2: Floats
+    coefficients: Floats
+    covariance: Floats
     covariances: tuple[Floats, ...]
+    scale: Floats
     loglik: Floats
     status: Ints
     evaluations: Ints
     certificate: Floats
-    theta: Floats
-    order: Ints
-    factors: tuple[Floats, ...]
-    slopes: tuple[Floats, ...]
-    hessian: Floats
-    log_r2_gradient: Floats
-    is_held: Flags
-    residual: Floats
-    residual_slopes: Floats
-    scale: Floats
-    scale_slopes: Floats
+    curvature: Curvature
 
 
-def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBlock:
+def fit_block(design: CompiledDesign, responses: Floats) -> Fit:
     """Fit every response.
 
     Parameters
@@ -73,7 +102,7 @@ def fit_block(design: CompiledDesign, responses: NDArray[np.float64]) -> FitBloc
     return fit_moments(design, reduce_responses(design, responses))
 
 
-def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> Moments:
+def reduce_responses(design: CompiledDesign, responses: Floats) -> Moments:
     """What the fits need of responses (n_replicates, n_rows), rows as the design was given."""
     if not np.array_equal(design.order, np.arange(design.n_rows)):
         responses = responses[:, design.order]
@@ -87,83 +116,58 @@ def reduce_responses(design: CompiledDesign, responses: NDArray[np.float64]) -> 
 def reduction_key(design: CompiledDesign) -> str:
     """Equal for designs that reduce responses in the same way."""
     digest = hashlib.sha256(design.order.tobytes())
-    parts = [*design.reduction, *(() if design.residual is None else design.residual.forms)]
+    parts = list(design.reduction)
+    if design.residual is not None:
+        digest.update(type(design.residual.structure).__name__.encode())
+        parts += [*design.residual.units, design.residual.k]
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 
-def n_values(design: CompiledDesign) -> int:
-    """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
-    n_forms = 0
-    if design.residual is not None:
-        n_forms = design.residual.forms.n_forms * len(design.residual.whitening.group)
-    return n_moments(design.reduction) + n_forms
-
-
-def fit_moments(design: CompiledDesign, moments: Moments) -> FitBlock:
+def fit_moments(design: CompiledDesign, moments: Moments) -> Fit:
     """Fit every replicate."""
     optima = _optima(design, moments)
-    found, n = optima.found, len(optima.theta)
-    sigma2 = found.r2 / design.tree.model.nu
-    to_original = np.tile(np.linalg.inv(design.R), (n, 1, 1))
-    slopes = factor_slopes(design, optima.order)
-    factors = tuple(weighted(slope, optima.theta) for slope in slopes)
+    found, curvature = optima.found, Curvature(design, optima)
+    sigma2 = found.r2 / design.nu
+    to_original = np.tile(np.linalg.inv(design.R), (len(sigma2), 1, 1))
     X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
-    return FitBlock(
-        beta=apply(to_original, moments.beta + found.beta),
-        beta_covariance=sigma2[:, None, None] * X_inverse,
-        T_inverse=found.T_inverse,
-        sigma2=sigma2,
-        covariances=tuple(sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in factors),
+    return Fit(
+        coefficients=apply(to_original, moments.beta + found.beta),
+        covariance=sigma2[:, None, None] * X_inverse,
+        covariances=tuple(
+            sigma2[:, None, None] * product(Lam, transpose(Lam)) for Lam in curvature.factors
+        ),
+        scale=sigma2,
         loglik=-0.5 * found.f,
         status=optima.status,
         evaluations=optima.evaluations,
         certificate=optima.violation,
-        theta=optima.theta,
-        order=optima.order,
-        factors=factors,
-        slopes=slopes,
-        hessian=optima.hessian,
-        log_r2_gradient=_log_r2_gradient(design, optima),
-        is_held=optima.is_held,
-        **_residual(design, optima.theta),
+        curvature=curvature,
     )
 
 
-def _residual(design: CompiledDesign, theta: Floats) -> dict[str, Floats]:
-    """What is reported of the residuals."""
-    n, n_theta, n_all = len(theta), n_parameters(design.tree), theta.shape[1]
-    values, slopes, scale = np.zeros((n, 0)), np.zeros((n, 0, n_all)), np.ones(n)
-    scale_slopes = np.zeros((n, n_all))
-    if design.residual is not None:
-        structure, z = design.residual.residual, theta[:, n_theta:]
-        values, own = structure.values(z)
-        slopes = np.concatenate([np.zeros((n, values.shape[1], n_theta)), own], axis=2)
-        scale, scale_slopes[:, n_theta:] = structure.scale(z)
-    return {
-        "residual": values,
-        "residual_slopes": slopes,
-        "scale": scale,
-        "scale_slopes": scale_slopes,
-    }
-
-
 def _optima(design: CompiledDesign, moments: Moments) -> Optima:
-    if design.residual is not None:
-        return residual_optima(design.tree, design.residual, moments)
-    theta, order = plain_start(design.tree, len(moments.rss))
-    search = Search(design.tree, likelihood_of(design, moments), theta, order)
+    likelihood, n = likelihood_of(design, moments), len(moments.rss)
+    if isinstance(likelihood, ResidualLikelihood):
+        return residual_optima(likelihood, design.starts, n)
+    search = Search(likelihood, np.arange(n), *plain_start(design.blocks, n))
+    search.begin(design.starts[0])
     search.run()
     return search.optima()
 
 
-def likelihood_of(design: CompiledDesign, moments: Moments) -> Evaluates:
-    """The likelihood of all replicates."""
+def _residual(design: CompiledDesign, theta: Floats) -> ResidualEstimates:
+    n, n_theta = theta.shape
+    sd_slopes = np.zeros((n, n_theta))
     if design.residual is None:
-        return Likelihood(design.tree, moments)
-    everyone = np.arange(len(moments.rss))
-    return ResidualLikelihood(design.tree, design.residual, moments, everyone)
+        none = np.zeros((n, 0)), np.zeros((n, 0, n_theta))
+        return ResidualEstimates(*none, np.ones(n), sd_slopes, is_ratio=False)
+    structure, first = design.residual.structure, n_parameters(design.blocks)
+    values, own = structure.values(theta[:, first:])
+    slopes = np.concatenate([np.zeros((n, values.shape[1], first)), own], axis=2)
+    sd, sd_slopes[:, first:] = structure.scale(theta[:, first:])
+    return ResidualEstimates(values, slopes, sd, sd_slopes, structure.is_ratio)
 
 
 def factor_slopes(design: CompiledDesign, order: Ints) -> tuple[Floats, ...]:
@@ -189,10 +193,8 @@ def weighted(slopes: Floats, theta: Floats) -> Floats:
 
 def _patterns(design: CompiledDesign, order: Ints) -> dict[int, Floats]:
     """D Lam / d theta in columns of unit scale, per level with random effects, outermost first."""
-    blocks, n_levels = design.tree.blocks, len(design.scales)
-    n, n_theta = len(order), n_parameters(design.tree)
-    if design.residual is not None:
-        n_theta += design.residual.residual.n_parameters
+    blocks, n_levels = design.blocks, len(design.scales)
+    n, n_theta = len(order), design.n_parameters
     patterns = {
         level: np.zeros((n, n_theta, *S.shape)) for level, S in enumerate(design.scales) if len(S)
     }
@@ -214,8 +216,7 @@ def _scaled(S: Floats, patterns: Floats) -> Floats:
 
 
 def _log_r2_gradient(design: CompiledDesign, optima: Optima) -> Floats:
-    """Derivative of log y'Py in theta: -2 <sum (Z'Py)(Z'Py)', dLam Lam'> / y'Py."""
-    n_theta, nu = n_parameters(design.tree), design.tree.model.nu
+    n_theta, nu = n_parameters(design.blocks), design.nu
     gradient = (optima.found.gradient - optima.traces.gradient) / nu
     gradient[:, :n_theta] = 0.0
     for level, pattern in _patterns(design, optima.order).items():

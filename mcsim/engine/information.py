@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
-    Flags,
     inverse_positive,
     product,
     semidefinite_factor,
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import FitBlock, likelihood_of
-from mcsim.engine.nested.blocks import (
+from mcsim.engine.blocks import (
+    Blocks,
     block_of,
     covariance,
     entries,
@@ -26,8 +25,10 @@ from mcsim.engine.nested.blocks import (
     held_parameters,
     set_block,
 )
-from mcsim.engine.nested.tree import Floats, Ints, Moments, Points, Tree
-from mcsim.engine.optimum.search import Evaluates
+from mcsim.engine.compile import CompiledDesign, likelihood_of
+from mcsim.engine.fit import Fit
+from mcsim.engine.likelihood import Likelihood, Points
+from mcsim.engine.nested.moments import Moments
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
 SECOND_STEP = 3e-4  # of a standard error of Psi, for second derivatives; error about 1e-8, and 2e-4
@@ -50,19 +51,15 @@ class Information:
     adjusted_covariance: Floats
 
 
-def covariance_slopes(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Floats:
+def covariance_slopes(design: CompiledDesign, moments: Moments, fit: Fit) -> Floats:
     """Derivatives of T^-1 in theta and, the last, of sigma^2 T^-1 in log sigma^2, in its unit."""
-    return _around(design, moments, fit, fit.theta).all_slopes()
+    at = fit.curvature
+    everyone = np.arange(len(at.theta))
+    likelihood = likelihood_of(design, moments)
+    return _Differences(likelihood, everyone, at.theta, at.order, at.is_held).all_slopes()
 
 
-def _around(
-    design: CompiledDesign, moments: Moments, fit: FitBlock, theta: Floats
-) -> "_Differences":
-    likelihood, everyone = likelihood_of(design, moments), np.arange(len(theta))
-    return _Differences(design.tree, likelihood, everyone, theta, fit.order, fit.is_held)
-
-
-def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Information:
+def information(design: CompiledDesign, moments: Moments, fit: Fit) -> Information:
     """Expected information of REML, and beta's covariance adjusted for what W says.
 
     Kenward & Roger (1997). With P_r = dT/dtheta_r and Q_rs their adjusted covariance is
@@ -73,26 +70,28 @@ def information(design: CompiledDesign, moments: Moments, fit: FitBlock) -> Info
     inside the boundary. Only the adjustment leaves it out. A pivot that is nearly zero says as
     little of its variance, and stands further inside too.
     """
-    theta = _inside(design.tree, fit.theta, np.nextafter(0.0, 1.0))
-    differences = _around(design, moments, fit, theta)
+    at, likelihood = fit.curvature, likelihood_of(design, moments)
+    theta, everyone = (
+        _inside(design.blocks, at.theta, np.nextafter(0.0, 1.0)),
+        np.arange(len(at.theta)),
+    )
+    differences = _Differences(likelihood, everyone, theta, at.order, at.is_held)
     slopes, W = differences.all_slopes(), differences.inverse_information()
     change = differences.curvature(W)
-    rows = np.flatnonzero(fit.is_held.any(axis=1))
-    inside = _inside(design.tree, theta[rows], 0.0)
-    held = held_parameters(design.tree.blocks, inside)
-    differences = _Differences(
-        design.tree, likelihood_of(design, moments), rows, inside, fit.order[rows], held
-    )
+    rows = np.flatnonzero(at.is_held.any(axis=1))
+    inside = _inside(design.blocks, theta[rows], 0.0)
+    held = held_parameters(design.blocks, inside)
+    differences = _Differences(likelihood, rows, inside, at.order[rows], held)
     slopes[rows], W[rows] = differences.all_slopes(), differences.inverse_information()
     to_given = np.tile(np.linalg.inv(design.R), (len(change), 1, 1))
     change = product(product(to_given, change), transpose(to_given))
-    return Information(slopes, W, fit.beta_covariance - fit.sigma2[:, None, None] * change)
+    return Information(slopes, W, fit.covariance - fit.scale[:, None, None] * change)
 
 
-def _inside(tree: Tree, theta: Floats, least: float) -> Floats:
+def _inside(blocks: Blocks, theta: Floats, least: float) -> Floats:
     """Theta with SMALL in place of the smaller pivots, but for those below `least`."""
     theta = theta.copy()
-    for t, (_, i, j) in enumerate(entries(tree.blocks)):
+    for t, (_, i, j) in enumerate(entries(blocks)):
         if i == j:
             size = np.abs(theta[:, t])
             is_small = (size >= least) & (size < SMALL)
@@ -105,14 +104,13 @@ class _Differences:
 
     def __init__(
         self,
-        tree: Tree,
-        likelihood: Evaluates,
+        likelihood: Likelihood,
         rows: Ints,
         theta: Floats,
         order: Ints,
         held: Flags,
     ) -> None:
-        self._tree, self._likelihood, self._rows = tree, likelihood, rows
+        self._likelihood, self._blocks, self._rows = likelihood, likelihood.blocks, rows
         self._theta, self._order, self._held = theta, order, held
         self._centre = self._at(theta)
         self._slopes, self._N_slopes = [], []
@@ -136,7 +134,7 @@ class _Differences:
         n, n_theta = self._theta.shape
         full = np.zeros((n, n_theta + 1, n_theta + 1))
         full[:, :-1, -1] = full[:, -1, :-1] = 0.5 * self._along_psi(self._centre.D)
-        full[:, -1, -1] = 0.5 * self._tree.model.nu
+        full[:, -1, -1] = 0.5 * self._likelihood.nu
         for t, change in enumerate(self._N_slopes):
             full[:, t, :-1] = -0.5 * self._along_psi(change)
         full = 0.5 * (full + transpose(full))
@@ -148,7 +146,7 @@ class _Differences:
 
     def _along_psi(self, D: Floats) -> Floats:
         """<D, d(Lam Lam')/dtheta_t> for every t: 2 D Lam in Lam's free entries, (n, n_theta)."""
-        blocks, everyone = self._tree.blocks, np.arange(len(D))
+        blocks, everyone = self._blocks, np.arange(len(D))
         gradient = np.zeros_like(self._theta)
         for t, (b, i, j) in enumerate(entries(blocks)):
             own, row = block_of(blocks, b, D), self._order[:, b, i]
@@ -171,7 +169,7 @@ class _Differences:
 
         Where that would leave the positive semi-definite matrices, all Psi are lifted as much.
         """
-        blocks = self._tree.blocks
+        blocks = self._blocks
         thetas = [self._theta.copy() for _ in range(3)]
         is_lifted = np.zeros(len(step), dtype=bool)
         for b, size in enumerate(blocks.size.tolist()):

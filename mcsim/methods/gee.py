@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
-from mcsim.engine.arithmetic.replicates import Flags, apply, dot, inverse_positive
+from mcsim.engine.arithmetic.arrays import Flags
+from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive
 from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from mcsim.design.columns import ModelColumns
+from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.optimum.search import Status
@@ -26,9 +26,8 @@ from mcsim.methods.method import (
     Parameter,
     StreamOf,
     fixed_contrasts,
-    refuse_interval,
 )
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ class FixedEffectsMethod:
     """What methods share that estimate fixed effects, and no variance components."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings) -> None:
-        refuse_interval(settings)
         self.settings = settings
         self.contrasts = fixed_contrasts(columns, settings)
         self.n_parameters = len(columns.names)
@@ -144,13 +142,11 @@ class ImageMeans(FixedEffectsMethod):
     """Least squares on the means of the innermost units, each of the same weight.
 
     Effects of columns that have the same mean in all units cannot be estimated and are left out.
-
-    Parameters
-    ----------
-    means : the model's columns as means of its innermost units, those of full rank
     """
 
-    def __init__(self, unit_of_row: Ints, means: ModelColumns, settings: MethodSettings) -> None:
+    def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
+        unit_of_row, means = means_of_units(columns)
+        means, _ = without_aliased(means)
         super().__init__(means, settings)
         self.model = linear_model(means.X)
         self._unit_of_row = unit_of_row

@@ -1,30 +1,18 @@
-"""Ways to analyse a data set: each is prepared once per design, then given blocks of responses."""
-
-from dataclasses import replace
+"""REML and ML by mcsim's own engine."""
 
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
 from mcsim.design.residual_rows import residual_columns, residual_names
-from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.engine.compile import CompiledDesign, Level, compile_design
 from mcsim.engine.dense import check_against_dense
-from mcsim.engine.fit import (
-    FitBlock,
-    fit_moments,
-    n_values,
-    reduce_responses,
-    reduction_key,
-)
+from mcsim.engine.fit import Fit, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.information import covariance_slopes, information
-from mcsim.engine.nested.moments import join
-from mcsim.engine.nested.tree import Moments, n_parameters
+from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
-from mcsim.methods.cluster_robust import ClusterRobust
-from mcsim.methods.gee import Gee
 from mcsim.methods.inference.bootstrap import Bootstrap
 from mcsim.methods.inference.components import component_covariance, variance_components
 from mcsim.methods.inference.df import (
@@ -37,12 +25,10 @@ from mcsim.methods.inference.df import (
 from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
 from mcsim.methods.inference.profile import profiles_of
 from mcsim.methods.inference.theory import Theory
-from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
-    Method,
     MethodSettings,
     Parameter,
     StreamOf,
@@ -51,57 +37,9 @@ from mcsim.methods.method import (
     fixed_contrasts,
     parameters,
     random_names,
-    refuse_df,
-    refuse_residual,
     reml_theory,
 )
-from mcsim.methods.plugin import PluginMethod
-from mcsim.methods.r.method import RMethod
-from mcsim.methods.statsmodels import StatsmodelsMethod
-from mcsim.methods.two_stage import TwoStage
-from mcsim.scenario.records import TruthSpec
-from mcsim.scenario.values import kind_of
-
-
-def prepare_method(
-    columns: ModelColumns, settings: MethodSettings, shared: "Reducers | None" = None
-) -> Method:
-    """The method of a scenario, ready for the responses of one design.
-
-    Parameters
-    ----------
-    shared : what the methods of a condition have in common
-
-    Raises
-    ------
-    DataError
-        The design cannot support the model.
-    """
-    refuse_df(settings)
-    if settings.estimator not in ("reml", "ml"):
-        refuse_residual(settings)
-    shared = Reducers() if shared is None else shared
-    return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
-
-
-def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:
-    """The model without fixed effects that those before them determine, and their names."""
-    _, coefficients = orthonormal_basis(columns.X)
-    kept = np.argmax(coefficients != 0.0, axis=1)  # where each vector of the basis began
-    aliased = tuple(name for j, name in enumerate(columns.names) if j not in kept)
-    return replace(
-        columns,
-        X=np.ascontiguousarray(columns.X[:, kept]),
-        names=tuple(columns.names[j] for j in kept),
-        term_of_column=tuple(columns.term_of_column[j] for j in kept),
-    ), aliased
-
-
-def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:
-    """Fixed effects that a method leaves out: others determine them in what it analyses."""
-    if settings.estimator == "image-means":
-        columns = means_of_units(columns)[1]
-    return without_aliased(columns)[1]
+from mcsim.scenario.truth import TruthSpec
 
 
 class Reducers:
@@ -139,9 +77,8 @@ class LikelihoodMethod:
         if settings.interval == "bootstrap":
             self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
         self._reduction_key = reduction_key(self.design)
-        self.n_values = n_values(self.design)
-        self.n_parameters = len(columns.names) + n_parameters(self.design.tree) + 1
-        self.n_parameters += len(self._residual_names)
+        self.n_values = self.design.n_values
+        self.n_parameters = len(columns.names) + self.design.n_parameters + 1
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
@@ -150,7 +87,7 @@ class LikelihoodMethod:
     def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
-        if not self.design.tree.model.is_reml or not is_standard:
+        if not self.design.is_reml or not is_standard:
             return {}
         return reml_theory(self._columns, self._settings, truth)
 
@@ -164,7 +101,9 @@ class LikelihoodMethod:
         fit = fit_moments(self.design, moments)
         components = self._components(fit, moments, stream_of)
         estimates = {
-            name: fixed_effects(fit.beta, self._contrasts, df_method, self._settings.confidence)
+            name: fixed_effects(
+                fit.coefficients, self._contrasts, df_method, self._settings.confidence
+            )
             + components
             for name, df_method in self._df_methods(fit, moments).items()
         }
@@ -175,9 +114,7 @@ class LikelihoodMethod:
         fit = fit_moments(self.design, self.take(y[None]))
         check_against_dense(self.design, self._columns.X, self._levels, y, fit)
 
-    def _components(
-        self, fit: FitBlock, moments: Moments, stream_of: StreamOf
-    ) -> list[ParameterBlock]:
+    def _components(self, fit: Fit, moments: Moments, stream_of: StreamOf) -> list[ParameterBlock]:
         """Variance components with the intervals asked for."""
         confidence = self._settings.confidence
         if self._bootstrap is not None:
@@ -190,19 +127,18 @@ class LikelihoodMethod:
             return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
         return estimates
 
-    def _wald(self, fit: FitBlock) -> list[ParameterBlock]:
+    def _wald(self, fit: Fit) -> list[ParameterBlock]:
         return variance_components(
             fit,
             random_names(self._columns),
-            self.design.tree.model.nu,
             residual=self._residual_names,
             derived=derived_estimands(self._columns, self._settings),
             confidence=self._settings.confidence,
         )
 
-    def _df_methods(self, fit: FitBlock, moments: Moments) -> dict[str, DfMethod]:
+    def _df_methods(self, fit: Fit, moments: Moments) -> dict[str, DfMethod]:
         """The df methods that are asked for; those of one fit share what they need."""
-        C, wanted = fit.beta_covariance, self._settings.df
+        C, wanted = fit.covariance, self._settings.df
         found: dict[str, DfMethod] = {
             name: ConstantDf(C, constant_df(self._columns, name))
             for name in wanted
@@ -215,13 +151,13 @@ class LikelihoodMethod:
         elif "satterthwaite" in wanted:
             sensitivity = self._sensitivity(fit, covariance_slopes(self.design, moments, fit))
         if "satterthwaite" in wanted:
-            W = component_covariance(fit, self.design.tree.model.nu)
+            W = component_covariance(fit.curvature)
             found["satterthwaite"] = Satterthwaite(C, sensitivity, W)
         return {name: found[name] for name in wanted}
 
-    def _sensitivity(self, fit: FitBlock, slopes: Floats) -> Sensitivity:
+    def _sensitivity(self, fit: Fit, slopes: Floats) -> Sensitivity:
         to_given = np.linalg.inv(self.design.R).astype(np.float64)
-        return Sensitivity(to_given, fit.T_inverse, slopes)
+        return Sensitivity(to_given, fit.curvature.T_inverse, slopes)
 
 
 def _levels_and_rows(
@@ -281,10 +217,11 @@ def _check_units_between(columns: ModelColumns) -> None:
             )
 
 
-def _outcomes(fit: FitBlock) -> FitOutcomes:
+def _outcomes(fit: Fit) -> FitOutcomes:
     message: list[str | None] = [None] * len(fit.status)
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
-        message[row] = _message(fit.status[row], fit.certificate[row], fit.residual[row])
+        residual = fit.curvature.residual.values[row]
+        message[row] = _message(fit.status[row], fit.certificate[row], residual)
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message
     )
@@ -302,31 +239,3 @@ def _message(code: int, violation: float, residual: Floats) -> str:
             f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
         )
     return "the likelihood cannot be evaluated: no residual variation is left"
-
-
-def _reml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
-    return LikelihoodMethod(columns, settings, shared, is_reml=True)
-
-
-def _ml(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
-    return LikelihoodMethod(columns, settings, shared, is_reml=False)
-
-
-def _image_means(columns: ModelColumns, settings: MethodSettings, _shared: Reducers) -> Method:
-    unit_of_row, means = means_of_units(columns)
-    return ImageMeans(unit_of_row, without_aliased(means)[0], settings)
-
-
-METHODS = {
-    "reml": _reml,
-    "ml": _ml,
-    "statsmodels": StatsmodelsMethod,
-    "ols": LeastSquares,
-    "ols-cluster": ClusterRobust,
-    "gee": Gee,
-    "image-means": _image_means,
-    "two-stage": TwoStage,
-    "nlme": RMethod,
-    "lme4": RMethod,
-    "plugin": PluginMethod,
-}

@@ -16,10 +16,11 @@ from mcsim.methods.inference.df import containment_df
 from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.scenario.derived import derived_parts
+from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.plugin_file import Plugin
-from mcsim.scenario.records import EstimandSpec, TruthSpec
+from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.residuals import ResidualModel
-from mcsim.scenario.values import DF_OF_ESTIMATOR, kind_of
+from mcsim.scenario.truth import TruthSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -101,32 +102,24 @@ class MethodSettings:
     residual: ResidualModel | None = None
 
 
-def refuse_df(settings: MethodSettings) -> None:
-    """Raise a DataError where the settings ask for df that the estimator does not give."""
-    given = DF_OF_ESTIMATOR[kind_of(settings.estimator)]
+def refuse_unsupported(settings: MethodSettings) -> None:
+    """Raise a DataError where the settings ask for what the estimator does not give."""
+    facts, of = facts_of(settings.estimator), f"estimator {settings.estimator!r}"
     for name in settings.df:
-        if name not in given:
-            raise DataError(
-                f"estimator {settings.estimator!r} does not give df {name!r}; it gives:"
-                f" {', '.join(sorted(given))}"
-            )
-
-
-def refuse_interval(settings: MethodSettings) -> None:
-    """Raise a DataError where the settings ask for intervals of variance components."""
-    if settings.interval != "wald":
+        if name not in facts.df:
+            given = ", ".join(sorted(facts.df))
+            raise DataError(f"{of} does not give df {name!r}; it gives: {given}")
+    if settings.residual is not None and not facts.has_residual_models:
+        others = " or ".join(map(repr, estimators_with(lambda one: one.has_residual_models)))
         raise DataError(
-            f"estimator {settings.estimator!r} gives no interval of a variance component; leave"
-            f" out interval {settings.interval!r}, or use estimator 'reml'"
+            f"{of} has residuals that are independent with one SD; leave out `residual`, or use"
+            f" estimator {others}"
         )
-
-
-def refuse_residual(settings: MethodSettings) -> None:
-    """Raise a DataError where the settings ask for a structure of the residuals."""
-    if settings.residual is not None:
+    if settings.interval not in facts.intervals:
+        other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
-            f"estimator {settings.estimator!r} has residuals that are independent with one SD;"
-            " leave out `residual`, or use estimator 'reml' or 'ml'"
+            f"{of} gives no interval of a variance component; leave out interval"
+            f" {settings.interval!r}, or use estimator {other!r}"
         )
 
 

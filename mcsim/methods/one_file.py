@@ -3,19 +3,19 @@
 import html
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns
+from mcsim.design.columns import model_columns, without_aliased
+from mcsim.design.table import complete_rows, read_formula, read_frame
 from mcsim.engine.optimum.search import Status
-from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.formula import Formula, parse_formula
-from mcsim.methods.likelihood import LikelihoodMethod, prepare_method, without_aliased
+from mcsim.formula import parse_formula
+from mcsim.methods.likelihood import LikelihoodMethod
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def fit_frame(
     interval: str = "wald", confidence: float = 0.95,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a data frame; as `fit_file`."""
-    rows = _complete_rows(frame, _parsed(formula), "the data frame")
+    rows = complete_rows(frame, read_formula(formula), "the data frame")
     return _fit(rows, formula, estimator, df, interval, confidence)
 
 
@@ -116,65 +116,8 @@ def _fit(
     )
 
 
-def read_frame(path: Path, formula: str) -> pd.DataFrame:
-    """Columns of a CSV or Parquet file that a formula names: numbers as floats, text as factors.
-
-    Raises
-    ------
-    DataError
-        The file, a column or the formula cannot be used.
-    """
-    parsed = _parsed(formula)  # before the file, which may be large
-    return _complete_rows(_read(path), parsed, str(path))
-
-
-def _parsed(formula: str) -> Formula:
-    try:
-        return parse_formula(formula)
-    except FormulaError as error:
-        raise DataError(f"--formula {formula!r}: {error}") from None
-
-
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: data come as .csv or .parquet, not {path.suffix!r}")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-def _complete_rows(frame: pd.DataFrame, formula: Formula, path: str) -> pd.DataFrame:
-    """Columns of the formula, numbers as floats, text as categories; `path` names the data."""
-    used = [formula.response, *formula.names]
-    for name in used:
-        if name not in frame.columns:
-            columns = ", ".join(map(str, frame.columns))
-            near = nearest_name(name, map(str, frame.columns))
-            raise DataError(f"{path} has no column {name!r}. It has: {columns}.{near}")
-    frame = frame[list(dict.fromkeys(used))].copy()
-    n_missing = int(frame.isna().any(axis=1).sum())
-    if n_missing:
-        raise DataError(f"{path}: {n_missing} rows lack a value; remove them or fill them in")
-    for name in frame.columns:
-        if pd.api.types.is_numeric_dtype(frame[name]):
-            frame[name] = frame[name].astype(np.float64)
-        elif isinstance(frame[name].dtype, pd.CategoricalDtype):  # whose order its maker chose
-            frame[name] = frame[name].cat.remove_unused_categories().cat.rename_categories(str)
-        else:
-            text = frame[name].astype(str)
-            frame[name] = pd.Categorical(text, categories=sorted(text.unique()))
-    if not pd.api.types.is_float_dtype(frame[formula.response]):
-        raise DataError(f"{path}: the response {formula.response!r} is text; it must be numbers")
-    return frame
 
 
 def to_json(result: FileFit) -> str:

@@ -11,8 +11,7 @@ import numpy as np
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import McsimError
-from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,
@@ -21,10 +20,9 @@ from mcsim.methods.method import (
     MethodSettings,
     Parameter,
     StreamOf,
-    refuse_interval,
 )
 from mcsim.scenario.plugin_file import describe, function_of
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
 
@@ -33,7 +31,6 @@ class PluginMethod:
     """A function of a plugin, called once for every data set."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_interval(settings)
         self._function = function_of(settings.plugin, settings.estimator)
         assert settings.plugin is not None
         self._plugin = settings.plugin

@@ -23,11 +23,10 @@ from mcsim.methods.method import (
     constant_df,
     fixed_contrasts,
     parameters,
-    refuse_interval,
     reml_theory,
 )
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 
@@ -41,7 +40,6 @@ class StatsmodelsMethod:
     n_values = 100  # of a fit, about
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_interval(settings)
         if not columns.levels:
             raise DataError("the formula has no random effect; add a term such as (1 | animal)")
         for level in columns.levels:

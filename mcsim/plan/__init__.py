@@ -1,1 +1,3 @@
 """Before a run: starter scenarios, dry run."""
+
+KINDS = ("nested", "two-level", "longitudinal", "power")  # of starters/

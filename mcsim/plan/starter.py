@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcsim.design.table import read_frame
 from mcsim.errors import DataError
 from mcsim.formula import Formula, parse_formula
-from mcsim.methods.one_file import FileFit, fit_file, read_frame
+from mcsim.methods.one_file import FileFit, fit_file
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.load import dump_scenario
 from mcsim.scenario.records import Scenario
+from mcsim.scenario.write import dump_scenario
 
-KINDS = ("nested", "two-level", "longitudinal", "power")
 DIGITS = 4  # of an estimate that becomes a truth
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from mcsim.design.words import design_in_words
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import Condition, CovariateSpec, RandomSpec, Scenario, conditions
+from mcsim.scenario.records import Condition, CovariateSpec, Scenario, conditions
+from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.tables import method_names
 from mcsim.summary.records import Record, unique

@@ -8,11 +8,16 @@ from typing import Any
 from mcsim.errors import nearest_name
 
 KeyPath = tuple[str | int, ...]
+Finding = tuple[KeyPath, str]  # something wrong with a scenario: where, and a sentence
+
+
+class NowhereError(KeyError):
+    """A dotted key that leads nowhere; its argument is a sentence for the user."""
 
 
 def canonical(value: Any) -> Any:
     """Make equal values look equal: sorted keys, lists for tuples, 25 for 25.0."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         # the intercept leads, as in every table of coefficients
         keys = sorted(value, key=lambda key: (key != "Intercept", key))
         return {key: canonical(value[key]) for key in keys}
@@ -24,7 +29,7 @@ def canonical(value: Any) -> Any:
 
 def plain_copy(value: Any) -> Any:
     """Copy tables and lists: keys are text, and no two keys share a table as aliases in YAML do."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): plain_copy(item) for key, item in value.items()}
     return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -57,8 +62,8 @@ def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
 
     Raises
     ------
-    KeyError
-        Where the key leads nowhere; its argument is a sentence for the user.
+    NowhereError
+        Where the key leads nowhere.
     """
     here: Any = raw
     path: list[str | int] = []
@@ -87,21 +92,25 @@ def _place(here: Any, piece: str) -> str | int:
         return int(piece)
     texts = [name for name in names if isinstance(name, str)]
     found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
-    raise KeyError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
+    raise NowhereError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")
 
 
 def expand_sweep(raw: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the swept values of each condition, and the scenario with them and without a sweep.
 
+    Tables at the top in which nothing is swept are those of `raw`, not copies.
+
     Raises
     ------
-    KeyError
-        Where a swept key leads nowhere.
+    NowhereError
+        Where a swept key leads nowhere, as after another one has changed what lies above it.
     """
     sweep = raw.get("sweep", {})
+    kept = {key: value for key, value in raw.items() if key != "sweep"}
+    changed = {_split_key(key)[0] for key in sweep} & kept.keys()
     for combination in itertools.product(*sweep.values()):
         values = dict(zip(sweep, combination, strict=True))
-        swept = plain_copy({key: value for key, value in raw.items() if key != "sweep"})
+        swept = kept | {key: plain_copy(kept[key]) for key in changed}
         for key, value in values.items():
             put_value(swept, key, plain_copy(value))
         yield values, swept

@@ -1,9 +1,8 @@
-"""Scenario files: TOML or YAML text to a validated scenario, and a scenario back to TOML."""
+"""Scenario files: TOML or YAML text to a validated scenario."""
 
-import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,46 +173,3 @@ def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
     if not isinstance(raw, dict):
         raise _refusal(name, "the file holds no keys; `mcsim init` writes one to start from")
     return plain_copy(raw), positions
-
-
-def dump_scenario(scenario: Scenario, *, with_defaults: bool = True) -> str:
-    """TOML text of the scenario; loads back to an equal scenario."""
-    raw = scenario.model_dump(mode="json", exclude_none=True, exclude_defaults=not with_defaults)
-    return "\n".join(_tables(raw, ())) + "\n"
-
-
-def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    """Plain keys first, then tables and arrays of tables under their headers."""
-    nested = {}
-    for key, value in table.items():
-        if (isinstance(value, dict) and len(path) < 2 and path != ("design", "factors")) or (
-            isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
-        ):
-            nested[key] = value
-        else:
-            yield f"{_key(key)} = {_value(value)}"
-    for key, value in nested.items():
-        name = ".".join(map(_key, (*path, key)))
-        for item in value if isinstance(value, list) else [value]:
-            yield ""
-            yield f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
-            yield from _tables(item, (*path, key))
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _text(value) if isinstance(value, str) else repr(value)
-
-
-def _text(value: str) -> str:
-    # JSON's escapes are TOML's, but for one control character that JSON leaves as it is
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

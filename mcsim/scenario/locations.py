@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import yaml
 
-KeyPath = tuple[str | int, ...]
+from mcsim.scenario.keys import KeyPath
 
 ENDLESS = 10**12  # entries of a table that holds itself
 

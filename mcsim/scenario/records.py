@@ -7,7 +7,6 @@ load.py says where in a file. Everything here trusts that both have passed.
 import hashlib
 import itertools
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,13 +17,11 @@ from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
-from mcsim.scenario.truth import Distribution, OptionalMissing, OptionalResiduals
+from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import (
     AboveZero,
     AtLeastOne,
-    AtLeastZero,
     Confidence,
-    Correlation,
     Count,
     DfMethods,
     Ends,
@@ -51,7 +48,6 @@ from mcsim.scenario.values import (
     default_df,
     shape_of_count,
     shape_of_range,
-    shape_of_table,
 )
 
 _RangeCount = Annotated[
@@ -63,10 +59,6 @@ _LevelCount = Annotated[
     | Annotated[UniformCount, Tag("<range>")]
     | Annotated[dict[str, Positive], Tag("<table>")],
     Discriminator(shape_of_count),
-]
-_Correlations = Annotated[
-    Annotated[Correlation, Tag("<number>")] | Annotated[dict[str, Correlation], Tag("<table>")],
-    Discriminator(shape_of_table),
 ]
 
 
@@ -153,61 +145,6 @@ class DesignSpec(DesignNames):
         False,
         description="draw random counts and covariates anew in every replicate, not once for all",
     )
-
-
-class RandomSpec(Record):
-    """Distribution of the effects of one level's units; exactly one of sd and variance."""
-
-    sd: dict[str, AtLeastZero] | None = Field(None, description="standard deviation per column")
-    variance: dict[str, AtLeastZero] | None = Field(None, description="variance per column")
-    correlation: _Correlations = Field(
-        0.0, description='one number for every pair, or a table { "Intercept,x" = 0.3 }'
-    )
-    distribution: Distribution = Field(
-        "normal", description='"normal", or a shape such as { t = 5 }, of the independent draws'
-    )
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns whose effects vary."""
-        return tuple(self.sd or self.variance or ())
-
-    @property
-    def standard_deviations(self) -> dict[str, float]:
-        """Standard deviation per column, however the file gives it."""
-        if self.sd is not None:
-            return dict(self.sd)
-        return {column: math.sqrt(value) for column, value in (self.variance or {}).items()}
-
-    def correlation_of(self, first: str, second: str) -> float:
-        """Correlation between the effects of two columns, 0 where the file gives none."""
-        if first == second:
-            return 1.0
-        if isinstance(self.correlation, float):
-            return self.correlation
-        pairs = ((first, second), (second, first))
-        return next((r for key, r in self.correlation.items() if split_pair(key) in pairs), 0.0)
-
-
-class TruthSpec(Record):
-    """Parameters that the data are generated from."""
-
-    sigma: AboveZero = Field(description="standard deviation of the residuals")
-    fixed: dict[str, Number] = Field(
-        {}, description="fixed effects, named as the formula library prints them; others are 0"
-    )
-    random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
-    residual: OptionalResiduals = Field(
-        None,
-        description="residuals that are correlated, not normal, or have no common SD",
-    )
-    missing: OptionalMissing = Field(None, description="observations that are planned and lost")
-
-    @property
-    def is_standard(self) -> bool:
-        """Whether all is normal, residuals independent with one SD, and nothing is lost."""
-        effects = (one.distribution == "normal" for one in self.random.values())
-        return self.residual is None and self.missing is None and all(effects)
 
 
 class MethodSpec(Record):
@@ -358,11 +295,6 @@ def scenario_schema() -> dict[str, Any]:
     """JSON Schema of a scenario file, for editors; the checks between its parts are not in it."""
     schema = Scenario.model_json_schema() | {"title": "mcsim scenario"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def split_pair(key: str) -> tuple[str, ...]:
-    """Split `Intercept,x`, the key of a correlation, at the commas outside parentheses."""
-    return tuple(piece.strip() for piece in re.split(r",(?![^(]*\))", key))
 
 
 def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mcsim.scenario.values import (
+    RESIDUAL_CORRELATIONS,
     Record,
     ResidualCorrelation,
     ResidualText,
@@ -46,8 +47,9 @@ def _check(choice: str | ResidualModel) -> str | ResidualModel:
     assert model is not None
     if (model.correlation is None) == (model.by is None):
         raise ValueError("must have exactly one of: by, correlation")
-    if model.along is not None and model.correlation != "ar1":
-        raise ValueError('must have `along` only with correlation = "ar1"')
+    ordered = [name for name, keys in RESIDUAL_CORRELATIONS.items() if "along" in keys]
+    if model.along is not None and model.correlation not in ordered:
+        raise ValueError(f'must have `along` only with correlation = "{", ".join(ordered)}"')
     if model.within is not None and model.correlation is None:
         raise ValueError("must have `within` only with a correlation")
     return choice

@@ -1,5 +1,7 @@
-"""Parts of a truth that the fitted models do not know: records of what a scenario may state."""
+"""The truth that data are generated from: records of what a scenario may state."""
 
+import math
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -7,6 +9,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from mcsim.scenario.values import (
     AboveTwo,
     AboveZero,
+    AtLeastZero,
+    Correlation,
     InsideOne,
     Mixture,
     Normal,
@@ -16,6 +20,7 @@ from mcsim.scenario.values import (
     Share,
     Text,
     shape_of_distribution,
+    shape_of_table,
 )
 
 R = TypeVar("R", bound=Record)
@@ -52,6 +57,46 @@ Distribution = Annotated[
     Annotated[Normal, Tag("<name>")] | Annotated[ShapeSpec, Tag("<table>")],
     Discriminator(shape_of_distribution),
 ]
+
+
+_Correlations = Annotated[
+    Annotated[Correlation, Tag("<number>")] | Annotated[dict[str, Correlation], Tag("<table>")],
+    Discriminator(shape_of_table),
+]
+
+
+class RandomSpec(Record):
+    """Distribution of the effects of one level's units; exactly one of sd and variance."""
+
+    sd: dict[str, AtLeastZero] | None = Field(None, description="standard deviation per column")
+    variance: dict[str, AtLeastZero] | None = Field(None, description="variance per column")
+    correlation: _Correlations = Field(
+        0.0, description='one number for every pair, or a table { "Intercept,x" = 0.3 }'
+    )
+    distribution: Distribution = Field(
+        "normal", description='"normal", or a shape such as { t = 5 }, of the independent draws'
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns whose effects vary."""
+        return tuple(self.sd or self.variance or ())
+
+    @property
+    def standard_deviations(self) -> dict[str, float]:
+        """Standard deviation per column, however the file gives it."""
+        if self.sd is not None:
+            return dict(self.sd)
+        return {column: math.sqrt(value) for column, value in (self.variance or {}).items()}
+
+    def correlation_of(self, first: str, second: str) -> float:
+        """Correlation between the effects of two columns, 0 where the file gives none."""
+        if first == second:
+            return 1.0
+        if isinstance(self.correlation, float):
+            return self.correlation
+        pairs = ((first, second), (second, first))
+        return next((r for key, r in self.correlation.items() if split_pair(key) in pairs), 0.0)
 
 
 class PowerSpec(Record):
@@ -122,3 +167,29 @@ def _none_if_empty(record: R | None) -> R | None:
 
 OptionalMissing = Annotated[MissingSpec | None, AfterValidator(_none_if_empty)]
 OptionalResiduals = Annotated[ResidualSpec | None, AfterValidator(_none_if_empty)]
+
+
+class TruthSpec(Record):
+    """Parameters that the data are generated from."""
+
+    sigma: AboveZero = Field(description="standard deviation of the residuals")
+    fixed: dict[str, Number] = Field(
+        {}, description="fixed effects, named as the formula library prints them; others are 0"
+    )
+    random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
+    residual: OptionalResiduals = Field(
+        None,
+        description="residuals that are correlated, not normal, or have no common SD",
+    )
+    missing: OptionalMissing = Field(None, description="observations that are planned and lost")
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether all is normal, residuals independent with one SD, and nothing is lost."""
+        effects = (one.distribution == "normal" for one in self.random.values())
+        return self.residual is None and self.missing is None and all(effects)
+
+
+def split_pair(key: str) -> tuple[str, ...]:
+    """Split `Intercept,x`, the key of a correlation, at the commas outside parentheses."""
+    return tuple(piece.strip() for piece in re.split(r",(?![^(]*\))", key))

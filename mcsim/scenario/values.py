@@ -21,25 +21,15 @@ from pydantic import (
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
 from mcsim.measures import MEASURES
+from mcsim.scenario.estimators import ESTIMATOR_FACTS, NAMED_ESTIMATORS, kind_of, offered
 from mcsim.scenario.plugin_file import PREFIX
 
-DF_OF_ESTIMATOR = {  # the first is used where a method names none
-    "reml": ("containment", "satterthwaite", "kenward-roger", "z"),
-    "ml": ("containment", "satterthwaite", "z"),
-    "statsmodels": ("containment", "z"),
-    "ols": ("residual",),
-    "ols-cluster": ("cr2", "cr1"),
-    "gee": ("mancl-derouen", "robust"),
-    "image-means": ("residual",),
-    "two-stage": ("residual",),
-    "nlme": ("containment",),
-    "lme4": ("z", "satterthwaite", "kenward-roger"),
-    "plugin": ("own",),  # of plugin:NAME
+DF_METHODS = offered(lambda facts: facts.df)
+INTERVALS = offered(lambda facts: facts.intervals)
+RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is needed
+    "ar1": ("phi", "along"),
+    "exchangeable": ("rho",),
 }
-ESTIMATORS = tuple(name for name in DF_OF_ESTIMATOR if name != "plugin")
-DF_METHODS = tuple(dict.fromkeys(df for given in DF_OF_ESTIMATOR.values() for df in given))
-INTERVALS = ("wald", "profile", "bootstrap")
-RESIDUAL_CORRELATIONS = ("ar1", "exchangeable")
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 
@@ -69,28 +59,30 @@ def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def kind_of(estimator: object) -> str:
-    """The estimator, or `plugin` for any function of a plugin."""
-    return str(estimator).partition(":")[0]
-
-
 def _check_estimator(value: Any) -> Any:
-    if value not in ESTIMATORS and not _is_text(value, rf"{PREFIX}[A-Za-z_]\w*"):
+    if value not in NAMED_ESTIMATORS and not _is_text(value, rf"{PREFIX}[A-Za-z_]\w*"):
+        names = ", ".join(sorted(NAMED_ESTIMATORS))
+        near = nearest_name(str(value), NAMED_ESTIMATORS)
         raise ValueError(
-            f"must be one of: {', '.join(sorted(ESTIMATORS))}; or {PREFIX}NAME for a function of"
-            f" the file of `mcsim run --plugin FILE`.{nearest_name(str(value), ESTIMATORS)}"
+            f"must be one of: {names}; or {PREFIX}NAME for a function of the file of"
+            f" `mcsim run --plugin FILE`.{near}"
         )
     return value
 
 
 def default_df(data: Mapping[str, Any]) -> tuple[str, ...]:
     """Df methods of a method that names none; `data` holds its estimator, if that is known."""
-    return DF_OF_ESTIMATOR.get(kind_of(data.get("estimator")), DF_METHODS)[:1]
+    return _df_of(data.get("estimator"))[:1]
+
+
+def _df_of(estimator: object) -> tuple[str, ...]:
+    facts = ESTIMATOR_FACTS.get(kind_of(estimator))
+    return DF_METHODS if facts is None else facts.df
 
 
 def _given_by_estimator(value: Any, info: ValidationInfo) -> Any:
     estimator = info.data.get("estimator")
-    allowed = DF_OF_ESTIMATOR.get(kind_of(estimator), DF_METHODS)
+    allowed = _df_of(estimator)
     if value not in allowed:
         of = f" of those of estimator {estimator!r}" if estimator else " of"
         near = nearest_name(str(value), allowed)
@@ -151,7 +143,13 @@ _NAME_RULE = (
 )
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
-_RESIDUAL = r"ar1(\(\w+\))?|exchangeable|by:\w+"
+_ALONG = [name for name, keys in RESIDUAL_CORRELATIONS.items() if "along" in keys]
+_RESIDUAL = "|".join(
+    [name + r"(\(\w+\))?" * (name in _ALONG) for name in RESIDUAL_CORRELATIONS] + [r"by:\w+"]
+)
+_RESIDUAL_TEXTS = ", ".join(
+    f'"{name}"' + f', "{name}(COVARIATE)"' * (name in _ALONG) for name in RESIDUAL_CORRELATIONS
+)
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
 Flag = Annotated[bool, _must_be("true or false", lambda v: isinstance(v, bool))]
@@ -271,17 +269,16 @@ Normal = Annotated[
 Estimator = Annotated[
     str,
     BeforeValidator(_check_estimator),
-    WithJsonSchema({"anyOf": [{"enum": [*ESTIMATORS]}, {"pattern": f"^{PREFIX}"}]}),
+    WithJsonSchema({"anyOf": [{"enum": [*NAMED_ESTIMATORS]}, {"pattern": f"^{PREFIX}"}]}),
 ]
 IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
-    str, _one_of(RESIDUAL_CORRELATIONS), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
+    str, _one_of(tuple(RESIDUAL_CORRELATIONS)), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
 ]
 ResidualText = Annotated[
     str,
     _must_be(
-        '"ar1", "ar1(COVARIATE)", "exchangeable", "by:FACTOR", or a table with `correlation` or'
-        " `by`",
+        f'{_RESIDUAL_TEXTS}, "by:FACTOR", or a table with `correlation` or `by`',
         lambda v: _is_text(v, _RESIDUAL),
     ),
     WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design.columns import Design
+from mcsim.design.units import Design
 from mcsim.scenario.truth import MissingSpec
 
 Flags = NDArray[np.bool_]

@@ -1,34 +1,26 @@
-"""Responses of simulated replicates, and the values realized among the effects drawn.
+"""Responses of simulated replicates, and the values realized among the effects drawn."""
 
-Every draw is addressed by (seed, condition, replicate, purpose): no replicate depends on another.
-"""
-
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mcsim.design.columns import Design, Flags, Floats, Ints, build_design, column, only_rows
+from mcsim.design.columns import Floats, Ints, column
+from mcsim.design.units import Design, build_design
+from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
-from mcsim.engine.nested.tree import Positions
 from mcsim.formula import same_column
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import Condition, EstimandSpec, RandomSpec, TruthSpec, split_pair
+from mcsim.scenario.records import Condition, EstimandSpec
+from mcsim.scenario.truth import RandomSpec, TruthSpec, split_pair
 from mcsim.simulate.distributions import Draw, draw_of, normal
-from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.residuals import Residuals, residuals_in
+from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
 
 T = TypeVar("T")
-Words = NDArray[np.uint32]
-
-PURPOSES = {"design": 0, "response": 1, "bootstrap": 2, "missing": 3}
-STREAMS_PER_SEED = 64
 
 
 @dataclass(frozen=True)
@@ -90,50 +82,6 @@ class ResponseBlock:
     products: tuple[Floats, ...]
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One replicate: the rows that are observed, y (n_rows,), and realized values (1,) by name."""
-
-    design: Design
-    y: Floats
-    realized: dict[str, Floats]
-
-
-def stream(key: Words, replicate: int, purpose: str) -> np.random.Generator:
-    """The one random stream of a purpose in a replicate (0: the condition itself)."""
-    generator = np.random.Generator(np.random.SFC64(0))
-    _go_to_stream(generator, key, replicate, purpose)
-    return generator
-
-
-def _go_to_stream(generator: np.random.Generator, key: Words, replicate: int, purpose: str) -> None:
-    """Put a generator at the start of a stream: the seeds of many at a time cost little."""
-    seeds = _seeds(key.tobytes(), replicate // STREAMS_PER_SEED, PURPOSES[purpose])
-    generator.bit_generator.state = {
-        "bit_generator": "SFC64",
-        "state": {"state": seeds[replicate % STREAMS_PER_SEED]},
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-
-
-@lru_cache(maxsize=16)
-def _seeds(key: bytes, group: int, purpose: int) -> NDArray[np.uint64]:
-    """State, 256 bits, of the streams of a group of replicates.
-
-    The words handed to SeedSequence have a fixed number, so that no two addresses coincide.
-    """
-    words = [*np.frombuffer(key, dtype=np.uint32), np.uint32(group), np.uint32(purpose)]
-    seeds = np.random.SeedSequence(words).generate_state(4 * STREAMS_PER_SEED, np.uint64)
-    return seeds.astype(np.uint64).reshape(STREAMS_PER_SEED, 4)
-
-
-def stream_key(seed: int, identity: str) -> Words:
-    """Eight words that stand for the study's seed and the condition's content."""
-    digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
-    return np.frombuffer(digest, dtype=np.uint32)
-
-
 def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     """Draw the design of a condition and evaluate its truth.
 
@@ -142,11 +90,16 @@ def prepare_simulator(condition: Condition, seed: int) -> Simulator:
     DataError
         The design gives some residual an infinite SD.
     """
-    return _prepare(condition, stream_key(seed, condition.identity), 0)
+    return prepare_replicate(condition, stream_key(seed, condition.identity), 0)
 
 
-def _prepare(condition: Condition, key: Words, replicate: int) -> Simulator:
-    """The simulator with the design of a replicate (0: of the condition itself)."""
+def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simulator:
+    """The simulator with the design of a replicate (0: of the condition itself).
+
+    Parameters
+    ----------
+    key : of the condition's streams
+    """
     design = build_design(condition.design, stream(key, replicate, "design"))
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
@@ -184,11 +137,12 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
         ),
-        cells=_cells(cells),
+        cells=cells_of(cells),
     )
 
 
-def _cells(of_unit: Ints) -> Cells:
+def cells_of(of_unit: Ints) -> Cells:
+    """Cells as the compiled code takes them, from the cell of every unit (n_units,)."""
     return Cells(of_unit.astype(np.uint64), np.bincount(of_unit).astype(np.float64))
 
 
@@ -209,7 +163,7 @@ def draw_responses(
     draws, y = all_draws[: len(replicates)], all_y[: len(replicates)]
     generator, parts = np.random.Generator(np.random.SFC64(0)), simulator.parts
     for row, replicate in zip(draws, replicates, strict=True):
-        _go_to_stream(generator, simulator.key, replicate, "response")
+        go_to_stream(generator, simulator.key, replicate, "response")
         for own, draw in parts:
             draw(generator, row[own])
     if simulator.residuals is None:
@@ -226,43 +180,6 @@ def draw_responses(
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))
-
-
-def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) -> DataSet:
-    """Simulate one replicate, with the rows that it has.
-
-    Raises
-    ------
-    DataError
-        A design that is drawn anew gives some residual an infinite SD.
-    """
-    if condition.design.redraw:
-        simulator = _prepare(condition, simulator.key, replicate)
-    is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
-    if condition.truth.missing is not None:
-        generator = stream(simulator.key, replicate, "missing")
-        is_kept = kept_rows(simulator.design, condition.truth.missing, generator)
-        simulator = _without_lost_units(simulator, is_kept)
-    block = draw_responses(simulator, [replicate])
-    return DataSet(
-        only_rows(simulator.design, is_kept),
-        block.y[0, is_kept],
-        realized_values(simulator, block.products),
-    )
-
-
-def _without_lost_units(simulator: Simulator, is_kept: Flags) -> Simulator:
-    """The simulator whose realized values leave out units without rows.
-
-    Each of them becomes a cell of its own: it is as far from the cell's mean as nothing.
-    """
-    found = []
-    for effects in simulator.effects:
-        n_kept = np.bincount(simulator.design.unit_of_row[effects.level], weights=is_kept)
-        own_cells = len(n_kept) + np.arange(len(n_kept))
-        cells = np.where(n_kept > 0, effects.cells.of_unit, own_cells)
-        found.append(replace(effects, cells=_cells(np.unique(cells, return_inverse=True)[1])))
-    return replace(simulator, effects=tuple(found))
 
 
 def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[str, Floats]:

@@ -13,14 +13,16 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.design.columns import Design, ModelFrame
+from mcsim.design.columns import ModelFrame
+from mcsim.design.units import Design
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Analysis, FitOutcomes, fixed_contrasts
 from mcsim.scenario.records import MethodSpec
-from mcsim.simulate.responses import DataSet, draw_data_set, stream
+from mcsim.simulate.data_set import DataSet, draw_data_set
+from mcsim.simulate.streams import stream
 from mcsim.study.prepared import PreparedCondition, ReadyMethod, prepare_again
 from mcsim.study.tables import estimate_rows, fit_rows, with_likelihood_ratios
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from mcsim.design.columns import ModelColumns, ModelFrame, model_columns, without_columns
 from mcsim.errors import DataError
-from mcsim.methods.likelihood import Reducers, left_out, prepare_method
+from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Method, MethodSettings
+from mcsim.methods.registry import left_out, prepare_method
 from mcsim.scenario.records import Condition, MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.simulate.responses import Simulator, prepare_simulator

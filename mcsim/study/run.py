@@ -18,17 +18,12 @@ from mcsim.methods.r.method import r_record
 from mcsim.results.identity import Contents, identify
 from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.results.store import Chunk, Parts, Store, StudyDescription, encode
-from mcsim.scenario.load import dump_scenario
+from mcsim.scenario.estimators import facts_of
 from mcsim.scenario.records import Scenario, conditions, study_identity
-from mcsim.scenario.values import kind_of
-from mcsim.simulate.responses import (
-    draw_data_set,
-    draw_responses,
-    new_room,
-    prepare_simulator,
-    realized_values,
-    stream,
-)
+from mcsim.scenario.write import dump_scenario
+from mcsim.simulate.data_set import draw_data_set
+from mcsim.simulate.responses import draw_responses, new_room, prepare_simulator, realized_values
+from mcsim.simulate.streams import stream
 from mcsim.study.analyse import analyse_replicate
 from mcsim.study.crashes import LostReplicate, failed_parts, pieces_of
 from mcsim.study.failures import FailureWatch
@@ -52,7 +47,6 @@ BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's ca
 KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
-SLOW_ESTIMATORS = ("statsmodels", "nlme", "lme4", "plugin")
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -247,7 +241,7 @@ def _slowness(scenario: Scenario) -> Callable[[Contents | Chunk], bool]:
     slow = {
         spec.name
         for spec in scenario.methods
-        if kind_of(spec.estimator) in SLOW_ESTIMATORS or spec.interval == "bootstrap"
+        if facts_of(spec.estimator).is_slow or spec.interval == "bootstrap"
     }
 
     def is_slow(part: Contents | Chunk) -> bool:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from mcsim.engine.arithmetic import compiled
+from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.bfgs import updated_inverse
 from mcsim.engine.compile import Level, collapse_design, compile_design
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.fit import reduce_responses
-from mcsim.engine.nested.tree import Floats
 from mcsim.study.workers.processes import EXECUTORS, usable_cpus
 
 ROWS = 12  # of a design that is large enough to be fitted

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import compile_design
 from mcsim.engine.fit import fit_block
-from mcsim.engine.nested.tree import n_parameters
 from tests.engine.nested.test_likelihood import evaluate, factors_at
 from tests.oracles.dense import dense_deviance
 from tests.oracles.designs import draw_design
@@ -30,7 +30,7 @@ def test_likelihood_equals_the_dense_one(part):
         design = compiled(drawn, seed)
         k, q, _ = design.tree.classes.B.shape
         n_wide += q > k
-        theta = np.random.default_rng(seed).normal(size=n_parameters(design.tree))
+        theta = np.random.default_rng(seed).normal(size=n_parameters(design.blocks))
         value, sigma2, beta, _ = evaluate(design, drawn.y, theta)
         expected = dense(drawn, factors_at(design, theta), seed)
         assert value == pytest.approx(expected[0], rel=1e-9, abs=1e-8), seed
@@ -43,8 +43,8 @@ def likelihood_at_the_estimates(seeds):
     for seed in seeds:
         drawn = draw_design(seed)
         fit = fit_block(compiled(drawn, seed), drawn.y[None])
-        expected = -0.5 * dense(drawn, [factor[0] for factor in fit.factors], seed)[0]
-        largest = max([1.0, *(np.abs(factor).max() for factor in fit.factors)])
+        expected = -0.5 * dense(drawn, [factor[0] for factor in fit.curvature.factors], seed)[0]
+        largest = max([1.0, *(np.abs(factor).max() for factor in fit.curvature.factors)])
         # 16 digits, less those that a variance of `largest` squared times sigma^2 takes
         allowed = max(1e-8, 1e-15 * len(drawn.y) * largest**2)
         assert fit.loglik[0] == pytest.approx(expected, rel=1e-9, abs=allowed), seed

@@ -46,7 +46,7 @@ def test_fit_reaches_the_best_known_optimum(name, structure, criterion):
     assert result.status[0] in (Status.OK, Status.BOUNDARY)
     assert (result.status[0] == Status.BOUNDARY) == stored["singular"]
     if not stored["singular"]:
-        assert np.sqrt(result.sigma2[0]) == pytest.approx(stored["sigma"], rel=1e-4)
+        assert np.sqrt(result.scale[0]) == pytest.approx(stored["sigma"], rel=1e-4)
         for level, covariance in zip(("animal", "image"), result.covariances, strict=True):
             sd = np.sqrt(np.diag(covariance[0]))
             assert sd == pytest.approx(np.array(stored["levels"][level]["sd"]), rel=1e-4)
@@ -55,10 +55,10 @@ def test_fit_reaches_the_best_known_optimum(name, structure, criterion):
                 assert correlation == pytest.approx(
                     stored["levels"][level]["corr"], rel=1e-4, abs=1e-5
                 )
-        assert result.beta[0] == pytest.approx(
+        assert result.coefficients[0] == pytest.approx(
             np.array(stored["satterthwaite"]["estimate"]), rel=1e-4
         )
-        assert np.sqrt(np.diag(result.beta_covariance[0])) == pytest.approx(
+        assert np.sqrt(np.diag(result.covariance[0])) == pytest.approx(
             np.array(stored["satterthwaite"]["se"]), rel=1e-4
         )
 
@@ -72,8 +72,8 @@ def test_change_of_scale_and_location_of_y_transforms_the_estimates(name):
     X, levels, y = read_model(name, "general")
     shift = np.array([3.0, -1.0, 2.0, 0.5])
     before, after = fit(X, levels, y), fit(X, levels, 1000.0 * y + X @ shift)
-    assert after.beta[0] == pytest.approx(1000.0 * before.beta[0] + shift, rel=1e-7)
-    assert after.sigma2[0] == pytest.approx(1e6 * before.sigma2[0], rel=1e-7)
+    assert after.coefficients[0] == pytest.approx(1000.0 * before.coefficients[0] + shift, rel=1e-7)
+    assert after.scale[0] == pytest.approx(1e6 * before.scale[0], rel=1e-7)
     assert sds(after) == pytest.approx(1000.0 * sds(before), rel=1e-7, abs=1e-9)
     assert after.status[0] == before.status[0]
 
@@ -88,7 +88,7 @@ def test_change_of_unit_and_origin_of_x_transforms_the_estimates():
         for level in levels
     )
     before, after = fit(X, levels, y), fit(X_new, levels_new, y)
-    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-7)
+    assert after.scale[0] == pytest.approx(before.scale[0], rel=1e-7)
     for old, new in zip(before.covariances, after.covariances, strict=True):
         # u0 + u1 x = v0 + v1 (a x + b): Sigma of (1, x) from that of (1, a x + b)
         assert to_new @ new[0] @ to_new.T == pytest.approx(old[0], rel=1e-6, abs=1e-12)
@@ -109,7 +109,7 @@ def test_order_of_the_rows_does_not_matter():
 def test_large_constant_does_not_cost_digits():
     X, levels, y = read_model("small_2", "general")
     before, after = fit(X, levels, y), fit(X, levels, y + 1e6)
-    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-6)
+    assert after.scale[0] == pytest.approx(before.scale[0], rel=1e-6)
     assert sds(after) == pytest.approx(sds(before), rel=1e-6)
 
 
@@ -121,8 +121,8 @@ def test_bits_do_not_depend_on_the_block():
     together = fit_block(design, responses)
     for row in range(5):
         alone = fit_block(design, responses[row : row + 1])
-        assert alone.theta[0].tobytes() == together.theta[row].tobytes()
-        assert alone.beta[0].tobytes() == together.beta[row].tobytes()
+        assert alone.curvature.theta[0].tobytes() == together.curvature.theta[row].tobytes()
+        assert alone.coefficients[0].tobytes() == together.coefficients[row].tobytes()
 
 
 def test_dependent_columns_are_named():
@@ -160,10 +160,10 @@ def test_without_random_effects_it_is_least_squares(has_units, is_reml):
     # stats::logLik(lm(y ~ diet * x), REML = is_reml)
     loglik = -0.5 * nu * (np.log(2.0 * np.pi * sigma2) + 1.0)
     loglik -= 0.5 * np.linalg.slogdet(X.T @ X)[1] if is_reml else 0.0
-    assert result.beta[0] == pytest.approx(beta, rel=1e-10)
-    assert result.sigma2[0] == pytest.approx(sigma2, rel=1e-10)
+    assert result.coefficients[0] == pytest.approx(beta, rel=1e-10)
+    assert result.scale[0] == pytest.approx(sigma2, rel=1e-10)
     assert result.loglik[0] == pytest.approx(loglik, rel=1e-10)
-    assert result.beta_covariance[0] == pytest.approx(sigma2 * np.linalg.inv(X.T @ X), rel=1e-8)
+    assert result.covariance[0] == pytest.approx(sigma2 * np.linalg.inv(X.T @ X), rel=1e-8)
     assert (result.status[0], result.certificate[0]) == (Status.OK, 0.0)
     assert result.covariances == ()
 

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.design.columns import model_columns
+from mcsim.design.columns import model_columns, without_aliased
 from mcsim.engine.compile import Level, compile_design
 from mcsim.engine.fit import fit_block
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method, without_aliased
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 
 GENERAL = (("general", 2),)
 
@@ -39,8 +39,8 @@ def test_unit_and_origin_of_a_covariate_change_the_slopes_alone(unit, origin):
     animal, image, x, y = draw(12, 5, 10)
     before, after = fit(animal, image, x, y), fit(animal, image, origin + unit * x, y)
     assert after.certificate[0] <= CERTIFICATE_TOLERANCE
-    assert after.sigma2[0] == pytest.approx(before.sigma2[0], rel=1e-7)
-    assert after.beta[0, 2] * unit == pytest.approx(before.beta[0, 2], rel=1e-7)
+    assert after.scale[0] == pytest.approx(before.scale[0], rel=1e-7)
+    assert after.coefficients[0, 2] * unit == pytest.approx(before.coefficients[0, 2], rel=1e-7)
     for old, new in zip(before.covariances, after.covariances, strict=True):
         assert new[0, 1, 1] * unit**2 == pytest.approx(old[0, 1, 1], rel=1e-5)
 

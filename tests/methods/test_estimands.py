@@ -10,8 +10,8 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments, weighted
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.components import component_covariance
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.derived import derived_value
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import EstimandSpec
@@ -74,7 +74,7 @@ def test_a_sum_counts_columns_that_the_model_lacks_as_zero_and_needs_one():
 def quantity(name, fit, theta, log_sigma2):
     """A derived quantity as a function of the parameters."""
     values = {"sigma": np.exp(0.5 * log_sigma2)}
-    for level, slopes in zip(("animal", "image"), fit.slopes, strict=True):
+    for level, slopes in zip(("animal", "image"), fit.curvature.slopes, strict=True):
         Lam = weighted(slopes, theta)
         sd = np.sqrt(np.einsum("nij,nij->ni", Lam, Lam)) * values["sigma"][:, None]
         values |= {f"{level}.sd(Intercept)": sd[:, 0], f"{level}.sd(x)": sd[:, 1]}
@@ -92,18 +92,20 @@ def quantity(name, fit, theta, log_sigma2):
 def test_intervals_of_derived_quantities_are_those_of_the_delta_method(name, scale, back):
     method, moments, rows = analyse("y ~ diet * x + (x | animal/image)", [EstimandSpec(name=name)])
     fit = fit_moments(method.design, moments)
-    log_sigma2 = np.log(fit.sigma2)
+    theta, log_sigma2 = fit.curvature.theta, np.log(fit.scale)
     gradient = []
-    for step in 1e-5 * np.eye(fit.theta.shape[1] + 1):
+    for step in 1e-5 * np.eye(theta.shape[1] + 1):
         sides = [
-            scale(quantity(name, fit, fit.theta + s * step[:-1], log_sigma2 + s * step[-1]))
+            scale(
+                quantity(name, fit, fit.curvature.theta + s * step[:-1], log_sigma2 + s * step[-1])
+            )
             for s in (1, -1)
         ]
         gradient.append((sides[0] - sides[1])[0] / 2e-5)
-    covariance = component_covariance(fit, method.design.tree.model.nu)[0]
+    covariance = component_covariance(fit.curvature)[0]
     half = stats.norm.ppf(0.975) * np.sqrt(gradient @ covariance @ gradient)
     row = rows["containment"][name]
-    centre = quantity(name, fit, fit.theta, log_sigma2)
+    centre = quantity(name, fit, theta, log_sigma2)
     assert row.estimate == pytest.approx(centre, rel=1e-9)
     assert row.ci_lower == pytest.approx(back(scale(centre) - half), rel=1e-6)
     assert row.ci_upper == pytest.approx(back(scale(centre) + half), rel=1e-6)

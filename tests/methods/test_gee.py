@@ -10,8 +10,8 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("gee", ("mancl-derouen", "robust"), 0.95)

@@ -9,9 +9,9 @@ from scipy import stats
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
-from mcsim.scenario.values import DF_OF_ESTIMATOR
+from mcsim.methods.registry import prepare_method
+from mcsim.scenario.estimators import facts_of
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 
 OLS = MethodSettings("ols", ("residual",), 0.9)
@@ -99,7 +99,7 @@ def test_means_leave_out_effects_of_what_is_the_same_in_every_unit(frame):
 @pytest.mark.parametrize("estimator", ["image-means", "ols-cluster"])
 def test_units_must_be_named(frame, estimator):
     columns = model_columns(parse_formula("y ~ dose"), frame)
-    settings = MethodSettings(estimator, DF_OF_ESTIMATOR[estimator], 0.95)
+    settings = MethodSettings(estimator, facts_of(estimator).df, 0.95)
     with pytest.raises(DataError, match=f"'{estimator}' needs the units; name them by a random"):
         prepare_method(columns, settings)
 

@@ -12,8 +12,8 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.plugin_file import Plugin, function_of, load_functions, read_plugin
 from tests.conftest import SMALL, run_mcsim
 

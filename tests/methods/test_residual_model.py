@@ -13,11 +13,12 @@ from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.methods.registry import prepare_method
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
 from mcsim.scenario.residuals import ResidualModel, residual_model
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import draw_responses
 from mcsim.study.analyse import analyse_replicate
 from mcsim.study.prepared import prepare_condition

@@ -12,8 +12,8 @@ from mcsim.engine.fit import fit_moments
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.residuals import ResidualModel, residual_model
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -54,8 +54,8 @@ def test_fit_is_that_of_nlme(name, model, criterion):
     assert fit.loglik[0] >= nlme["logLik"] - 1e-9
     is_inside = fit.status[0] == Status.OK
     rel = 1e-4 if is_inside else 1e-3
-    assert fit.beta[0] == pytest.approx(np.array(nlme["beta"]), rel=rel)
-    assert np.sqrt(np.diag(fit.beta_covariance[0])) == pytest.approx(np.array(nlme["se"]), rel=rel)
+    assert fit.coefficients[0] == pytest.approx(np.array(nlme["beta"]), rel=rel)
+    assert np.sqrt(np.diag(fit.covariance[0])) == pytest.approx(np.array(nlme["se"]), rel=rel)
     found = {
         one.parameter: one
         for one in method.analyse([taken], np.random.default_rng).estimates["containment"]

@@ -9,8 +9,8 @@ from scipy import stats
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.plan.starter import KINDS, starter, starter_from_data
+from mcsim.plan import KINDS
+from mcsim.plan.starter import starter, starter_from_data
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
 from tests.conftest import run_mcsim

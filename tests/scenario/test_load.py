@@ -1,18 +1,14 @@
-"""Scenario files: every mistake with its place, YAML as TOML, options, and the resolved copy."""
+"""Scenario files: every mistake with its place, YAML as TOML, and options."""
 
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mcsim.errors import ScenarioError
-from mcsim.scenario.keys import put_value
-from mcsim.scenario.load import dump_scenario, load_scenario
-from mcsim.scenario.locations import toml_positions
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import conditions
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -184,66 +180,6 @@ def test_a_missing_file_names_its_neighbour(write):
     )
     Path("folder.toml").mkdir()
     assert message_of("folder.toml") == "folder.toml: the file cannot be read: Is a directory"
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_resolved_copy_of_a_config_loads_back(path, write):
-    scenario = load_scenario(path, overrides=["confidence=0.9"], replicates=7, seed=2**80)
-    copy = load_scenario(write(dump_scenario(scenario)))
-    assert copy == scenario
-    assert [one.identity for one in conditions(copy)] == [
-        one.identity for one in conditions(scenario)
-    ]
-
-
-def test_the_resolved_copy_shows_every_default(write):
-    text = dump_scenario(load_scenario(write(SMALL)))
-    for line in ("confidence = 0.95", 'response = "y"', 'estimator = "reml"', "[sweep]"):
-        assert line in text.splitlines()
-
-
-LEVEL = st.text(st.characters(codec="utf-8", exclude_characters=":,[]\r\n"), min_size=1)
-
-
-@given(
-    st.text(),
-    st.floats(1e-12, 1e12),
-    st.dictionaries(LEVEL, st.integers(1, 99), min_size=2, max_size=4),
-)
-def test_any_text_and_number_survives_the_resolved_copy(title, sigma, cells):
-    raw = tomllib.loads(SMALL)
-    for key, value in (("title", title), ("truth.sigma", sigma)):
-        put_value(raw, key, value)
-    raw["design"] |= {"factors": {"dose": list(cells)}}
-    raw["design"]["levels"][0]["count"] = cells
-    scenario = Scenario.model_validate(raw)
-    assert Scenario.model_validate(tomllib.loads(dump_scenario(scenario))) == scenario
-
-
-def test_positions_of_every_way_to_write_toml():
-    text = '''"a b".'c.d' = 1
-e = ["""x
-]""", [1, {f = '}', "g" = 2}], # ]
-  3]
-[[t]]
-n = { p.q = '# no comment' , r = """""" }
-[t.u]
-v = 1
-[[t]]
-[[t.w]]
-k = 2024-01-01 00:00:00 # date
-[ z . "y" ]
-'''
-    places = toml_positions(text).places
-    assert places["a b", "c.d"] == (1, 7)
-    assert places["e", 1, 1, "f"] == (3, 12)
-    assert places["e", 1, 1, "g"] == (3, 21)
-    assert places["e", 2] == (4, 3)
-    assert places["t", 0, "n", "p", "q"] == (6, 9)
-    assert places["t", 0, "n", "r"] == (6, 30)
-    assert places["t", 0, "u", "v"] == (8, 1)
-    assert places["t", 1, "w", 0, "k"] == (11, 1)
-    assert places["z", "y"] == (12, 7)
 
 
 @pytest.mark.parametrize(

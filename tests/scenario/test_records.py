@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.keys import plain_copy, put_value
-from mcsim.scenario.records import RandomSpec, Scenario, conditions, scenario_schema, study_identity
+from mcsim.scenario.records import Scenario, conditions, scenario_schema, study_identity
+from mcsim.scenario.truth import RandomSpec
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

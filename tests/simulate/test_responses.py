@@ -9,8 +9,8 @@ import pytest
 from mcsim.design.columns import column, model_columns
 from mcsim.errors import DataError, ScenarioError
 from mcsim.formula import parse_formula, same_column
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import (

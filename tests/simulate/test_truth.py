@@ -11,7 +11,6 @@ import pytest
 from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
-from mcsim.simulate.residuals import autoregressive, exchangeable
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from tests.conftest import SMALL
 
@@ -66,17 +65,6 @@ def test_autoregressive_residuals_follow_the_order_of_the_rows_by_default(simula
     assert_agrees(products_within(frame, y), 4 * 0.9 ** np.abs(ranks[:, None] - ranks))
 
 
-def test_units_of_any_size_are_a_stationary_series():
-    # oracle: the correlation matrix of the whole series, unit by unit
-    unit = np.array([0, 1, 1, 1, 2, 2])
-    order = [(np.array([3, 4]), np.array([2, 5])), (np.array([2]), np.array([1]))]
-    weights = autoregressive(np.eye(6), steps=order, phi=0.5)  # rows: draws, columns: residuals
-    same = unit[:, None] == unit
-    ranks = np.array([0, 2, 1, 0, 0, 1])
-    expected = same * 0.5 ** np.abs(ranks[:, None] - ranks)
-    assert weights.T @ weights == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("rho", [0.3, -0.25])
 def test_exchangeable_residuals_have_one_correlation(simulated, rho):
     frame, y = simulated(
@@ -86,13 +74,6 @@ def test_exchangeable_residuals_have_one_correlation(simulated, rho):
     if rho == -0.25:  # the least that five can have: their sum is 0
         assert np.abs(y.reshape(len(y), -1, 5).sum(axis=2)).max() < 1e-12
     assert_agrees(products_within(frame, y), expected)
-
-
-def test_exchangeable_units_of_any_size():
-    unit = np.array([0, 1, 1, 1, 2, 2])
-    weights = exchangeable(np.eye(6), unit=unit, rho=0.4)
-    same = unit[:, None] == unit
-    assert weights.T @ weights == pytest.approx(np.where(np.eye(6) > 0, 1.0, 0.4 * same))
 
 
 def test_the_residual_sd_differs_between_levels_of_a_factor(simulated):

@@ -12,8 +12,9 @@ from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_file
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
+from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.missing import kept_rows
-from mcsim.simulate.responses import draw_data_set, prepare_simulator
+from mcsim.simulate.responses import prepare_simulator
 from mcsim.study import run as study
 from mcsim.study.analyse import analyse_replicate
 from mcsim.study.prepared import prepare_condition

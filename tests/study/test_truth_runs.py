@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mcsim.scenario.load import dump_scenario, load_scenario
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
+from mcsim.scenario.write import dump_scenario
 from mcsim.study import run as study
 from tests.conftest import call_mcsim
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.compiled import lean_kernel
-from mcsim.engine.nested.tree import Floats
 
 RANK_TOLERANCE = 1e-10  # share of a column's length that must be new for it to join the basis
 

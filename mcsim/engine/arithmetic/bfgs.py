@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.nested.tree import Floats
 
 U = np.uint64
 CURVATURE = 1e-10  # cosine of step and change of gradient, below which nothing is learned

@@ -5,11 +5,8 @@ do not depend on how many replicates there are (a library for matrices does not 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mcsim.engine.nested.tree import Floats
-
-Flags = NDArray[np.bool_]
+from mcsim.engine.arithmetic.arrays import Flags, Floats
 
 ROUNDING = 1e-14  # of a diagonal entry: a pivot below this is none
 

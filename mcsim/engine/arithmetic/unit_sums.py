@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel
-from mcsim.engine.nested.tree import Floats, Ints
 
 
 def unit_sums(responses: Floats, weights: Floats, unit_of_row: Ints, n_units: int) -> Floats:

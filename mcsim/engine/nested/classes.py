@@ -10,23 +10,13 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints, Positions
 from mcsim.engine.arithmetic.basis import orthonormal_basis
-from mcsim.engine.nested.tree import (
-    LANE_POSITIONS,
-    MAX_WIDTH,
-    Blocks,
-    Classes,
-    Floats,
-    Ints,
-    Links,
-    Model,
-    Positions,
-    Reduction,
-    Roots,
-    Tree,
-)
+from mcsim.engine.blocks import Blocks
+from mcsim.engine.nested.moments import Reduction
+from mcsim.engine.nested.tree import LANE_POSITIONS, MAX_WIDTH, Classes, Links, Model, Roots, Tree
 
 
 class _Unit(NamedTuple):
@@ -98,19 +88,26 @@ class TreeBuilder:
         parents.append(np.full(len(starts), -1))
         shares.append(np.zeros(len(starts)))
         takers.append(self._root_groups())
-        basis = stacked([leaf.Q for leaf in self.leaves], self._rank())
-        n_leaf_kinds = max(self.unit_kinds[0]) + 1
-        leaf_columns = np.zeros((n_leaf_kinds, len(basis), self.p))
-        for number, kind in enumerate(self.kinds[:n_leaf_kinds]):
-            leaf_columns[number, : len(kind.columns)] = kind.columns[:, W.shape[1] - self.p :]
-        kind_of_unit = np.concatenate(self.unit_kinds)
-        parent_of_unit = np.concatenate(parents)
-        is_first = (np.diff(kind_of_unit, prepend=-1) != 0) | (
-            np.diff(parent_of_unit, prepend=-2) != 0
+        return self._reduction(
+            row_start, basis_start, unit_start, *map(np.concatenate, (parents, shares, takers))
         )
+
+    def _reduction(
+        self,
+        row_start: Ints,
+        basis_start: Ints,
+        unit_start: Ints,
+        parent: Ints,
+        share: Floats,
+        taker: Ints,
+    ) -> Reduction:
+        """How rows become moments; parent, share and taker of every unit, innermost level first."""
+        kind_of_unit = np.concatenate(self.unit_kinds)
+        is_first = (np.diff(kind_of_unit, prepend=-1) != 0) | (np.diff(parent, prepend=-2) != 0)
         is_first[unit_start[:-1]] = True
         first = np.flatnonzero(is_first)
         kind_of_run = kind_of_unit[first]
+        basis = stacked([leaf.Q for leaf in self.leaves], self._rank())
         return Reduction(
             len(self.classes),
             sum(len(links) for links in self.links),
@@ -118,14 +115,22 @@ class TreeBuilder:
             _positions(row_start),
             _positions(basis_start),
             basis,
-            leaf_columns,
+            self._leaf_columns(len(basis)),
             _positions(kind_of_run[first < unit_start[1]]),
             _positions(np.append(first, len(kind_of_unit))),
             _positions([self.kinds[kind].class_number for kind in kind_of_run]),
-            parent_of_unit[first].astype(np.int64),
-            np.concatenate(shares)[first],
-            np.concatenate(takers)[first].astype(np.int64),
+            parent[first].astype(np.int64),
+            share[first],
+            taker[first].astype(np.int64),
         )
+
+    def _leaf_columns(self, k: int) -> Floats:
+        """Fixed-effect columns of the kinds of innermost units: (n_kinds, k, p)."""
+        own = self.kinds[: max(self.unit_kinds[0]) + 1]
+        found = np.zeros((len(own), k, self.p))
+        for columns, kind in zip(found, own, strict=True):
+            columns[: len(kind.columns)] = kind.columns[:, kind.columns.shape[1] - self.p :]
+        return found
 
     def _own(self, depth: int, columns: Floats) -> Floats:
         """The columns of the unit's own level; those of levels further in are already dropped."""
@@ -242,23 +247,19 @@ class TreeBuilder:
 
     def tree(self, blocks: Blocks, scales: tuple[Floats, ...], model: Model) -> Tree:
         """Everything in flat arrays, padded to one rank and one number of columns."""
-        n_classes, n_levels, q = len(self.classes), len(self.n_columns), max(1, *self.n_columns)
-        width = int(np.clip(LANE_POSITIONS // n_classes, 1, MAX_WIDTH))
-        n_theta = sum(size * (size + 1) // 2 for size in blocks.size)
+        width = int(np.clip(LANE_POSITIONS // len(self.classes), 1, MAX_WIDTH))
         return Tree(
             model._replace(width=width),
             self._classes(scales, width),
             self._links(width),
             self._roots(width),
             blocks,
-            np.zeros((n_theta + 1, n_theta + 1)),
-            np.zeros((n_levels, q, q)),
         )
 
     def _rank(self) -> int:
         return max(c.rank for c in self.classes)
 
-    def _is_mixed(self) -> NDArray[np.bool_]:
+    def _is_mixed(self) -> Flags:
         return np.array([not c.is_uniform for c in self.classes])
 
     def _classes(self, scales: tuple[Floats, ...], width: int) -> Classes:

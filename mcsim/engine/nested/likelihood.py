@@ -22,6 +22,7 @@ from above. With v = B'(e - E w) of mixed units and kappa = nu / y'Py,
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, part
 from mcsim.engine.arithmetic.lanes import (
     add_at,
@@ -50,6 +51,8 @@ from mcsim.engine.arithmetic.lanes import (
     times,
     weigh,
 )
+from mcsim.engine.likelihood import Likelihood, Points, points_of
+from mcsim.engine.nested.moments import Moments
 from mcsim.engine.nested.steps import (
     add_factor,
     add_predicted,
@@ -62,25 +65,18 @@ from mcsim.engine.nested.steps import (
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.nested.tree import (
-    Floats,
-    Ints,
-    Moments,
-    Points,
-    Tree,
-    new_workspace,
-    points_of,
-    result_shapes,
-)
+from mcsim.engine.nested.tree import Tree, units_per_level
+from mcsim.engine.nested.workspace import new_workspace, result_shapes
 
 U = np.uint64
 
 
-class Likelihood:
-    """The likelihood of some replicates, at any points; n_theta parameters in Lam."""
+class NestedLikelihood(Likelihood):
+    """The likelihood of nested random effects and independent residuals with one SD."""
 
     def __init__(self, tree: Tree, moments: Moments) -> None:
-        self.tree, self.moments = tree, moments
+        self.blocks, self.nu, self.n_units = tree.blocks, tree.model.nu, units_per_level(tree)
+        self._tree, self._moments = tree, moments
         self._workspace = new_workspace(tree)
         self._shapes = result_shapes(tree)
         self._n_results = len(self._workspace.found.results)
@@ -94,21 +90,12 @@ class Likelihood:
         with_data: bool = True,
         inverse_sigma2: Floats | None = None,
     ) -> Points:
-        """Evaluate.
-
-        Parameters
-        ----------
-        replicates : (n,) rows of the moments
-        theta : (n, n_theta)
-        order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
-        with_data : False for D = sum Z'PZ, which is what the design alone says
-        inverse_sigma2 : (n,) for derivatives where sigma is given, in place of nu / y'Py
-        """
+        """Evaluate; the replicates are rows of the moments."""
         weight = np.full(len(replicates), np.nan if with_data else 0.0)
         weight = weight if inverse_sigma2 is None else inverse_sigma2
         results = np.empty((len(replicates), self._n_results))
         evaluate_points(
-            *self.tree[:5], *self._workspace, self.moments.values, self.moments.rss,
+            *self._tree, *self._workspace, self._moments.values, self._moments.rss,
             replicates, theta, order, weight, results,
         )  # fmt: skip
         return points_of(results, self._shapes)

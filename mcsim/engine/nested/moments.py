@@ -1,13 +1,54 @@
 """Responses, reduced to the moments that the elimination needs."""
 
+from typing import NamedTuple
+
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.nested.tree import Floats, Moments, Reduction
 
 ROUNDING = 1e-26  # of y'y: what is left of an exact fit
 
 U = np.uint64
+
+
+class Reduction(NamedTuple):
+    """How the rows of one response become moments.
+
+    Units are numbered innermost level first; neighbours with the same columns and the same parent
+    are a run.
+    """
+
+    n_classes: int
+    n_links: int
+    n_roots: int
+    row_start: Positions  # (n_leaves + 1,) rows of each innermost unit
+    basis_start: Positions  # (n_leaves,) where the unit's basis begins in `basis`
+    basis: Floats  # (k, n_rows_of_distinct_units)
+    leaf_columns: Floats  # (n_kinds, k, p) X~ = basis leaf_columns, with X~'X~ = n I
+    leaf_kind: Positions  # (n_leaf_runs,)
+    run_start: Positions  # (n_runs + 1,) first unit of each run
+    class_of_run: Positions
+    parent_of_run: Ints  # unit number; -1 at the outermost level
+    share: Floats  # (n_runs,) 1 / sqrt(number of siblings): weight of t in a uniform parent's t
+    taker_of_run: Ints  # link or root group that takes the units' t, -1 if a uniform parent does
+
+
+class Moments(NamedTuple):
+    """The data of replicates as the elimination needs them.
+
+    values : (n_replicates, n_values) one row per replicate, holding S (k, k, n_classes), the sum of
+        t t' over the units of each uniform class; the sum of t over the children of each link
+        (k, n_links); and over the units of each root group (k, n_roots)
+    beta : (n_replicates, p) least-squares fit that was taken out
+    rss : (n_replicates,) sum of squares outside the bases of the innermost units
+    forms : (n_replicates, n) sums of e'N_m e, where the residuals have a structure
+    """
+
+    values: Floats
+    beta: Floats
+    rss: Floats
+    forms: Floats
 
 
 def n_moments(reduction: Reduction) -> int:

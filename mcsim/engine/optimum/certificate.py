@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
     back_substitution,
     forward_substitution,
@@ -12,8 +13,8 @@ from mcsim.engine.arithmetic.replicates import (
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.nested.blocks import block_of, covariance
-from mcsim.engine.nested.tree import Floats, Ints, Tree
+from mcsim.engine.blocks import block_of, covariance
+from mcsim.engine.likelihood import Likelihood
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 NEGLIGIBLE = 1e-4  # size of Psi in this metric: what it can change in -2 logLik
@@ -35,18 +36,20 @@ class Certificate:
     direction: Floats
 
 
-def certify(tree: Tree, order: Ints, theta: Floats, D: Floats, N: Floats) -> Certificate:
+def certify(
+    likelihood: Likelihood, order: Ints, theta: Floats, D: Floats, N: Floats
+) -> Certificate:
     """Judge the points theta (n, n_theta) by D and N = sum Z'PZ there, (n, n_levels, q, q)."""
-    n = len(theta)
+    n, blocks = len(theta), likelihood.blocks
     violation, lowest = np.zeros(n), np.zeros(n)
-    worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, tree.classes.B.shape[1]))
-    for b, size in enumerate(tree.blocks.size.tolist()):
-        C = semidefinite_factor(block_of(tree.blocks, b, N) + RIDGE * tree.model.nu * np.eye(size))
-        half = forward_substitution(C, block_of(tree.blocks, b, D))
+    worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, blocks.Q.shape[1]))
+    for b, size in enumerate(blocks.size.tolist()):
+        C = semidefinite_factor(block_of(blocks, b, N) + RIDGE * likelihood.nu * np.eye(size))
+        half = forward_substitution(C, block_of(blocks, b, D))
         scaled = forward_substitution(C, transpose(half))  # C^-1 D C^-T
         scaled = 0.5 * (scaled + transpose(scaled))
         values, vectors = symmetric_eigen(scaled)
-        root = product(transpose(C), semidefinite_factor(covariance(tree.blocks, order, theta, b)))
+        root = product(transpose(C), semidefinite_factor(covariance(blocks, order, theta, b)))
         Psi = product(root, transpose(root))
         share = _norm(product(scaled, Psi)) / np.maximum(_norm(Psi), NEGLIGIBLE)
         smallest = np.argmin(values, axis=1)

@@ -9,13 +9,14 @@ All replicates go through these stages together, and no number of one enters tha
 """
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.bfgs import updated_inverse
-from mcsim.engine.arithmetic.replicates import Flags, apply, dot, solve_positive, transpose
-from mcsim.engine.nested.blocks import (
+from mcsim.engine.arithmetic.replicates import apply, dot, solve_positive, transpose
+from mcsim.engine.blocks import (
     covariance,
     entries,
     entry,
@@ -24,9 +25,9 @@ from mcsim.engine.nested.blocks import (
     put_largest_pivots_first,
     set_block,
 )
-from mcsim.engine.nested.tree import Floats, Ints, Points, Tree, points_at
+from mcsim.engine.likelihood import Likelihood, Points, is_usable, points_at
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
-from mcsim.engine.optimum.minque import minque
+from mcsim.engine.optimum.minque import Start, minque
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
@@ -41,7 +42,6 @@ MAX_NEWTON_STEPS = 12
 NEARER = 0.25  # of the predicted decrease is left after a step that is taken for that alone
 LONGEST_STEP = 2.0  # of BFGS, of the largest parameter, or of 1 where that is smaller
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
-ROUNDING = 1e-13  # of -2 logLik, relative to its terms
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
 FLAT = 1e-6  # of the largest second derivative: along a curvature below, no step is taken
 
@@ -53,14 +53,6 @@ class Status(IntEnum):
     BOUNDARY = 1
     NOT_CONVERGED = 2
     FAILED = 3
-
-
-class Evaluates(Protocol):
-    """A likelihood of some replicates, at any points."""
-
-    def at(self, replicates: Ints, theta: Floats, order: Ints, *, with_data: bool = True) -> Points:
-        """Evaluate."""
-        ...
 
 
 class Optima(NamedTuple):
@@ -82,14 +74,17 @@ class Search:
 
     A task is a replicate, and may be one of several for it.
 
+    replicates : (n,) of the tasks
     theta, order : the point; found : the evaluation there; traces : the same without data, whose D
     is sum Z'PZ; hessian : of -2 logLik, zero in parameters that are held at zero; violation : of
     the first-order conditions
     """
 
-    def __init__(self, tree: Tree, likelihood: Evaluates, theta: Floats, order: Ints) -> None:
+    def __init__(
+        self, likelihood: Likelihood, replicates: Ints, theta: Floats, order: Ints
+    ) -> None:
         n, n_theta = theta.shape
-        self._tree, self._likelihood = tree, likelihood
+        self._likelihood, self._blocks, self._replicates = likelihood, likelihood.blocks, replicates
         self.theta, self.order = theta, order
         self.evaluations = np.zeros(n, dtype=np.int64)
         self.found = self._evaluate(np.arange(n), self.theta, self.order)
@@ -106,15 +101,25 @@ class Search:
             self.status, self.evaluations, self.held(np.arange(len(self.theta))),
         )  # fmt: skip
 
+    def begin(self, start: Start) -> None:
+        """Go to the MINQUE estimates, but where those are too far out to be evaluated."""
+        if self.theta.shape[1] == 0:
+            return
+        rows = np.flatnonzero(is_usable(self.found))
+        theta, order = minque(self._likelihood, start, self.found.D[rows], self.found.r2[rows])
+        found = self._evaluate(rows, theta, order)
+        usable = is_usable(found)
+        self.order[rows[usable]] = order[usable]
+        self._accept(rows, theta, found, usable)
+
     def run(self) -> None:
         """Find the optimum of every task."""
-        rows = np.flatnonzero(_is_finite(self.found))
+        rows = np.flatnonzero(is_usable(self.found))
         self.status[rows] = Status.NOT_CONVERGED
         if self.theta.shape[1] == 0:
             self._certify(rows)
             self.status[rows], self.hessian[rows] = Status.OK, 0.0
             return
-        self._begin(rows)
         snap_cost = np.full(len(self.theta), SNAP_COST)
         for number in range(MAX_ROUNDS):
             self._descend(rows)
@@ -143,7 +148,7 @@ class Search:
         self, rows: Ints, theta: Floats, order: Ints, *, with_data: bool = True
     ) -> Points:
         self.evaluations[rows] += 1
-        return self._likelihood.at(rows, theta, order, with_data=with_data)
+        return self._likelihood.at(self._replicates[rows], theta, order, with_data=with_data)
 
     def _accept(self, rows: Ints, theta: Floats, found: Points, chosen: Flags) -> None:
         """Go to those of the points that are chosen."""
@@ -155,19 +160,11 @@ class Search:
 
     def held(self, rows: Ints) -> Flags:
         """Parameters that stay where they are: (n, n_theta)."""
-        return held_parameters(self._tree.blocks, self.theta[rows])
+        return held_parameters(self._blocks, self.theta[rows])
 
     def rounding(self, rows: Ints) -> Floats:
         """Error of -2 logLik."""
-        return rounding_error(self.found.f[rows], self._tree.model.nu)
-
-    def _begin(self, rows: Ints) -> None:
-        """Go to the start, but where that is too far out to be evaluated."""
-        theta, order = minque(self._tree, self.found.D[rows], self.found.r2[rows])
-        found = self._evaluate(rows, theta, order)
-        usable = _is_finite(found)
-        self.order[rows[usable]] = order[usable]
-        self._accept(rows, theta, found, usable)
+        return self._likelihood.rounding(self.found.f[rows])
 
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
@@ -211,7 +208,7 @@ class Search:
 
     def _first_inverse(self, rows: Ints) -> Floats:
         """Inverse curvature of independent effects."""
-        blocks, scale = self._tree.blocks, self.found.scale[rows]
+        blocks, scale = self._blocks, self.found.scale[rows]
         inverse = np.zeros((len(rows), self.theta.shape[1], self.theta.shape[1]))
         everyone = np.arange(len(rows))
         for t, (b, i, _) in enumerate(entries(blocks)):
@@ -225,7 +222,7 @@ class Search:
 
     def _snap(self, rows: Ints, cost: Floats) -> None:
         """Non-negative pivots, and small ones at exactly zero where -2 logLik rises little."""
-        blocks = self._tree.blocks
+        blocks = self._blocks
         self._make_pivots_positive(rows)
         for b, size in enumerate(blocks.size.tolist()):
             for j in range(size - 1, -1, -1):
@@ -240,12 +237,12 @@ class Search:
                 is_tiny = pivots(blocks, self.theta[small], b)[:, j] < TINY_PIVOT
                 found = self._evaluate(small, theta, order)
                 f = self.found.f[small]
-                allowed = np.where(is_tiny, rounding_error(f, self._tree.model.nu), cost[small])
+                allowed = np.where(is_tiny, self._likelihood.rounding(f), cost[small])
                 self._accept(small, theta, found, (found.r2 > 0.0) & (found.f - f < allowed))
 
     def _make_pivots_positive(self, rows: Ints) -> None:
         """Change signs of columns of Lam, which changes nothing else."""
-        blocks = self._tree.blocks
+        blocks = self._blocks
         for t, (b, _, j) in enumerate(entries(blocks)):
             if t == entry(blocks, b, j, j):
                 sign = np.where(self.theta[rows, t] < 0.0, -1.0, 1.0)
@@ -262,7 +259,7 @@ class Search:
         traces = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False)
         self.traces.results[rows] = traces.results
         certificate = certify(
-            self._tree, self.order[rows], self.theta[rows], self.found.D[rows], traces.D
+            self._likelihood, self.order[rows], self.theta[rows], self.found.D[rows], traces.D
         )
         self.violation[rows] = certificate.violation
         return certificate
@@ -303,7 +300,7 @@ class Search:
         step = np.zeros_like(centre)
         everyone = np.arange(len(at))
         step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
-        beyond = self._likelihood.at(rows[at], centre + step, order).gradient
+        beyond = self._likelihood.at(self._replicates[rows[at]], centre + step, order).gradient
         self.evaluations[rows] += np.count_nonzero(~held, axis=1)
         H = np.zeros((len(rows), held.shape[1], held.shape[1]))
         H[at, t] = (beyond - self.found.gradient[rows[at]]) / step[everyone, t, None]
@@ -316,10 +313,9 @@ class Search:
         Returns those that were left; at the others nothing that can be told from rounding is won.
         """
         before, stuck = rows, rows[:0]
-        blocks = self._tree.blocks
-        classes, width = self._tree.classes, self._tree.model.width
-        n_units = np.add.reduceat(classes.n_units[::width], classes.level_start[:-1])
-        length = -certificate.lowest * n_units[blocks.level[certificate.block]]
+        blocks = self._blocks
+        level = blocks.level[certificate.block]
+        length = -certificate.lowest * self._likelihood.n_units[level]
         shortest = SHORTEST_STEP * length
         while len(rows):
             theta, order = self.theta[rows], self.order[rows]
@@ -335,7 +331,7 @@ class Search:
                 theta[own], order[own] = part, part_order
             found = self._evaluate(rows, theta, order)
             f = self.found.f[rows]
-            accepted = (found.r2 > 0.0) & (found.f <= f + rounding_error(f, self._tree.model.nu))
+            accepted = (found.r2 > 0.0) & (found.f <= f + self._likelihood.rounding(f))
             self.order[rows[accepted]] = order[accepted]
             self._accept(rows, theta, found, accepted)
             length = 0.25 * length
@@ -348,10 +344,10 @@ class Search:
     def _reorder(self, rows: Ints) -> None:
         """Write the same points with the largest pivots first."""
         theta, order = self.theta[rows], self.order[rows]
-        for b in range(len(self._tree.blocks.size)):
-            Psi = covariance(self._tree.blocks, order, theta, b)
-            put_largest_pivots_first(self._tree.blocks, order, b, Psi)
-            set_block(self._tree.blocks, order, theta, b, Psi)
+        for b in range(len(self._blocks.size)):
+            Psi = covariance(self._blocks, order, theta, b)
+            put_largest_pivots_first(self._blocks, order, b, Psi)
+            set_block(self._blocks, order, theta, b, Psi)
         self.order[rows] = order
         self._accept(
             rows, theta, self._evaluate(rows, theta, order), np.ones(len(rows), dtype=bool)
@@ -367,15 +363,6 @@ def _newton_step(H: Floats, g: Floats) -> tuple[Floats, Flags]:
         lifted = H[flat] + ridge[:, None, None] * np.eye(H.shape[1])
         step[flat], is_positive[flat] = solve_positive(lifted, g[flat])
     return step, is_positive
-
-
-def rounding_error(f: Floats, nu: float) -> Floats:
-    """Error of -2 logLik f: it is a sum of terms of the size of nu, and may be near zero."""
-    return np.asarray(ROUNDING * (np.abs(f) + nu))
-
-
-def _is_finite(found: Points) -> Flags:
-    return np.asarray((found.r2 > 0.0) & np.isfinite(found.f))
 
 
 def _some(certificate: Certificate, chosen: Flags) -> Certificate:

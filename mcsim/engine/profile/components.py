@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.nested.blocks import covariance, set_block
-from mcsim.engine.nested.tree import Floats, Ints, Tree
+from mcsim.engine.arithmetic.arrays import Floats, Ints
+from mcsim.engine.blocks import covariance, set_block
+from mcsim.engine.compile import CompiledDesign, turned
 from mcsim.engine.profile.coordinates import (
     Angle,
     Coordinates,
@@ -59,13 +59,13 @@ class Rotation:
     A[b] : the old columns times A are the new ones; T[b] : T Lam is in the columns' own scale
     """
 
-    tree: Tree
+    design: CompiledDesign
     A: dict[int, Floats]
     T: dict[int, Floats]
 
     def points(self, theta: Floats, order: Ints) -> tuple[Floats, Ints]:
         """Theta and order of the points that are theta and order in the design as it was."""
-        theta, order, blocks = theta.copy(), order.copy(), self.tree.blocks
+        theta, order, blocks = theta.copy(), order.copy(), self.design.blocks
         for b, A in self.A.items():
             Psi = between(A, covariance(blocks, order, theta, b))
             order[:, b, : len(A)] = np.arange(len(A))
@@ -78,7 +78,7 @@ def coordinates_of(design: CompiledDesign, target: Target) -> tuple[Rotation, Co
     if isinstance(target, Correlation):
         return _of_correlation(design, target)
     rotation = _rotated(design, [(level, [column]) for level, column in target.effects])
-    blocks = rotation.tree.blocks
+    blocks = rotation.design.blocks
     parts = [_weights(design, rotation, level, column) for level, column in target.effects]
     if not parts:
         return rotation, Residual()
@@ -89,7 +89,7 @@ def coordinates_of(design: CompiledDesign, target: Target) -> tuple[Rotation, Co
 
 
 def _of_correlation(design: CompiledDesign, target: Correlation) -> tuple[Rotation, Coordinates]:
-    blocks, own = design.tree.blocks, _blocks_of(design, target.level, target.i)
+    blocks, own = design.blocks, _blocks_of(design, target.level, target.i)
     is_matrix = bool(blocks.is_matrix[own[0]])
     is_own = target.i != target.j and own == _blocks_of(design, target.level, target.j)
     if not is_own or (len(own) == 1 and not is_matrix):
@@ -102,7 +102,7 @@ def _of_correlation(design: CompiledDesign, target: Correlation) -> tuple[Rotati
 
 def _blocks_of(design: CompiledDesign, level: int, column: int) -> list[int]:
     """The blocks that the variance of a column depends on."""
-    blocks, depth = design.tree.blocks, len(design.scales) - 1 - level
+    blocks, depth = design.blocks, len(design.scales) - 1 - level
     return [
         b
         for b in np.flatnonzero(blocks.level == depth).tolist()
@@ -112,7 +112,7 @@ def _blocks_of(design: CompiledDesign, level: int, column: int) -> list[int]:
 
 
 def _weights(design: CompiledDesign, rotation: Rotation, level: int, column: int) -> Weights:
-    blocks, own = rotation.tree.blocks, _blocks_of(design, level, column)
+    blocks, own = rotation.design.blocks, _blocks_of(design, level, column)
     if blocks.is_matrix[own[0]]:
         roots = [float(rotation.T[own[0]][0, 0])]
     else:
@@ -134,33 +134,17 @@ def _joined(parts: Sequence[Weights]) -> Weights:
 
 def _rotated(design: CompiledDesign, chosen: Sequence[tuple[int, list[int]]]) -> Rotation:
     """The design with the chosen columns of some levels first in their blocks."""
-    tree, rotations, scales = design.tree, {}, {}
+    blocks, rotations, scales = design.blocks, {}, {}
     for level, columns in chosen:
         b = _blocks_of(design, level, columns[0])[0]
-        if not tree.blocks.is_matrix[b]:
+        if not blocks.is_matrix[b]:
             continue
-        first, size = int(tree.blocks.first[b]), int(tree.blocks.size[b])
+        first, size = int(blocks.first[b]), int(blocks.size[b])
         rows = [column - first for column in columns]
         rows += [row for row in range(size) if row not in rows]
         S = design.scales[level][first : first + size, first : first + size]
         Q, R = np.linalg.qr(S[rows].T)
         sign = np.where(np.diag(R) < 0.0, -1.0, 1.0)
         rotations[b], scales[b] = Q * sign, R.T * sign
-        tree = _with_columns(tree, b, rotations[b])
-    return Rotation(tree, rotations, scales)
-
-
-def _with_columns(tree: Tree, b: int, A: Floats) -> Tree:
-    """The tree with the columns of a block times A, in the same bits for every lane."""
-    classes, depth = tree.classes, int(tree.blocks.level[b])
-    block = slice(int(tree.blocks.first[b]), int(tree.blocks.first[b]) + len(A))
-    start, end = (classes.level_start[depth : depth + 2] * tree.model.width).tolist()
-    B, G = classes.B.copy(), classes.G
-    B[:, block, start:end] = 0.0
-    for m, row in enumerate(A):
-        B[:, block, start:end] += classes.B[:, None, block.start + m, start:end] * row[:, None]
-    if depth == 0:
-        G = np.zeros_like(G)
-        for row in B[:, :, start:end]:
-            G += row[:, None] * row[None, :]
-    return tree._replace(classes=classes._replace(B=B, G=G))
+        design = turned(design, b, rotations[b])
+    return Rotation(design, rotations, scales)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.engine.nested.blocks import entry
-from mcsim.engine.nested.tree import Blocks, Floats
+from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.engine.blocks import Blocks, entry
 
 PIN = 10.0  # second derivative of what holds a place of u that changes nothing
 

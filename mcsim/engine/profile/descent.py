@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.bfgs import updated_inverse
-from mcsim.engine.arithmetic.replicates import Flags, apply, dot
-from mcsim.engine.nested.tree import Floats, Ints
-from mcsim.engine.optimum.search import MAX_EVALUATIONS, SHORTEST_STEP, rounding_error
+from mcsim.engine.arithmetic.replicates import apply, dot
+from mcsim.engine.optimum.search import MAX_EVALUATIONS, SHORTEST_STEP
 from mcsim.engine.profile.deviance import Heights, Places, Surface
 
 LEAST_DECREASE = 1e-15  # predicted, in -2 logLik, where a descent ends at the goal ...
@@ -55,7 +55,8 @@ class Descent:
             trial = places.u[busy] + length[busy, None] * step[busy]
             found = self._at(busy, trial)
             rise, predicted = found.f - heights.f[busy], length[busy] * slope[busy]
-            accepted = rise <= 1e-4 * predicted + rounding_error(heights.f[busy], self._surface.nu)
+            rounding = self._surface.likelihood.rounding(heights.f[busy])
+            accepted = rise <= 1e-4 * predicted + rounding
             is_new[busy] = accepted
             self._learn(busy[accepted], trial[accepted], found.g[accepted])
             self._accept(busy[accepted], trial[accepted], _some(found, accepted))

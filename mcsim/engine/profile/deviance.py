@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, transpose
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import FitBlock
-from mcsim.engine.nested.blocks import entries, entry
-from mcsim.engine.nested.likelihood import Likelihood
-from mcsim.engine.nested.tree import Floats, Ints, Moments, Points
+from mcsim.engine.blocks import entries, entry
+from mcsim.engine.compile import CompiledDesign, likelihood_of
+from mcsim.engine.fit import Fit
+from mcsim.engine.likelihood import Points
+from mcsim.engine.nested.moments import Moments
 from mcsim.engine.optimum.certificate import certify
 from mcsim.engine.optimum.minque import START
 from mcsim.engine.profile.components import Target, coordinates_of
@@ -52,20 +53,19 @@ class Surface:
 
     def __init__(self, design: CompiledDesign, moments: Moments, target: Target) -> None:
         self._rotation, self.coordinates = coordinates_of(design, target)
-        self._tree = self._rotation.tree
-        self._likelihood = Likelihood(self._tree, moments)
-        self.nu = self._tree.model.nu
+        self.likelihood = likelihood_of(self._rotation.design, moments)
+        self._nu, self._blocks = self.likelihood.nu, self.likelihood.blocks
 
-    def optima(self, fit: FitBlock, rows: Ints) -> Places:
+    def optima(self, fit: Fit, rows: Ints) -> Places:
         """Where some replicates were fitted."""
-        theta, order = self._rotation.points(fit.theta[rows], fit.order[rows])
-        u, x = self.coordinates.find(theta, 0.5 * np.log(fit.sigma2[rows]))
+        theta, order = self._rotation.points(fit.curvature.theta[rows], fit.curvature.order[rows])
+        u, x = self.coordinates.find(theta, 0.5 * np.log(fit.scale[rows]))
         return Places(rows, order, u, x)
 
     def lifted(self, u: Floats) -> Floats:
         """U without zeros among the pivots."""
         u = self.coordinates.lifted(u, LEAST)
-        for t, (_, i, j) in enumerate(entries(self._tree.blocks)):
+        for t, (_, i, j) in enumerate(entries(self._blocks)):
             if i == j and t not in self.coordinates.own:
                 u[:, t] = np.where(np.abs(u[:, t]) < LEAST, np.copysign(LEAST, u[:, t]), u[:, t])
         return u
@@ -77,13 +77,13 @@ class Surface:
         independent and not small.
         """
         mirror, plain = np.ones(u.shape[1]), self.coordinates.lifted(u, 1.0)
-        for t, (b, i, j) in enumerate(entries(self._tree.blocks)):
+        for t, (b, i, j) in enumerate(entries(self._blocks)):
             if t in self.coordinates.own:
                 continue
             if i != j:
                 mirror[t], plain[:, t] = -1.0, 0.0
             else:
-                row = [u[:, entry(self._tree.blocks, b, i, m)] for m in range(i + 1)]
+                row = [u[:, entry(self._blocks, b, i, m)] for m in range(i + 1)]
                 plain[:, t] = np.maximum(np.sqrt(sum(part**2 for part in row)), START)
         rivals = [(plain, np.ones(u.shape[1]))]
         return rivals if np.all(mirror > 0.0) else [(u * mirror, mirror), *rivals]
@@ -92,7 +92,7 @@ class Surface:
         """Evaluate; f is not finite where that is not possible."""
         found, ratio, g = self._evaluate(places)
         with np.errstate(invalid="ignore", divide="ignore"):
-            f = found.f + self.nu * (ratio - 1.0 - np.log(ratio))
+            f = found.f + self._nu * (ratio - 1.0 - np.log(ratio))
         (pin, pin_slope), pull = self.coordinates.pin(places.u), self.coordinates.pull
         g_u, slope = pull(places.u, places.x, g)
         return Heights(f + pin, g_u + pin_slope, slope)
@@ -101,9 +101,9 @@ class Surface:
         """What is found; y'Py / (nu sigma^2); the gradient in theta and log sigma."""
         theta, log_sigma = self.coordinates.place(places.u, places.x)
         inverse = np.exp(-2.0 * log_sigma)
-        found = self._likelihood.at(places.rows, theta, places.order, inverse_sigma2=inverse)
-        ratio = found.r2 * inverse / self.nu
-        return found, ratio, np.column_stack([found.gradient, 2.0 * self.nu * (1.0 - ratio)])
+        found = self.likelihood.at(places.rows, theta, places.order, inverse_sigma2=inverse)
+        ratio = found.r2 * inverse / self._nu
+        return found, ratio, np.column_stack([found.gradient, 2.0 * self._nu * (1.0 - ratio)])
 
     def curvature(self, places: Places) -> tuple[Floats, Floats]:
         """Inverse Hessian in u, and the second derivative in x of the minimum over u.
@@ -129,11 +129,11 @@ class Surface:
         """Relative violation of the first-order conditions over u."""
         found, _, g = self._evaluate(places)
         theta, _ = self.coordinates.place(places.u, places.x)
-        N = self._likelihood.at(places.rows, theta, places.order, with_data=False).D
+        N = self.likelihood.at(places.rows, theta, places.order, with_data=False).D
         D = self.coordinates.with_multiplier(places.u, places.x, g, found.D)
-        in_psi = certify(self._tree, places.order, theta, D, N).violation
+        in_psi = certify(self.likelihood, places.order, theta, D, N).violation
         in_sigma = self.coordinates.pull(places.u, places.x, g)[0][:, -1]
-        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self.nu))
+        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu))
 
 
 def _positive_inverse(H: Floats) -> Floats:

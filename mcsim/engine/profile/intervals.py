@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from mcsim.engine.arithmetic.replicates import Flags
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import FitBlock
-from mcsim.engine.nested.tree import Floats, Ints, Moments
+from mcsim.engine.fit import Fit
+from mcsim.engine.nested.moments import Moments
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import MAX_EVALUATIONS, Status
 from mcsim.engine.profile.components import Correlation, Deviation, Target
@@ -51,7 +51,7 @@ class ProfileIntervals:
 def profile_intervals(
     design: CompiledDesign,
     moments: Moments,
-    fit: FitBlock,
+    fit: Fit,
     targets: Sequence[Target],
     *,
     confidence: float,
@@ -71,24 +71,22 @@ def profile_intervals(
     cutoff = float(special.chdtri(1.0, 1.0 - confidence))
     profiles = _Profiles(design, moments, fit, cutoff)
     limits = np.array([profiles.limits(target) for target in targets])
-    limits = limits.reshape(len(targets), 2, len(fit.theta))
+    limits = limits.reshape(len(targets), 2, len(fit.status))
     return ProfileIntervals(limits[:, 0].T.copy(), limits[:, 1].T.copy(), profiles.evaluations)
 
 
 class _Profiles:
     """The profiles of a block of fits."""
 
-    def __init__(
-        self, design: CompiledDesign, moments: Moments, fit: FitBlock, cutoff: float
-    ) -> None:
+    def __init__(self, design: CompiledDesign, moments: Moments, fit: Fit, cutoff: float) -> None:
         self._design, self._moments, self._fit, self._cutoff = design, moments, fit, cutoff
         self._fitted = np.flatnonzero(fit.status <= Status.BOUNDARY)
         self._may_vanish: dict[tuple[int, int], Flags] = {}
-        self.evaluations = np.zeros(len(fit.theta), dtype=np.int64)
+        self.evaluations = np.zeros(len(fit.status), dtype=np.int64)
 
     def limits(self, target: Target) -> Floats:
         """Lower and upper limits (2, n_replicates)."""
-        limits = np.full((2, len(self._fit.theta)), np.nan)
+        limits = np.full((2, len(self._fit.status)), np.nan)
         rows = self._fitted
         surface = Surface(self._design, self._moments, target)
         if isinstance(target, Correlation):  # without the effects it can be anything
@@ -112,7 +110,7 @@ class _Profiles:
     def _note(self, target: Target, search: "_Search") -> None:
         """Keep whether the interval of an SD begins at zero."""
         if isinstance(target, Deviation) and len(target.effects) == 1:
-            is_zero = np.zeros(len(self._fit.theta), dtype=bool)
+            is_zero = np.zeros(len(self._fit.status), dtype=bool)
             is_zero[self._fitted] = search.is_end[: len(self._fitted)]
             self._may_vanish[target.effects[0]] = is_zero
 

@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 from mcsim.engine.arithmetic.basis import orthonormal_basis
-from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.compiled import lean_kernel
 from mcsim.engine.nested.classes import TreeBuilder, stacked
-from mcsim.engine.nested.tree import Floats, Ints, Positions, Reduction, Tree
-from mcsim.engine.residuals.structure import Residual
+from mcsim.engine.nested.moments import Reduction
+from mcsim.engine.nested.tree import Tree
+from mcsim.engine.residuals.structure import ResidualStructure, UnitRows
 
 U = np.uint64
 
@@ -52,65 +54,61 @@ class Whitening(NamedTuple):
     Bx: Floats
 
 
-class Forms(NamedTuple):
-    """How the rows of a response become sums of e'N_m e, per class of innermost units."""
-
-    kind: int
-    n_forms: int
-    k: int
-    class_of_unit: Positions
-    stratum: Positions  # (n_rows,)
-
-
 @dataclass(frozen=True)
 class ResidualDesign:
-    """What a compiled design knows of its residuals.
+    """What a compiled design knows of its residuals."""
 
-    starts : points z from which a search may begin, each with the tree of its start
-    """
-
-    residual: Residual
+    structure: ResidualStructure
     whitening: Whitening
-    forms: Forms
-    starts: tuple[tuple[Floats, Tree], ...] = ()
+    units: UnitRows
+
+    @property
+    def k(self) -> int:
+        """Largest rank of an innermost unit."""
+        return len(self.whitening.QN[0])
 
 
 def residual_design(
-    builder: TreeBuilder, tree: Tree, residual: Residual, stratum: Ints
-) -> tuple[ResidualDesign, Floats]:
-    """What R changes in a design, and the basis (k + k_P, n) that gives u of the innermost units.
+    builder: TreeBuilder,
+    tree: Tree,
+    structure: ResidualStructure,
+    reduction: Reduction,
+    stratum: Ints,
+) -> tuple[ResidualDesign, Reduction]:
+    """What R changes in a design, and the reduction of responses to moments of u.
 
     Parameters
     ----------
+    reduction : to moments of t
     stratum : (n_rows,) in the compiled order
     """
     leaves = builder.leaves
     k = max(leaf.Q.shape[1] for leaf in leaves)
-    images = [residual.products(leaf.Q, leaf.stratum) for leaf in leaves]
+    images = [structure.products(leaf.Q, leaf.stratum) for leaf in leaves]
     beside = [
         orthonormal_basis(np.hstack([leaf.Q, *image]))[0][:, leaf.Q.shape[1] :]
         for leaf, image in zip(leaves, images, strict=True)
     ]
     k_P = max(P.shape[1] for P in beside)
-    products = np.zeros((residual.n_forms, k, k + k_P, len(leaves)))
+    products = np.zeros((structure.n_forms, k, k + k_P, len(leaves)))
     for c, (leaf, image, P) in enumerate(zip(leaves, images, beside, strict=True)):
         for m, NQ in enumerate(image):
             rank = NQ.shape[1]
             products[m, :rank, :rank, c] = NQ.T @ leaf.Q
             products[m, :rank, k : k + P.shape[1], c] = NQ.T @ P
     classes = [builder.kinds[kind].class_number for kind in builder.unit_kinds[0]]
-    found = ResidualDesign(
-        residual,
-        _whitening(builder, tree, residual, products),
-        Forms(residual.kind, residual.n_forms, k, _unsigned(classes), _unsigned(stratum)),
-    )
-    return found, np.vstack([stacked([leaf.Q for leaf in leaves], k), stacked(beside, k_P)])
+    units = UnitRows(reduction.row_start, _unsigned(classes), _unsigned(stratum))
+    found = ResidualDesign(structure, _whitening(builder, tree, structure, products), units)
+    basis = np.vstack([stacked([leaf.Q for leaf in leaves], k), stacked(beside, k_P)])
+    return found, _with_basis(reduction, basis)
 
 
-def _whitening(builder: TreeBuilder, tree: Tree, residual: Residual, products: Floats) -> Whitening:
+def _whitening(
+    builder: TreeBuilder, tree: Tree, structure: ResidualStructure, products: Floats
+) -> Whitening:
     width, n_leaves = tree.model.width, len(builder.leaves)
     sizes = np.array([len(leaf.Q) for leaf in builder.leaves])
-    group = np.unique(sizes, return_inverse=True)[1] if residual.by_size else 0 * sizes
+    group = np.unique(sizes, return_inverse=True)[1] if structure.by_size else 0 * sizes
     rank = np.array([leaf.Q.shape[1] for leaf in builder.leaves])
     lacking = (np.arange(products.shape[1])[:, None] >= rank).astype(np.float64)
     of_class = _leaf_of_class(builder)
@@ -152,8 +150,8 @@ def _unsigned(values: Ints | list[int]) -> Positions:
     return np.asarray(values).astype(np.uint64)
 
 
-def with_basis(reduction: Reduction, basis: Floats) -> Reduction:
-    """The reduction of responses to moments of u."""
+def _with_basis(reduction: Reduction, basis: Floats) -> Reduction:
+    """The reduction to moments of u by the basis (k + k_P, n) of the innermost units."""
     old = reduction.leaf_columns
     columns = np.zeros((len(old), len(basis), old.shape[2]))
     n = min(old.shape[1], len(basis))  # what is left are zeros on either side
@@ -163,60 +161,24 @@ def with_basis(reduction: Reduction, basis: Floats) -> Reduction:
 
 def sum_forms(design: ResidualDesign, reduction: Reduction, responses: Floats) -> Floats:
     """Sums of e'N_m e of responses in the compiled order: (n_replicates, n_forms x n_leaves)."""
-    n_forms, n_leaves = design.forms.n_forms, len(design.whitening.group)
-    sums = np.zeros((len(responses), n_forms, n_leaves))
-    _sum_forms(design.forms, reduction, responses, sums, np.empty(responses.shape[1]))
+    n_forms, n_leaves = design.structure.n_forms, len(design.whitening.group)
+    sums, e = np.zeros((len(responses), n_forms, n_leaves)), responses.copy()
+    _take_out_bases(design.k, reduction, responses, e)
+    design.structure.sum_forms(e, design.units, sums)
     return sums.reshape(len(responses), n_forms * n_leaves)
 
 
 @lean_kernel
-def _sum_forms(forms, reduction, responses, sums, e):
+def _take_out_bases(k, reduction, responses, e):
+    """Leave of every innermost unit what lies outside the first k vectors of its basis."""
     row_start, basis_start, basis = reduction.row_start, reduction.basis_start, reduction.basis
     for r in range(len(responses)):
-        y = responses[r]
+        y, rest = responses[r], e[r]
         for unit in range(U(len(basis_start))):
             first, last, base = row_start[unit], row_start[unit + U(1)], basis_start[unit]
-            for row in range(first, last):
-                e[row] = y[row]
-            for i in range(forms.k):
+            for i in range(k):
                 s = 0.0
                 for row in range(first, last):
                     s += basis[i, base + row - first] * y[row]
                 for row in range(first, last):
-                    e[row] -= basis[i, base + row - first] * s
-            c = forms.class_of_unit[unit]
-            if forms.kind == 0:
-                _add_steps(sums[r], c, e, first, last)
-            elif forms.kind == 1:
-                _add_mean(sums[r], c, e, first, last)
-            else:
-                for row in range(first, last):
-                    sums[r, forms.stratum[row], c] += e[row] * e[row]
-
-
-@step
-def _add_steps(sums, c, e, first, last):
-    """Squares, products of neighbours (twice, negative), and squares of rows between two others."""
-    squares, products = 0.0, 0.0
-    for row in range(first, last):
-        squares += e[row] * e[row]
-    for row in range(first + U(1), last):
-        products += e[row] * e[row - U(1)]
-    sums[0, c] += squares
-    sums[1, c] -= 2.0 * products
-    if last - first > U(1):
-        sums[2, c] += squares - e[first] * e[first] - e[last - U(1)] * e[last - U(1)]
-    else:
-        sums[2, c] -= squares
-
-
-@step
-def _add_mean(sums, c, e, first, last):
-    """Squares of the deviations from the mean, and of the mean."""
-    mean = 0.0
-    for row in range(first, last):
-        mean += e[row]
-    mean /= last - first
-    for row in range(first, last):
-        sums[0, c] += (e[row] - mean) * (e[row] - mean)
-        sums[1, c] += mean * mean
+                    rest[row] -= basis[i, base + row - first] * s

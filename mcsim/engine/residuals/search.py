@@ -6,15 +6,17 @@ parameters begins at every local minimum along the grid (at the lowest points, w
 and the best end counts.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mcsim.engine.arithmetic.replicates import Flags, dot
-from mcsim.engine.nested.blocks import held_parameters
-from mcsim.engine.nested.tree import Floats, Ints, Moments, Tree, n_parameters, points_at
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
+from mcsim.engine.arithmetic.replicates import dot
+from mcsim.engine.blocks import held_parameters
+from mcsim.engine.likelihood import is_usable, points_at
 from mcsim.engine.optimum.certificate import Certificate
-from mcsim.engine.optimum.minque import minque, plain_start
+from mcsim.engine.optimum.minque import Start, minque, plain_start
 from mcsim.engine.optimum.search import Optima, Search, Status
-from mcsim.engine.residuals.classes import ResidualDesign
 from mcsim.engine.residuals.likelihood import ResidualLikelihood
 from mcsim.engine.residuals.structure import LEAST
 
@@ -31,17 +33,17 @@ class ResidualSearch(Search):
     """A search whose theta ends with z."""
 
     def __init__(
-        self, tree: Tree, likelihood: ResidualLikelihood, theta: Floats, order: Ints
+        self, likelihood: ResidualLikelihood, replicates: Ints, theta: Floats, order: Ints
     ) -> None:
-        super().__init__(tree, likelihood, theta, order)
-        self._residual, self._n_theta = likelihood.residual, n_parameters(tree)
+        super().__init__(likelihood, replicates, theta, order)
+        self._structure, self._n_theta = likelihood.structure, likelihood.n_theta
         self._rise = np.zeros(len(theta))
 
     def held(self, rows: Ints) -> Flags:
         """Also an SD that is zero."""
         z = self.theta[rows, self._n_theta :]
-        is_zero = (z == _quarter_turn(z)) & self._residual.is_angle
-        return np.hstack([held_parameters(self._tree.blocks, self.theta[rows]), is_zero])
+        is_zero = (z == _quarter_turn(z)) & self._structure.is_angle
+        return np.hstack([held_parameters(self._blocks, self.theta[rows]), is_zero])
 
     def optima(self) -> Optima:
         """Where it ended; with -2 logLik where a variance is zero, not LEAST."""
@@ -55,9 +57,6 @@ class ResidualSearch(Search):
         at_zero = self.held(rows)[:, self._n_theta :].any(axis=1)
         return np.where(at_zero, AT_ZERO, 1.0) * super().rounding(rows)
 
-    def _begin(self, rows: Ints) -> None:
-        """It has begun where it was told to."""
-
     def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
         """Where the function curves downwards, the next step is longer."""
         is_down = dot(change, bend) <= 0.0
@@ -66,7 +65,7 @@ class ResidualSearch(Search):
 
     def _first_inverse(self, rows: Ints) -> Floats:
         inverse = super()._first_inverse(rows)
-        curvature = self._residual.curvature(self.theta[rows, self._n_theta :])
+        curvature = self._structure.curvature(self.theta[rows, self._n_theta :])
         for t in range(curvature.shape[1]):
             position = self._n_theta + t
             inverse[:, position, position] = 1.0 / np.maximum(curvature[:, t], 1e-3)
@@ -75,7 +74,7 @@ class ResidualSearch(Search):
     def _snap(self, rows: Ints, cost: Floats) -> None:
         """Also small variances of the residuals at zero."""
         super()._snap(rows, cost)
-        if not self._residual.is_angle:
+        if not self._structure.is_angle:
             return
         for t in range(self._n_theta, self.theta.shape[1]):
             z = self.theta[rows, t]
@@ -95,7 +94,7 @@ class ResidualSearch(Search):
         """
         found = super()._certify(rows)
         change = np.abs(self.found.gradient[rows, self._n_theta :]).max(axis=1)
-        violation = np.maximum(found.violation, change / (2.0 * self._tree.model.nu))
+        violation = np.maximum(found.violation, change / (2.0 * self._likelihood.nu))
         at_zero = np.flatnonzero(self.held(rows)[:, self._n_theta :].any(axis=1))
         if len(at_zero):
             here = rows[at_zero]
@@ -110,7 +109,7 @@ class ResidualSearch(Search):
 
     def _status(self, rows: Ints) -> Ints:
         """Not converged where z has reached the end of its range."""
-        at_end = (np.abs(self.theta[rows, self._n_theta :]) > self._residual.edge).any(axis=1)
+        at_end = (np.abs(self.theta[rows, self._n_theta :]) > self._structure.edge).any(axis=1)
         return np.where(at_end, Status.NOT_CONVERGED, super()._status(rows))
 
 
@@ -119,15 +118,18 @@ def _quarter_turn(z: Floats) -> Floats:
     return np.asarray(0.5 * np.pi * np.round(z / (0.5 * np.pi)))
 
 
-def residual_optima(tree: Tree, design: ResidualDesign, moments: Moments) -> Optima:
-    """The best optimum of every replicate."""
-    n = len(moments.rss)
-    theta, order, f = _starts(tree, design, moments)
-    at, replicates = np.nonzero(_is_start(f, is_line=design.residual.n_parameters == 1))
+def residual_optima(likelihood: ResidualLikelihood, starts: Sequence[Start], n: int) -> Optima:
+    """The best optimum of n replicates.
+
+    Parameters
+    ----------
+    starts : from which a search may begin
+    """
+    theta, order, f = _starts(likelihood, starts, np.arange(n))
+    at, replicates = np.nonzero(_is_start(f, is_line=likelihood.structure.n_parameters == 1))
     by_replicate = np.lexsort((at, replicates))
     at, replicates = at[by_replicate], replicates[by_replicate]
-    likelihood = ResidualLikelihood(tree, design, moments, replicates)
-    search = ResidualSearch(tree, likelihood, theta[at, replicates], order[at, replicates])
+    search = ResidualSearch(likelihood, replicates, theta[at, replicates], order[at, replicates])
     search.run()
     ends = search.optima()
     usable = ends.status <= Status.BOUNDARY
@@ -143,32 +145,32 @@ def residual_optima(tree: Tree, design: ResidualDesign, moments: Moments) -> Opt
         ends.hessian[best],
         ends.violation[best],
         ends.status[best],
-        evaluations + 2 * len(design.starts),
+        evaluations + 2 * len(starts),
         ends.is_held[best],
     )
 
 
-def _starts(tree: Tree, design: ResidualDesign, moments: Moments) -> tuple[Floats, Ints, Floats]:
+def _starts(
+    likelihood: ResidualLikelihood, starts: Sequence[Start], everyone: Ints
+) -> tuple[Floats, Ints, Floats]:
     """Theta (n_starts, n, n_theta), order (n_starts, n, ...) and -2 logLik (n_starts, n)."""
-    everyone = np.arange(len(moments.rss))
-    likelihood = ResidualLikelihood(tree, design, moments, everyone)
-    found = [_start(tree_at, z, likelihood, everyone) for z, tree_at in design.starts]
+    found = [_start(likelihood, start, everyone) for start in starts]
     theta, order, f = (np.stack(part) for part in zip(*found, strict=True))
     return theta, order, f
 
 
 def _start(
-    tree: Tree, z: Floats, likelihood: ResidualLikelihood, everyone: Ints
+    likelihood: ResidualLikelihood, start: Start, everyone: Ints
 ) -> tuple[Floats, Ints, Floats]:
     """MINQUE where it can be evaluated, else Psi0."""
-    own_z = np.tile(z, (len(everyone), 1))
-    plain, order = plain_start(tree, len(everyone))
+    own_z = np.tile(start.z, (len(everyone), 1))
+    plain, order = plain_start(likelihood.blocks, len(everyone))
     theta = np.hstack([plain, own_z])
     found = likelihood.at(everyone, theta, order)
-    better, better_order = minque(tree, found.D, found.r2)
+    better, better_order = minque(likelihood, start, found.D, found.r2)
     better = np.hstack([better, own_z])
     found_there = likelihood.at(everyone, better, better_order)
-    usable = np.isfinite(found_there.f) & (found_there.r2 > 0.0)
+    usable = is_usable(found_there)
     theta[usable], order[usable] = better[usable], better_order[usable]
     return theta, order, np.where(usable, found_there.f, found.f)
 

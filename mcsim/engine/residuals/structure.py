@@ -15,10 +15,11 @@ added to them.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.nested.tree import Floats, Ints
+from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 
 LEAST = 1e-6  # variance, in units of the others, that stands for zero
 
@@ -27,8 +28,8 @@ LEAST = 1e-6  # variance, in units of the others, that stands for zero
 class ResidualRows:
     """What a model says of its residuals; innermost units are those of the innermost level.
 
-    kind : ar1, exchangeable or strata
-    along : (n_rows,) orders the rows of a unit for ar1, None for the order that they have
+    kind : one of kinds.KINDS
+    along : (n_rows,) orders the rows of a unit, None for the order that they have
     stratum : (n_rows,) numbers from 0, the first being the one whose SD is sigma
     """
 
@@ -37,16 +38,29 @@ class ResidualRows:
     stratum: Ints | None = None
 
 
-class Residual(ABC):
+class UnitRows(NamedTuple):
+    """Innermost units in the compiled order: where their rows start, and the class of each."""
+
+    start: Positions  # (n_units + 1,)
+    class_of_unit: Positions
+    stratum: Positions  # (n_rows,)
+
+
+class ResidualStructure(ABC):
     """A structure of residuals for the units of a design.
 
-    kind : number by which compiled code knows it; n_forms : number of the matrices N_m
+    parameters : their names, where data do not name them
+    is_even : whether any two rows of a unit have the same correlation
+    is_ratio : whether ratios of SDs are reported, not correlations
+    n_forms : number of the matrices N_m
     by_size : whether the weights depend on the number of rows of a unit
     is_angle : whether z are angles
     end : abs(z) is smaller; beyond `edge` a parameter has left its range
     """
 
-    kind: int
+    parameters: tuple[str, ...] = ()
+    is_even = False
+    is_ratio = False
     n_forms: int
     n_parameters: int = 1
     by_size = False
@@ -54,8 +68,37 @@ class Residual(ABC):
     end = edge = np.inf
 
     @abstractmethod
+    def __init__(self, unit: Ints, rows: ResidualRows) -> None:
+        """Prepare for the rows of some units.
+
+        Parameters
+        ----------
+        unit : (n_rows,) innermost unit of every row, numbers from 0
+        """
+
+    def correlate(self, draws: Floats, values: Floats) -> Floats:
+        """Residuals with these values of the parameters, (n_parameters,), from independent draws.
+
+        As they are where only SDs differ, which a truth states by itself.
+
+        Parameters
+        ----------
+        draws : (n_replicates, n_rows) of mean 0 and SD 1
+        """
+        return draws
+
+    @abstractmethod
     def products(self, Q: Floats, stratum: Ints) -> list[Floats]:
         """N_m Q of a unit: n_forms times (n_rows, k)."""
+
+    @abstractmethod
+    def sum_forms(self, e: Floats, units: UnitRows, sums: Floats) -> None:
+        """Add e'N_m e of every unit, e (n_replicates, n_rows), to the sums of its class.
+
+        Parameters
+        ----------
+        sums : (n_replicates, n_forms, n_classes)
+        """
 
     @abstractmethod
     def weights(self, z: Floats) -> Floats:
@@ -87,228 +130,3 @@ class Residual(ABC):
     @abstractmethod
     def grid(self) -> Floats:
         """Points from which a search may begin: (n_points, n_parameters); in order if it is one."""
-
-
-class Autoregressive(Residual):
-    """Correlation phi ** distance, phi = tanh z: nlme's corAR1.
-
-    R^-1 = (I - phi S + phi^2 D) / (1 - phi^2): S joins neighbours, D is 1 but for both ends.
-
-    n_steps : rows that have one before them, over all units
-    """
-
-    kind, n_forms = 0, 3
-    end, edge = 6.0, 5.0
-
-    def __init__(self, n_steps: int) -> None:
-        self._n_steps = n_steps
-
-    def products(self, Q: Floats, stratum: Ints) -> list[Floats]:
-        """Q, -S Q and D Q; a unit of one row has D = -1, so that R is 1."""
-        S, D = np.zeros_like(Q), Q.copy()
-        S[1:] -= Q[:-1]
-        S[:-1] -= Q[1:]
-        D[[0, -1]] = 0.0 if len(Q) > 1 else -Q
-        return [Q, S, D]
-
-    def weights(self, z: Floats) -> Floats:
-        """1, phi and phi^2 over 1 - phi^2."""
-        return np.stack([np.cosh(z) ** 2, 0.5 * np.sinh(2.0 * z), np.sinh(z) ** 2], axis=1)
-
-    def slopes(self, z: Floats) -> Floats:
-        """Their derivatives."""
-        S = np.sinh(2.0 * z)
-        return np.stack([S, np.cosh(2.0 * z), S], axis=1)[:, None]
-
-    def log_determinant(self, z: Floats) -> tuple[Floats, Floats]:
-        """log(1 - phi^2) for every step."""
-        return -2.0 * self._n_steps * np.log(np.cosh(z[:, 0])), -2.0 * self._n_steps * np.tanh(z)
-
-    def curvature(self, z: Floats) -> Floats:
-        """2 (1 - phi^2) for every step."""
-        return 2.0 * self._n_steps / np.cosh(z) ** 2
-
-    def values(self, z: Floats) -> tuple[Floats, Floats]:
-        """Phi."""
-        return np.tanh(z), 1.0 / np.cosh(z)[:, :, None] ** 2
-
-    def grid(self) -> Floats:
-        """Phi from -0.8 to 0.97: near 1 a little more of it changes a lot."""
-        phi = [-0.8, -0.5, -0.2, 0.1, 0.3, 0.5, 0.65, 0.76, 0.84, 0.9, 0.94, 0.97]
-        return np.asarray(np.arctanh(phi))[:, None]
-
-
-class Exchangeable(Residual):
-    """Correlation rho of any two rows: nlme's corCompSymm.
-
-    R is 1 - rho across the mean of a unit of n rows, and 1 + (n - 1) rho along it. rho lies between
-    its least value, -1 / (largest n - 1), and 1, at the share sin^2 z of the way.
-
-    sizes, n_units : (n_groups,) number of rows of the units of a group, and of such units
-    """
-
-    kind, n_forms, by_size, is_angle = 1, 2, True, True
-
-    def __init__(self, sizes: Ints, n_units: Ints) -> None:
-        self._n, self._n_units = sizes.astype(np.float64), n_units.astype(np.float64)
-        self._least = -1.0 / (self._n.max() - 1.0)
-
-    def products(self, Q: Floats, stratum: Ints) -> list[Floats]:
-        """Deviations from the mean, and the mean."""
-        mean = np.broadcast_to(Q.mean(axis=0), Q.shape)
-        return [Q - mean, mean.copy()]
-
-    def _share(self, z: Floats) -> tuple[Floats, Floats]:
-        """Place of rho on its way, and that from the other end: never zero."""
-        total = 1.0 + 2.0 * LEAST
-        return (np.sin(z) ** 2 + LEAST) / total, (np.cos(z) ** 2 + LEAST) / total
-
-    def _variances(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        """1 - rho, 1 + (n - 1) rho, both (n, n_groups), and the derivative of rho."""
-        (share, rest), width = self._share(z), 1.0 - self._least
-        across = width * rest * np.ones_like(self._n)
-        along = 1.0 + (self._n - 1.0) * self._least + (self._n - 1.0) * width * share
-        return across, along, width * np.sin(2.0 * z) / (1.0 + 2.0 * LEAST)
-
-    def weights(self, z: Floats) -> Floats:
-        """One over both variances."""
-        across, along, _ = self._variances(z)
-        return np.stack([1.0 / across, 1.0 / along], axis=1)
-
-    def slopes(self, z: Floats) -> Floats:
-        """Their derivatives."""
-        across, along, slope = self._variances(z)
-        return np.stack([slope / across**2, -slope * (self._n - 1.0) / along**2], axis=1)[:, None]
-
-    def log_determinant(self, z: Floats) -> tuple[Floats, Floats]:
-        """log(1 - rho) n - 1 times, and log(1 + (n - 1) rho)."""
-        across, along, slope = self._variances(z)
-        n_across = self._n_units * (self._n - 1.0)
-        value = n_across * np.log(across) + self._n_units * np.log(along)
-        change = n_across * slope * (1.0 / along - 1.0 / across)
-        return value.sum(axis=1), change.sum(axis=1, keepdims=True)
-
-    def curvature(self, z: Floats) -> Floats:
-        """Sum of the squared relative changes of the variances."""
-        across, along, slope = self._variances(z)
-        n_across = self._n_units * (self._n - 1.0)
-        squares = (slope / across) ** 2 + (self._n - 1.0) * (slope / along) ** 2
-        return np.asarray((n_across * squares).sum(axis=1, keepdims=True))
-
-    def values(self, z: Floats) -> tuple[Floats, Floats]:
-        """Rho."""
-        rho = self._least + (1.0 - self._least) * self._share(z)[0]
-        return rho, self._variances(z)[2][:, :, None]
-
-    def grid(self) -> Floats:
-        """Rho from near its least value to 0.95."""
-        rho = np.array([0.8 * self._least, 0.4 * self._least, 0.0, 0.2, 0.4, 0.6, 0.8, 0.95])
-        return np.asarray(np.arcsin(np.sqrt((rho - self._least) / (1.0 - self._least))))[:, None]
-
-
-class Strata(Residual):
-    """An SD of its own in every stratum: nlme's varIdent.
-
-    The variances are n_strata times the squares of a unit vector with the angles z, so that their
-    mean is sigma^2.
-
-    n_rows : (n_strata,) over all units
-    """
-
-    kind, is_angle = 2, True
-
-    def __init__(self, n_rows: Ints) -> None:
-        self._n_rows = n_rows.astype(np.float64)
-        self.n_forms, self.n_parameters = len(n_rows), len(n_rows) - 1
-
-    def products(self, Q: Floats, stratum: Ints) -> list[Floats]:
-        """The rows of each stratum."""
-        return [np.where((stratum == m)[:, None], Q, 0.0) for m in range(self.n_forms)]
-
-    def _variances(self, z: Floats) -> tuple[Floats, Floats]:
-        """Variances (n, n_strata), and their derivatives (n, n_parameters, n_strata)."""
-        n, n_strata = len(z), self.n_forms
-        sine, cosine = np.sin(z), np.cos(z)
-        value, slope = np.ones((n, n_strata)), np.ones((n, self.n_parameters, n_strata))
-        for k in range(n_strata):
-            for j in range(self.n_parameters):
-                if j < k:  # a factor of all that follow
-                    own, change = sine[:, j], cosine[:, j]
-                elif j == k:
-                    own, change = cosine[:, j], -sine[:, j]
-                else:
-                    own, change = np.ones(n), np.zeros(n)
-                value[:, k] *= own
-                for i in range(self.n_parameters):
-                    slope[:, i, k] *= change if i == j else own
-        return n_strata * value**2 + LEAST, 2.0 * n_strata * value[:, None] * slope
-
-    def weights(self, z: Floats) -> Floats:
-        """One over the variances."""
-        return (1.0 / self._variances(z)[0])[:, :, None]
-
-    def slopes(self, z: Floats) -> Floats:
-        """Their derivatives."""
-        value, slope = self._variances(z)
-        return np.asarray(-slope / value[:, None] ** 2)[:, :, :, None]
-
-    def log_determinant(self, z: Floats) -> tuple[Floats, Floats]:
-        """Log variance of every row."""
-        value, slope = self._variances(z)
-        change = self._n_rows * slope / value[:, None]
-        return (self._n_rows * np.log(value)).sum(axis=1), change.sum(axis=2)
-
-    def curvature(self, z: Floats) -> Floats:
-        """Squared relative change of the variance of every row, less what sigma takes up."""
-        value, slope = self._variances(z)
-        change = slope / value[:, None]
-        mean = (self._n_rows * change).sum(axis=2) / self._n_rows.sum()
-        return np.asarray((self._n_rows * (change - mean[:, :, None]) ** 2).sum(axis=2))
-
-    def values(self, z: Floats) -> tuple[Floats, Floats]:
-        """Ratios of the SDs to that of the first stratum; not a number where that is zero."""
-        sd, log_slope = self._deviations(z)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = sd[:, 1:] / sd[:, :1]
-        change = log_slope[:, :, 1:] - log_slope[:, :, :1]
-        return np.where(np.isfinite(ratio), ratio, np.nan), np.swapaxes(change, 1, 2)
-
-    def scale(self, z: Floats) -> tuple[Floats, Floats]:
-        """The SD of the first stratum."""
-        sd, log_slope = self._deviations(z)
-        return sd[:, 0], log_slope[:, :, 0]
-
-    def _deviations(self, z: Floats) -> tuple[Floats, Floats]:
-        """SDs, zero for those that count as zero, and the derivatives of their logarithms."""
-        value, slope = self._variances(z)
-        is_zero = value < 1.5 * LEAST
-        sd = np.where(is_zero, 0.0, np.sqrt(value))
-        return sd, np.where(is_zero[:, None], 0.0, 0.5 * slope / value[:, None])
-
-    def grid(self) -> Floats:
-        """Equal SDs, and one that is larger or smaller than the others."""
-        if self.n_forms == 2:
-            return np.asarray(np.arctan([0.15, 0.4, 1.0, 2.5, 6.0]))[:, None]
-        sds = [np.ones(self.n_forms)]
-        for k in range(self.n_forms):
-            sds += [np.where(np.arange(self.n_forms) == k, ratio, 1.0) for ratio in (0.3, 3.0)]
-        return np.stack([self._angles(sd) for sd in sds])
-
-    def _angles(self, sd: Floats) -> Floats:
-        rest = np.sqrt(np.cumsum(sd[::-1] ** 2)[::-1])
-        return np.arctan2(rest[1:], sd[:-1])
-
-
-def residual_of(kind: str, sizes: Ints, stratum: Ints) -> Residual:
-    """The structure called `kind`.
-
-    Parameters
-    ----------
-    sizes : (n_units,) rows of every innermost unit
-    stratum : (n_rows,) numbers from 0
-    """
-    if kind == "ar1":
-        return Autoregressive(int(sizes.sum()) - len(sizes))
-    if kind == "exchangeable":
-        return Exchangeable(*np.unique(sizes, return_counts=True))
-    return Strata(np.bincount(stratum))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
 from mcsim.engine.arithmetic.lanes import (
     PARTIAL_SUMS,
@@ -35,7 +36,8 @@ from mcsim.engine.arithmetic.lanes import (
     substitute_back,
 )
 from mcsim.engine.nested.steps import load_lane, store_lane
-from mcsim.engine.nested.tree import Data, Floats, Tree, split_values
+from mcsim.engine.nested.tree import Tree
+from mcsim.engine.nested.workspace import Data, split_values
 from mcsim.engine.residuals.classes import Whitening
 
 U = np.uint64

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
+from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.arithmetic.replicates import semidefinite_factor
 from mcsim.engine.compile import CompiledDesign
 from mcsim.engine.draws import Cells, add_effects
-from mcsim.engine.fit import FitBlock, fit_moments
+from mcsim.engine.fit import Fit, fit_moments
 from mcsim.engine.nested.moments import reduce_block
-from mcsim.engine.nested.tree import Positions
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 
 Floats = NDArray[np.float64]
 StreamOf = Callable[[int], np.random.Generator]  # of a replicate, by its position in the block
-EstimatesOf = Callable[[FitBlock], list[ParameterBlock]]
+EstimatesOf = Callable[[Fit], list[ParameterBlock]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Bootstrap:
 
     def intervals(
         self,
-        fit: FitBlock,
+        fit: Fit,
         estimates_of: EstimatesOf,
         stream_of: StreamOf,
         confidence: float,
@@ -78,11 +78,11 @@ class Bootstrap:
             for k, one in enumerate(blocks)
         ]
 
-    def _draw(self, fit: FitBlock, r: int, generator: np.random.Generator) -> Floats:
+    def _draw(self, fit: Fit, r: int, generator: np.random.Generator) -> Floats:
         """Responses (n_resamples, n_rows) with the parameters of fit r."""
         n_rows = len(self._X)
-        y: Floats = generator.standard_normal((self._n, n_rows)) * np.sqrt(fit.sigma2[r])
-        y += self._X @ fit.beta[r]
+        y: Floats = generator.standard_normal((self._n, n_rows)) * np.sqrt(fit.scale[r])
+        y += self._X @ fit.coefficients[r]
         for level, Sigma in zip(self._levels, fit.covariances, strict=True):
             factor = semidefinite_factor(Sigma[[r]])[0]
             normals = generator.standard_normal((self._n, len(level.cells.of_unit) * len(factor)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
-from mcsim.engine.fit import FitBlock
+from mcsim.engine.fit import Curvature, Fit
 from mcsim.formula import same_column
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.scenario.derived import derived_parts
@@ -53,59 +53,58 @@ class RandomNames:
 
 
 def variance_components(
-    fit: FitBlock,
+    fit: Fit,
     names: Sequence[RandomNames],
-    nu: float,
     *,
     residual: Sequence[str] = (),
     derived: Sequence[str] = (),
     confidence: float,
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first; sigma, `residual`; `derived`."""
-    covariance = component_covariance(fit, nu)
+    covariance, at = component_covariance(fit.curvature), fit.curvature
     quantile = float(special.ndtri(0.5 + 0.5 * confidence))
-    levels = [_level(*one) for one in zip(names, fit.factors, fit.slopes, strict=True)]
+    levels = [_level(*one) for one in zip(names, at.factors, at.slopes, strict=True)]
     blocks = []
     for level in levels:
-        blocks += _level_components(level, fit.sigma2, covariance, quantile)
+        blocks += _level_components(level, fit.scale, covariance, quantile)
     blocks += _residual_components(fit, residual, covariance, quantile)
-    parameters = fit.sigma2, covariance
+    parameters = fit.scale, covariance
     return blocks + [_derived(name, levels, parameters, quantile) for name in derived]
 
 
 def _residual_components(
-    fit: FitBlock, names: Sequence[str], covariance: Floats, quantile: float
+    fit: Fit, names: Sequence[str], covariance: Floats, quantile: float
 ) -> list[ParameterBlock]:
     """Sigma, and correlations or ratios of SDs."""
-    weights = np.hstack([fit.scale_slopes, np.full((len(fit.scale), 1), 0.5)])
-    sigma = np.sqrt(fit.sigma2) * fit.scale
+    residual = fit.curvature.residual
+    weights = np.hstack([residual.sd_slopes, np.full((len(residual.sd), 1), 0.5)])
+    sigma = np.sqrt(fit.scale) * residual.sd
     blocks = [_log_scale("sigma", "residual", sigma, _variance_of(weights, covariance), quantile)]
     for k, name in enumerate(names):
-        value = fit.residual[:, k]
-        weights = np.hstack([fit.residual_slopes[:, k], np.zeros((len(value), 1))])
-        variance = _variance_of(weights, covariance)
-        if name.startswith("sd_ratio("):
+        value, slopes = residual.values[:, k], residual.slopes[:, k]
+        variance = _variance_of(np.hstack([slopes, np.zeros((len(value), 1))]), covariance)
+        if residual.is_ratio:
             blocks.append(_log_scale(name, "residual", value, variance, quantile))
         else:
-            is_held = np.all(fit.is_held | (fit.residual_slopes[:, k] == 0.0), axis=1)
+            is_held = np.all(fit.curvature.is_held | (slopes == 0.0), axis=1)
             variance = np.where(is_held, np.nan, variance)
             blocks.append(_z_scale(name, "residual", value, variance, quantile))
     return blocks
 
 
-def component_covariance(fit: FitBlock, nu: float) -> Floats:
+def component_covariance(at: Curvature) -> Floats:
     """Covariance of (theta, log sigma^2), zero in entries held at the boundary, NaN where none.
 
     The observed information; the profiled Hessian is completed by the terms of log sigma^2:
     d2/dtheta dlog(sigma2) = -nu dlog(r2)/dtheta and d2/dlog(sigma2)2 = nu.
     """
-    n, n_theta = fit.theta.shape
+    n, n_theta = at.theta.shape
     full = np.zeros((n, n_theta + 1, n_theta + 1))
-    gradient = fit.log_r2_gradient
-    full[:, :-1, :-1] = fit.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
+    gradient, nu = at.log_r2_gradient, at.nu
+    full[:, :-1, :-1] = at.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
     full[:, :-1, -1] = full[:, -1, :-1] = -nu * gradient
     full[:, -1, -1] = nu
-    held = np.hstack([fit.is_held, np.zeros((n, 1), dtype=bool)])
+    held = np.hstack([at.is_held, np.zeros((n, 1), dtype=bool)])
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
     full[~np.isfinite(full).all(axis=(1, 2))] = -np.eye(n_theta + 1)  # no information

@@ -1,6 +1,6 @@
 """Estimates, t intervals and tests of fixed effects, from coefficients and a df method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,26 +46,51 @@ def fixed_effects(
     beta : (n_replicates, p)
     """
     return [
-        _t_test(beta, one, df_method, confidence)
+        _contrast_test(beta, one, df_method, confidence)
         if len(one.L) == 1
         else _f_test(beta, one, df_method)
         for one in contrasts
     ]
 
 
-def _t_test(
+def t_test(
+    estimate: Floats, std_error: Floats, df: Floats, confidence: float
+) -> tuple[Floats, Floats, Floats]:
+    """Lower and upper limits and the p-value of 0, by the t distribution; infinite df: normal.
+
+    NaN where a number is missing, or the standard error is 0.
+    """
+    t = -np.abs(estimate) / np.where(std_error > 0.0, std_error, np.nan)
+    is_one = np.all(df == df.flat[0])  # given by the design alone
+    one = np.asarray(df.flat[0]) if is_one else df
+    half = _by_df(special.stdtrit, special.ndtri, one, 0.5 + 0.5 * confidence) * std_error
+    tail = _by_df(special.stdtr, special.ndtr, df, t)
+    return estimate - half, estimate + half, 2.0 * tail
+
+
+def _by_df(
+    of_t: Callable[..., Floats], of_normal: Callable[..., Floats], df: Floats, x: Floats | float
+) -> Floats:
+    """A function of the t distribution at x; of the normal one where df are infinite."""
+    is_normal = np.isinf(df)
+    if is_normal.all():
+        return of_normal(x)
+    if not is_normal.any():
+        return of_t(df, x)
+    return np.where(is_normal, of_normal(x), of_t(np.where(is_normal, 1.0, df), x))
+
+
+def _contrast_test(
     beta: Floats, contrast: Contrast, df_method: DfMethod, confidence: float
 ) -> ParameterBlock:
     c = np.tile(contrast.L[0], (len(beta), 1))
     df = df_method.of_contrast(contrast.L[0])
     estimate, std_error = dot(c, beta), np.sqrt(dot(c, apply(df_method.covariance, c)))
-    half = _t_quantile(0.5 + 0.5 * confidence, df) * std_error
-    p_value = 2.0 * _t_probability(-np.abs(estimate / std_error), df)
     reported_df = np.where(np.isfinite(df), df, np.nan)
+    tested = t_test(estimate, std_error, df, confidence)
     return ParameterBlock(
-        contrast.name, contrast.component, estimate, std_error, reported_df,
-        estimate - half, estimate + half, p_value,
-    )  # fmt: skip
+        contrast.name, contrast.component, estimate, std_error, reported_df, *tested
+    )
 
 
 def _f_test(beta: Floats, contrast: Contrast, df_method: DfMethod) -> ParameterBlock:
@@ -81,18 +106,6 @@ def _f_test(beta: Floats, contrast: Contrast, df_method: DfMethod) -> ParameterB
     return ParameterBlock(
         contrast.name, contrast.component, F, none, reported_df, none, none, p_value
     )
-
-
-def _t_quantile(p: float, df: Floats) -> Floats:
-    """Quantile of the t distribution; of the normal one where the first df is infinite."""
-    if np.all(df == df[0]):  # given by the design alone
-        return np.full(len(df), special.ndtri(p) if np.isinf(df[0]) else special.stdtrit(df[0], p))
-    return np.asarray(special.stdtrit(df, p))
-
-
-def _t_probability(t: Floats, df: Floats) -> Floats:
-    """P(T <= t) of the t distribution; of the normal one where the first df is infinite."""
-    return np.asarray(special.ndtr(t) if np.isinf(df[0]) else special.stdtr(df, t))
 
 
 def _f_probability(F: Floats, numerator_df: float, df: Floats) -> Floats:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import FitBlock
-from mcsim.engine.nested.tree import Moments
+from mcsim.engine.fit import Fit
+from mcsim.engine.nested.moments import Moments
 from mcsim.engine.profile.components import Correlation, Deviation, Share, Target
 from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import same_column
@@ -29,7 +29,7 @@ class Profiles:
         self,
         design: CompiledDesign,
         moments: Moments,
-        fit: FitBlock,
+        fit: Fit,
         blocks: Sequence[ParameterBlock],
         *,
         confidence: float,

@@ -19,7 +19,7 @@ from scipy import special
 from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.formula import same_column
 from mcsim.methods.inference.fixed_effects import Contrast
-from mcsim.scenario.records import RandomSpec, TruthSpec
+from mcsim.scenario.truth import RandomSpec, TruthSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,8 +8,7 @@ from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.engine.arithmetic.replicates import semidefinite_factor
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.components import RandomNames
-from mcsim.methods.inference.fixed_effects import ParameterBlock, without_interval
-from mcsim.methods.inference.t_tests import t_test
+from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test, without_interval
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,
@@ -24,13 +23,12 @@ from mcsim.methods.method import (
     fixed_contrasts,
     parameters,
     random_names,
-    refuse_interval,
     reml_theory,
 )
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
 from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import TruthSpec
+from mcsim.scenario.truth import TruthSpec
 
 SINGULAR = 1e-4  # relative to sigma: what lme4's isSingular takes for zero
 OF_DF = {"satterthwaite": ("lmerTest",), "kenward-roger": ("lmerTest", "pbkrtest")}
@@ -40,7 +38,6 @@ class RMethod:
     """A model fitted by Rscript, a process for every block of replicates."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        refuse_interval(settings)
         self.call = r_call(columns, settings.estimator)
         needed = [name for df in settings.df for name in OF_DF.get(df, ())]
         self.packages = tuple(dict.fromkeys([settings.estimator, *needed]))

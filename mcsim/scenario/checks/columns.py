@@ -1,19 +1,14 @@
 """What is wrong with names of columns, variables and levels, given what a design can make."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import ColumnPiece, read_column, same_column
 from mcsim.formula.expression import Call, Name, Number, variables, walk, write
-from mcsim.scenario.keys import KeyPath
+from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames
 
-Finding = tuple[KeyPath, str]
-
+DESIGN = "The design has"  # before what there is
 HINT = "The design makes these, and their products with ':'"
 SEVERAL = ("C", "poly")  # functions that make several columns
 MAX_DEGREE = 1000
@@ -88,39 +83,28 @@ def variable_problems(variables: Iterable[str], names: DesignNames) -> Iterator[
     known = [*names.factors, *names.covariates]
     for name in variables:
         if name not in known:
-            yield unknown("variable", name, known, "The design has")
+            yield unknown("variable", name, known)
 
 
-def unknown_level(level: str, where: str, names: DesignNames) -> str:
-    """Say that the design has no such level."""
-    return unknown("level", level, names.level_names, "The design has", f" in {where}")
+def lacking(
+    path: KeyPath, kind: str, name: str | None, known: Iterable[str], *words: str
+) -> Iterator[Finding]:
+    """Say of a name that is given and not known what `unknown` says."""
+    if name is not None and name not in known:
+        yield path, unknown(kind, name, known, *words)
 
 
-def unknown(kind: str, name: object, allowed: Iterable[str], heading: str, where: str = "") -> str:
+def lacking_level(
+    path: KeyPath, level: str | None, where: str, names: DesignNames
+) -> Iterator[Finding]:
+    """Say of a level that is given that the design does not have it."""
+    return lacking(path, "level", level, names.level_names, DESIGN, f" in {where}")
+
+
+def unknown(
+    kind: str, name: object, allowed: Iterable[str], heading: str = DESIGN, where: str = ""
+) -> str:
     """Say that a name is not known, what is allowed, and what was probably meant."""
     known = list(allowed)
     near = nearest_name(str(name), known)
     return f"unknown {kind} {name!r}{where}. {heading}: {', '.join(known) or 'none'}.{near}"
-
-
-def table_of(value: object) -> Mapping[str, Any]:
-    """The table itself; an empty one in the place of anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def list_of(value: object) -> list[Any]:
-    """Items of a list; none of anything else."""
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def read_as(kind: Any, raw: object) -> Any:
-    """Return `raw` as `kind`, or None where the field checks have something to say about it."""
-    try:
-        return _adapter(kind).validate_python(raw)
-    except ValidationError:
-        return None
-
-
-@lru_cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)

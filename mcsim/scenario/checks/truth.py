@@ -1,51 +1,64 @@
-"""What is wrong with the truth of a scenario, given the names of its design."""
+"""What is wrong between the parts of a truth, and with its names, given those of the design."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from mcsim.scenario.checks.columns import (
-    Finding,
-    columns_problems,
-    read_as,
-    table_of,
-    unknown,
-    unknown_level,
+from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
+from mcsim.scenario.checks.design import most_observations
+from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.keys import Finding, KeyPath
+from mcsim.scenario.records import DesignNames
+from mcsim.scenario.truth import (
+    OF_MEAN,
+    MissingSpec,
+    RandomSpec,
+    ResidualSpec,
+    ShapeSpec,
+    TruthSpec,
+    split_pair,
 )
-from mcsim.scenario.keys import KeyPath
-from mcsim.scenario.records import DesignNames, ObservationsSpec, RandomSpec, split_pair
-from mcsim.scenario.truth import OF_MEAN, ResidualSpec, ShapeSpec
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
-CORRELATION_KEYS = {"ar1": ("phi", "along"), "exchangeable": ("rho",)}  # the first is needed
+_RANDOM, _RESIDUAL, _MISSING = (("truth", key) for key in ("random", "residual", "missing"))
 
 
-def random_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+def truth_problems(draft: Draft) -> Iterator[Finding]:
+    """Effects and residuals that cannot be, columns and levels that the design lacks."""
+    truth, names = draft.scenario.truth, draft.names
+    if truth is None:
+        return
+    for level, spec in (truth.random or {}).items():
+        yield from _random_problems((*_RANDOM, level), spec, draft)
+    yield from _residual_problems(truth.residual, draft)
+    if names is not None:
+        yield from _unknown_names(truth, names)
+
+
+def _random_problems(path: KeyPath, spec: RandomSpec | None, draft: Draft) -> Iterator[Finding]:
     """Effects without spread, and correlations that no effects can have."""
-    for level, table in table_of(table_of(raw.get("truth")).get("random")).items():
-        spec: RandomSpec | None = read_as(RandomSpec, table)
-        path = ("truth", "random", level)
-        yield from _distribution_problems(path, table)
-        if spec is None:
-            continue
-        if (spec.sd is None) == (spec.variance is None) or not spec.columns:
-            message = f"truth.random.{level} must have exactly one of sd and variance, not empty"
-            yield path, message
-            continue
-        pairs = list(_pair_problems(spec))
-        yield from (((*path, "correlation", key), message) for key, message in pairs)
-        if not pairs and not _is_possible(spec):
-            message = "no effects can have these correlations together; bring them nearer to 0"
-            yield (*path, "correlation"), message
+    if spec is None:
+        return
+    yield from _shape_problems((*path, "distribution"), spec.distribution, draft)
+    if path in draft.faulty:
+        return
+    if (spec.sd is None) == (spec.variance is None) or not spec.columns:
+        where = ".".join(map(str, path))
+        yield path, f"{where} must have exactly one of sd and variance, not empty"
+        return
+    pairs = list(_pair_problems(spec))
+    yield from (((*path, "correlation", key), message) for key, message in pairs)
+    if not pairs and not _is_possible(spec):
+        message = "no effects can have these correlations together; bring them nearer to 0"
+        yield (*path, "correlation"), message
 
 
-def _distribution_problems(path: KeyPath, table: object) -> Iterator[Finding]:
-    shape: ShapeSpec | None = read_as(ShapeSpec, table_of(table).get("distribution"))
-    if shape is not None and len(shape.given) != 1:
+def _shape_problems(path: KeyPath, shape: object, draft: Draft) -> Iterator[Finding]:
+    if isinstance(shape, ShapeSpec) and path not in draft.faulty and len(shape.given) != 1:
         names, found = (", ".join(sorted(one)) for one in (ShapeSpec.model_fields, shape.given))
         message = f"a distribution must have exactly one of {names}; it has: {found or 'none'}"
-        yield (*path, "distribution"), message
+        yield path, message
 
 
 def _pair_problems(spec: RandomSpec) -> Iterator[tuple[str, str]]:
@@ -62,80 +75,60 @@ def _pair_problems(spec: RandomSpec) -> Iterator[tuple[str, str]]:
 def _is_possible(spec: RandomSpec) -> bool:
     varying = [column for column, sd in spec.standard_deviations.items() if sd > 0]
     matrix = [[spec.correlation_of(a, b) for b in varying] for a in varying]
-    return not varying or bool(np.linalg.eigvalsh(matrix)[0] >= SINGULAR)
+    return len(varying) < 2 or bool(np.linalg.eigvalsh(matrix)[0] >= SINGULAR)
 
 
-def truth_problems(raw: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    """Columns and levels that the design lacks."""
-    truth = table_of(raw.get("truth"))
-    yield from columns_problems(("truth", "fixed"), table_of(truth.get("fixed")), names)
-    for level, table in table_of(truth.get("random")).items():
-        if level not in names.level_names:
-            yield ("truth", "random", level), unknown_level(level, "truth.random", names)
-        for key in ("sd", "variance"):
-            columns = table_of(table_of(table).get(key))
-            yield from columns_problems(("truth", "random", level, key), columns, names)
-    yield from _residual_names(table_of(truth.get("residual")), names)
-    yield from _missing_names(table_of(truth.get("missing")), names)
-
-
-def _residual_names(residual: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    path = ("truth", "residual")
-    along, power = residual.get("along"), table_of(residual.get("power")).get("of")
-    if isinstance(along, str) and along not in names.covariates:
-        yield (*path, "along"), unknown("covariate", along, names.covariates, "The design has")
-    if isinstance(power, str) and power not in (OF_MEAN, *names.covariates):
-        known = [OF_MEAN, *names.covariates]
-        yield (*path, "power", "of"), unknown("covariate", power, known, "There are")
-    for factor, by_level in table_of(residual.get("sd_by")).items():
-        if factor not in names.factors:
-            message = unknown("factor", factor, names.factors, "The design has")
-            yield (*path, "sd_by", factor), message
-            continue
-        for level in table_of(by_level):
-            if level not in names.factors[factor]:
-                message = unknown("level", level, names.factors[factor], f"{factor!r} has")
-                yield (*path, "sd_by", factor, level), message
-
-
-def _missing_names(missing: Mapping[str, Any], names: DesignNames) -> Iterator[Finding]:
-    path = ("truth", "missing")
-    for name in table_of(missing.get("units")):
-        if name not in names.level_names:
-            yield (*path, "units", name), unknown_level(name, "truth.missing.units", names)
-    dropout = table_of(missing.get("dropout"))
-    level, along = dropout.get("level"), dropout.get("along")
-    if isinstance(level, str) and level not in names.level_names:
-        yield (*path, "dropout", "level"), unknown_level(level, "truth.missing.dropout", names)
-    if isinstance(along, str) and along not in names.covariates:
-        message = unknown("covariate", along, names.covariates, "The design has")
-        yield (*path, "dropout", "along"), message
-
-
-def residual_problems(raw: Mapping[str, Any]) -> Iterator[Finding]:
+def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Finding]:
     """Keys that do not go with the correlation, and one that the units are too large for."""
-    path, table = ("truth", "residual"), table_of(raw.get("truth")).get("residual")
-    spec: ResidualSpec | None = read_as(ResidualSpec, table)
-    yield from _distribution_problems(path, table)
     if spec is None:
         return
-    for name, keys in CORRELATION_KEYS.items():
+    yield from _shape_problems((*_RESIDUAL, "distribution"), spec.distribution, draft)
+    if _RESIDUAL in draft.faulty:
+        return
+    for name, keys in RESIDUAL_CORRELATIONS.items():
         given = [key for key in keys if getattr(spec, key) is not None]
         if name == spec.correlation and keys[0] not in given:
             message = f"correlation {name!r} needs the key {keys[0]!r}; add it"
-            yield (*path, "correlation"), message
+            yield (*_RESIDUAL, "correlation"), message
         for key in given if name != spec.correlation else ():
-            yield (*path, key), f"{key!r} goes with correlation {name!r}, which is not given"
-    most = _most_observations(raw)
+            yield (*_RESIDUAL, key), f"{key!r} goes with correlation {name!r}, which is not given"
+    most = most_observations(draft)
     if spec.rho is not None and 1.0 + spec.rho * (most - 1) < 0.0:
-        lowest = f"-1/{most - 1} = {-1.0 / (most - 1):.4g}"
-        yield (*path, "rho"), f"no {most} residuals can have this correlation; at least {lowest}"
+        lowest = f"at least -1/{most - 1} = {-1.0 / (most - 1):.4g}"
+        yield (*_RESIDUAL, "rho"), f"no {most} residuals can have this correlation; {lowest}"
 
 
-def _most_observations(raw: Mapping[str, Any]) -> int:
-    """Largest number of observations of an innermost unit; 1 where it cannot be read."""
-    given = table_of(raw.get("design")).get("observations")
-    spec: ObservationsSpec | None = read_as(ObservationsSpec, given)
-    if spec is None:
-        return 1
-    return spec.count if isinstance(spec.count, int) else spec.count.uniform[1]
+def _unknown_names(truth: TruthSpec, names: DesignNames) -> Iterator[Finding]:
+    """Columns and levels that the design lacks."""
+    yield from columns_problems(("truth", "fixed"), truth.fixed or (), names)
+    for level, spec in (truth.random or {}).items():
+        yield from lacking_level((*_RANDOM, level), level, "truth.random", names)
+        for key in ("sd", "variance"):
+            columns = getattr(spec, key, None) or ()
+            yield from columns_problems((*_RANDOM, level, key), columns, names)
+    if truth.residual is not None:
+        yield from _residual_names(truth.residual, names)
+    if truth.missing is not None:
+        yield from _missing_names(truth.missing, names)
+
+
+def _residual_names(residual: ResidualSpec, names: DesignNames) -> Iterator[Finding]:
+    yield from lacking((*_RESIDUAL, "along"), "covariate", residual.along, names.covariates)
+    if residual.power is not None:
+        path, known = (*_RESIDUAL, "power", "of"), (OF_MEAN, *names.covariates)
+        yield from lacking(path, "covariate", residual.power.of, known, "There are")
+    for factor, by_level in (residual.sd_by or {}).items():
+        path = (*_RESIDUAL, "sd_by", factor)
+        yield from lacking(path, "factor", factor, names.factors)
+        for level in by_level or () if factor in names.factors else ():
+            known = names.factors[factor]
+            yield from lacking((*path, level), "level", level, known, f"{factor!r} has")
+
+
+def _missing_names(missing: MissingSpec, names: DesignNames) -> Iterator[Finding]:
+    for name in missing.units or ():
+        yield from lacking_level((*_MISSING, "units", name), name, "truth.missing.units", names)
+    if missing.dropout is not None:
+        path, out = (*_MISSING, "dropout"), missing.dropout
+        yield from lacking_level((*path, "level"), out.level, "truth.missing.dropout", names)
+        yield from lacking((*path, "along"), "covariate", out.along, names.covariates)

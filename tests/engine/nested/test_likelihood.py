@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcsim.engine.compile import Level, compile_design
+from mcsim.engine.blocks import n_parameters
+from mcsim.engine.compile import Level, compile_design, likelihood_of
 from mcsim.engine.fit import factor_slopes, reduce_responses, weighted
-from mcsim.engine.nested.likelihood import Likelihood
-from mcsim.engine.nested.tree import n_parameters
 from mcsim.engine.optimum.minque import plain_start
 from tests.oracles.dense import dense_deviance
 
@@ -53,16 +52,15 @@ def draw_problem(seed, n_levels, is_balanced):
 
 
 def evaluate(design, y, theta):
-    tree = design.tree
     moments = reduce_responses(design, y[None])
-    _, order = plain_start(tree, 1)
-    found = Likelihood(tree, moments).at(np.zeros(1, dtype=int), theta[None], order)
+    _, order = plain_start(design.blocks, 1)
+    found = likelihood_of(design, moments).at(np.zeros(1, dtype=int), theta[None], order)
     beta = np.linalg.solve(design.R, moments.beta[0] + found.beta[0])
-    return found.f[0], found.r2[0] / tree.model.nu, beta, found.gradient[0]
+    return found.f[0], found.r2[0] / design.nu, beta, found.gradient[0]
 
 
 def factors_at(design, theta):
-    _, order = plain_start(design.tree, 1)
+    _, order = plain_start(design.blocks, 1)
     return [weighted(slopes, theta[None])[0] for slopes in factor_slopes(design, order)]
 
 
@@ -78,7 +76,7 @@ def test_deviance_beta_and_sigma_equal_the_dense_definition(seed, n_levels, is_b
     if len(X) <= X.shape[1] + 2:
         return
     design = compile_design(X, levels, names=("a", "b", "c", "d"), is_reml=is_reml)
-    theta = np.random.default_rng(seed).normal(size=n_parameters(design.tree))
+    theta = np.random.default_rng(seed).normal(size=n_parameters(design.blocks))
     value, sigma2, beta, _ = evaluate(design, y, theta)
     factors = factors_at(design, theta)
     expected = dense_deviance(
@@ -101,7 +99,7 @@ def test_gradient_equals_central_differences(seed, n_levels, is_balanced, is_rem
     if len(X) <= X.shape[1] + 2:
         return
     design = compile_design(X, levels, names=("a", "b", "c", "d"), is_reml=is_reml)
-    theta = np.random.default_rng(seed).uniform(0.3, 1.0, size=n_parameters(design.tree))
+    theta = np.random.default_rng(seed).uniform(0.3, 1.0, size=n_parameters(design.blocks))
     _, _, _, slope = evaluate(design, y, theta)
     numeric = []
     for t in range(len(theta)):
@@ -126,7 +124,7 @@ def test_units_may_span_more_than_their_parts_do():
     )
     y = generator.normal(size=n)
     design = compile_design(X, levels, names=("a", "b", "c", "d"))
-    theta = np.full(n_parameters(design.tree), 0.7)
+    theta = np.full(n_parameters(design.blocks), 0.7)
     groups = [(level.unit_of_row, level.Z) for level in levels]
     expected = dense_deviance(X, groups, y, factors_at(design, theta), is_reml=True)
     assert evaluate(design, y, theta)[0] == pytest.approx(expected[0], rel=1e-9)

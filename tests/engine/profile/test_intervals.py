@@ -258,7 +258,7 @@ def test_every_limit_is_certain_and_on_its_side_of_the_estimate(name):
         for position, target in enumerate(targets):
             if isinstance(target, Deviation):
                 variance = sum(fit.covariances[level][:, i, i] for level, i in target.effects)
-                sd = np.sqrt(variance if target.effects else fit.sigma2)
+                sd = np.sqrt(variance if target.effects else fit.scale)
                 assert np.all(found.lower[:, position] <= sd)
                 assert np.all(sd < found.upper[:, position])
 

@@ -10,8 +10,8 @@ from mcsim.engine.fit import fit_moments
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.bootstrap import Bootstrap
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 
@@ -42,8 +42,8 @@ def test_resamples_have_the_moments_of_the_fit(data):
     order = method.design.order
     X, Z, unit = columns.X[order], columns.levels[0].Z[order], columns.levels[0].unit_of_row[order]
     same = unit[:, None] == unit[None, :]
-    V = same * (Z @ fit.covariances[0][0] @ Z.T) + fit.sigma2[0] * np.eye(len(X))
-    residual = y - X @ fit.beta[0]
+    V = same * (Z @ fit.covariances[0][0] @ Z.T) + fit.scale[0] * np.eye(len(X))
+    residual = y - X @ fit.coefficients[0]
     found = residual.T @ residual / len(y)
     error = np.sqrt((V**2 + np.outer(np.diag(V), np.diag(V))) / len(y))
     assert np.abs((found - V) / error).max() < 6.0

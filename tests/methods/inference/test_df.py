@@ -1,6 +1,7 @@
 """Degrees of freedom, adjusted standard errors and F tests against R's and a dense computation."""
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from mcsim.engine.information import information
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.df import KenwardRoger, Satterthwaite
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings, fixed_contrasts
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
 
@@ -102,7 +103,7 @@ def unbalanced():
 def dense_parts(columns, fit):
     """V, and its derivatives in the entries of the covariance matrices and sigma^2."""
     directions = []
-    V = fit.sigma2[0] * np.eye(len(columns.X))
+    V = fit.scale[0] * np.eye(len(columns.X))
     for level, covariance in zip(columns.levels, fit.covariances, strict=True):
         same = level.unit_of_row[:, None] == level.unit_of_row[None, :]
         V = V + same * (level.Z @ covariance[0] @ level.Z.T)
@@ -154,15 +155,17 @@ def test_adjusted_covariance_equals_the_dense_one(unbalanced, dense):
 def test_adjustment_equals_the_dense_one_up_to_the_boundary(unbalanced, pivot):
     # whatever the factor's second pivot is; below 1e-4 the engine's Psi is off by 1e-8
     columns, method, moments, fit = unbalanced
-    theta = fit.theta.copy()
+    theta = fit.curvature.theta.copy()
     assert theta.shape == (1, 4)  # the image's, then the animal's by columns
     theta[:, 3] = pivot
-    factors = [weighted(slope, theta)[0] for slope in fit.slopes]
-    covariances = tuple(fit.sigma2[0] * (Lam @ Lam.T)[None] for Lam in factors)
-    there = replace(fit, theta=theta, covariances=covariances)
+    factors = [weighted(slope, theta)[0] for slope in fit.curvature.slopes]
+    covariances = tuple(fit.scale[0] * (Lam @ Lam.T)[None] for Lam in factors)
+    around = copy(fit.curvature)
+    around.theta = theta
+    there = replace(fit, curvature=around, covariances=covariances)
     told = information(method.design, moments, there)
     Phi, expected = dense_kenward_roger(columns, there)[:2]
-    adjustment = told.adjusted_covariance[0] - fit.beta_covariance[0]
+    adjustment = told.adjusted_covariance[0] - fit.covariance[0]
     assert np.abs(expected / Phi - 1).max() > 0.01
     scale = np.sqrt(np.outer(np.diag(Phi), np.diag(Phi)))
     assert np.abs((adjustment - (expected - Phi)) / scale).max() < 2e-4
@@ -238,7 +241,7 @@ def test_terms_have_the_f_test_of_their_columns(unbalanced):
         for b in method.analyse([moments], np.random.default_rng).estimates["containment"]
     }
     L = next(one.L for one in fixed_contrasts(columns, SETTINGS) if one.name == "dose")
-    beta, C = fit.beta[0], fit.beta_covariance[0]
+    beta, C = fit.coefficients[0], fit.covariance[0]
     F = (L @ beta) @ np.linalg.solve(L @ C @ L.T, L @ beta) / 2
     assert rows["dose"].estimate[0] == pytest.approx(F)
     assert rows["dose"].df[0] == 9.0  # 12 animals in 3 groups

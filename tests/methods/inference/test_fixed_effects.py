@@ -9,8 +9,8 @@ import pytest
 
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from tests.oracles.dense import dense_deviance
 
 REFERENCE = Path(__file__).parents[2] / "reference"

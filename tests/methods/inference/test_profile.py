@@ -12,8 +12,8 @@ from mcsim.engine.fit import fit_moments
 from mcsim.engine.profile.components import Correlation, Deviation, Share
 from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.conftest import run_mcsim
 

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from mcsim.design.columns import model_columns
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator

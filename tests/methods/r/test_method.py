@@ -13,10 +13,10 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import SCRIPT, r_versions
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.records import EstimandSpec
 from tests.conftest import SMALL, run_mcsim
 from tests.estimators import responses, unbalanced_frame

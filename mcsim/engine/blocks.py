@@ -5,11 +5,32 @@ that stands first, second, ...
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.arithmetic.replicates import Flags, product, semidefinite_factor, transpose
-from mcsim.engine.nested.tree import Blocks, Floats, Ints
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
+from mcsim.engine.arithmetic.replicates import product, semidefinite_factor, transpose
+
+
+class Blocks(NamedTuple):
+    """Where the parameters theta of Lam stand: a block is a cone of its own.
+
+    A matrix block is a lower triangular factor of `size` consecutive columns, by columns. A scalar
+    block is theta times a projection Q: the columns share one variance.
+    """
+
+    level: Ints  # innermost level first
+    first: Ints  # first column of a matrix block
+    size: Ints
+    theta: Ints  # first of its parameters
+    is_matrix: Flags
+    Q: Floats  # (n_blocks, q, q)
+
+
+def n_parameters(blocks: Blocks) -> int:
+    """Number of parameters in Lam."""
+    return sum(size * (size + 1) // 2 for size in blocks.size.tolist())
 
 
 def entry(blocks: Blocks, b: int, i: int, j: int) -> int:

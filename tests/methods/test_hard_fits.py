@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from mcsim.design.columns import model_columns
+from mcsim.design.table import read_frame
 from mcsim.engine import dense
 from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import prepare_method
 from mcsim.methods.method import MethodSettings
-from mcsim.methods.one_file import fit_file, read_frame
+from mcsim.methods.one_file import fit_file
+from mcsim.methods.registry import prepare_method
 from mcsim.scenario.residuals import ResidualModel
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parent.parent / "reference"
 STORED = json.loads((REFERENCE / "hard_fits.json").read_text())
 
 

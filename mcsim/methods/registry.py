@@ -1,0 +1,56 @@
+"""The methods, by the names of their estimators."""
+
+from collections.abc import Callable
+from functools import partial
+
+from mcsim.design.columns import ModelColumns, without_aliased
+from mcsim.methods.cluster_robust import ClusterRobust
+from mcsim.methods.gee import Gee
+from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers
+from mcsim.methods.method import Method, MethodSettings, refuse_unsupported
+from mcsim.methods.plugin import PluginMethod
+from mcsim.methods.r.method import RMethod
+from mcsim.methods.statsmodels import StatsmodelsMethod
+from mcsim.methods.two_stage import TwoStage
+from mcsim.scenario.estimators import kind_of
+
+METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
+    "reml": partial(LikelihoodMethod, is_reml=True),
+    "ml": partial(LikelihoodMethod, is_reml=False),
+    "statsmodels": StatsmodelsMethod,
+    "ols": LeastSquares,
+    "ols-cluster": ClusterRobust,
+    "gee": Gee,
+    "image-means": ImageMeans,
+    "two-stage": TwoStage,
+    "nlme": RMethod,
+    "lme4": RMethod,
+    "plugin": PluginMethod,
+}
+
+
+def prepare_method(
+    columns: ModelColumns, settings: MethodSettings, shared: "Reducers | None" = None
+) -> Method:
+    """The method of a scenario, ready for the responses of one design.
+
+    Parameters
+    ----------
+    shared : what the methods of a condition have in common
+
+    Raises
+    ------
+    DataError
+        The design cannot support the model.
+    """
+    refuse_unsupported(settings)
+    shared = Reducers() if shared is None else shared
+    return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
+
+
+def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:
+    """Fixed effects that a method leaves out: others determine them in what it analyses."""
+    if settings.estimator == "image-means":
+        columns = means_of_units(columns)[1]
+    return without_aliased(columns)[1]

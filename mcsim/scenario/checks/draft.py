@@ -1,0 +1,131 @@
+"""A scenario as far as it can be read.
+
+A faulty scenario is read a second time, by records that have None in the place of every value that
+is faulty or missing, so that one mistake does not hide the next.
+"""
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticUndefined
+
+from mcsim.scenario.checks.fields import field_problems, path_of
+from mcsim.scenario.keys import Finding, KeyPath
+from mcsim.scenario.records import DesignNames, DesignSpec, Scenario
+from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.values import Record
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A scenario as far as it can be read.
+
+    scenario : with None in the place of each value that is faulty or missing, whatever its type
+    names : of the design; None where one of them is faulty
+    faulty : paths at which or below which something is faulty; findings : what, as sentences
+    """
+
+    scenario: Scenario
+    names: DesignNames | None
+    faulty: frozenset[KeyPath]
+    findings: tuple[Finding, ...]
+
+
+class _Data(Record):
+    """What a sweep can change."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    design: DesignSpec
+    truth: TruthSpec
+
+
+def read_scenario(raw: Mapping[str, Any]) -> Draft:
+    """What can be read of a scenario."""
+    return Draft(*_read(Scenario, raw))
+
+
+def read_condition(raw: Mapping[str, Any], draft: Draft) -> Draft:
+    """The draft with the design and the truth of `raw`, which alone are read again."""
+    data, names, faulty, *findings = _read(_Data, raw)
+    faulty |= {path for path in draft.faulty if path and path[0] not in _Data.model_fields}
+    return Draft(draft.scenario.model_copy(update=vars(data)), names, faulty, *findings)
+
+
+def numbered(records: Iterable[R | None] | None) -> dict[int, R]:
+    """The records of a list that can be read, by position."""
+    return {number: one for number, one in enumerate(records or ()) if one is not None}
+
+
+def _read(record: type[BaseModel], raw: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The record as far as it can be read, with what else a draft holds."""
+    try:
+        sound: Any = record.model_validate(raw)
+    except ValidationError as error:
+        paths = [path_of(one) for one in error.errors()]
+        faulty = frozenset(path[:depth] for path in paths for depth in range(len(path) + 1))
+        findings = tuple(field_problems(error, raw))
+        return _lenient(record).model_validate(raw), _names(raw.get("design")), faulty, findings
+    return sound, sound.design, frozenset(), ()
+
+
+def _names(raw: object) -> DesignNames | None:
+    try:
+        return DesignNames.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+@lru_cache
+def _lenient(record: type[BaseModel]) -> Any:
+    """The record without unknown keys, and with None for each value that is faulty or missing."""
+    fields: dict[str, Any] = {
+        name: (
+            _or_none(_lenient_kind(field.annotation), *field.metadata),
+            None if field.default is PydanticUndefined else field.default,
+        )
+        for name, field in record.model_fields.items()
+    }
+    return create_model(
+        record.__name__, __base__=record, __cls_kwargs__={"extra": "ignore"}, **fields
+    )
+
+
+def _lenient_kind(kind: Any) -> Any:
+    """The type with lenient records, and None for faulty items of lists and tables."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _lenient(kind)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return Annotated[_lenient_kind(parts[0]), *parts[1:]]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_lenient_kind, parts))]  # noqa: UP007 - of a computed tuple
+    if origin is dict:
+        return types.GenericAlias(dict, (str, _or_none(_lenient_kind(parts[1]))))
+    if origin is tuple and parts[-1] is ...:
+        return types.GenericAlias(tuple, (_or_none(_lenient_kind(parts[0])), ...))
+    return kind
+
+
+def _or_none(kind: Any, *metadata: Any) -> Any:
+    return Annotated[kind, *metadata, WrapValidator(_none_if_faulty)]
+
+
+def _none_if_faulty(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None

@@ -1,0 +1,123 @@
+"""What is wrong between methods, and with methods and estimands, given the names of the design."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from mcsim.formula import parse_formula
+from mcsim.scenario.checks.columns import (
+    columns_problems,
+    lacking,
+    lacking_level,
+    unknown,
+    variable_problems,
+)
+from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.derived import derived_names, derived_parts
+from mcsim.scenario.estimators import estimators_with, facts_of
+from mcsim.scenario.keys import Finding, KeyPath
+from mcsim.scenario.records import DesignNames, EstimandSpec, MethodSpec
+
+_COMPARABLE = sorted(estimators_with(lambda facts: facts.likelihood))
+
+
+def method_problems(draft: Draft) -> Iterator[Finding]:
+    """Names used twice, formulas that the design lacks names for, methods that do not compare."""
+    methods = numbered(draft.scenario.methods)
+    yield from _repeated("method", methods, "; each needs its own")
+    if draft.names is None:
+        return
+    for number, method in methods.items():
+        yield from _formula_problems(number, method, draft.names)
+        yield from _other_method_problems(number, method, methods.values())
+
+
+def _repeated(
+    kind: str, records: Mapping[int, MethodSpec | EstimandSpec], more: str = ""
+) -> Iterator[Finding]:
+    """Names that an earlier record of the list has."""
+    earlier: set[str] = set()
+    for number, record in records.items():
+        if record.name in earlier:
+            message = f"the name {record.name!r} is that of an earlier {kind}{more}"
+            yield (f"{kind}s", number, "name"), message
+        elif record.name is not None:
+            earlier.add(record.name)
+
+
+def _formula_problems(number: int, method: MethodSpec, names: DesignNames) -> Iterator[Finding]:
+    for message in _misfits(method.formula, names) if method.formula is not None else ():
+        yield ("methods", number, "formula"), message
+    where = f"methods.{method.name or number + 1}.structure"
+    for level in method.structure or ():
+        yield from lacking_level(("methods", number, "structure", level), level, where, names)
+
+
+def _misfits(text: str, names: DesignNames) -> Iterator[str]:
+    formula = parse_formula(text)
+    if formula.response != names.response:
+        response = f"design.response is {names.response!r}"
+        yield f"the response of the formula is {formula.response!r}, but {response}"
+    yield from variable_problems(formula.columns, names)
+    levels = names.level_names
+    for path in dict.fromkeys(term.group for term in formula.random):
+        if lacked := [name for name in path if name not in levels]:
+            yield unknown("level", lacked[-1], levels, where=f" in {text!r}")
+        elif list(path) != (ordered := sorted(path, key=levels.index)):
+            yield f"{'/'.join(path)} is not outermost first; write {'/'.join(ordered)}"
+
+
+def _other_method_problems(
+    number: int, method: MethodSpec, methods: Iterable[MethodSpec]
+) -> Iterator[Finding]:
+    others = {one.name: one for one in methods if one.name not in (None, method.name)}
+    for key in ("fallback", "likelihood_ratio"):
+        path, name = ("methods", number, key), getattr(method, key)
+        yield from lacking(path, "method", name, others, "There are, beside this one")
+        if key == "likelihood_ratio" and name in others:
+            yield from ((path, message) for message in _incomparable(method, others[name]))
+
+
+def _incomparable(larger: MethodSpec, smaller: MethodSpec) -> Iterator[str]:
+    """Why the likelihoods of two methods say nothing about each other."""
+    estimators = [larger.estimator, smaller.estimator]
+    if None in estimators:
+        return
+    likelihoods = {facts_of(one).likelihood for one in estimators}
+    if None in likelihoods or len(likelihoods) > 1:
+        allowed = ", or both ".join(map(repr, _COMPARABLE))
+        yield f"both methods need estimator {allowed}; they have {estimators}"
+    elif likelihoods == {"REML"} and larger.formula and smaller.formula:
+        fixed = {one.parsed.fixed for one in (larger, smaller)}
+        if len(fixed) > 1:
+            yield "REML likelihoods of different fixed effects do not compare; use estimator 'ml'"
+
+
+def estimand_problems(draft: Draft) -> Iterator[Finding]:
+    """Names used twice, sums of unknown effects, quantities of unknown levels."""
+    if draft.names is None:
+        return
+    estimands = numbered(draft.scenario.estimands)
+    yield from _repeated("estimand", estimands)
+    for number, estimand in estimands.items():
+        path = ("estimands", number)
+        yield from columns_problems((*path, "fixed"), estimand.fixed or (), draft.names)
+        if estimand.name is not None:
+            is_sum = estimand.fixed is not None or (*path, "fixed") in draft.faulty
+            yield from _quantity_problems(path, estimand.name, draft.names, is_sum=is_sum)
+
+
+def _quantity_problems(
+    path: KeyPath, name: str, names: DesignNames, *, is_sum: bool
+) -> Iterator[Finding]:
+    """Why a name is none of a sum of fixed effects, or none of a derived quantity."""
+    parts = derived_parts(name)
+    if parts is None and not is_sum:
+        allowed = "; ".join(derived_names(names.level_names))
+        message = f"the estimand {name!r} needs a table `fixed`, or one of the names: {allowed}"
+        yield path, message
+    elif parts is not None and is_sum:
+        yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"
+    elif parts is not None and parts.level not in ("total", *names.level_names):
+        yield from lacking_level((*path, "name"), parts.level, repr(name), names)
+    elif parts is not None:
+        for _, message in columns_problems(path, [parts.column], names):
+            yield (*path, "name"), message

@@ -1,0 +1,78 @@
+"""What each estimator gives: one row for each, and the only place that lists them.
+
+Checks, choices of commands, sizes of chunks and refusals read it; imports nothing heavy, so that
+`mcsim --help` can. `mcsim.methods` has the class behind each name.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+PLUGIN = "plugin"  # the row of plugin:NAME, any function of a user's file
+
+
+@dataclass(frozen=True)
+class EstimatorFacts:
+    """What a scenario may ask of an estimator.
+
+    df : methods, the first where none is named; intervals : of variance components, likewise
+    likelihood : REML or ML, where likelihoods of this estimator can be compared
+    has_residual_models : whether residuals may be correlated or have several SDs
+    is_slow : whether a fit takes longer than committing it, so that chunks are small
+    """
+
+    df: tuple[str, ...]
+    intervals: tuple[str, ...] = ("wald",)
+    likelihood: str | None = None
+    has_residual_models: bool = False
+    is_slow: bool = False
+
+
+_OWN_INTERVALS = ("wald", "profile", "bootstrap")
+
+ESTIMATOR_FACTS = {
+    "reml": EstimatorFacts(
+        df=("containment", "satterthwaite", "kenward-roger", "z"),
+        intervals=_OWN_INTERVALS,
+        likelihood="REML",
+        has_residual_models=True,
+    ),
+    "ml": EstimatorFacts(
+        df=("containment", "satterthwaite", "z"),
+        intervals=_OWN_INTERVALS,
+        likelihood="ML",
+        has_residual_models=True,
+    ),
+    "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
+    "ols": EstimatorFacts(df=("residual",)),
+    "ols-cluster": EstimatorFacts(df=("cr2", "cr1")),
+    "gee": EstimatorFacts(df=("mancl-derouen", "robust")),
+    "image-means": EstimatorFacts(df=("residual",)),
+    "two-stage": EstimatorFacts(df=("residual",)),
+    "nlme": EstimatorFacts(df=("containment",), is_slow=True),
+    "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
+    PLUGIN: EstimatorFacts(df=("own",), is_slow=True),
+}
+NAMED_ESTIMATORS = tuple(name for name in ESTIMATOR_FACTS if name != PLUGIN)
+
+
+def kind_of(estimator: object) -> str:
+    """The estimator, or `plugin` for any function of a plugin: its row in the table."""
+    return str(estimator).partition(":")[0]
+
+
+def facts_of(estimator: str) -> EstimatorFacts:
+    """The row of a sound estimator."""
+    return ESTIMATOR_FACTS[kind_of(estimator)]
+
+
+def estimators_with(has: Callable[[EstimatorFacts], object]) -> tuple[str, ...]:
+    """Names of the estimators whose facts are such, in the order of the table."""
+    return tuple(name for name, facts in ESTIMATOR_FACTS.items() if has(facts))
+
+
+def offered(
+    what: Callable[[EstimatorFacts], Iterable[str]], estimators: Iterable[str] = ESTIMATOR_FACTS
+) -> tuple[str, ...]:
+    """All that these estimators give of something, each once, such as `lambda facts: facts.df`."""
+    found = (one for name in estimators for one in what(ESTIMATOR_FACTS[name]))
+    return tuple(dict.fromkeys(found))
