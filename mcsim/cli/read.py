@@ -107,8 +107,9 @@ def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
     from mcsim.plots import kinds as plots
+    from mcsim.summary.selection import Selection
 
-    path = plots.plot(results, kind, plots.Selection(**options), out)
+    path = plots.plot(results, kind, Selection(**options), out)
     click.echo(f"Wrote {path}", err=True)
 
 

@@ -22,8 +22,6 @@ from mcsim.plots.zip import draw_zip
 from mcsim.results.store import writing
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
-__all__ = ["KINDS", "Selection", "draw", "plot", "write_whole"]
-
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "estimates": draw_estimates,
     "bias": draw_bias,
