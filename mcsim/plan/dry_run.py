@@ -81,8 +81,8 @@ def _changes_in_words(condition: Condition) -> str:
 def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:
     lines, calls = [], r_calls(ready.methods)
     for spec in scenario.methods:
-        names = [one.name for one in parameters_of(spec, ready.methods)]
-        shown = [name for name in names if ".var(" not in name]
+        parameters = parameters_of(spec, ready.methods)
+        shown = [one.name for one in parameters if not one.is_variance]
         lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")

@@ -22,7 +22,7 @@ from mcsim.plots.kinds import draw, write_whole
 from mcsim.report.findings import ERROR_RATE, findings
 from mcsim.report.protocol import Protocol, protocol
 from mcsim.report.words import Name, Sentence
-from mcsim.results.folder import Part, read_columns, read_manifest, read_parts
+from mcsim.results.folder import Part, read_columns, read_conditions, read_manifest, read_parts
 from mcsim.results.store import FAILED, Store
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.records import Record, one_per_fit, unique
@@ -174,9 +174,15 @@ def _by_fit(shown: Shown) -> list[Record]:
 def _protocol(study: Path, shown: Shown) -> tuple[Protocol | None, str]:
     """What was done, or why it cannot be said."""
     try:
-        return protocol(load_scenario(study / "scenario.toml"), shown), ""
+        return protocol(load_scenario(study / "scenario.toml"), shown, _designs(study)), ""
     except ScenarioError as error:
         return None, str(error)
+
+
+def _designs(study: Path) -> dict[str, str | None]:
+    """Designs in words, by condition."""
+    table = read_conditions(study).select(["condition", "design_in_words"])
+    return {row["condition"]: row["design_in_words"] for row in table.to_pylist()}
 
 
 def _figures(shown: Shown, numbers: Iterator[int], room: int) -> Figures:

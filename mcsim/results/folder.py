@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
+from mcsim.names import Parameter, condition_in_words
 from mcsim.results.identity import Contents
 from mcsim.results.ranges import Range, outermost
 
 T = TypeVar("T")
 
-FORMAT = 2  # of a study's folder
+FORMAT = 3  # of a study's folder
+READABLE = (2, FORMAT)  # format 2 lacks some columns of the table of conditions
 KINDS = ("estimates", "fits")
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
 NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
@@ -87,7 +89,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Raise a StudyMismatchError for a study whose files are laid out in another way."""
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in READABLE:
         version = manifest.get("versions", {}).get("mcsim", "?")
         raise StudyMismatchError(
             f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
@@ -158,7 +160,7 @@ def digest(content: bytes) -> tuple[int, str]:
 
 
 def read_conditions(directory: Path) -> pa.Table:
-    """The conditions, methods and parameters of the study in a folder.
+    """The conditions, methods and parameters of the study in a folder, in the columns of FORMAT.
 
     Raises
     ------
@@ -168,12 +170,29 @@ def read_conditions(directory: Path) -> pa.Table:
     read_manifest(directory)
     path = directory / "conditions.parquet"
     try:
-        return read_parquet(path)
+        table = read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
             " again"
         ) from error
+    return table if "kind" in table.column_names else _as_of_format_3(table)
+
+
+def _as_of_format_3(table: pa.Table) -> pa.Table:
+    """A table of format 2 with the columns that it lacks, null for the words of a design."""
+    names = zip(table["parameter"].to_pylist(), table["component"].to_pylist(), strict=True)
+    parameters = [Parameter.read(*one) for one in names]
+    words = [condition_in_words(json.loads(one)) for one in table["swept"].to_pylist()]
+    added = {
+        "kind": [one.kind for one in parameters],
+        "level": [one.level for one in parameters],
+        "condition_in_words": words,
+        "design_in_words": [None] * len(words),
+    }
+    for name, values in added.items():
+        table = table.append_column(name, pa.array(values, pa.string()))
+    return table
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:

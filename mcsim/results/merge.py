@@ -35,7 +35,9 @@ def merge_studies(folders: Sequence[Path], out: Path, report: Callable[[str], No
     manifests = {folder: read_manifest(folder) for folder in folders}
     if find_manifest(out):
         manifests |= {out: read_manifest(out)}
-    largest = max(manifests, key=lambda folder: int(manifests[folder]["replicates"]))
+    largest = max(
+        manifests, key=lambda one: (manifests[one]["replicates"], manifests[one]["format"])
+    )
     _refuse_different_studies(manifests)
     _refuse_other_parts(manifests, out)
     parts = {folder: finished_parts(folder) for folder in manifests}
@@ -91,7 +93,9 @@ def _refuse_different_results(parts: Mapping[Path, Iterable[Part]]) -> None:
 def _description(folder: Path, manifest: Mapping[str, Any]) -> StudyDescription:
     return StudyDescription(
         identity=_identity(manifest),
-        manifest={key: value for key, value in manifest.items() if key != "created"},
+        manifest={
+            key: value for key, value in manifest.items() if key not in ("created", "format")
+        },
         scenario_text=(folder / "scenario.toml").read_text(),
         conditions=read_conditions(folder),
     )

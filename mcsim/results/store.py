@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import McsimError, StudyMismatchError
+from mcsim.names import ESTIMATES
 from mcsim.results.folder import (
     FORMAT,
     KINDS,
@@ -45,14 +46,16 @@ from mcsim.results.identity import Contents, Identity, changed_keys, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
 
 NAME = pa.dictionary(pa.int32(), pa.string())
-MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized")
-ROW = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
+KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
 ESTIMATES_SCHEMA = pa.schema(
-    [*ROW, ("parameter", NAME), ("component", NAME), *[(name, pa.float64()) for name in MEASURES]]
+    [
+        *[*KEYS, ("parameter", NAME), ("component", NAME)],
+        *[(name, pa.float64()) for name in (*ESTIMATES, "realized")],
+    ]
 )
 FITS_SCHEMA = pa.schema(
     [
-        *[*ROW, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
+        *[*KEYS, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )

@@ -7,14 +7,14 @@ load.py says where in a file. Everything here trusts that both have passed.
 import hashlib
 import itertools
 import json
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
-from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
+from mcsim.names import short_names, show_swept
+from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import TruthSpec
@@ -269,7 +269,7 @@ class Condition:
 def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     """Every combination of the swept values, in the order of the file; one without a sweep."""
     raw = scenario.model_dump(exclude_defaults=True)
-    names = _short_names(list(scenario.sweep))
+    names = short_names(list(scenario.sweep))
     return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
 
 
@@ -304,16 +304,10 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
     design["factors"] = canonical(list(given.factors.items()))
     truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
     text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
-    shown = {key: v if isinstance(v, str) else show_value(v) for key, v in values.items()}
     return Condition(
-        label=", ".join(f"{names[key]}={value}" for key, value in shown.items()) or "all",
+        label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
         values=values,
         design=DesignSpec.model_validate(design | {"factors": given.factors}),
         truth=TruthSpec.model_validate(truth),
         identity=hashlib.sha256(text.encode()).hexdigest(),
     )
-
-
-def _short_names(keys: list[str]) -> dict[str, str]:
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
-    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

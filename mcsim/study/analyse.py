@@ -20,6 +20,7 @@ from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Analysis, FitOutcomes, fixed_contrasts
+from mcsim.names import Parameter
 from mcsim.scenario.records import MethodSpec
 from mcsim.simulate.data_set import DataSet, draw_data_set
 from mcsim.simulate.streams import stream
@@ -34,7 +35,7 @@ ROUNDING = 1e-8  # share of a contrast that counts as nothing
 
 def analyse_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Table, pa.Table]:
     """Rows of estimates/ and fits/ of one replicate."""
-    realized: Mapping[str, Floats] = {}
+    realized: Mapping[Parameter, Floats] = {}
     reduced: Collection[str] = ()
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # few rows may be left
         try:
@@ -98,14 +99,9 @@ def _remember(condition: PreparedCondition, key: tuple[bytes, str], one: ReadyMe
 def _failed(planned: ReadyMethod, error: Exception) -> Analysis:
     """A failed fit with its reason, and no estimates."""
     none = np.full(1, np.nan)
-    blocks = [_nothing(one.name, one.component) for one in planned.method.parameters()]
+    blocks = [ParameterBlock(one) for one in planned.method.parameters()]
     fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, [str(error)])
     return Analysis(dict.fromkeys(planned.settings.df, blocks), fits)
-
-
-def _nothing(parameter: str, component: str) -> ParameterBlock:
-    none = np.full(1, np.nan)
-    return ParameterBlock(parameter, component, none, none, none, none, none, none)
 
 
 def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> Analysis:
@@ -115,9 +111,9 @@ def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> A
     lost = _not_estimable(one)
     estimates = {}
     for df, blocks in analysis.estimates.items():
-        by_name = {one.parameter: one for one in blocks if one.parameter not in lost}
+        by_name = {one.parameter.name: one for one in blocks}
         estimates[df] = [
-            by_name.get(parameter.name, _nothing(parameter.name, parameter.component))
+            ParameterBlock(parameter) if parameter.name in lost else by_name[parameter.name]
             for parameter in planned.method.parameters()
         ]
     return replace(analysis, estimates=estimates)
@@ -140,7 +136,7 @@ def _not_estimable(one: ReadyMethod) -> set[str]:
         L = contrast.L / scale
         size = np.abs(L) @ np.abs(combinations).T
         if np.any(np.abs(L @ combinations.T) > ROUNDING * size):
-            lost.add(contrast.name)
+            lost.add(contrast.parameter.name)
     return lost
 
 
@@ -149,7 +145,7 @@ def _as_tested(spec: MethodSpec, analysis: Analysis, reduced: Collection[str]) -
     if spec.likelihood_ratio is None or not {spec.name, spec.likelihood_ratio} & set(reduced):
         return analysis
     estimates = {
-        df: [*blocks[:-1], _nothing(blocks[-1].parameter, blocks[-1].component)]
+        df: [*blocks[:-1], ParameterBlock(blocks[-1].parameter)]
         for df, blocks in analysis.estimates.items()
     }
     return replace(analysis, estimates=estimates)

@@ -45,10 +45,7 @@ def failed_parts(
     fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, message)
     analyses = {}
     for spec in specs:
-        blocks = [
-            ParameterBlock(one.name, one.component, none, none, none, none, none, none)
-            for one in parameters_of(spec, methods)
-        ]
+        blocks = [ParameterBlock(one) for one in parameters_of(spec, methods)]
         analyses[spec.name] = Analysis(dict.fromkeys(spec.df, blocks), fits)
     replicates = [lost.first]
     return encode(

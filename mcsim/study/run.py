@@ -22,15 +22,16 @@ from mcsim.scenario.estimators import facts_of
 from mcsim.scenario.records import Scenario, conditions, study_identity
 from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.data_set import draw_data_set
-from mcsim.simulate.responses import draw_responses, new_room, prepare_simulator, realized_values
+from mcsim.simulate.realized import realized_values
+from mcsim.simulate.responses import draw_responses, new_room, prepare_simulator
 from mcsim.simulate.streams import stream
 from mcsim.study.analyse import analyse_replicate
+from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.crashes import LostReplicate, failed_parts, pieces_of
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedCondition, named, prepare_condition
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.tables import (
-    conditions_table,
     estimate_rows,
     fallbacks,
     fit_rows,
@@ -161,8 +162,9 @@ def run_study(scenario: Scenario, options: RunOptions) -> Store:
         compile_engine(options.report)  # before there are workers, so that they find it done
     prepared = [analyser.prepared(one.label) for one in planned]
     _report_aliased(prepared, options.report)
-    methods = [one.methods for one in prepared]
-    table = conditions_table(scenario, list(zip(planned, methods, strict=True)))
+    table = conditions_table(
+        scenario, [Planned(one.condition, one.simulator.design, one.methods) for one in prepared]
+    )
     description = StudyDescription(
         identity=identify(study_identity(scenario), {one.label: one.identity for one in planned}),
         manifest=_manifest(scenario, n_planned) | r_record(prepared[0].methods),

@@ -13,14 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcsim import measures
+from mcsim import measures, names
 from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet
 from mcsim.results.ranges import Range, merge
 from mcsim.results.store import writing
 from mcsim.summary import estimates, summarize
 from mcsim.summary.printed import to_csv
 
-CODE = (measures, estimates, summarize)  # what the numbers depend on beside the files
+CODE = (measures, names, estimates, summarize)  # what the numbers depend on beside the files
 
 
 def latest_summary(directory: Path) -> pa.Table:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, PartReplacedError
+from mcsim.names import ROW
 from mcsim.results.folder import Part, contents_of, finished_parts, read_columns, read_manifest
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,6 @@ Ints = NDArray[np.int64]
 Parts = tuple[Part, ...]
 T = TypeVar("T", int, Ints)
 
-ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
+from mcsim.names import Parameter
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -22,7 +23,7 @@ def fit_of(method: str) -> str:
 
 def without_variances(records: list[Record]) -> list[Record]:
     """All rows but those of variances, unless there is nothing else."""
-    kept = [r for r in records if r["component"] == "fixed" or ".var(" not in r["parameter"]]
+    kept = [r for r in records if not Parameter.read(r["parameter"], r["component"]).is_variance]
     return kept or records
 
 

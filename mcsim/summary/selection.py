@@ -5,7 +5,6 @@ Works from the files alone. Knows no drawing.
 
 import fnmatch
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcsim.errors import DataError, nearest_name
+from mcsim.names import ROW, short_names, show_swept
 from mcsim.results.folder import read_conditions
-from mcsim.scenario.keys import show_value
 from mcsim.summary.cache import known_summary
-from mcsim.summary.estimates import NUMBERS, ROW, STATUSES, Floats, Ints, read_results
+from mcsim.summary.estimates import NUMBERS, STATUSES, Floats, Ints, read_results
 from mcsim.summary.records import Record, unique, without_variances
 from mcsim.summary.summarize import DESCRIPTION, studies_in
 
@@ -189,12 +188,9 @@ def _swept(table: pa.Table, *, has_studies: bool) -> dict[str, str]:
     columns = names[names.index("condition") + 1 : names.index(DESCRIPTION[0])]
     columns = ["study"] * has_studies + columns
     swept = [name for name in columns if len(unique(map(value_text, table[name].to_pylist()))) > 1]
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", name) for name in swept]
-    return dict(zip(swept, short if len(set(short)) == len(short) else swept, strict=True))
+    return short_names(swept)
 
 
 def value_text(value: Any) -> str:
     """A swept value as the labels of conditions have it."""
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else show_value(value)
+    return "-" if value is None else show_swept(value)

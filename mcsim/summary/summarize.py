@@ -4,7 +4,6 @@ Works from the files alone, also while a study runs: a part is complete once it 
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,20 +12,21 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
+from mcsim.names import ROW, Parameter
 from mcsim.results.folder import read_conditions, read_manifest
-from mcsim.summary.estimates import ROW, STATUSES, Floats, Results, read_results
+from mcsim.summary.estimates import STATUSES, Floats, Results, read_results
 
 Take = Callable[[Results, int], Floats]
 
 LABELS = ("study", "condition")
 DESCRIPTION = ("method", "parameter", "component", "truth")
+OF_CONDITIONS = ("swept", "kind", "level", "condition_in_words", "design_in_words")  # left there
 THEORY = ("theory_emp_se", "theory_df", "theory_rejection")  # of balanced designs
 OPTIONAL = ("numerator_df", *THEORY)  # which not every study has
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
 MEASURED_TOGETHER = 100_000  # replicates of all rows: their arrays stay in the cache
-SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 
 def summarize(
@@ -91,7 +91,7 @@ def _confidence(study: Path) -> float:
 
 
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
-    conditions = read_conditions(study).drop_columns("swept")
+    conditions = read_conditions(study).drop_columns(OF_CONDITIONS)
     take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
     measured = _Measured(conditions, round(1 - _confidence(study), 12))
     for rows, results in read_results(study, conditions, usable):
@@ -104,17 +104,14 @@ class _Measured:
     """Counts and measures of every row of a conditions table, NaN where undefined."""
 
     def __init__(self, conditions: pa.Table, alpha: float) -> None:
-        names, components = (conditions[name].to_pylist() for name in ("parameter", "component"))
-        self._truth = conditions["truth"].to_numpy().astype(np.float64)
-        self._is_scale = np.array(
-            [
-                component != "fixed" and SCALE.match(name) is not None
-                for name, component in zip(names, components, strict=True)
-            ]
+        names = zip(
+            *(conditions[one].to_pylist() for one in ("parameter", "component")), strict=True
         )
+        self._is_scale = np.array([Parameter.read(*one).is_scale for one in names])
+        self._truth = conditions["truth"].to_numpy().astype(np.float64)
         self._alpha = alpha
-        self._counts = np.zeros((len(COUNTS), len(names)), dtype=np.int64)
-        self._measures = np.full((len(MEASURED), len(names)), np.nan)
+        self._counts = np.zeros((len(COUNTS), conditions.num_rows), dtype=np.int64)
+        self._measures = np.full((len(MEASURED), conditions.num_rows), np.nan)
 
     def add(self, rows: Sequence[int], results: Results, take: Take) -> None:
         """Measure some rows, those with equally many replicates together."""

@@ -10,6 +10,7 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_file
+from mcsim.names import Parameter
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import conditions
 from mcsim.simulate.data_set import draw_data_set
@@ -116,7 +117,7 @@ def test_realized_values_are_of_the_units_that_are_left(prepared):
         diet = frame["diet"].groupby(frame["animal"], observed=True).first()
         around = by_animal - by_animal.groupby(diet, observed=True).transform("mean")
         degrees = len(around) - diet.nunique()
-        realized = data.realized["animal.sd(Intercept)"][0]
+        realized = data.realized[Parameter.read("animal.sd(Intercept)")][0]
         if degrees > 0:
             assert realized == pytest.approx(np.sqrt(np.sum(around**2) / degrees), rel=1e-6)
             n_checked += len(around) < 9

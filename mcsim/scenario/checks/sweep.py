@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from mcsim.names import show_value
 from mcsim.scenario.checks.design import design_problems
 from mcsim.scenario.checks.draft import Draft, read_condition
 from mcsim.scenario.checks.methods import estimand_problems, method_problems
@@ -21,7 +22,6 @@ from mcsim.scenario.keys import (
     expand_sweep,
     plain_copy,
     put_value,
-    show_value,
 )
 from mcsim.scenario.records import Scenario, conditions
 
