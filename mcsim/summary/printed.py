@@ -50,8 +50,10 @@ def to_json(table: pa.Table) -> str:
 
 def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
     boundary = table.schema.metadata[b"boundary"].decode()
-    conditions = _group(without_variances(table.to_pylist()), *LABELS)
-    everything = {_labels(rows[0]): rows for rows in _group(table.to_pylist(), *LABELS)}
+    records = table.to_pylist()
+    printed = without_variances(records)
+    conditions = _group(printed, *LABELS)
+    everything = {_labels(rows[0]): rows for rows in _group(records, *LABELS)}
     paragraphs = []
     for rows in conditions:
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
@@ -63,7 +65,7 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
         if known:
             theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
             paragraphs += [SENTENCES["theory"], theory]
-    return "\n\n".join([*paragraphs, "\n".join(_notes(table))]) + "\n"
+    return "\n\n".join([*paragraphs, "\n".join(_notes(table, printed))]) + "\n"
 
 
 def _group(records: list[Record], *names: str) -> list[list[Record]]:
@@ -142,8 +144,7 @@ def _theory_cells(record: Record) -> list[str]:
     ]
 
 
-def _notes(table: pa.Table) -> list[str]:
-    printed = without_variances(table.to_pylist())
+def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     shown = {record["parameter"] for record in printed}
     hidden = [name for name in table["parameter"].unique().to_pylist() if name not in shown]
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
@@ -166,8 +167,9 @@ def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
     check_measure(measure)
     show = percent if measure in SHARES else with_mcse
     methods = table["method"].unique().to_pylist()
-    groups = _group(without_variances(table.to_pylist()), "study", "condition", "parameter")
-    several = len(_group(table.to_pylist(), "study", "condition")) > 1
+    records = table.to_pylist()
+    groups = _group(without_variances(records), "study", "condition", "parameter")
+    several = len(_group(records, "study", "condition")) > 1
     rows = [[f"{measure}{' in %' * (measure in SHARES)}", *methods]]
     for group in groups:
         cells = {row["method"]: show(row[measure], row[f"{measure}_mcse"]) for row in group}
