@@ -18,6 +18,7 @@ from mcsim.results.folder import (
     list_parts,
     read_manifest,
     read_parquet,
+    write_whole,
     writing,
 )
 from mcsim.results.ranges import Range, merge
