@@ -23,8 +23,7 @@ from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
 from mcsim.summary import summarize as summary
-from mcsim.summary.selection import Selection
-from mcsim.summary.summarize import matching
+from mcsim.summary.selection import Selection, filter_summary, matching
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,7 +145,7 @@ def summarize(
     """
     folders = [results] if isinstance(results, Path | str) else results
     table = summary.summarize(list(map(Path, folders)), only_regular=only_regular, missing=missing)
-    table = summary.filter_summary(table, methods=method, parameters=parameter)
+    table = filter_summary(table, methods=method, parameters=parameter)
     return _frame(table)
 
 

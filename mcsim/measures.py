@@ -1,50 +1,50 @@
 """Performance measures of a simulation study, each with its Monte Carlo standard error (MCSE).
 
-Knows arrays only; where they come from and how they are printed is `summary/`'s business.
+Knows arrays only; where they come from and how they are printed is `summary/`'s business. Many rows
+(a method and a parameter of a condition each) are measured together.
 
 Letters: `T` estimates, `theta` truth, `R` realized values, `L` and `U` interval limits,
 `V` squared standard errors, `S` empirical SD, `n` replicates that the measure at hand can use.
 Formulas: Morris, White & Crowther (2019), table 6, but for three MCSEs that hold more widely: of
 the empirical SE (estimates that pile up at zero), of the relative error of the standard errors
 (they grow with the estimates) and of bias-eliminated coverage (lopsided intervals). What is
-undefined is NaN inside, None outside. Sums are pairwise, in replicate order: the same bits however
-the files were cut.
+undefined is NaN. Sums are pairwise, in replicate order, over what is there: the same bits however
+the files were cut and whichever rows are measured together.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 RANKS = 12  # SDs of a rank beyond which an order statistic of a sample is not found
 NORMAL_QUANTILE = 1.96  # of the 95% interval whose width gives the MCSE of a quantile
 
 
 class Measure(NamedTuple):
-    """A performance measure and its Monte Carlo standard error; None where undefined."""
+    """A performance measure and its Monte Carlo standard error: (n_rows,); NaN where undefined."""
 
-    value: float | None
-    mcse: float | None
-
-
-UNDEFINED = Measure(None, None)
+    value: Array
+    mcse: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What one method reported on one parameter of one condition, in replicate order.
+    """What was reported on some parameters, in replicate order.
 
-    Arrays are of shape (n_replicates,), NaN where missing; `is_scale` marks an SD or a variance.
+    truth, is_scale : (n_rows,); the truth is NaN where there is none, `is_scale` marks an SD or a
+    variance. All other arrays are of shape (n_rows, n_replicates), NaN where missing.
     """
 
-    truth: float | None
-    is_scale: bool
+    truth: Array
+    is_scale: Bools
     alpha: float
     estimates: Array
     std_errors: Array
@@ -54,9 +54,24 @@ class Sample:
     realized: Array
 
     @cached_property
+    def theta(self) -> Array:
+        """The truth as a column: (n_rows, 1)."""
+        return self.truth[:, None]
+
+    @cached_property
     def ordered_estimates(self) -> Array:
-        """Estimates that are there, in ascending order."""
-        return np.sort(_present(self.estimates))
+        """The estimates of every row in ascending order, what is missing last."""
+        return np.sort(self.estimates, axis=1)
+
+    @cached_property
+    def has_interval(self) -> Bools:
+        """Where there is an interval: (n_rows, n_replicates)."""
+        return ~(np.isnan(self.ci_lower) | np.isnan(self.ci_upper))
+
+    @cached_property
+    def n_intervals(self) -> Array:
+        """How many intervals every row has: (n_rows, 1)."""
+        return _count(self.has_interval)
 
 
 def mean(sample: Sample) -> Measure:
@@ -66,13 +81,12 @@ def mean(sample: Sample) -> Measure:
 
 def bias(sample: Sample) -> Measure:
     """Mean of the estimates minus the truth; MCSE `S / sqrt(n)`."""
-    return _average(sample.estimates - _truth(sample))
+    return _average(sample.estimates - sample.theta)
 
 
 def relative_bias(sample: Sample) -> Measure:
     """Bias divided by the truth, undefined where that is 0; MCSE `S / (|theta| sqrt(n))`."""
-    theta = _truth(sample)
-    return _average((sample.estimates - theta) / theta) if theta else UNDEFINED
+    return _average(_ratio(sample.estimates - sample.theta, sample.theta))
 
 
 def median(sample: Sample) -> Measure:
@@ -81,12 +95,14 @@ def median(sample: Sample) -> Measure:
     They are the ends of a 95% interval: rank `(n + 1) / 2 - 1.96 sqrt(n / 4)`, counted from below
     and from above. Too few replicates to hold both leave the MCSE undefined.
     """
-    T = sample.ordered_estimates
-    if (n := T.size) == 0:
-        return UNDEFINED
-    rank = round((n + 1) / 2 - NORMAL_QUANTILE * math.sqrt(n / 4))
-    spread = T[n - rank] - T[rank - 1] if rank >= 1 else math.nan
-    return _measure(np.median(T), spread / (2 * NORMAL_QUANTILE))
+
+    def of_ordered(T: Array, n: int) -> tuple[Array, Array]:
+        rank = round((n + 1) / 2 - NORMAL_QUANTILE * math.sqrt(n / 4))
+        if rank < 1:
+            return _middle(T), _undefined(T)
+        return _middle(T), (T[:, n - rank] - T[:, rank - 1]) / (2 * NORMAL_QUANTILE)
+
+    return Measure(*_by_row(of_ordered, sample.ordered_estimates))
 
 
 def quantile(sample: Sample, *, p: float) -> Measure:
@@ -97,26 +113,27 @@ def quantile(sample: Sample, *, p: float) -> Measure:
     normal estimates they make the MCSE of the 5% quantile 15% too large. Undefined where the
     quantile lies beyond the ranks 1 .. n.
     """
-    T = sample.ordered_estimates
-    if (n := T.size) == 0:
-        return UNDEFINED
-    mcse = _sd_of_order_statistic(T, p) if (n + 1) * min(p, 1 - p) >= 1 else math.nan
-    return _measure(np.quantile(T, p), mcse)
+
+    def of_ordered(T: Array, n: int) -> tuple[Array, Array]:
+        has_rank = (n + 1) * min(p, 1 - p) >= 1
+        return _interpolated(T, p), _sd_of_order_statistic(T, p) if has_rank else _undefined(T)
+
+    return Measure(*_by_row(of_ordered, sample.ordered_estimates))
 
 
 def emp_se(sample: Sample) -> Measure:
     """Empirical standard error `S`; MCSE `(S/2) sqrt((k - 1) / n)` with the kurtosis `k`."""
-    return _measure(*_emp_se(_present(sample.estimates)))
+    return Measure(*_by_row(_emp_se, sample.estimates))
 
 
 def mse(sample: Sample) -> Measure:
     """Mean squared error; MCSE from the spread of the squared errors."""
-    return _average((sample.estimates - _truth(sample)) ** 2)
+    return _average((sample.estimates - sample.theta) ** 2)
 
 
 def rmse(sample: Sample) -> Measure:
     """Root mean squared error; MCSE `MCSE(mse) / (2 rmse)`."""
-    return _root_mean_square(sample.estimates - _truth(sample))
+    return _root_mean_square(sample.estimates - sample.theta)
 
 
 def rmse_estimation(sample: Sample) -> Measure:
@@ -126,7 +143,7 @@ def rmse_estimation(sample: Sample) -> Measure:
 
 def rmse_sample(sample: Sample) -> Measure:
     """RMSE of the realized values against the truth: what no estimator could avoid."""
-    return _root_mean_square(sample.realized - _truth(sample))
+    return _root_mean_square(sample.realized - sample.theta)
 
 
 def model_se(sample: Sample) -> Measure:
@@ -142,19 +159,12 @@ def relative_error_se(sample: Sample) -> Measure:
     MCSE of a variance component, whose standard error grows with the estimate, is up to 70% too
     large.
     """
-    has_both = ~np.isnan(sample.estimates + sample.std_errors)
-    T, V = sample.estimates[has_both], sample.std_errors[has_both] ** 2
-    S, S_mcse = _emp_se(T)
-    ratio = _ratio(math.sqrt(_mean(V)), S)
-    squares = (T - _mean(T)) ** 2
-    shared = _ratio(_covariance(V, squares), 2 * T.size * _mean(V) * S * S)
-    relative_variance = _relative_mcse(V) ** 2 + _ratio(S_mcse, S) ** 2 - shared
-    return _measure(ratio - 1, ratio * math.sqrt(max(relative_variance, 0.0)))
+    return Measure(*_by_row(_relative_error_se, sample.estimates, sample.std_errors))
 
 
 def coverage(sample: Sample) -> Measure:
     """Share of the intervals that hold the truth; MCSE `sqrt(c (1 - c) / n)`."""
-    return _share_covering(sample, _truth(sample))
+    return _share(_n_covering(sample, sample.theta), sample.n_intervals)
 
 
 def be_coverage(sample: Sample) -> Measure:
@@ -164,39 +174,38 @@ def be_coverage(sample: Sample) -> Measure:
     error of the mean counts too, by the slope of the coverage in the point to be covered (Randles
     1982, on statistics with estimated parameters).
     """
-    T = sample.estimates
-    n, centre, n_intervals = _present(T).size, _mean(_present(T)), int(_has_interval(sample).sum())
-    share = _share_covering(sample, centre).value
-    if share is None:
-        return UNDEFINED
-    error = np.where(_has_interval(sample), _covers(sample, centre) - share, 0.0) / n_intervals
-    step = 0.5 * math.sqrt(_variance(_present(T))) * n**-0.2  # the coverage is smooth over this
-    if step > 0:
-        above, below = (int(_covers(sample, centre + one).sum()) for one in (step, -step))
-        slope = (above - below) / (2 * n_intervals)  # per step
-        error += slope * np.nan_to_num((T - centre) / step) / n
-    return _measure(share, math.sqrt(float((error**2).sum())))
+    n, T = _count(~np.isnan(sample.estimates)), sample.estimates
+    centre, step = (one[:, None] for one in _by_row(_centre_and_step, T))
+    share = _share(_n_covering(sample, centre), sample.n_intervals).value
+    error = np.where(sample.has_interval, _covers(sample, centre) - share[:, None], 0.0)
+    error = _ratio(error, sample.n_intervals)
+    above, below = (_n_covering(sample, centre + one) for one in (step, -step))
+    slope = _ratio(above - below, 2 * sample.n_intervals)  # per step
+    of_mean = _ratio(slope * np.nan_to_num(_ratio(T - centre, step)), n)
+    error += np.where(step > 0, of_mean, 0.0)
+    return Measure(share, np.where(np.isnan(share), math.nan, np.sqrt((error**2).sum(axis=1))))
 
 
 def rejection(sample: Sample) -> Measure:
     """Share of p-values below alpha: power, or the type I error where the truth is 0."""
-    return _share(_present(sample.p_values) < sample.alpha)
+    return _share(_count(sample.p_values < sample.alpha), _count(~np.isnan(sample.p_values)))
 
 
 def ci_width(sample: Sample) -> Measure:
     """Mean width of the intervals, undefined if one is infinite; MCSE `SD / sqrt(n)`."""
-    return _average(sample.ci_upper - sample.ci_lower)
+    return _average(_width(sample))
 
 
 def median_ci_width(sample: Sample) -> Measure:
     """Median width of the intervals, without MCSE."""
-    width = _present(sample.ci_upper - sample.ci_lower)
-    return _measure(np.median(width) if width.size else math.nan, math.nan)
+    width = np.sort(_width(sample), axis=1)
+    return Measure(*_by_row(lambda W, _n: (_middle(W), _undefined(W)), width))
 
 
 def share_at_zero(sample: Sample) -> Measure:
     """Share of the estimates of an SD or a variance that are exactly 0."""
-    return _share(_present(sample.estimates) == 0) if sample.is_scale else UNDEFINED
+    n = np.where(sample.is_scale[:, None], _count(~np.isnan(sample.estimates)), 0.0)
+    return _share(_count(sample.estimates == 0), n)
 
 
 MEASURES: dict[str, Callable[[Sample], Measure]] = {
@@ -224,98 +233,153 @@ MEASURES: dict[str, Callable[[Sample], Measure]] = {
 }
 
 
-def _truth(sample: Sample) -> float:
-    return math.nan if sample.truth is None else sample.truth
+def _by_row(measure: Callable[..., tuple[Array, Array]], *columns: Array) -> Array:
+    """Two numbers per row, from the values that are there in all columns: (2, n_rows).
 
-
-def _present(values: Array) -> Array:
-    return values[~np.isnan(values)]
+    Rows that have equally many go together: measure(*values, n) with values (n_such_rows, n), n > 0
+    """
+    is_there = ~np.isnan(sum(columns))
+    counts = is_there.sum(axis=1)
+    found = np.full((2, len(counts)), math.nan)
+    for n in np.unique(counts[counts > 0]).tolist():
+        rows = counts == n
+        own = [values[rows][is_there[rows]].reshape(-1, n) for values in columns]
+        found[:, rows] = measure(*own, n)
+    return np.where(np.isfinite(found), found, math.nan)
 
 
 def _average(values: Array) -> Measure:
-    values = _present(values)
-    return _measure(_mean(values), math.sqrt(_ratio(_variance(values), values.size)))
+    def of_row(x: Array, n: int) -> tuple[Array, Array]:
+        return _mean(x), np.sqrt(_variance(x) / n)
+
+    return Measure(*_by_row(of_row, values))
 
 
 def _root_mean_square(values: Array) -> Measure:
-    squared = _present(values) ** 2
-    root = math.sqrt(_mean(squared))
-    return _measure(root, root * _relative_mcse(squared))
+    def of_row(x: Array, n: int) -> tuple[Array, Array]:
+        squared = x**2
+        root = np.sqrt(_mean(squared))
+        return root, root * _relative_mcse(squared, n)
+
+    return Measure(*_by_row(of_row, values))
 
 
-def _emp_se(T: Array) -> tuple[float, float]:
-    S = math.sqrt(_variance(T))
-    excess = _mean(np.square(np.square((T - _mean(T)) / S))) - 1 if S > 0 else math.nan
+def _emp_se(T: Array, n: int) -> tuple[Array, Array]:
+    S = np.sqrt(_variance(T))
+    standard = _ratio(T - _mean(T)[:, None], S[:, None])
+    excess = _mean(np.square(np.square(standard))) - 1
     # a kurtosis up to 1 (two estimates, a coin) says nothing about the error of S
-    return S, S / 2 * math.sqrt(excess / T.size) if excess > 0 else math.nan
+    return S, S / 2 * np.sqrt(np.where(excess > 0, excess, math.nan) / n)
 
 
-def _sd_of_order_statistic(T: Array, p: float) -> float:
-    """SD of order statistic `p (n + 1)` of samples drawn from T, in ascending order."""
-    n, reach = T.size, RANKS * math.sqrt(T.size * p * (1 - p)) + RANKS**2
-    ranks = np.arange(max(0, int(n * p - reach)), min(n, int(n * p + reach) + 1))
-    distance, u = T[ranks] - T[ranks[0]], (ranks + 0.5) / n
+def _relative_error_se(T: Array, std_errors: Array, n: int) -> tuple[Array, Array]:
+    V = std_errors**2
+    V_mean, (S, S_mcse) = _mean(V), _emp_se(T, n)
+    ratio = _ratio(np.sqrt(V_mean), S)
+    shared = _ratio(_covariance(V, (T - _mean(T)[:, None]) ** 2), 2 * n * V_mean * S * S)
+    variance = _relative_mcse(V, n) ** 2 + _ratio(S_mcse, S) ** 2 - shared
+    return ratio - 1, ratio * np.sqrt(np.where(variance < 0, 0.0, variance))
+
+
+def _centre_and_step(T: Array, n: int) -> tuple[Array, Array]:
+    return _mean(T), 0.5 * np.sqrt(_variance(T)) * n**-0.2  # the coverage is smooth over the step
+
+
+def _interpolated(T: Array, p: float) -> Array:
+    """Quantile p of every row, which is in ascending order, as `np.quantile` has it."""
+    place = (T.shape[1] - 1) * p
+    below = math.floor(place)
+    low, high, share = T[:, below], T[:, min(below + 1, T.shape[1] - 1)], place - below
+    found: Array = high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
+    return found
+
+
+def _middle(T: Array) -> Array:
+    """Median of every row, which is in ascending order."""
+    n = T.shape[1]
+    with np.errstate(over="ignore"):  # as in _mean
+        found: Array = T[:, n // 2] if n % 2 else (T[:, n // 2 - 1] + T[:, n // 2]) / 2
+    return found
+
+
+def _sd_of_order_statistic(T: Array, p: float) -> Array:
+    """SD of order statistic `p (n + 1)` of samples drawn from a row of T, in ascending order."""
+    first, last, weights = _weights_of_order_statistic(T.shape[1], p)
+    distance = T[:, first:last] - T[:, first, None]
+    centre = (weights * distance).sum(axis=1)
+    variance: Array = (weights * (distance - centre[:, None]) ** 2).sum(axis=1)
+    return np.sqrt(variance)
+
+
+@lru_cache(maxsize=64)
+def _weights_of_order_statistic(n: int, p: float) -> tuple[int, int, Array]:
+    """The ranks that count, from the first to before the last, and their weights."""
+    reach = RANKS * math.sqrt(n * p * (1 - p)) + RANKS**2
+    first, last = max(0, int(n * p - reach)), min(n, int(n * p + reach) + 1)
+    u = (np.arange(first, last) + 0.5) / n
     log_density = ((n + 1) * p - 1) * np.log(u) + ((n + 1) * (1 - p) - 1) * np.log1p(-u)
     weights = np.exp(log_density - log_density.max())  # of a beta distribution
     weights[weights < np.finfo(np.float64).eps] = 0.0  # so that a quantile among zeros has no MCSE
     weights /= weights.sum()
-    centre = (weights * distance).sum()
-    return math.sqrt(float((weights * (distance - centre) ** 2).sum()))
+    return first, last, weights
 
 
-def _relative_mcse(V: Array) -> float:
+def _relative_mcse(V: Array, n: int) -> Array:
     """MCSE of sqrt(mean(V)), by the delta method, relative to its value."""
-    return _ratio(math.sqrt(_ratio(_variance(V), V.size)), 2 * _mean(V))
+    return _ratio(np.sqrt(_variance(V) / n), 2 * _mean(V))
 
 
-def _share_covering(sample: Sample, point: float) -> Measure:
-    if math.isnan(point):
-        return UNDEFINED
-    return _share(_covers(sample, point)[_has_interval(sample)])
-
-
-def _has_interval(sample: Sample) -> NDArray[np.bool_]:
-    return ~(np.isnan(sample.ci_lower) | np.isnan(sample.ci_upper))
-
-
-def _covers(sample: Sample, point: float) -> NDArray[np.bool_]:
+def _covers(sample: Sample, point: Array) -> Bools:
     return (point >= sample.ci_lower) & (point <= sample.ci_upper)
 
 
-def _share(hits: NDArray[np.bool_]) -> Measure:
-    share = _ratio(int(hits.sum()), hits.size)
-    return _measure(share, math.sqrt(_ratio(share * (1 - share), hits.size)))
+def _n_covering(sample: Sample, point: Array) -> Array:
+    """Intervals that hold the point of their row; NaN where there is no point."""
+    return np.where(np.isnan(point), math.nan, _count(_covers(sample, point)))
 
 
-def _mean(values: Array) -> float:
-    if values.size == 0:
-        return math.nan
+def _width(sample: Sample) -> Array:
+    with np.errstate(invalid="ignore"):  # both limits infinite
+        return sample.ci_upper - sample.ci_lower
+
+
+def _count(hits: Bools) -> Array:
+    """How many there are in every row: (n_rows, 1)."""
+    n: Array = hits.sum(axis=1, keepdims=True, dtype=np.float64)
+    return n
+
+
+def _share(n_hits: Array, n: Array) -> Measure:
+    share = _ratio(n_hits, n)[:, 0]
+    return Measure(share, np.sqrt(_ratio(share * (1 - share), n[:, 0])))
+
+
+def _mean(values: Array) -> Array:
     with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
-        average = float(values.sum()) / values.size
-    if not math.isfinite(average):
-        return average
+        average = values.sum(axis=1) / values.shape[1]
     # rounding must not push the mean of equal values off their value
-    return min(max(average, float(values.min())), float(values.max()))
+    low, high = values.min(axis=1), values.max(axis=1)
+    average = np.where(np.isfinite(average) & (low > average), low, average)
+    held: Array = np.where(np.isfinite(average) & (high < average), high, average)
+    return held
 
 
-def _variance(values: Array) -> float:
+def _variance(values: Array) -> Array:
     centre = _mean(values)
-    if values.size < 2 or not math.isfinite(centre):
-        return math.nan
+    centre = np.where(np.isfinite(centre), centre, math.nan)
     with np.errstate(over="ignore"):  # as above
-        return float(((values - centre) ** 2).sum()) / (values.size - 1)
+        return _ratio(((values - centre[:, None]) ** 2).sum(axis=1), values.shape[1] - 1)
 
 
-def _covariance(first: Array, second: Array) -> float:
-    if first.size < 2:
-        return math.nan
-    products = (first - _mean(first)) * (second - _mean(second))
-    return float(products.sum()) / (first.size - 1)
+def _covariance(first: Array, second: Array) -> Array:
+    products = (first - _mean(first)[:, None]) * (second - _mean(second)[:, None])
+    return _ratio(products.sum(axis=1), first.shape[1] - 1)
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else math.nan
+def _ratio(numerator: Array, denominator: Array | float) -> Array:
+    """NaN where the denominator is 0."""
+    return numerator / np.where(denominator == 0, math.nan, denominator)
 
 
-def _measure(value: float, mcse: float) -> Measure:
-    return Measure(*(float(x) if math.isfinite(x) else None for x in (value, mcse)))
+def _undefined(values: Array) -> Array:
+    return np.full(len(values), math.nan)

@@ -1,7 +1,6 @@
 """Oracles: plain loops over the published formulas. Are they right? test_study_of_studies.py."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,27 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mcsim.measures import MEASURES, UNDEFINED, Measure, Sample
+from mcsim.measures import MEASURES, Measure, Sample
+from tests.samples import changed, measured, sample_of_one
 
+UNDEFINED = Measure(None, None)
 ARRAYS = ("estimates", "std_errors", "ci_lower", "ci_upper", "p_values", "realized")
 N_REPLICATES = 400
+QUANTILES = [("q05", 0.05), ("q25", 0.25), ("q75", 0.75), ("q95", 0.95)]
 
 
 def sample_of(estimates, **changes):
     T = np.asarray(estimates, dtype=float)
     V = 0.8 + 0.1 * np.cos(np.arange(T.size))
-    sample = Sample(
-        truth=0.5,
-        is_scale=True,
-        alpha=0.05,
-        estimates=T,
-        std_errors=np.sqrt(V),
-        ci_lower=T - 1.96 * np.sqrt(V),
-        ci_upper=T + 1.96 * np.sqrt(V),
-        p_values=np.linspace(0, 0.2, T.size),
-        realized=0.4 + 0.1 * np.sin(np.arange(T.size)),
-    )
-    return replace(sample, **changes)
+    columns = {
+        "estimates": T,
+        "std_errors": np.sqrt(V),
+        "ci_lower": T - 1.96 * np.sqrt(V),
+        "ci_upper": T + 1.96 * np.sqrt(V),
+        "p_values": np.linspace(0, 0.2, T.size),
+        "realized": 0.4 + 0.1 * np.sin(np.arange(T.size)),
+    } | changes
+    truth, is_scale = columns.pop("truth", 0.5), columns.pop("is_scale", True)
+    return sample_of_one(truth, is_scale, 0.05, *(columns[name] for name in ARRAYS))
 
 
 def draw(rng, *, spiked):
@@ -38,13 +38,13 @@ def draw(rng, *, spiked):
     SE = np.sqrt(rng.chisquare(12, N_REPLICATES) / 12)
     lower, upper = T - 1.96 * SE, T + 1.96 * SE
     p = rng.uniform(0, 0.3, N_REPLICATES)
-    return Sample(0.5, True, 0.05, T, SE, lower, upper, p, R)
+    return sample_of_one(0.5, True, 0.05, T, SE, lower, upper, p, R)
 
 
 def naive_measures(s):
     """Each formula as it is printed, in plain loops; everything present, nothing degenerate."""
-    T, theta, n = list(s.estimates), s.truth, len(s.estimates)
-    SE, L, U, R = list(s.std_errors), list(s.ci_lower), list(s.ci_upper), list(s.realized)
+    T, SE, L, U, p_values, R = (getattr(s, name)[0].tolist() for name in ARRAYS)
+    theta, n = s.truth.item(), len(T)
 
     def average(x):
         return sum(x) / len(x)
@@ -100,7 +100,7 @@ def naive_measures(s):
         "relative_error_se": (model / S - 1, relative_mcse),
         "coverage": share(holds(theta)),
         "be_coverage": (b, math.sqrt(sum(e**2 for e in errors_of_b)) / n),
-        "rejection": share([p < s.alpha for p in s.p_values]),
+        "rejection": share([p < s.alpha for p in p_values]),
         "ci_width": (average(width), sd(width) / math.sqrt(n)),
         "share_at_zero": share([t == 0 for t in T]),
     }
@@ -110,15 +110,15 @@ def naive_measures(s):
 @pytest.mark.parametrize("name", naive_measures(sample_of([0.0, 1.0, 3.0] * 9)))
 def test_measure_is_the_published_formula_in_a_plain_loop(name, truth):
     rng = np.random.default_rng(7)
-    sample = replace(draw(rng, spiked=True), truth=truth)
-    assert MEASURES[name](sample) == pytest.approx(naive_measures(sample)[name], rel=1e-12)
+    sample = changed(draw(rng, spiked=True), truth=truth)
+    assert measured(name, sample) == pytest.approx(naive_measures(sample)[name], rel=1e-12)
 
 
 def test_mcse_of_be_coverage_of_symmetric_intervals_is_binomial():
     rng = np.random.default_rng(4)
     T = rng.normal(size=2000)
     T = np.concatenate([T, -T])  # as many intervals end as begin at any distance from the mean
-    value, mcse = MEASURES["be_coverage"](sample_of(T, ci_lower=T - 1, ci_upper=T + 1))
+    value, mcse = measured("be_coverage", sample_of(T, ci_lower=T - 1, ci_upper=T + 1))
     assert mcse == pytest.approx(math.sqrt(value * (1 - value) / T.size), rel=1e-12)
 
 
@@ -126,8 +126,8 @@ def test_mcse_of_relative_error_without_shared_error_is_the_published_one():
     # standard errors that are the same for estimates on both sides of the mean and all distances
     T = np.tile([-2.0, -1.0, 1.0, 2.0], 50)
     SE = np.repeat(np.sqrt([0.5, 1.5]), 100)
-    _, mcse = MEASURES["relative_error_se"](sample_of(T, std_errors=SE))
-    S, S_mcse = MEASURES["emp_se"](sample_of(T))
+    _, mcse = measured("relative_error_se", sample_of(T, std_errors=SE))
+    S, S_mcse = measured("emp_se", sample_of(T))
     first = np.var(SE**2, ddof=1) / (4 * 200 * 1.0**2)
     assert mcse == pytest.approx(1 / S * math.sqrt(first + (S_mcse / S) ** 2), rel=1e-12)
 
@@ -135,19 +135,17 @@ def test_mcse_of_relative_error_without_shared_error_is_the_published_one():
 def test_mcse_of_quantiles_among_zeros():
     # 38% of the estimates are zero: no sample of as many would have a 5% quantile above that
     sample = draw(np.random.default_rng(5), spiked=True)
-    assert MEASURES["q05"](sample) == Measure(0.0, 0.0)
-    q25 = MEASURES["q25"](sample)
+    assert measured("q05", sample) == Measure(0.0, 0.0)
+    q25 = measured("q25", sample)
     assert q25.value == 0.0
     assert 0 < q25.mcse < 0.001
 
 
-@pytest.mark.parametrize(
-    ("name", "p"), [("q05", 0.05), ("q25", 0.25), ("q75", 0.75), ("q95", 0.95)]
-)
+@pytest.mark.parametrize(("name", "p"), QUANTILES)
 def test_mcse_of_a_quantile_of_evenly_spaced_estimates(name, p):
     # closed form: SD of the order statistic p (n + 1) of n uniform numbers on (0, n)
     n = 399
-    value, mcse = MEASURES[name](sample_of(np.arange(1, n + 1)))
+    value, mcse = measured(name, sample_of(np.arange(1, n + 1)))
     assert value == pytest.approx(np.quantile(np.arange(1, n + 1), p))
     assert mcse == pytest.approx(n * math.sqrt(p * (1 - p) / (n + 2)), rel=1e-4)
 
@@ -159,14 +157,14 @@ def test_mcse_of_a_quantile_is_its_sd_in_samples_drawn_from_the_estimates(name, 
     rng = np.random.default_rng(8)
     T = rng.gamma(3.0, size=199)
     drawn = np.sort(rng.choice(T, (20_000, T.size)), axis=1)[:, round(200 * p) - 1]
-    assert MEASURES[name](sample_of(T)).mcse == pytest.approx(drawn.std(ddof=1), rel=0.03)
+    assert measured(name, sample_of(T)).mcse == pytest.approx(drawn.std(ddof=1), rel=0.03)
 
 
 def test_mcse_of_the_median_comes_from_two_ranks():
     # of the numbers 1..n, the k-th smallest is k: the MCSE shows the ranks
     n = 399
     half = 1.96 * math.sqrt(n / 4)
-    value, mcse = MEASURES["median"](sample_of(np.arange(1, n + 1)))
+    value, mcse = measured("median", sample_of(np.arange(1, n + 1)))
     assert value == 200.0
     assert mcse == pytest.approx((round(200 + half) - round(200 - half)) / (2 * 1.96))
 
@@ -174,38 +172,38 @@ def test_mcse_of_the_median_comes_from_two_ranks():
 def test_quantiles_mirror_each_other():
     T = np.random.default_rng(3).exponential(size=301)
     for low, high in (("q05", "q95"), ("q25", "q75")):
-        value, mcse = MEASURES[low](sample_of(T))
-        assert MEASURES[high](sample_of(-T)) == pytest.approx((-value, mcse))
+        value, mcse = measured(low, sample_of(T))
+        assert measured(high, sample_of(-T)) == pytest.approx((-value, mcse))
 
 
 def test_mcse_of_a_quantile_is_undefined_beyond_the_ranks_of_the_sample():
-    assert MEASURES["q05"](sample_of(np.arange(18.0))).mcse is None
-    assert MEASURES["q95"](sample_of(np.arange(18.0))).mcse is None
-    assert MEASURES["q05"](sample_of(np.arange(19.0))).mcse is not None
-    assert MEASURES["median"](sample_of(np.arange(3.0))).mcse is None
-    assert MEASURES["median"](sample_of(np.arange(4.0))).mcse is not None
+    assert measured("q05", sample_of(np.arange(18.0))).mcse is None
+    assert measured("q95", sample_of(np.arange(18.0))).mcse is None
+    assert measured("q05", sample_of(np.arange(19.0))).mcse is not None
+    assert measured("median", sample_of(np.arange(3.0))).mcse is None
+    assert measured("median", sample_of(np.arange(4.0))).mcse is not None
 
 
 def test_intervals_too_wide_to_be_added_have_no_mean_width():
     wide = sample_of([0.0, 1.0], ci_lower=np.zeros(2), ci_upper=np.full(2, 1.5e308))
-    assert MEASURES["ci_width"](wide) == UNDEFINED
-    assert MEASURES["coverage"](wide).value == 1.0
+    assert measured("ci_width", wide) == UNDEFINED
+    assert measured("coverage", wide).value == 1.0
 
 
 def test_median_ci_width_has_no_mcse():
     sample = sample_of(np.arange(9.0), ci_lower=np.zeros(9), ci_upper=np.arange(9.0) ** 2)
-    assert MEASURES["median_ci_width"](sample) == Measure(16.0, None)
+    assert measured("median_ci_width", sample) == Measure(16.0, None)
 
 
 @pytest.mark.parametrize("name", MEASURES)
 @pytest.mark.parametrize("n", [0, 5])
 def test_nothing_present_is_undefined(name, n):
     nothing = {field: np.full(n, np.nan) for field in ARRAYS}
-    assert MEASURES[name](replace(sample_of(np.zeros(n)), **nothing)) == UNDEFINED
+    assert measured(name, changed(sample_of(np.zeros(n)), **nothing)) == UNDEFINED
 
 
 def test_one_replicate_has_a_mean_and_no_spread():
-    one = {name: measure(sample_of([0.75])) for name, measure in MEASURES.items()}
+    one = {name: measured(name, sample_of([0.75])) for name in MEASURES}
     assert one["mean"] == Measure(0.75, None)
     assert one["bias"] == Measure(0.25, None)
     assert one["emp_se"] == UNDEFINED
@@ -218,33 +216,33 @@ def test_one_replicate_has_a_mean_and_no_spread():
 def test_equal_estimates_have_no_spread_at_all():
     # 0.1 summed 49 times is not 4.9
     sample = sample_of(np.full(49, 0.1))
-    assert MEASURES["mean"](sample) == Measure(0.1, 0.0)
-    assert MEASURES["emp_se"](sample) == Measure(0.0, None)
-    assert MEASURES["relative_error_se"](sample) == UNDEFINED
-    exact = replace(sample, truth=0.1)
-    assert MEASURES["mse"](exact) == Measure(0.0, 0.0)
-    assert MEASURES["rmse"](exact) == Measure(0.0, None)
+    assert measured("mean", sample) == Measure(0.1, 0.0)
+    assert measured("emp_se", sample) == Measure(0.0, None)
+    assert measured("relative_error_se", sample) == UNDEFINED
+    exact = changed(sample, truth=0.1)
+    assert measured("mse", exact) == Measure(0.0, 0.0)
+    assert measured("rmse", exact) == Measure(0.0, None)
 
 
 def test_two_estimates_say_nothing_about_the_error_of_their_spread():
-    assert MEASURES["emp_se"](sample_of([0.0, 2.0])) == Measure(pytest.approx(math.sqrt(2)), None)
+    assert measured("emp_se", sample_of([0.0, 2.0])) == Measure(pytest.approx(math.sqrt(2)), None)
 
 
 def test_relative_bias_is_undefined_where_the_truth_is_zero():
-    assert MEASURES["relative_bias"](sample_of([1.0, 2.0], truth=0.0)) == UNDEFINED
+    assert measured("relative_bias", sample_of([1.0, 2.0], truth=0.0)) == UNDEFINED
 
 
 @pytest.mark.parametrize(
     "name", ["bias", "relative_bias", "mse", "rmse", "rmse_sample", "coverage"]
 )
 def test_measures_against_the_truth_are_undefined_without_one(name):
-    assert MEASURES[name](sample_of([1.0, 2.0, 4.0], truth=None)) == UNDEFINED
+    assert measured(name, sample_of([1.0, 2.0, 4.0], truth=None)) == UNDEFINED
 
 
 def test_share_at_zero_is_of_standard_deviations_and_variances_only():
     estimates = [0.0, 0.0, 0.0, 1.0]
-    assert MEASURES["share_at_zero"](sample_of(estimates)).value == 0.75
-    assert MEASURES["share_at_zero"](sample_of(estimates, is_scale=False)) == UNDEFINED
+    assert measured("share_at_zero", sample_of(estimates)).value == 0.75
+    assert measured("share_at_zero", sample_of(estimates, is_scale=False)) == UNDEFINED
 
 
 def test_each_measure_uses_the_replicates_it_can():
@@ -256,28 +254,28 @@ def test_each_measure_uses_the_replicates_it_can():
         ci_upper=np.array([1.0, 2.0, 9.0, nan]),
         p_values=np.array([0.01, nan, nan, 0.5]),
     )
-    assert MEASURES["mean"](sample).value == 3.0
-    assert MEASURES["model_se"](sample).value == pytest.approx(math.sqrt((9 + 25 + 1) / 3))
+    assert measured("mean", sample).value == 3.0
+    assert measured("model_se", sample).value == pytest.approx(math.sqrt((9 + 25 + 1) / 3))
     model, empirical = math.sqrt((9 + 25) / 2), math.sqrt(12.5)  # of replicates 1 and 3
-    assert MEASURES["relative_error_se"](sample).value == pytest.approx(model / empirical - 1)
-    assert MEASURES["coverage"](sample).value == 0.5
-    assert MEASURES["rejection"](sample).value == 0.5
-    assert MEASURES["ci_width"](sample).value == 1.0
+    assert measured("relative_error_se", sample).value == pytest.approx(model / empirical - 1)
+    assert measured("coverage", sample).value == 0.5
+    assert measured("rejection", sample).value == 0.5
+    assert measured("ci_width", sample).value == 1.0
 
 
 def test_an_infinite_interval_covers_and_has_no_mean_width():
     sample = sample_of(
         [0.0, 1.0], ci_lower=np.array([-math.inf, 0.6]), ci_upper=np.full(2, math.inf)
     )
-    assert MEASURES["coverage"](sample).value == 0.5
-    assert MEASURES["ci_width"](sample) == UNDEFINED
+    assert measured("coverage", sample).value == 0.5
+    assert measured("ci_width", sample) == UNDEFINED
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_missing_replicate_changes_nothing(name):
     sample = draw(np.random.default_rng(11), spiked=True)
-    gap = {field: np.insert(getattr(sample, field), 17, math.nan) for field in ARRAYS}
-    assert MEASURES[name](replace(sample, **gap)) == MEASURES[name](sample)
+    gap = {field: np.insert(getattr(sample, field)[0], 17, math.nan) for field in ARRAYS}
+    assert measured(name, changed(sample, **gap)) == measured(name, sample)
 
 
 @settings(max_examples=60, deadline=None)
@@ -285,13 +283,33 @@ def test_a_missing_replicate_changes_nothing(name):
 def test_no_measure_is_ever_nan_nor_an_mcse_negative(data, n, truth):
     numbers = st.sampled_from([math.nan, 0.0, 1.0, 0.1]) | st.floats(-1e6, 1e6, width=32)
     columns = [data.draw(arrays(np.float64, n, elements=numbers)) for _ in ARRAYS]
-    sample = Sample(truth, True, 0.05, *columns)
-    for name, measure in MEASURES.items():
-        value, mcse = measure(sample)
+    sample = sample_of_one(truth, True, 0.05, *columns)
+    for name in MEASURES:
+        value, mcse = measured(name, sample)
         assert value is None or math.isfinite(value), name
         assert mcse is None or (value is not None and 0 <= mcse < math.inf), name
 
 
-def test_results_are_plain_floats():
-    for measure in MEASURES.values():
-        assert all(type(x) in (float, type(None)) for x in measure(sample_of(np.arange(5.0))))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9), st.integers(0, 40), st.floats(0, 0.5))
+def test_rows_that_are_measured_together_have_the_bits_of_each_alone(seed, n, share_missing):
+    rng = np.random.default_rng(seed)
+    columns = {name: np.maximum(rng.normal(size=(7, n)), -0.5) for name in ARRAYS}
+    for values in columns.values():
+        values[rng.uniform(size=values.shape) < share_missing] = math.nan
+    truth, is_scale = np.array([0.0, 1.0, math.nan, 0.5, -2.0, 0.1, 3.0]), np.arange(7) % 2 == 0
+    together = Sample(truth, is_scale, 0.05, **columns)
+    for name in MEASURES:
+        found = MEASURES[name](together)
+        for row in range(7):
+            own = {key: values[row : row + 1] for key, values in columns.items()}
+            alone = Sample(truth[row : row + 1], is_scale[row : row + 1], 0.05, **own)
+            for both, one in zip(found, MEASURES[name](alone), strict=True):
+                assert both[row : row + 1].tobytes() == one.tobytes(), (name, row)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sampled_from(QUANTILES))
+def test_quantiles_have_the_bits_of_numpy(estimates, name_and_p):
+    name, p = name_and_p
+    assert measured(name, sample_of(estimates)).value == np.quantile(estimates, p)
+    assert measured("median", sample_of(estimates)).value == np.median(estimates)

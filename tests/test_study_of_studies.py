@@ -6,13 +6,14 @@ the mean of S / sqrt(n) is always less than its root. Measured: between 0.95 and
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from scipy import special
 
 from mcsim.measures import MEASURES, Sample
+from tests.samples import sample_of_one
 
 N_STUDIES = 2000
 N_REPLICATES = 800
@@ -34,7 +35,7 @@ def fixed_effect(rng):
     SE = np.sqrt(rng.chisquare(12, N_REPLICATES) / 12)
     half = special.stdtrit(12, 0.975) * SE
     p = 2 * special.stdtr(12, -np.abs(T / SE))
-    return Sample(0.3, False, 0.05, T, SE, T - half, T + half, p, _realized(rng, T))
+    return sample_of_one(0.3, False, 0.05, T, SE, T - half, T + half, p, _realized(rng, T))
 
 
 def variance(rng):
@@ -43,7 +44,7 @@ def variance(rng):
     log_se = np.where(T > 0, 0.5 * np.sqrt(rng.chisquare(12, N_REPLICATES) / 12), np.nan)
     reach = np.exp(1.96 * log_se)
     p = 2 * special.ndtr(-1 / log_se)
-    return Sample(0.5, True, 0.05, T, T * log_se, T / reach, T * reach, p, _realized(rng, T))
+    return sample_of_one(0.5, True, 0.05, T, T * log_se, T / reach, T * reach, p, _realized(rng, T))
 
 
 def variance_with_interval_at_zero(rng):
@@ -52,14 +53,14 @@ def variance_with_interval_at_zero(rng):
     SE = (0.4 + 0.2 * T) * np.sqrt(rng.chisquare(12, N_REPLICATES) / 12)
     lower, upper = np.maximum(0.0, T - 1.96 * SE), T + 1.96 * SE
     p = 2 * special.ndtr(-T / SE)
-    return Sample(0.5, True, 0.05, T, SE, lower, upper, p, _realized(rng, T))
+    return sample_of_one(0.5, True, 0.05, T, SE, lower, upper, p, _realized(rng, T))
 
 
 def mostly_zero(rng):
     """Zero in 93%: the small variance of a design that can hardly tell it."""
     everything = variance_with_interval_at_zero(rng)
-    T = np.maximum(0.0, rng.normal(-1.5, 1.0, N_REPLICATES))
-    return replace(everything, estimates=T)
+    everything.estimates[0] = np.maximum(0.0, rng.normal(-1.5, 1.0, N_REPLICATES))
+    return everything
 
 
 def _realized(rng, T):
@@ -75,17 +76,20 @@ ESTIMATORS = {
 
 
 def draw_studies(estimator):
+    """A row per study."""
     rng = np.random.default_rng(20190519)
-    return [ESTIMATORS[estimator](rng) for _ in range(N_STUDIES)]
+    drawn = [ESTIMATORS[estimator](rng) for _ in range(N_STUDIES)]
+    names = [field.name for field in fields(Sample) if field.name != "alpha"]
+    rows = {name: np.concatenate([getattr(one, name) for one in drawn]) for name in names}
+    return Sample(alpha=0.05, **rows)
 
 
 @pytest.fixture(scope="module", params=WITHOUT_SPREAD)
 def measured(request):
     """Name of the estimator; per measure (N_STUDIES, 2) values and MCSEs."""
-    samples = draw_studies(request.param)
+    studies = draw_studies(request.param)
     return request.param, {
-        name: np.array([measure(sample) for sample in samples], dtype=float)
-        for name, measure in MEASURES.items()
+        name: np.column_stack(measure(studies)) for name, measure in MEASURES.items()
     }
 
 
@@ -95,8 +99,7 @@ def mcse_over_spread(values_and_mcses):
 
 
 def test_mcse_of_emp_se_is_right_where_93_percent_are_zero():
-    samples = draw_studies("mostly zero")
-    values = np.array([MEASURES["emp_se"](sample) for sample in samples])
+    values = np.column_stack(MEASURES["emp_se"](draw_studies("mostly zero")))
     assert mcse_over_spread(values) == pytest.approx(1, abs=TOLERANCE)
 
 
@@ -123,20 +126,20 @@ def test_the_estimators_put_every_measure_to_the_test(measured):
         assert mean["share_at_zero"] == pytest.approx(zeros, abs=0.0015)
 
 
-def published_emp_se(sample):
-    return MEASURES["emp_se"](sample).value / math.sqrt(2 * (N_REPLICATES - 1))
+def published_emp_se(studies):
+    return MEASURES["emp_se"](studies).value / math.sqrt(2 * (N_REPLICATES - 1))
 
 
-def published_be_coverage(sample):
-    share = MEASURES["be_coverage"](sample).value
-    return math.sqrt(share * (1 - share) / np.isfinite(sample.ci_lower).sum())
+def published_be_coverage(studies):
+    share = MEASURES["be_coverage"](studies).value
+    return np.sqrt(share * (1 - share) / np.isfinite(studies.ci_lower).sum(axis=1))
 
 
-def published_relative_error_se(sample):
-    V = sample.std_errors**2
-    S, S_mcse = MEASURES["emp_se"](sample)
-    relative = V.std(ddof=1) / (2 * math.sqrt(N_REPLICATES) * V.mean())
-    return math.sqrt(V.mean()) / S * math.hypot(relative, S_mcse / S)
+def published_relative_error_se(studies):
+    V = studies.std_errors**2
+    S, S_mcse = MEASURES["emp_se"](studies)
+    relative = V.std(axis=1, ddof=1) / (2 * math.sqrt(N_REPLICATES) * V.mean(axis=1))
+    return np.sqrt(V.mean(axis=1)) / S * np.hypot(relative, S_mcse / S)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +153,6 @@ def published_relative_error_se(sample):
 def test_three_published_forms_are_wrong_for_estimates_at_zero(published, estimator):
     # they hold for a fixed effect; the forms in measures.py hold here too, as shown above
     name = published.__name__.removeprefix("published_")
-    samples = draw_studies(estimator)
-    values = np.array([[MEASURES[name](sample).value, published(sample)] for sample in samples])
+    studies = draw_studies(estimator)
+    values = np.column_stack([MEASURES[name](studies).value, published(studies)])
     assert not 0.8 < mcse_over_spread(values) < 1.25

@@ -7,9 +7,8 @@ import click
 
 from mcsim.errors import McsimError
 
-SIDE_BY_SIDE = ("table", "markdown")  # formats of one measure
 HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
-FORMATS = ("table", "csv", "json", "markdown")  # of summary/summarize.py, which is slow to import
+FORMATS = ("table", "csv", "json", "markdown")  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
 )  # fmt: skip
@@ -34,23 +33,20 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
 
     mcsim summarize results/coverage --measure rejection
     """
+    from mcsim.summary import printed
     from mcsim.summary import summarize as summary
+    from mcsim.summary.selection import filter_summary
 
     table = summary.summarize(
         list(results), only_regular=options["only_regular"], missing=options["missing"]
     )
-    table = summary.filter_summary(
-        table, methods=options["method"], parameters=options["parameter"]
-    )
+    table = filter_summary(table, methods=options["method"], parameters=options["parameter"])
     if options["measure"] is None:
-        click.echo(summary.FORMATS[form](table), nl=form == "table")
+        click.echo(printed.FORMATS[form](table), nl=form == "table")
         return
-    if form not in SIDE_BY_SIDE:
-        raise McsimError(f"--measure prints as {' or '.join(SIDE_BY_SIDE)}, not {form}")
-    from mcsim.summary import text as tables
-
-    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
-    click.echo(draw(summary.compare_methods(table, options["measure"]), n_left=1))
+    if form not in printed.DRAWN:
+        raise McsimError(f"--measure prints as {' or '.join(printed.DRAWN)}, not {form}")
+    click.echo(printed.DRAWN[form](printed.side_by_side(table, options["measure"]), n_left=1))
 
 
 @click.command()
@@ -63,15 +59,13 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
     Example: mcsim compare results/stain_profile --methods general diagonal
     """
     from mcsim.summary import compare as comparison
-    from mcsim.summary import summarize as summary
-    from mcsim.summary import text as tables
+    from mcsim.summary import printed
 
     table = comparison.compare(results, *methods)
-    if form in ("csv", "json"):
-        click.echo({"csv": summary.to_csv, "json": summary.to_json}[form](table), nl=False)
+    if form not in printed.DRAWN:
+        click.echo(printed.FORMATS[form](table), nl=False)
         return
-    draw = {"table": tables.aligned, "markdown": tables.piped}[form]
-    click.echo(draw(comparison.to_rows(table), n_left=1))
+    click.echo(printed.DRAWN[form](comparison.to_rows(table), n_left=1))
     click.echo("\n" + comparison.NOTE.format(first=methods[0], second=methods[1]))
 
 
@@ -113,8 +107,9 @@ def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
     from mcsim.plots import kinds as plots
+    from mcsim.summary.selection import Selection
 
-    path = plots.plot(results, kind, plots.Selection(**options), out)
+    path = plots.plot(results, kind, Selection(**options), out)
     click.echo(f"Wrote {path}", err=True)
 
 

@@ -43,8 +43,8 @@ def run_and_summarize(
     from mcsim.study.run import RunOptions
     from mcsim.study.shards import parse_shard
     from mcsim.study.stopping import run_until_precise
-    from mcsim.summary import summarize as summary
     from mcsim.summary.cache import latest_summary
+    from mcsim.summary.printed import FORMATS
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
@@ -68,7 +68,7 @@ def run_and_summarize(
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
-    click.echo(summary.FORMATS["table"](table))
+    click.echo(FORMATS["table"](table))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 

@@ -32,15 +32,8 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of,
 )
-from mcsim.summary.selection import (
-    Record,
-    Shown,
-    check_measure,
-    one_per_fit,
-    refuse_nothing,
-    unique,
-    value_text,
-)
+from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.selection import Shown, refuse_nothing, value_text
 
 MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel

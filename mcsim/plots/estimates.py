@@ -1,6 +1,6 @@
 """Histograms of the estimates: the truth, their mean, and the share at exactly zero."""
 
-from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -10,22 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mcsim.plots.drawing import (
-    BLUE,
-    RED,
-    SKY,
-    Frame,
-    half_width,
-    replicates_in_words,
-    robust_range,
-    share_in_words,
-)
-from mcsim.plots.panels import label_left, panel_axes, panel_rows, title_panels
-from mcsim.summary.selection import Record, Shown, key_of, read_numbers, refuse_nothing
+from mcsim.plots.drawing import BLUE, RED, SKY, half_width, robust_range, share_in_words
+from mcsim.plots.replicate_panels import SAME_ESTIMATES, Look, draw_panels, panel_rows, there
+from mcsim.summary.records import Record
+from mcsim.summary.selection import Shown, refuse_nothing
 
 Floats = NDArray[np.float64]
 
-SAME = ("mean", "emp_se", "n")  # methods that agree in these have the same estimates
 N_BINS = 30
 PANEL = (2.3, 1.75)
 BROKEN = (0, (3, 2))
@@ -35,24 +26,22 @@ NOTE = "In parentheses: Monte Carlo standard error of the share."
 def draw_estimates(shown: Shown, _measure: str | None) -> Figure:
     """Histogram of the estimates of every parameter, condition and method."""
     refuse_nothing(shown.records, ["mean"], shown)
-    rows = panel_rows(shown, "mean", SAME)
-    drawn = shown.only(record for row in rows for record in row)
-    note = f"{replicates_in_words(drawn.records)} {NOTE}"
-    figure, axes = panel_axes(rows, PANEL, Frame("Estimates", shown.title, note, _handles()))
-    found = read_numbers(drawn, lambda _record, _replicates, numbers: numbers[0].copy())
-    for row, panels in zip(rows, axes, strict=True):
-        values = [found[key_of(record)] for record in row]
-        _draw_histograms(panels, row, [one[~np.isnan(one)] for one in values])
-    label_left(axes, "replicates, %")
-    title_panels(rows, axes, _zeros_in_words)
-    return figure
+    rows = panel_rows(shown, "mean", SAME_ESTIMATES)
+    own = {row[0]["parameter"]: row for row in rows}
 
+    @cache
+    def limits_of(parameter: str) -> tuple[float, float]:
+        """The same range for all panels of a parameter."""
+        values = [there(shown.numbers_of(record).estimate)[0] for record in own[parameter]]
+        return robust_range(np.concatenate(values), own[parameter][0]["truth"])
 
-def _draw_histograms(axes: Sequence[Axes], row: Sequence[Record], values: list[Floats]) -> None:
-    """Panels of one parameter, with the same range."""
-    limits = robust_range(np.concatenate(values), row[0]["truth"])
-    for axis, record, estimates in zip(axes, row, values, strict=True):
-        _draw_histogram(axis, record, estimates, limits)
+    def draw(axis: Axes, record: Record) -> str:
+        (estimates,) = there(shown.numbers_of(record).estimate)
+        _draw_histogram(axis, record, estimates, limits_of(record["parameter"]))
+        return _zeros_in_words(record)
+
+    look = Look("Estimates", NOTE, PANEL, _handles(), "replicates, %")
+    return draw_panels(shown, rows, look, draw)
 
 
 def _draw_histogram(

@@ -18,10 +18,8 @@ from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.results import folder
+from mcsim.results.folder import write_beside
 from mcsim.summary.selection import Selection, Shown, shown_rows
-
-__all__ = ["KINDS", "Selection", "draw", "plot", "write_whole"]
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "estimates": draw_estimates,
@@ -50,7 +48,7 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
     with style():
         content = render(figure(results, kind, selection), form)
-    write_whole(out, content)
+    write_beside(out, content)
     return out
 
 
@@ -71,10 +69,3 @@ def draw(shown: Shown, kind: str, measure: str | None, form: str) -> bytes:
     """The bytes of a figure; errors of the study as of `plot`."""
     with style():
         return render(KINDS[kind](shown, measure), form)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, its folder too, complete or not at all; a McsimError where that fails."""
-    with folder.writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder.write_whole({path: content})

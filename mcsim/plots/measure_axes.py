@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from mcsim.summary.selection import Record
+from mcsim.summary.records import Record
 
 
 class Axis(NamedTuple):

@@ -33,14 +33,8 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.selection import (
-    Record,
-    Shown,
-    check_measure,
-    one_per_fit,
-    refuse_nothing,
-    unique,
-)
+from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.selection import Shown, refuse_nothing
 
 DEFAULT_MEASURE = "coverage"
 LABEL_WIDTH, WIDE_LABEL = 30, 64  # characters; the wide ones where there are many lines

@@ -32,15 +32,8 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.selection import (
-    Record,
-    Shown,
-    check_measure,
-    one_per_fit,
-    refuse_nothing,
-    unique,
-    value_text,
-)
+from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.selection import Shown, refuse_nothing, value_text
 
 DEFAULT_MEASURE = "rmse"
 HEIGHT, WIDTH = 1.5, 7.5  # inches of a panel

@@ -1,20 +1,23 @@
 """Estimates of SDs and correlations against the values realized in their own data sets."""
 
-from typing import Any
-
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
-from mcsim.plots.drawing import RED, Frame, reference_handles, replicates_in_words
-from mcsim.plots.pairs import Floats, draw_points, mean_difference
-from mcsim.plots.panels import label_left, panel_axes, panel_rows, title_panel
-from mcsim.summary.selection import Record, Shown, key_of, read_numbers, refuse_nothing, unique
+from mcsim.plots.drawing import RED, reference_handles
+from mcsim.plots.replicate_panels import (
+    SAME_ESTIMATES,
+    Look,
+    draw_panels,
+    draw_points,
+    panel_rows,
+    there,
+)
+from mcsim.summary.records import Record
+from mcsim.summary.selection import Shown, refuse_nothing
 
-SAME = ("mean", "emp_se", "n")  # methods that agree in these have the same estimates
 PANEL = (2.4, 2.9)
 HEADING = "Estimates against what the drawn effects themselves have"
 NOTE = (
@@ -38,33 +41,18 @@ def draw_realized(shown: Shown, _measure: str | None) -> Figure:
             "nothing to draw: only SDs and correlations of random effects have a value realized in"
             " the data; choose some with --parameter, such as '*.sd*'"
         )
-    rows = panel_rows(shown, "rmse_estimation", SAME)
-    drawn = shown.only(record for row in rows for record in row)
-    note = f"{replicates_in_words(drawn.records)} {NOTE}"
-    figure, axes = panel_axes(rows, PANEL, Frame(HEADING, shown.title, note, _handles()))
-    found = read_numbers(drawn, _estimates_and_realized)
-    several = len(unique(record["shown_as"] for record in drawn.records)) > 1
-    for row, panels in zip(rows, axes, strict=True):
-        for record, axis in zip(row, panels, strict=True):
-            method = record["shown_as"] if several else ""
-            _draw_panel(axis, record, method, *found[key_of(record)])
-    label_left(axes, "estimate")
-    return figure
 
+    def draw(axis: Axes, record: Record) -> str:
+        numbers = shown.numbers_of(record)
+        realized, estimates = there(numbers.realized, numbers.estimate)
+        words = draw_points(axis, realized, estimates, record["truth"])
+        axis.plot(*[[record["truth"]]] * 2, "+", color=RED, ms=9, mew=1.4)
+        axis.set_xlabel("realized")
+        return words
 
-def _estimates_and_realized(_record: Record, _replicates: Any, numbers: Floats) -> Floats:
-    both = numbers[[0, 5]]
-    return both[:, ~np.isnan(both).any(axis=0)]
-
-
-def _draw_panel(
-    axis: Axes, record: Record, method: str, estimates: Floats, realized: Floats
-) -> None:
-    axis.set_xlabel("realized")
-    outside = draw_points(axis, realized, estimates, record["truth"])
-    axis.plot(*[[record["truth"]]] * 2, "+", color=RED, ms=9, mew=1.4)
-    difference = mean_difference(realized, estimates)
-    title_panel(axis, record["parameter"], record["place"], method, difference, outside)
+    rows = panel_rows(shown, "rmse_estimation", SAME_ESTIMATES)
+    look = Look(HEADING, NOTE, PANEL, _handles(), "estimate")
+    return draw_panels(shown, rows, look, draw)
 
 
 def _handles() -> list[Artist]:

@@ -21,7 +21,8 @@ from mcsim.plots.drawing import (
     reference_handles,
     wrapped,
 )
-from mcsim.summary.selection import Record, Shown, one_per_fit, refuse_nothing, unique
+from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.selection import Shown, refuse_nothing
 
 MEASURES = ("emp_se", "model_se")
 WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel

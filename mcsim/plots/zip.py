@@ -5,27 +5,18 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from mcsim.plots.drawing import (
-    ORANGE,
-    RED,
-    SKY,
-    Frame,
-    half_width,
-    replicates_in_words,
-    robust_range,
-    share_in_words,
-)
-from mcsim.plots.panels import label_left, panel_axes, panel_rows, title_panels
-from mcsim.summary.selection import Record, Shown, key_of, read_numbers, refuse_nothing
+from mcsim.plots.drawing import ORANGE, RED, SKY, half_width, robust_range, share_in_words
+from mcsim.plots.replicate_panels import Look, draw_panels, panel_rows, there
+from mcsim.summary.records import Record
+from mcsim.summary.selection import Numbers, Shown, refuse_nothing
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SAME = ("coverage", "ci_width", "median_ci_width", "n_missing_interval")  # the same intervals
 N_INTERVALS = 250  # of a panel: more would lie on top of each other
@@ -54,30 +45,24 @@ def draw_zip(shown: Shown, _measure: str | None) -> Figure:
     """
     refuse_nothing(shown.records, ["coverage"], shown)
     rows = panel_rows(shown, "coverage", SAME)
-    drawn = shown.only(record for row in rows for record in row)
-    note = f"{replicates_in_words(drawn.records)} {NOTE}"
-    frame = Frame("Intervals", shown.title, note, _handles(shown.confidence))
-    figure, axes = panel_axes(rows, PANEL, frame)
-    found = read_numbers(drawn, thinned_intervals)
-    for row, panels in zip(rows, axes, strict=True):
-        for record, axis in zip(row, panels, strict=True):
-            _draw_panel(axis, record, found[key_of(record)], shown.confidence)
-    label_left(axes, "intervals, %")
-    title_panels(rows, axes, _in_words)
-    return figure
+
+    def draw(axis: Axes, record: Record) -> str:
+        found = thinned_intervals(record["truth"], shown.numbers_of(record))
+        _draw_panel(axis, record, found, shown.confidence)
+        return _in_words(record)
+
+    look = Look("Intervals", NOTE, PANEL, _handles(shown.confidence), "intervals, %")
+    return draw_panels(shown, rows, look, draw)
 
 
-def thinned_intervals(record: Record, _replicates: Ints, numbers: Floats) -> Intervals:
+def thinned_intervals(truth: float, numbers: Numbers) -> Intervals:
     """At most N_INTERVALS of the intervals, evenly over all ranks.
 
     Ordered by the distance of the truth from the estimate as a share of the interval's side towards
     it: as by abs(z) where intervals are symmetric; where they are lopsided, those that miss the
     truth still come last.
     """
-    truth = record["truth"]
-    estimate, lower, upper = numbers[0], numbers[2], numbers[3]
-    is_there = ~np.isnan(estimate + lower + upper)
-    estimate, lower, upper = estimate[is_there], lower[is_there], upper[is_there]
+    estimate, lower, upper = there(numbers.estimate, numbers.ci_lower, numbers.ci_upper)
     side = np.where(truth >= estimate, upper - estimate, estimate - lower)
     distance = np.abs(truth - estimate)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,9 +77,10 @@ def _draw_panel(axis: Axes, record: Record, found: Intervals, confidence: float)
     low, high = _range(found, record["truth"])
     for covers, shade in ((True, SKY), (False, RED)):
         own = found.covers == covers
-        ends = zip(found.lower[own], found.upper[own], found.rank[own], strict=True)
-        segments = [[(left, rank), (right, rank)] for left, right, rank in ends]
-        axis.add_collection(LineCollection(segments, colors=shade, linewidths=0.7))
+        ends = np.stack([found.lower[own], found.rank[own], found.upper[own], found.rank[own]], 1)
+        # one path for all lines: a path each would make the file three times as large
+        lines = Path(ends.reshape(-1, 2), [Path.MOVETO, Path.LINETO] * int(own.sum()))
+        axis.add_patch(PathPatch(lines, fill=False, edgecolor=shade, linewidth=0.7, zorder=2))
     coverage, half = 100 * record["coverage"], 100 * half_width(record["coverage_mcse"])
     axis.axhspan(coverage - half, coverage + half, color=ORANGE, alpha=0.5, lw=0)
     axis.axhline(100 * confidence, color="black", ls="--", lw=0.8)

@@ -2,18 +2,19 @@
 
 Something is said to be off only where the Monte Carlo error does not explain it: an average beyond
 two standard errors (a t test, so that few replicates say less), a share by the binomial test of the
-same level. Otherwise the sentence says that the study cannot tell. Sentences are HTML.
+same level. Otherwise the sentence says that the study cannot tell.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import NamedTuple
 
 from scipy import special
 
-from mcsim.summary.selection import Record, Shown, one_per_fit, unique
+from mcsim.report.words import Name, Sentence, listed, say
+from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.selection import Shown
 from mcsim.summary.text import with_mcse
 
 ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors
@@ -30,10 +31,10 @@ class Finding(NamedTuple):
 
     title: str
     meaning: str
-    sentences: Mapping[str, Sequence[str]]
+    sentences: Mapping[str, Sequence[Sentence]]
     n_off: int = 0
     n_judged: int = 0
-    clearest: str = ""
+    clearest: Sentence = ()
 
 
 class Verdict(NamedTuple):
@@ -101,29 +102,19 @@ def _levels(confidence: float) -> dict[str, str]:
     return {"nominal": f"{100 * confidence:g}%", "level": f"{100 - 100 * confidence:g}%"}
 
 
-def _joined(sentences: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+def _joined(sentences: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
     """The sentences by the names of all methods of which they hold."""
-    methods: dict[tuple[str, ...], list[str]] = {}
+    methods: dict[tuple[Sentence, ...], list[str]] = {}
     for method, own in sentences.items():
         methods.setdefault(tuple(own), []).append(method)
     return {", ".join(names): own for own, names in methods.items()}
 
 
-def code(name: str) -> str:
-    """A name as HTML."""
-    return f"<code>{escape(name)}</code>"
-
-
-def listed(names: Iterable[str]) -> str:
-    """`a, b and c` as HTML."""
-    *first, last = [code(name) for name in names]
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def _judge_all(
     topic: Judged, by_method: Mapping[str, Sequence[Record]], confidence: float
 ) -> Finding:
-    words, sentences, off, n_judged = _levels(confidence), {}, [], 0
+    words, off, n_judged = _levels(confidence), [], 0
+    sentences: dict[str, list[Sentence]] = {}
     for method, records in by_method.items():
         judged = [topic.judge(record, confidence) for record in records]
         verdicts = [verdict for verdict in judged if verdict is not None]
@@ -131,16 +122,20 @@ def _judge_all(
         n_judged += len(verdicts)
         if verdicts:
             sentences[method] = _sentences(topic, verdicts, words)
-    clearest = ""
+    clearest: Sentence = ()
     if off:
         verdict = max(off, key=lambda one: one.z)
-        by = f" (method {code(verdict.record['shown_as'])})." if len(by_method) > 1 else "."
-        clearest = _say(topic, [verdict], 1, words).removesuffix(".") + by
+        clearest = _say(topic, [verdict], 1, words)
+        if len(by_method) > 1:
+            method = Name(verdict.record["shown_as"])
+            clearest = (*clearest[:-1], clearest[-1].removesuffix("."), " (method ", method, ").")
     meaning = topic.meaning.format(**words)
     return Finding(topic.title, meaning, _joined(sentences), len(off), n_judged, clearest)
 
 
-def _sentences(topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, str]) -> list[str]:
+def _sentences(
+    topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, str]
+) -> list[Sentence]:
     sentences, rest, n_conditions = [], [], 1
     for name in unique(verdict.record["parameter"] for verdict in verdicts):
         own = [verdict for verdict in verdicts if verdict.record["parameter"] == name]
@@ -151,25 +146,25 @@ def _sentences(topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, s
         rest += [] if any(verdict.sign for verdict in own) else [name]
     if rest:
         where = "" if n_conditions == 1 else ", in any condition"
-        sentences.append(topic.rest.format(names=listed(rest), **words) + where + ".")
+        sentences.append(say(topic.rest + where + ".", names=listed(rest), **words))
     return sentences
 
 
-def _say(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]) -> str:
+def _say(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]) -> Sentence:
     """One parameter, off in the same direction in some of n conditions."""
     worst = max(off, key=lambda verdict: verdict.size)
     where = "" if n == 1 else f" in {len(off)} of {n} conditions{', at worst' * (len(off) > 1)}"
-    place = f" in {code(worst.record['place'])}" if worst.record["place"] else ""
-    name = code(worst.record["parameter"])
-    return topic.says[worst.sign].format(
-        name=name, where=where, amount=worst.amount + place, **words
-    )
+    amount: Sentence = (worst.amount,)
+    if worst.record["place"]:
+        amount = (worst.amount, " in ", Name(worst.record["place"]))
+    name = Name(worst.record["parameter"])
+    return say(topic.says[worst.sign], name=name, where=where, amount=amount, **words)
 
 
 def _describe_all(
     topic: Described, by_method: Mapping[str, Sequence[Record]], confidence: float
 ) -> Finding:
-    sentences: dict[str, list[str]] = {}
+    sentences: dict[str, list[Sentence]] = {}
     for method, records in by_method.items():
         amounts: dict[str, list[tuple[Amount, str]]] = {}
         for record in records:
@@ -177,11 +172,11 @@ def _describe_all(
                 amounts.setdefault(record["parameter"], []).append((amount, record["place"]))
         never = [name for name, own in amounts.items() if topic.rest and not _ever(own)]
         own = [
-            topic.says.format(name=code(name), amount=_from_to(amounts[name]))
+            say(topic.says, name=Name(name), amount=_from_to(amounts[name]))
             for name in amounts
             if name not in never
         ]
-        own += [topic.rest.format(names=listed(never))] if never else []
+        own += [say(topic.rest, names=listed(never))] if never else []
         sentences |= {method: own} if own else {}
     return Finding(topic.title, topic.meaning.format(**_levels(confidence)), _joined(sentences))
 
@@ -190,14 +185,14 @@ def _ever(own: Sequence[tuple[Amount, str]]) -> bool:
     return any(value for (value, _), _ in own)
 
 
-def _from_to(own: Sequence[tuple[Amount, str]]) -> str:
+def _from_to(own: Sequence[tuple[Amount, str]]) -> Sentence:
     """`12% (MCSE 1%)`, or the smallest and the largest and where they are."""
     low, high = (choose(own, key=lambda entry: entry[0][0]) for choose in (min, max))
     if low[0][0] == high[0][0]:
-        return in_words(*low[0], "%") + " in every condition" * (len(own) > 1)
-    return " to ".join(
-        f"{in_words(*amount, '%')} in {code(place)}" for amount, place in (low, high)
-    )
+        return (in_words(*low[0], "%") + " in every condition" * (len(own) > 1),)
+    (smallest, where), (largest, there) = low, high
+    least, most = (in_words(*amount, "%") for amount in (smallest, largest))
+    return (least, " in ", Name(where), " to ", most, " in ", Name(there))
 
 
 def in_words(value: float, mcse: float | None, unit: str = "") -> str:

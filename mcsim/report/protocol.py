@@ -1,22 +1,25 @@
-"""What a study does, in words ordered as ADEMP, from its scenario: HTML.
+"""What a study does, in words ordered as ADEMP, from its scenario.
 
 Aims, data-generating mechanism, estimands, methods, performance measures: Morris, White &
 Crowther (2019), section 3.
 """
 
 from collections.abc import Collection, Mapping
-from html import escape
 from itertools import compress
 from typing import Any, NamedTuple
 
 from mcsim.names import Parameter, show_value
-from mcsim.report.findings import code, listed
+from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.records import CovariateSpec, Scenario
 from mcsim.scenario.truth import RandomSpec
 from mcsim.study.tables import method_names
-from mcsim.summary.selection import Record, Shown, unique
+from mcsim.summary.records import Record, unique
+from mcsim.summary.selection import Shown
 from mcsim.summary.text import shown_as
 
+FACTOR = (
+    "Factor {name} ({levels}) differs between units of {outermost}; {reference} is the reference."
+)
 MAX_DESIGNS = 24  # that are spelt out
 UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
@@ -48,13 +51,13 @@ MEASURES = (
 
 
 class Protocol(NamedTuple):
-    """Paragraphs and tables (a header first) of the five parts."""
+    """Sentences and tables (a header first) of the five parts; measures and what they are."""
 
-    aims: list[str]
-    mechanism: list[str]
-    estimands: list[list[str]]
-    methods: list[list[str]]
-    measures: list[str]
+    aims: Sentence
+    mechanism: list[Sentence]
+    estimands: list[list[str | Sentence]]
+    methods: list[list[str | Sentence]]
+    measures: list[tuple[str, str]]
 
 
 def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]) -> Protocol:
@@ -71,85 +74,83 @@ def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]
         estimands=_estimands(shown),
         methods=_methods(scenario),
         measures=[
-            f"<b>{name}</b>: {meaning.format(nominal=f'{nominal:g}%', level=f'{level:g}%')}"
+            (name, meaning.format(nominal=f"{nominal:g}%", level=f"{level:g}%"))
             for name, meaning in MEASURES
         ],
     )
 
 
-def _aims(scenario: Scenario) -> list[str]:
+def _aims(scenario: Scenario) -> Sentence:
     names = [name for spec in scenario.methods for name in method_names(spec)]
     subject = f"{len(names)} methods recover" if len(names) > 1 else "one method recovers"
-    text = f"To find out how well {subject} the parameters that the data were made from"
-    if scenario.sweep:
-        values = [
-            f"{code(key)} is {escape(', '.join(map(show_value, swept)))}"
-            for key, swept in scenario.sweep.items()
-        ]
-        text += f", when {' and '.join(values)}" + ", in all combinations" * (len(values) > 1)
-    return [text + "."]
+    pieces = [f"To find out how well {subject} the parameters that the data were made from"]
+    for key, swept in scenario.sweep.items():
+        joint = ", when " if len(pieces) == 1 else " and "
+        pieces += [joint, Name(key), f" is {', '.join(map(show_value, swept))}"]
+    return (*pieces, ", in all combinations." if len(scenario.sweep) > 1 else ".")
 
 
-def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[str]:
+def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[Sentence]:
     design, truth = scenario.design, scenario.truth
     lines = _designs(designs)
     for name, levels in design.factors.items():
-        outermost, reference = design.levels[0].name, code(levels[0])
-        lines.append(
-            f"Factor {code(name)} ({listed(levels)}) differs between units of {code(outermost)};"
-            f" {reference} is the reference."
-        )
-    lines += [f"{code(name)}: {_covariate(spec)}." for name, spec in design.covariates.items()]
-    lines.append(f"Mean of {code(design.response)}: {_sum(truth.fixed)}.")
-    lines += [
-        f"Effects of {code(level)}: {_effects(spec)}." for level, spec in truth.random.items()
-    ]
-    lines.append(f"Residuals: SD {truth.sigma:g}{_others(truth.residual)}.")
+        outermost, reference = Name(design.levels[0].name), Name(levels[0])
+        ends = {"outermost": outermost, "reference": reference}
+        lines.append(say(FACTOR, name=Name(name), levels=listed(levels), **ends))
+    for name, spec in design.covariates.items():
+        lines.append((Name(name), ": ", *_covariate(spec), "."))
+    lines.append(("Mean of ", Name(design.response), ": ", *_sum(truth.fixed), "."))
+    for level, effects in truth.random.items():
+        lines.append(("Effects of ", Name(level), ": ", *_effects(effects), "."))
+    lines.append((f"Residuals: SD {truth.sigma:g}{_others(truth.residual)}.",))
     others = _others(design, DESIGN_KEYS) + _others(truth, TRUTH_KEYS)
-    lines += [f"{others.removeprefix('; ')}."] if others else []
+    lines += [(f"{others.removeprefix('; ')}.",)] if others else []
     if any(key.startswith("truth.") for key in scenario.sweep):
-        lines.append("What is swept takes the place of these values.")
-    return [*lines, f"{scenario.replicates:,} data sets per condition, seed {scenario.seed}."]
+        lines.append(("What is swept takes the place of these values.",))
+    return [*lines, (f"{scenario.replicates:,} data sets per condition, seed {scenario.seed}.",)]
 
 
-def _sum(coefficients: Mapping[str, float]) -> str:
+def _sum(coefficients: Mapping[str, float]) -> Sentence:
     """A weighted sum of columns."""
-    terms = [f"{'+-'[value < 0]} {abs(value):g} &times; {code(name)}"
-             for name, value in coefficients.items() if value]  # fmt: skip
-    return " ".join(terms).removeprefix("+ ") or "0"
+    pieces: list[str] = []
+    for name, value in coefficients.items():
+        if value:
+            sign = " + " if value > 0 else " - "
+            sign = sign if pieces else sign.strip(" +") + " " * (value < 0)
+            pieces += [f"{sign}{abs(value):g} \N{MULTIPLICATION SIGN} ", Name(name)]
+    return tuple(pieces) or ("0",)
 
 
-def _designs(designs: Mapping[str, str | None]) -> list[str]:
+def _designs(designs: Mapping[str, str | None]) -> list[Sentence]:
     """Units and rows, conditions with the same ones together."""
     labels: dict[str, list[str]] = {}
     for label, words in list(designs.items())[:MAX_DESIGNS]:
         labels.setdefault(words or UNKNOWN, []).append(label)
-    if len(labels) == 1:
-        lines = [f"Every data set: {escape(words)}." for words in labels]
-    else:
-        lines = [f"{listed(same)}: {escape(words)}." for words, same in labels.items()]
+    lines: list[Sentence] = [
+        (*(listed(same) if len(labels) > 1 else ("Every data set",)), f": {words}.")
+        for words, same in labels.items()
+    ]
     n_more = len(designs) - MAX_DESIGNS
-    return lines + ([f"{n_more} more conditions."] if n_more > 0 else [])
+    return lines + ([(f"{n_more} more conditions.",)] if n_more > 0 else [])
 
 
-def _covariate(spec: CovariateSpec) -> str:
+def _covariate(spec: CovariateSpec) -> Sentence:
     given = {key: value for key in COVARIATES if (value := getattr(spec, key)) is not None}
-    level = f", one value per unit of {code(spec.level)}" if spec.level else ""
+    level = (", one value per unit of ", Name(spec.level)) if spec.level else ()
     for key, ends in given.items():
-        return COVARIATES[key].format(*ends) + level
-    return f"{escape(show_value(spec.values))} in every innermost unit"
+        return (COVARIATES[key].format(*ends), *level)
+    return (f"{show_value(spec.values)} in every innermost unit",)
 
 
-def _effects(spec: RandomSpec) -> str:
-    sds = ", ".join(
-        f"{value:g} of {code(name)}" for name, value in spec.standard_deviations.items()
-    )
-    correlation = ""
+def _effects(spec: RandomSpec) -> Sentence:
+    pieces: list[str] = []
+    for name, value in spec.standard_deviations.items():
+        pieces += [f"{', ' if pieces else 'SD '}{value:g} of ", Name(name)]
     if len(spec.columns) > 1:
         given = spec.correlation
-        shown = f"{given:g}" if isinstance(given, float) else escape(show_value(given))
-        correlation = f"; correlation {shown}"
-    return f"SD {sds}{correlation}{_others(spec, EFFECT_KEYS)}"
+        shown = f"{given:g}" if isinstance(given, float) else show_value(given)
+        pieces.append(f"; correlation {shown}")
+    return (*pieces, _others(spec, EFFECT_KEYS))
 
 
 def _others(spec: Any, known: Collection[str] = ()) -> str:
@@ -157,15 +158,15 @@ def _others(spec: Any, known: Collection[str] = ()) -> str:
     if spec is None:
         return ""
     stated = spec.model_dump(exclude_defaults=True, exclude=set(known))
-    return "".join(f"; {escape(key)} {escape(show_value(v))}" for key, v in stated.items())
+    return "".join(f"; {key} {show_value(value)}" for key, value in stated.items())
 
 
-def _estimands(shown: Shown) -> list[list[str]]:
-    rows = [["parameter", "kind", "truth"]]
+def _estimands(shown: Shown) -> list[list[str | Sentence]]:
+    rows: list[list[str | Sentence]] = [["parameter", "kind", "truth"]]
     for name in shown.parameters:
         own = [record for record in shown.records if record["parameter"] == name]
         truths = unique(shown_as(record["truth"], ".6g") for record in own)
-        rows.append([code(name), escape(_kind(own[0])), escape(", ".join(truths))])
+        rows.append([Name(name), _kind(own[0]), ", ".join(truths)])
     return rows
 
 
@@ -176,14 +177,13 @@ def _kind(record: Record) -> str:
     return words.get(component) or f"{KINDS[kind]}, {component}"
 
 
-def _methods(scenario: Scenario) -> list[list[str]]:
-    header = ["method", "formula", "estimator", "df", "intervals", "other"]
-    rows = []
+def _methods(scenario: Scenario) -> list[list[str | Sentence]]:
+    header: list[str | Sentence] = [*("method", "formula", "estimator", "df", "intervals", "other")]
+    rows: list[list[str | Sentence]] = []
     for spec in scenario.methods:
         stated: Mapping[str, Any] = spec.model_dump(exclude_defaults=True, exclude=set(METHOD_KEYS))
         other = "; ".join(f"{key} = {show_value(value)}" for key, value in stated.items() if value)
-        names = ", ".join(code(name) for name in method_names(spec))
-        cells = [spec.formula, spec.estimator, ", ".join(spec.df), spec.interval, other]
-        rows.append([names, *map(escape, cells)])
+        names = commas(method_names(spec))
+        rows.append([names, spec.formula, spec.estimator, ", ".join(spec.df), spec.interval, other])
     is_used = [any(column) for column in zip(*rows, strict=True)]
     return [list(compress(row, is_used)) for row in (header, *rows)]

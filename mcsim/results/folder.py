@@ -276,6 +276,13 @@ def write_whole(
             _flush_folder(folder)
 
 
+def write_beside(path: Path, content: bytes) -> None:
+    """Write what is made of a study, and its folder if need be; a McsimError where that fails."""
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole({path: content}, is_durable=False)
+
+
 def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
     with path.open("xb") as file:
         file.write(content)

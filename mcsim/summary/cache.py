@@ -4,39 +4,75 @@ To repeat a finished command then costs little, however large the study.
 """
 
 import hashlib
+import io
 import json
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from mcsim import measures
-from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet, writing
+from mcsim import measures, names
+from mcsim.results.folder import (
+    contents_of,
+    list_parts,
+    read_manifest,
+    read_parquet,
+    writing,
+)
 from mcsim.results.ranges import Range, merge
-from mcsim.summary import estimates as results
-from mcsim.summary import summarize as summary
+from mcsim.summary import estimates, summarize
+from mcsim.summary.printed import to_csv
 
-CODE = (measures, results, summary)  # what the numbers of a summary depend on beside the files
+CODE = (measures, names, estimates, summarize)  # what the numbers depend on beside the files
 
 
 def latest_summary(directory: Path) -> pa.Table:
     """The summary of a study, which is then in its folder too; errors as of `summarize`."""
-    with suppress(OSError, pa.ArrowException):
-        written = read_parquet(directory / "summary.parquet")
-        state = (written.schema.metadata or {}).get(b"state")
-        if state == _state(directory).encode() and (directory / "summary.csv").exists():
-            return written
+    written = _written_summary(directory)
+    if written is not None and (directory / "summary.csv").exists():
+        return written
     return new_summary(directory)
 
 
 def new_summary(directory: Path) -> pa.Table:
     """The summary computed anew and written into the folder."""
     state = _state(directory)  # before, so that what another run adds meanwhile makes it old
-    table = summary.summarize([directory])
+    table = summarize.summarize([directory])
     table = table.replace_schema_metadata({**table.schema.metadata, "state": state})
     with writing(directory):
-        summary.write_summary(directory, table)
+        write_summary(directory, table)
     return table
+
+
+def known_summary(results: Path) -> pa.Table:
+    """The summary of a study, or of the studies in a folder; nothing is written.
+
+    Errors are those of `summarize`.
+    """
+    studies = summarize.studies_in(results)
+    tables = {}
+    for study in studies:
+        written = _written_summary(study)
+        tables[study] = summarize.summarize([study]) if written is None else written
+    return summarize.join_summaries(tables)
+
+
+def write_summary(directory: Path, table: pa.Table) -> None:
+    """Write `summary.parquet` and `summary.csv`, each whole or not at all."""
+    parquet = io.BytesIO()
+    pq.write_table(table, parquet, compression="zstd", write_page_checksum=True)
+    files = {"summary.csv": to_csv(table).encode(), "summary.parquet": parquet.getvalue()}
+    write_whole({directory / name: content for name, content in files.items()}, is_durable=False)
+
+
+def _written_summary(directory: Path) -> pa.Table | None:
+    """The one in the folder if it was made from the files that are there now."""
+    with suppress(OSError, pa.ArrowException):
+        written = read_parquet(directory / "summary.parquet")
+        if (written.schema.metadata or {}).get(b"state") == _state(directory).encode():
+            return written
+    return None
 
 
 def _state(directory: Path) -> str:

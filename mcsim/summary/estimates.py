@@ -5,10 +5,11 @@ A part is read once, and no text is compared row by row: a study may have millio
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,42 +20,38 @@ from mcsim.names import ROW
 from mcsim.results.folder import (
     STATUSES,
     Part,
-    count_rows,
+    contents_of,
     finished_parts,
     read_columns,
-    read_parts,
+    read_manifest,
 )
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Parts = tuple[Part, ...]
+T = TypeVar("T", int, Ints)
 
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
 KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
+READ_TOGETHER = 2_000  # replicates of small parts: what a part costs beside its rows is paid once
+N_READERS = 2
+MOST_REPLICATES = 2**40  # more than any study has
 
 
 class _Fits(NamedTuple):
-    """Statuses of a part: (n_conditions, n_methods, n_replicates), -1 where there is none.
+    """Statuses of fits, by the number of condition, method and replicate (`_fit`), in order."""
 
-    conditions : numbers of those that the part has, sorted; first : its first replicate
-    """
-
-    conditions: Ints
-    first: int
+    fit: Ints
     status: NDArray[np.int8]
 
-    def at(self, condition: Ints, method: Ints, replicate: Ints) -> Ints:
-        """The status of every row of the estimates."""
-        if not len(self.conditions):
-            return np.full(len(condition), -1)
-        step = replicate - self.first
-        position = np.searchsorted(self.conditions, condition)
-        position = np.minimum(position, len(self.conditions) - 1)
-        is_inside = (step >= 0) & (step < self.status.shape[2])
-        is_inside &= self.conditions[position] == condition
-        found = self.status[position, method, np.where(is_inside, step, 0)]
-        return np.where(is_inside, found, -1)
+    def of(self, fit: Ints) -> Ints:
+        """Statuses of these fits, -1 where there is none."""
+        if not len(self.fit):
+            return np.full(len(fit), -1)
+        place = np.minimum(np.searchsorted(self.fit, fit), len(self.fit) - 1)
+        return np.where(self.fit[place] == fit, self.status[place], -1)
 
 
 class _Kept:
@@ -93,15 +90,13 @@ class Results:
         ]
         self._keys = [tuple(self._names[i][key[i]] for i in range(len(ROW))) for key in keys]
         self._row_of = np.full([len(names) for names in self._names], -1)
-        for row, key in enumerate(self._keys):
-            self._row_of[key] = row
+        self._row_of[tuple(zip(*self._keys, strict=True))] = np.arange(len(keys))
         self._is_wanted = np.zeros(len(keys), dtype=bool)
-        self._fits_of: dict[Part, _Fits] = {}
+        self._fits_of: dict[Parts, _Fits] = {}
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
         self._n_most = n_most
         self._kept: dict[int, _Kept] = {}
-        self._usable_fits: dict[tuple[int, ...], list[Ints]] = {key[:2]: [] for key in self._keys}
 
     def count_fits(self, row: int) -> list[int]:
         """Finished fits of a row's method, in the order of STATUSES."""
@@ -129,12 +124,19 @@ class Results:
 
     def usable_by_all(self, row: int) -> Ints:
         """Replicates in which the fits of all methods of a row's condition are usable."""
-        own = [
-            np.concatenate([np.empty(0, dtype=np.int64), *fits])
-            for key, fits in self._usable_fits.items()
-            if key[0] == self._keys[row][0]
-        ]
-        return functools.reduce(np.intersect1d, own)
+        condition = self._keys[row][0]
+        methods = {key[1] for key in self._keys if key[0] == condition}
+        return functools.reduce(
+            np.intersect1d, [self._usable_replicates(condition, one) for one in methods]
+        )
+
+    def _usable_replicates(self, condition: int, method: int) -> Ints:
+        ends = [self._fit(condition, method, replicate) for replicate in (0, MOST_REPLICATES)]
+        found = [np.empty(0, dtype=np.int64)]
+        for fits in self._fits_of.values():
+            own = slice(*np.searchsorted(fits.fit, ends))
+            found.append(fits.fit[own][np.isin(fits.status[own], self._usable)] - ends[0])
+        return np.concatenate(found)
 
     def want(self, rows: Sequence[int]) -> None:
         """Keep the numbers of these rows from now on, and forget those of others."""
@@ -142,12 +144,12 @@ class Results:
         self._is_wanted[list(rows)] = True
         self._kept = {}
 
-    def has_fits(self, part: Part) -> bool:
-        """Whether the statuses of a part were added."""
-        return part in self._fits_of
+    def has_fits(self, parts: Parts) -> bool:
+        """Whether the statuses of some parts were added."""
+        return parts in self._fits_of
 
-    def add_estimates(self, part: Part, estimates: pa.Table) -> None:
-        """Add the numbers of a finished part whose fits were added.
+    def add_estimates(self, parts: Parts, estimates: pa.Table) -> None:
+        """Add the numbers of finished parts whose fits were added.
 
         Raises
         ------
@@ -163,35 +165,33 @@ class Results:
             found = estimates.select(ROW).slice(int(unlisted[0]), 1).to_pylist()[0]
             raise DataError(f"conditions.parquet does not list {found}, which estimates/ holds.")
         replicate = _integers(estimates["replicate"])
-        status = self._fits_of[part].at(condition, method, replicate)
+        status = self._fits_of[parts].of(self._fit(condition, method, replicate))
         kept = np.flatnonzero(self._is_wanted[rows] & np.isin(status, self._usable))
         order = kept[np.argsort(rows[kept], kind="stable")]
         values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
-        bounds = np.flatnonzero(np.diff(rows[order], prepend=-1, append=-1))
-        for start, end in itertools.pairwise(bounds):
-            row = int(rows[order[start]])
+        replicate = replicate[order]
+        starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        bounds = itertools.pairwise([*starts.tolist(), len(order)])
+        for row, (start, end) in zip(rows[order][starts].tolist(), bounds, strict=True):
             if row not in self._kept:
                 self._kept[row] = _Kept(self._n_most)
-            self._kept[row].add(replicate[order[start:end]], values[:, start:end])
+            self._kept[row].add(replicate[start:end], values[:, start:end])
 
-    def add_fits(self, part: Part, fits: pa.Table) -> None:
-        """Add the statuses of a finished part."""
+    def add_fits(self, parts: Parts, fits: pa.Table) -> None:
+        """Add the statuses of finished parts."""
         condition, method = (_codes(fits[name], self._names[i]) for i, name in enumerate(ROW[:2]))
         status = _codes(fits["status"], {name: i for i, name in enumerate(STATUSES)})
-        replicate = _integers(fits["replicate"])
-        first = int(replicate[0]) if len(replicate) else 1
-        first, last = int(replicate.min(initial=first)), int(replicate.max(initial=first))
         known = (condition >= 0) & (method >= 0)
-        own, position = np.unique(condition[known], return_inverse=True)
-        status_of = np.full((len(own), self._row_of.shape[1], last - first + 1), -1, dtype=np.int8)
-        status_of[position, method[known], (replicate - first)[known]] = status[known]
-        np.add.at(self._n_fits, (condition[known], method[known], status[known]), 1)
-        for number, one in enumerate(own.tolist()):
-            for key, fits in self._usable_fits.items():
-                if key[0] == one:
-                    usable = np.isin(status_of[number, key[1]], self._usable)
-                    fits.append(first + np.flatnonzero(usable))
-        self._fits_of[part] = _Fits(own, first, status_of)
+        condition, method, status = condition[known], method[known], status[known]
+        np.add.at(self._n_fits, (condition, method, status), 1)
+        fit = self._fit(condition, method, _integers(fits["replicate"])[known])
+        order = np.argsort(fit, kind="stable")
+        self._fits_of[parts] = _Fits(fit[order], status[order].astype(np.int8))
+
+    def _fit(self, condition: T, method: T, replicate: T) -> T:
+        """The number that stands for a fit."""
+        fit: T = (condition * self._row_of.shape[1] + method) * MOST_REPLICATES + replicate
+        return fit
 
 
 def read_results(
@@ -206,8 +206,8 @@ def read_results(
     DataError
         A part is damaged or does not fit the conditions.
     """
-    parts, n_numbers = read_parts(study, lambda parts: (parts, _count_numbers(study, parts)))
-    n_passes = 1 + n_numbers * len(NUMBERS) // KEPT_NUMBERS
+    parts = finished_parts(study)
+    n_passes = 1 + _count_numbers(study, parts, conditions) // KEPT_NUMBERS
     results = Results(conditions, usable, _span(parts))
     for rows in _portions(conditions, n_passes):
         results.want(rows)
@@ -220,6 +220,22 @@ def read_results(
             _add_parts(results, study, parts)
         yield rows, results
         results.want(())  # the caller still holds them while the next are read
+
+
+def _count_numbers(study: Path, parts: Sequence[Part], conditions: pa.Table) -> int:
+    """How many numbers there are if every fit has all its parameters."""
+    contents = contents_of(read_manifest(study))
+    keys = zip(*(conditions[name].to_pylist() for name in ROW[:2]), strict=True)
+    n_rows = Counter(keys)
+    n_rows_of = {
+        key: sum(n_rows[one.condition, method] for method in one.methods)
+        for key, one in contents.items()
+    }
+    return sum(_n_replicates(part) * n_rows_of[part.key] for part in parts) * len(NUMBERS)
+
+
+def _n_replicates(part: Part) -> int:
+    return part.last - part.first + 1
 
 
 def _span(parts: Sequence[Part]) -> int:
@@ -242,36 +258,51 @@ def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
         yield portion
 
 
-def _count_numbers(study: Path, parts: Sequence[Part]) -> int:
-    return sum(count_rows(study / part.path("estimates")) for part in parts)
-
-
 def _add_parts(results: Results, study: Path, parts: Sequence[Part]) -> None:
-    for part, fits, estimates in _read_ahead(results, study, parts):
+    for together, fits, estimates in _read_ahead(results, study, list(_bundles(parts))):
         if fits is not None:
-            results.add_fits(part, fits.combine_chunks())
-        results.add_estimates(part, estimates.combine_chunks())
+            results.add_fits(together, fits)
+        results.add_estimates(together, estimates)
+
+
+def _bundles(parts: Sequence[Part]) -> Iterator[Parts]:
+    """Parts that are read together."""
+    bundle: list[Part] = []
+    room = READ_TOGETHER
+    for part in parts:
+        room -= _n_replicates(part)
+        if bundle and room < 0:
+            yield tuple(bundle)
+            bundle, room = [], READ_TOGETHER - _n_replicates(part)
+        bundle.append(part)
+    if bundle:
+        yield tuple(bundle)
 
 
 def _read_ahead(
-    results: Results, study: Path, parts: Sequence[Part]
-) -> Iterator[tuple[Part, pa.Table | None, pa.Table]]:
-    """Part, its fits if they are not known, and its estimates; the next is read meanwhile."""
+    results: Results, study: Path, bundles: Sequence[Parts]
+) -> Iterator[tuple[Parts, pa.Table | None, pa.Table]]:
+    """Parts, their fits if they are not known, and estimates; the next are read meanwhile."""
+    with ThreadPoolExecutor(N_READERS) as pool:
 
-    def read(part: Part) -> tuple[Part, pa.Table | None, pa.Table]:
-        is_known = results.has_fits(part)
-        fits = None if is_known else read_columns(study / part.path("fits"), FIT_COLUMNS)
-        return part, fits, read_columns(study / part.path("estimates"), ESTIMATE_COLUMNS)
+        def start(parts: Parts) -> list[Iterator[pa.Table]]:
+            of_fits = () if results.has_fits(parts) else parts
+            return [
+                pool.map(lambda one: read_columns(study / one.path("fits"), FIT_COLUMNS), of_fits),
+                pool.map(
+                    lambda one: read_columns(study / one.path("estimates"), ESTIMATE_COLUMNS), parts
+                ),
+            ]
 
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = [pool.submit(read, part) for part in parts[:1]]
-        for following in [*parts[1:], None]:
-            if not upcoming:
-                return
-            current = upcoming.pop().result()
-            if following is not None:
-                upcoming.append(pool.submit(read, following))
-            yield current
+        upcoming = [start(parts) for parts in bundles[:1]]
+        for parts, following in itertools.zip_longest(bundles, bundles[1:]):
+            fits, estimates = (list(tables) for tables in upcoming.pop())
+            upcoming += [start(following)] if following else []
+            yield parts, _joined(fits) if fits else None, _joined(estimates)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:

@@ -5,26 +5,38 @@ Works from the files alone. Knows no drawing.
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.measures import MEASURES
-from mcsim.names import ROW, Parameter, short_names, show_swept
+from mcsim.names import ROW, short_names, show_swept
 from mcsim.results.folder import STATUSES, read_conditions
-from mcsim.summary.estimates import Results, read_results
-from mcsim.summary.summarize import DESCRIPTION, filter_summary, summarize
+from mcsim.summary.cache import known_summary
+from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
+from mcsim.summary.records import Record, unique, without_variances
+from mcsim.summary.summarize import DESCRIPTION, studies_in
 
-Record = dict[str, Any]
 Key = tuple[str, ...]  # study, condition, method, parameter
-T = TypeVar("T")
-
 KEY = ("study", *ROW)
+
+
+class Numbers(NamedTuple):
+    """What the usable fits of a row say, in replicate order: (n,) each, NaN where missing."""
+
+    replicate: Ints
+    estimate: Floats
+    ci_lower: Floats
+    ci_upper: Floats
+    realized: Floats
+
+
+DRAWN = tuple(map(NUMBERS.index, Numbers._fields[1:]))
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Shown:
-    """Rows of the summaries of some studies.
+    """Rows of the summaries of some studies; numbers of their replicates are read once.
 
     records : as `summarize` has them, with `place`, words for the condition (none where there is
     one); swept : short names of what differs between the conditions, by column of the records
@@ -65,14 +77,13 @@ class Shown:
         """Names of the methods, in order."""
         return unique(record["method"] for record in self.records)
 
-    def only(self, records: Iterable[Record]) -> "Shown":
-        """The same with other rows."""
-        return replace(self, records=list(records))
+    def numbers_of(self, record: Record) -> Numbers:
+        """What the replicates of one of the rows have."""
+        return self._numbers[key_of(record)]
 
-
-def unique(values: Iterable[T]) -> list[T]:
-    """The values without repetitions, in order of appearance."""
-    return list(dict.fromkeys(values))
+    @cached_property
+    def _numbers(self) -> dict[Key, Numbers]:
+        return _read_numbers({key_of(record) for record in self.records})
 
 
 def shown_rows(results: Path, selection: Selection) -> Shown:
@@ -83,8 +94,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     DataError
         There is no study, or a glob selects nothing.
     """
-    table = summarize([results])
-    studies = studies_in(results)
+    table, studies = known_summary(results), studies_in(results)
     table = filter_summary(table, methods=selection.methods, parameters=selection.parameters)
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
@@ -103,6 +113,24 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     )
 
 
+def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*") -> pa.Table:
+    """Rows whose method and parameter match a glob (`diet[T.fed]*` too), or a DataError."""
+    for label, glob in (("method", methods), ("parameter", parameters)):
+        names = table[label].unique().to_pylist()
+        found = matching(names, glob)
+        if not found:
+            allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
+            raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
+        table = table.filter(pc.field(label).isin(found))
+    return table
+
+
+def matching(names: Iterable[str], glob: str) -> list[str]:
+    """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`."""
+    globs = (glob, glob.replace("[", "[[]"))
+    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in globs)]
+
+
 def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
     """Rows whose condition matches a glob, or a DataError."""
     labels = table["condition"].unique().to_pylist()
@@ -112,39 +140,7 @@ def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
             f"no condition matches {glob!r}. The results have: {'; '.join(labels)}."
             f"{nearest_name(glob, labels)}"
         )
-    return table.filter(pa.compute.field("condition").isin(found))
-
-
-def without_variances(records: list[Record]) -> list[Record]:
-    """All rows but those of variances, unless there is nothing else."""
-    kept = [r for r in records if not Parameter.read(r["parameter"], r["component"]).is_variance]
-    return kept or records
-
-
-def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Record]:
-    """Rows without the df methods that agree with another of their fit in all these measures.
-
-    Where all methods of a fit agree, the rest has the name of the fit.
-    """
-    found: dict[str, dict[tuple[Any, ...], str]] = {}
-    for method in unique(record["method"] for record in records):
-        own = [record for record in records if record["method"] == method]
-        said = tuple((r["place"], r["parameter"], *(r[name] for name in measures)) for r in own)
-        found.setdefault(_fit_of(method), {}).setdefault(said, method)
-    names = {
-        method: fit if len(same) == 1 else method
-        for fit, same in found.items()
-        for method in same.values()
-    }
-    return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
-
-
-def check_measure(name: str) -> str:
-    """The name of a measure, or a DataError that lists them."""
-    if name not in MEASURES:
-        hint = nearest_name(name, MEASURES)
-        raise DataError(f"no measure {name!r}. There are: {', '.join(MEASURES)}.{hint}")
-    return name
+    return table.filter(pc.field("condition").isin(found))
 
 
 def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Shown) -> None:
@@ -160,40 +156,22 @@ def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Sh
     )
 
 
-def read_numbers(
-    shown: Shown, take: Callable[[Record, NDArray[Any], NDArray[Any]], T]
-) -> dict[Key, T]:
-    """What `take` makes of every row's replicates and their NUMBERS, by `key_of` the row.
-
-    Parameters
-    ----------
-    take : of the record, replicates (n,) and numbers (6, n) in the order of `results.NUMBERS`
-    """
-    found: dict[Key, T] = {}
-    wanted = {key_of(record): record for record in shown.records}
-    for study in unique(key[0] for key in wanted):
-        conditions = read_conditions(Path(study))
-        keys = [(study, *row.values()) for row in conditions.select(ROW).to_pylist()]
-        for rows, results in read_results(Path(study), conditions, STATUSES[:2]):
-            for row in rows:
-                if (key := keys[row]) in wanted:
-                    found[key] = _taken(take, wanted[key], results, row)
-    return found
-
-
 def key_of(record: Record) -> Key:
     """What tells a row from all others."""
     return tuple(record[name] for name in KEY)
 
 
-def _taken(take: Callable[..., T], record: Record, results: Results, row: int) -> T:
-    return take(record, *results.numbered(row))
-
-
-def studies_in(results: Path) -> list[Path]:
-    """The study in a folder, and those in the folders in it."""
-    marks = [results / "manifest.json", *sorted(results.glob("*/manifest.json"))]
-    return [mark.parent for mark in marks if (mark.parent / "conditions.parquet").exists()]
+def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:
+    found: dict[Key, Numbers] = {}
+    for study in unique(key[0] for key in wanted):
+        conditions = read_conditions(Path(study))
+        keys = [(study, *row.values()) for row in conditions.select(ROW).to_pylist()]
+        for rows, results in read_results(Path(study), conditions, STATUSES[:2]):
+            for row in rows:
+                if keys[row] in wanted:
+                    replicates, numbers = results.numbered(row)
+                    found[keys[row]] = Numbers(replicates.copy(), *numbers[list(DRAWN)])
+    return found
 
 
 def _manifest(study: Path) -> Record:
@@ -216,8 +194,3 @@ def _swept(table: pa.Table, *, has_studies: bool) -> dict[str, str]:
 def value_text(value: Any) -> str:
     """A swept value as the labels of conditions have it."""
     return "-" if value is None else show_swept(value)
-
-
-def _fit_of(method: str) -> str:
-    """The name that the df methods of one fit share."""
-    return method.partition("/")[0]

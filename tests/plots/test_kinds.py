@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import StepPatch
+from matplotlib.patches import PathPatch, StepPatch
 
 from mcsim.cli import read as commands
 from mcsim.errors import DataError, McsimError
@@ -28,7 +27,8 @@ from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
-from mcsim.summary.selection import Selection, one_per_fit, shown_rows
+from mcsim.summary.records import one_per_fit
+from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim
@@ -188,6 +188,11 @@ def test_estimates_far_out_are_counted_not_drawn():
     assert [text.get_text() for text in axis.texts] == ["1 further out"]
 
 
+def intervals(numbers):
+    """Of arrays in the order of the files."""
+    return Numbers(np.arange(numbers.shape[1]), *numbers[[0, 2, 3, 5]])
+
+
 NUMBERS = st.floats(-100, 100, allow_nan=False)
 
 
@@ -196,7 +201,7 @@ NUMBERS = st.floats(-100, 100, allow_nan=False)
 def test_intervals_that_miss_the_truth_lie_on_top(drawn):
     estimate, below, above = np.array(drawn).T
     numbers = np.array([estimate, above, estimate - below, estimate + above, above, above])
-    found = zip_plot.thinned_intervals({"truth": 1.0}, np.arange(len(drawn)), numbers)
+    found = zip_plot.thinned_intervals(1.0, intervals(numbers))
     covers = (numbers[2] <= 1.0) & (numbers[3] >= 1.0)
     assert found.covers.sum() == covers.sum()
     assert np.all(found.covers[:-1] >= found.covers[1:])
@@ -208,7 +213,7 @@ def test_symmetric_intervals_stand_in_the_order_of_their_z_values():
     estimate, se = np.array([4.0, 0.5, -3.0]), np.array([2.0, 1.0, 3.0])
     limits = np.array([estimate - 1.96 * se, estimate + 1.96 * se])
     numbers = np.array([estimate, se, *limits, se, se])
-    found = zip_plot.thinned_intervals({"truth": 0.0}, np.arange(3), numbers)
+    found = zip_plot.thinned_intervals(0.0, intervals(numbers))
     assert found.lower.tolist() == pytest.approx(limits[0][[1, 2, 0]].tolist())
     assert found.covers.tolist() == [True, True, False]
 
@@ -218,7 +223,7 @@ def test_figures_do_not_grow_with_the_number_of_replicates():
     for n in (1_000, 100_000):
         T = rng.normal(0, 1, n)
         numbers = np.array([T, T, T - 2, T + 2, T, T])
-        found = zip_plot.thinned_intervals({"truth": 0.0}, np.arange(n), numbers)
+        found = zip_plot.thinned_intervals(0.0, intervals(numbers))
         assert len(found.rank) == zip_plot.N_INTERVALS
         # thinning is even: 4.6% of normal estimates lie beyond 2; 250 lines tell it to 0.4%
         assert 1 - found.covers.mean() == pytest.approx(0.0455, abs=0.025)
@@ -228,8 +233,8 @@ def test_panels_of_the_zip_plot_show_the_coverage(single):
     figure = figure_of(single, "zip", methods="diagonal", parameters="x")
     (record,) = records_of(single, method="diagonal", parameter="x")
     axis = panel_of(figure, "x")
-    n_drawn = sum(len(one.get_segments()) for one in axis.collections
-                  if isinstance(one, LineCollection))  # fmt: skip
+    lines = [one.get_path() for one in axis.patches if isinstance(one, PathPatch)]
+    n_drawn = sum(len(path.vertices) for path in lines) // 2
     assert n_drawn == record["n"] == 80
     assert f"coverage {100 * record['coverage']:.1f}%" in axis.get_title(loc="left")
 

@@ -1,14 +1,14 @@
 """Sentences: what they say of known numbers, and how often they are wrong where nothing is off."""
 
-import re
-
 import numpy as np
 import pytest
 
-from mcsim.measures import MEASURES, Sample
+from mcsim.measures import MEASURES
 from mcsim.report import findings as module
 from mcsim.report.findings import ERROR_RATE, findings
+from mcsim.report.words import Name
 from mcsim.summary.selection import Shown
+from tests.samples import measured, sample_of_one
 
 PLAIN = dict.fromkeys(name + end for name in MEASURES for end in ("", "_mcse"))
 
@@ -22,10 +22,15 @@ def shown(*records):
     return Shown("title", 0.95, records, {})
 
 
+def plain(sentence):
+    """Its text, with names in backquotes."""
+    return "".join(f"`{piece}`" if isinstance(piece, Name) else piece for piece in sentence)
+
+
 def said(*records):
-    """Sentences by title and method, without tags."""
+    """Sentences by title and method."""
     return {
-        (one.title, method): [re.sub(r"</?code>", "`", sentence) for sentence in sentences]
+        (one.title, method): [plain(sentence) for sentence in sentences]
         for one in findings(shown(*records))
         for method, sentences in one.sentences.items()
     }
@@ -143,15 +148,17 @@ def test_the_clearest_finding_is_the_one_with_most_standard_errors():
     found = findings(shown(biased(0.5, 0.2, parameter="a"), biased(-0.1, 0.01, parameter="b")))
     (bias,) = [one for one in found if one.title == "Bias"]
     assert (bias.n_off, bias.n_judged) == (2, 2)
-    assert bias.clearest == "<code>b</code> is underestimated by 10.0% (MCSE 1.0%)."
+    assert plain(bias.clearest) == "`b` is underestimated by 10.0% (MCSE 1.0%)."
     found = findings(shown(biased(0.5, 0.2), biased(0.5, 0.01, method="diagonal")))
-    assert found[0].clearest.endswith("50.0% (MCSE 1.0%) (method <code>diagonal</code>).")
+    assert plain(found[0].clearest).endswith("50.0% (MCSE 1.0%) (method `diagonal`).")
 
 
-def test_names_are_escaped():
-    (sentence,) = said(biased(0.2, parameter="<script>x</script>"))["Bias", "general"]
-    assert "&lt;script&gt;" in sentence
-    assert "<script" not in sentence
+def test_names_are_told_from_words_whatever_they_hold():
+    name = "<b>{x}</b> by 3% in `y`"
+    (finding,) = findings(shown(biased(0.2, parameter=name)))
+    (sentence,) = finding.sentences["general"]
+    assert [piece for piece in sentence if isinstance(piece, Name)] == [name]
+    assert "".join(sentence) == f"{name} is overestimated by 20.00% (MCSE 0.80%)."
 
 
 @pytest.mark.parametrize("n", [3, 10, 200])
@@ -163,7 +170,7 @@ def test_unbiased_estimates_are_called_biased_as_often_as_stated(n):
     none = np.full(n, np.nan)
     n_off = 0
     for row in T:
-        bias = MEASURES["bias"](Sample(1.0, False, 0.05, row, *[none] * 5))
+        bias = measured("bias", sample_of_one(1.0, False, 0.05, row, *[none] * 5))
         one = record(truth=1.0, bias=bias.value, bias_mcse=bias.mcse, n=n)
         n_off += module._judge_bias(one, 0.95).sign != 0
     limit = 4 * (ERROR_RATE * (1 - ERROR_RATE) / n_studies) ** 0.5

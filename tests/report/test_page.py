@@ -12,11 +12,16 @@ from html.parser import HTMLParser
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 
 from mcsim.errors import DataError
 from mcsim.report import page as report
+from mcsim.results import store
+from mcsim.results.folder import KINDS, read_columns
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
+from mcsim.summary import estimates
+from mcsim.summary.cache import latest_summary
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim, run_mcsim
@@ -80,6 +85,10 @@ def run(folder, text, n):
     return study.run_study(scenario, study.RunOptions(folder / "study", n_workers=1)).directory
 
 
+def text_of(page):
+    return html.unescape(re.sub(r"<.*?>", "", page))
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     text = ONE_METHOD.replace('"Small"', json.dumps(HOSTILE)) + SWEPT
@@ -117,7 +126,8 @@ def test_nothing_is_loaded_or_run(parsed):
 
 def test_names_from_files_are_text(page):
     assert "<script" not in page
-    assert html.escape(HOSTILE) in page
+    assert page.count(str(escape(HOSTILE))) == 2  # in the title and above the study
+    assert HOSTILE in html.unescape(page)
 
 
 def test_identifiers_are_unique_and_references_resolve(page, parsed):
@@ -134,10 +144,11 @@ def test_the_five_parts_of_ademp_stand_in_order(page):
     assert headings[:5] == [
         "Aims", "Data-generating mechanism", "Estimands", "Methods", "Performance measures",
     ]  # fmt: skip
-    words = re.sub(r"<.*?>", "", page)
+    words = text_of(page)
     assert "when design.levels.image.count is 2, 5." in words
     assert "image.count=2: 9 animals; 18 images, 2 per animal; 90 observations, 5 per" in words
-    assert "Mean of y: 1 &times; Intercept + 0.5 &times; diet[T.fed] - 1 &times; x." in words
+    mean = "1 * Intercept + 0.5 * diet[T.fed] - 1 * x".replace("*", "\N{MULTIPLICATION SIGN}")
+    assert f"Mean of y: {mean}." in words
     assert "Effects of animal: SD 0.6 of Intercept, 0.4 of x; correlation 0.3." in words
     assert "30 data sets per condition, seed 7." in words
 
@@ -161,8 +172,8 @@ def test_residuals_and_whatever_else_a_truth_states_is_described(tmp_path):
     text = ONE_METHOD.replace(
         "[truth.fixed]", '[truth.residual]\ncorrelation = "ar1"\nphi = 0.6\n[truth.fixed]'
     )
-    words = re.sub(r"<.*?>", "", report.page(run(tmp_path, text, 2)))
-    assert "Residuals: SD 0.5; correlation &#x27;ar1&#x27;; phi 0.6." in words
+    words = text_of(report.page(run(tmp_path, text, 2)))
+    assert "Residuals: SD 0.5; correlation 'ar1'; phi 0.6." in words
 
 
 def test_the_page_depends_on_the_results_alone(swept, page, tmp_path):
@@ -186,6 +197,23 @@ def test_the_command_on_the_page_makes_the_same_estimates(swept, page, tmp_path)
         assert (
             tmp_path / "study-again" / "estimates" / path.name
         ).read_bytes() == path.read_bytes()
+
+
+def test_a_part_is_opened_once_for_all_figures(swept, tmp_path, monkeypatch):
+    copy = tmp_path / "study"
+    shutil.copytree(swept, copy)
+    latest_summary(copy)  # as after mcsim run
+    opened = Counter()
+
+    def count(path, columns):
+        opened[path] += 1
+        return read_columns(path, columns)
+
+    for module in (report, estimates, store):
+        monkeypatch.setattr(module, "read_columns", count)
+    report.page(copy)
+    parts = [path for kind in KINDS for path in (copy / kind).iterdir()]
+    assert opened == Counter(parts)
 
 
 @pytest.mark.usefixtures("few_figures")
@@ -242,7 +270,7 @@ def test_many_replicates_make_no_larger_page(tmp_path):
 
 
 def test_one_replicate_has_a_page(tmp_path):
-    words = re.sub(r"<.*?>", "", report.page(run(tmp_path, ONE_METHOD, 1)))
+    words = text_of(report.page(run(tmp_path, ONE_METHOD, 1)))
     assert "1 of 1 data sets in 1 condition, 1 method" in words
     assert "Bias: none" not in words  # nothing is known of it
 

@@ -15,7 +15,8 @@ from mcsim.results.store import Store
 from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
-from mcsim.summary.summarize import summarize, to_csv
+from mcsim.summary.printed import to_csv
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
 from tests.results.test_store import commit, describe, files
 from tests.study.test_extend import SMALLER, parts, rows

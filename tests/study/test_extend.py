@@ -9,7 +9,8 @@ from mcsim.errors import StudyMismatchError
 from mcsim.results.identity import Identity, PartContents, changed_keys, grow
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
-from mcsim.summary.summarize import summarize, to_csv
+from mcsim.summary.printed import to_csv
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
 from tests.results.test_store import files
 

@@ -10,7 +10,8 @@ from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
 from mcsim.study.repair import repair_study
 from mcsim.study.run import RunOptions, run_study
-from mcsim.summary.summarize import summarize, to_csv
+from mcsim.summary.printed import to_csv
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL, run_mcsim
 from tests.results.test_store import files
 from tests.results.test_verify import flip_a_bit

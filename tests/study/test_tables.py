@@ -9,7 +9,8 @@ from scipy import stats
 from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
-from mcsim.summary.summarize import FORMATS, summarize
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
 
 METHODS = """

@@ -9,7 +9,8 @@ from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary import cache as latest
 from mcsim.summary.cache import latest_summary
-from mcsim.summary.summarize import FORMATS, summarize
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL, run_mcsim
 from tests.study.test_extend import SMALLER
 
@@ -34,7 +35,7 @@ def is_computed(study, monkeypatch):
     computed, right = [], summarize([study])
     with monkeypatch.context() as patch:
         patch.setattr(
-            latest.summary, "summarize", lambda one: computed.append(one) or summarize(one)
+            latest.summarize, "summarize", lambda one: computed.append(one) or summarize(one)
         )
         table = latest_summary(study)
     assert table.equals(right)

@@ -8,6 +8,8 @@ from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import summarize as summary
+from mcsim.summary.printed import FORMATS, side_by_side
+from mcsim.summary.selection import filter_summary
 from tests.conftest import SMALL, call_mcsim
 
 
@@ -71,7 +73,7 @@ def test_a_fallback_stands_in(results):
 def test_the_page_says_what_was_done_and_the_data_do_not_change_with_a_fallback(results):
     directory, _, _ = results
     tables = {
-        missing: summary.FORMATS["table"](summary.summarize([directory], missing=missing))
+        missing: FORMATS["table"](summary.summarize([directory], missing=missing))
         for missing in summary.HANDLINGS
     }
     assert "fallback stands in" in tables["fallback"]
@@ -98,7 +100,7 @@ def test_a_fallback_may_be_added_later(results, tmp_path):
 def test_one_measure_side_by_side(results):
     directory, _, _ = results
     table = summary.summarize([directory])
-    rows = summary.compare_methods(table, "coverage")
+    rows = side_by_side(table, "coverage")
     assert rows[0] == ["coverage in %", "right/containment", "right/z", "diagonal"]
     by_parameter = {row[0]: row[1:] for row in rows[1:]}
     assert by_parameter["animal.cor(Intercept,x)"][2] == "-"  # the diagonal model has none
@@ -106,12 +108,12 @@ def test_one_measure_side_by_side(results):
         row for row in table.to_pylist() if (row["method"], row["parameter"]) == ("right/z", "x")
     ]
     assert by_parameter["x"][1] == f"{100 * x['coverage']:.1f} ({100 * x['coverage_mcse']:.1f})"
-    sds = summary.filter_summary(table, parameters="*.sd(*")
-    assert summary.compare_methods(sds, "coverage")[0] == ["coverage in %", "right", "diagonal"]
-    z = summary.filter_summary(sds, methods="right/z")
-    assert summary.compare_methods(z, "coverage")[0] == ["coverage in %", "right/z"]
+    sds = filter_summary(table, parameters="*.sd(*")
+    assert side_by_side(sds, "coverage")[0] == ["coverage in %", "right", "diagonal"]
+    z = filter_summary(sds, methods="right/z")
+    assert side_by_side(z, "coverage")[0] == ["coverage in %", "right/z"]
     with pytest.raises(DataError, match="Did you mean 'coverage'"):
-        summary.compare_methods(table, "covrage")
+        side_by_side(table, "covrage")
 
 
 def test_one_measure_on_the_command_line(results, tmp_path):

@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
 from mcsim.results.folder import FORMAT, Part
-from mcsim.summary.summarize import FORMATS, filter_summary, summarize, write_summary
+from mcsim.summary.cache import write_summary
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.selection import filter_summary
+from mcsim.summary.summarize import summarize
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "summary.txt"
 KEY = "0123456789ab"  # of all parts
@@ -324,7 +327,8 @@ def test_a_glob_that_finds_nothing_is_answered_with_the_names(summary):
 
 
 def test_summary_files_hold_the_table_and_nothing_else_is_left(summary, tmp_path):
-    parquet, text = write_summary(tmp_path, summary)
+    write_summary(tmp_path, summary)
+    parquet, text = tmp_path / "summary.parquet", tmp_path / "summary.csv"
     assert sorted(tmp_path.iterdir()) == [text, parquet]
     assert pq.read_table(parquet).equals(summary, check_metadata=True)
     rows = list(csv.DictReader(text.read_text().splitlines()))
@@ -333,7 +337,8 @@ def test_summary_files_hold_the_table_and_nothing_else_is_left(summary, tmp_path
 
 
 def test_a_write_that_fails_leaves_the_old_file(summary, tmp_path, monkeypatch):
-    parquet, _ = write_summary(tmp_path, summary)
+    write_summary(tmp_path, summary)
+    parquet = tmp_path / "summary.parquet"
     before = parquet.read_bytes()
 
     def full_disk(self, target):

@@ -13,7 +13,8 @@ from mcsim.scenario.load import load_scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from mcsim.study.run import RunOptions, run_study
-from mcsim.summary.summarize import FORMATS, summarize
+from mcsim.summary.printed import FORMATS
+from mcsim.summary.summarize import summarize
 
 SCENARIO = """
 title = "Theory"

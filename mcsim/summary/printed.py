@@ -1,0 +1,200 @@
+"""A summary as text: a table or Markdown to be read, CSV and JSON to be worked with."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pyarrow as pa
+
+from mcsim.summary.records import Record, check_measure, fit_of, without_variances
+from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse
+
+LABELS = ("study", "condition")
+HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
+THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
+SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
+SENTENCES = {
+    "fits": "{n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
+    "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
+    "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
+    "undefined": "  no estimate (a correlation where an SD is 0, or what the rows do not tell): {}",
+    "no interval": "  no interval (an SD of 0, or information that is not positive definite): {}",
+    "shared": "What the df methods of a fit share is printed once.",
+    "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
+    "usable": "",
+    "common": "Only replicates in which the fits of all methods are usable.\n",
+    "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
+    "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
+    "{}% intervals.\nat 0: share of estimates that are exactly 0.",
+    "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
+    " balanced designs\n(which know no boundary); exact df are those of the t test:",
+    "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
+}
+
+
+def to_csv(table: pa.Table) -> str:
+    """All columns; a field is empty where undefined."""
+    text = io.StringIO()
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([table.column_names, *rows])
+    return text.getvalue()
+
+
+def to_json(table: pa.Table) -> str:
+    """All columns, one object per row; null where undefined."""
+    return json.dumps(table.to_pylist(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
+    boundary = table.schema.metadata[b"boundary"].decode()
+    records = table.to_pylist()
+    printed = without_variances(records)
+    conditions = _group(printed, *LABELS)
+    everything = {_labels(rows[0]): rows for rows in _group(records, *LABELS)}
+    paragraphs = []
+    for rows in conditions:
+        paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
+        sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
+        paragraphs += ["\n".join(sentences), draw([HEADER, *_lines(rows, _cells)])]
+        known = [
+            row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
+        ]
+        if known:
+            theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
+            paragraphs += [SENTENCES["theory"], theory]
+    return "\n\n".join([*paragraphs, "\n".join(_notes(table, printed))]) + "\n"
+
+
+def _group(records: list[Record], *names: str) -> list[list[Record]]:
+    groups: dict[tuple[str | None, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record.get(name) for name in names), []).append(record)
+    return list(groups.values())
+
+
+def _heading(record: Record) -> str:
+    names = list(record)
+    swept = names[names.index("condition") + 1 : names.index("method")]
+    values = [f"{name} = {record[name]}" for name in swept if record[name] is not None]
+    return ": ".join(filter(None, [record.get("study"), ", ".join(values) or record["condition"]]))
+
+
+def _lines(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:
+    """Method and cells of every row; a component, once for all df methods of a fit."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        is_fixed = row["component"] in ("fixed", "terms")
+        owner = row["method"] if is_fixed else fit_of(row["method"])
+        cells = cells_of(row)
+        found.setdefault((owner, *cells), [row["method"], *cells])
+    return list(found.values())
+
+
+def _descriptions(rows: list[Record], boundary: str) -> Iterator[str]:
+    """Sentences on the fits of every method; one for the df methods of a fit that agree."""
+    fits: dict[str, dict[tuple[str, ...], str]] = {}
+    for group in _group(rows, "method"):
+        method = group[0]["method"]
+        texts = fits.setdefault(fit_of(method), {})
+        texts.setdefault(tuple(_describe(group, boundary)), method)
+    for fit, texts in fits.items():
+        for (first, *others), method in texts.items():
+            yield f"{fit if len(texts) == 1 else method}: {first}"
+            yield from others
+
+
+def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
+    method = rows[0]
+    n, n_failed, n_boundary = (method[f"n_{name}"] for name in ("replicates", "failed", "boundary"))
+    n_usable = n - n_failed - (n_boundary if boundary == "left out" else 0)
+    undefined = {r["parameter"]: n_usable - r["n"] for r in rows}
+    # n % n = 0: where there is no interval at all, the dash in the table says so
+    lacking = {r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows}
+    sentence = SENTENCES["fits"].format_map(method | {"n": n, "s": "" if n == 1 else "s"})
+    yield sentence + (SENTENCES[boundary] if n_boundary else "")
+    for key, counts in (("undefined", undefined), ("no interval", lacking)):
+        if any(counts.values()):
+            yield SENTENCES[key].format(", ".join(f"{p} {n}" for p, n in counts.items() if n))
+
+
+def _cells(record: Record) -> list[str]:
+    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
+    coverage = percent(record["coverage"], record["coverage_mcse"])
+    truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
+    parameter, n = record["parameter"], str(record["n"])
+    return [parameter, truth, *errors, coverage, n, zeros]
+
+
+def _labels(record: Record) -> tuple[str | None, ...]:
+    return tuple(record.get(name) for name in LABELS)
+
+
+def _theory_cells(record: Record) -> list[str]:
+    rejection = record["theory_rejection"]
+    return [
+        record["parameter"],
+        with_mcse(record["emp_se"], record["emp_se_mcse"]),
+        shown_as(record["theory_emp_se"], ".4g"),
+        percent(record["rejection"], record["rejection_mcse"]),
+        "-" if rejection is None else f"{100 * rejection:.1f}",
+        shown_as(record["theory_df"], ".0f"),
+    ]
+
+
+def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
+    shown = {record["parameter"] for record in printed}
+    hidden = [name for name in table["parameter"].unique().to_pylist() if name not in shown]
+    levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
+    missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
+    notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
+    if any("/" in record["method"] for record in printed):
+        notes.append(SENTENCES["shared"])
+    notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
+    return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
+
+
+def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
+    """Rows of text: a measure per condition and parameter, the methods side by side.
+
+    Raises
+    ------
+    DataError
+        There is no such measure.
+    """
+    check_measure(measure)
+    show = percent if measure in SHARES else with_mcse
+    methods = table["method"].unique().to_pylist()
+    records = table.to_pylist()
+    groups = _group(without_variances(records), "study", "condition", "parameter")
+    several = len(_group(records, "study", "condition")) > 1
+    rows = [[f"{measure}{' in %' * (measure in SHARES)}", *methods]]
+    for group in groups:
+        cells = {row["method"]: show(row[measure], row[f"{measure}_mcse"]) for row in group}
+        labels = [group[0].get("study"), group[0]["condition"] if several else None]
+        label = ": ".join(filter(None, [*labels, group[0]["parameter"]]))
+        if any(cell != "-" for cell in cells.values()):
+            rows.append([label, *(cells.get(method, "-") for method in methods)])
+    return _with_shared_columns(rows)
+
+
+def _with_shared_columns(rows: list[list[str]]) -> list[list[str]]:
+    """One column for the df methods of a fit where they agree."""
+    labels, *columns = zip(*rows, strict=True)
+    kept = [labels]
+    for fit, own in itertools.groupby(columns, lambda column: fit_of(column[0])):
+        found = list(own)
+        agree = len(found) > 1 and len({column[1:] for column in found}) == 1
+        kept += [(fit, *found[0][1:])] if agree else found
+    return [list(row) for row in zip(*kept, strict=True)]
+
+
+DRAWN = {"table": aligned, "markdown": piped}  # what draws tables to be read, by format
+FORMATS: dict[str, Callable[[pa.Table], str]] = {
+    "table": lambda table: _page(table, partial(aligned, n_left=2), bullet=""),
+    "csv": to_csv,
+    "json": to_json,
+    "markdown": lambda table: _page(table, partial(piped, n_left=2), bullet="- "),
+}
