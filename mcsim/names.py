@@ -82,7 +82,7 @@ class Parameter:
     @property
     def is_derived(self) -> bool:
         """Whether it is made of several variances."""
-        return self.kind == "icc" or (self.level == TOTAL and self.kind in ("sd", "variance"))
+        return self.kind in (("sd", "variance") if self.level == TOTAL else ("icc",))
 
     @property
     def as_sd(self) -> "Parameter":

@@ -185,7 +185,8 @@ def read_conditions(directory: Path) -> pa.Table:
             f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
             " again"
         ) from error
-    return table if "kind" in table.column_names else _as_of_format_3(table)
+    is_of_format_2 = "parameter" in table.column_names and "kind" not in table.column_names
+    return _as_of_format_3(table) if is_of_format_2 else table
 
 
 def _as_of_format_3(table: pa.Table) -> pa.Table:

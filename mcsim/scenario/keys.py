@@ -35,8 +35,8 @@ def plain_copy(value: Any) -> Any:
 
 
 def flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; tables of a list go by their name."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+    """Dotted keys and values; tables of a list go by their name, where they have one."""
+    if isinstance(value, list) and value and all(map(_has_name, value)):
         yield f"{prefix}names", [item["name"] for item in value]
         value = {item["name"]: item for item in value}
     if not isinstance(value, dict) or not value:
@@ -44,6 +44,10 @@ def flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         return
     for key, item in value.items():
         yield from flatten(item, f"{prefix}{key}.")
+
+
+def _has_name(item: Any) -> bool:
+    return isinstance(item, dict) and "name" in item
 
 
 def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:

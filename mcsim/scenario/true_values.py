@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mcsim.names import FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
 from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
 Value = TypeVar("Value", float, Any)  # a number, or an array of them
 
@@ -90,17 +91,17 @@ def _residual_values(
     truth: TruthSpec, factors: Mapping[str, Sequence[str]]
 ) -> dict[Parameter, float]:
     """Sigma, correlations of residuals, and ratios of SDs to the first level's."""
-    spec = truth.residual
-    given = {} if spec is None else {"phi": spec.phi, "rho": spec.rho}
-    absent = {} if spec is not None and spec.correlation else {"phi": 0.0, "rho": 0.0}
-    correlations = absent | {name: r for name, r in given.items() if r is not None}
-    values = {Parameter.read(name, RESIDUAL): r for name, r in correlations.items()}
+    spec, values = truth.residual, {SIGMA: truth.sigma}
+    for name, *_ in RESIDUAL_CORRELATIONS.values():
+        given = None if spec is None else getattr(spec, name)
+        if given is not None or spec is None or spec.correlation is None:
+            values[Parameter.read(name, RESIDUAL)] = given or 0.0
     for factor, (first, *others) in factors.items():
         sds = {} if spec is None else spec.sd_by.get(factor, {})
         for level in others:
             ratio = sds.get(level, 1.0) / sds.get(first, 1.0)
             values[Parameter.sd_ratio(factor, level)] = ratio
-    return {SIGMA: truth.sigma} | values
+    return values
 
 
 def _estimand(estimand: EstimandSpec, truth: Truth) -> float:

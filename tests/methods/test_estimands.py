@@ -8,6 +8,7 @@ from scipy import stats
 
 from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments, weighted
+from mcsim.errors import ScenarioError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.components import component_covariance
 from mcsim.methods.method import MethodSettings
@@ -139,3 +140,20 @@ def test_a_study_reports_estimands_with_their_truth(small_scenario, tmp_path):
     counts = estimates.groupby("parameter", observed=True).size()
     # two methods, one of them with two df methods
     assert {counts[name] for name in ("diet at 0.5", "total.sd(x)", "animal.icc")} == {60}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("total.icc", "needs a table `fixed`, or one of the names: total.sd.COLUMN., .* image.icc"),
+        ("slope", "needs a table `fixed`"),
+        ("cell.icc", "unknown level 'cell'"),
+        ("total.sd(w)", "unknown column 'w'"),
+    ],
+)
+def test_an_estimand_without_weights_has_the_name_of_a_derived_quantity(
+    small_scenario, name, message
+):
+    small_scenario.write_text(small_scenario.read_text() + f'[[estimands]]\nname = "{name}"\n')
+    with pytest.raises(ScenarioError, match=message):
+        load_scenario(small_scenario)

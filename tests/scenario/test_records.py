@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mcsim.scenario.checks import find_problems
-from mcsim.scenario.conditions import conditions
-from mcsim.scenario.keys import plain_copy, put_value
+from mcsim.scenario.conditions import conditions, study_identity
+from mcsim.scenario.keys import canonical, plain_copy, put_value
 from mcsim.scenario.records import Scenario, scenario_schema
 from mcsim.scenario.truth import RandomSpec
 from tests.conftest import SMALL
@@ -127,3 +127,9 @@ def test_no_value_anywhere_ends_in_anything_but_plain_sentences(key, value):
     assert not any(mark in message for _, message in problems for mark in marks)
     if not problems:
         assert conditions(Scenario.model_validate(raw))
+
+
+def test_a_key_may_be_swept_over_tables():
+    residuals = [{"correlation": "ar1", "phi": 0.4}, {"sd_by": {"diet": {"fed": 2.0}}}]
+    scenario = Scenario.model_validate(RAW | {"sweep": {"truth.residual": residuals}})
+    assert study_identity(scenario)["sweep.truth.residual"] == canonical(residuals)

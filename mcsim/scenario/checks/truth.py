@@ -5,11 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mcsim.names import split_pair
-from mcsim.scenario.checks.columns import (
-    columns_problems,
-    lacking,
-    lacking_level,
-)
+from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
 from mcsim.scenario.checks.design import most_observations
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.keys import Finding, KeyPath
