@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mcsim.names import FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
 from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
 Value = TypeVar("Value", float, Any)  # a number, or an array of them
 
@@ -90,9 +91,9 @@ def _residual_values(
     truth: TruthSpec, factors: Mapping[str, Sequence[str]]
 ) -> dict[Parameter, float]:
     """Sigma, correlations of residuals, and ratios of SDs to the first level's."""
-    spec = truth.residual
-    given = {} if spec is None else {"phi": spec.phi, "rho": spec.rho}
-    absent = {} if spec is not None and spec.correlation else {"phi": 0.0, "rho": 0.0}
+    spec, names = truth.residual, [keys[0] for keys in RESIDUAL_CORRELATIONS.values()]
+    given = {} if spec is None else {name: getattr(spec, name) for name in names}
+    absent = {} if spec is not None and spec.correlation else dict.fromkeys(names, 0.0)
     correlations = absent | {name: r for name, r in given.items() if r is not None}
     values = {Parameter.read(name, RESIDUAL): r for name, r in correlations.items()}
     for factor, (first, *others) in factors.items():
