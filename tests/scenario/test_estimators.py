@@ -7,8 +7,8 @@ import pytest
 
 from mcsim.cli.main import fit
 from mcsim.errors import DataError
-from mcsim.methods.likelihood import METHODS
 from mcsim.methods.method import MethodSettings, refuse_unsupported
+from mcsim.methods.registry import METHODS
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, PLUGIN, facts_of, offered
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import MethodSpec
