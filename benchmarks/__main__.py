@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import peers, timing
+from benchmarks import peers, sweep, timing
 from benchmarks.scenarios import LARGE, UNBALANCED
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *start_rows()]
+    rows = [*study_rows(scale), *fit_rows(), *start_rows(), *sweep_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
@@ -116,6 +116,22 @@ def start_rows() -> list[Row]:
         ("mcsim --help", f"{1e3 * timing.help_seconds():.0f} ms", "under 150 ms"),
         ("mcsim run, 10 replicates", f"{warm:.2f} s", "under 1.5 s"),
         ("first compilation", f"{cold - warm:.0f} s", "under 20 s"),
+    ]
+
+
+def sweep_rows() -> list[Row]:
+    """What a condition costs beyond its fits, as `sweep.py` defines it."""
+    what = f"sweep of {sweep.MANY} conditions, per condition beyond its fits"
+    truth, design = sweep.SWEPT
+    found = {
+        f"{what}: run": sweep.overhead_ms(truth),
+        f"{what}: dry run": sweep.overhead_ms(truth, "--dry-run"),
+        "... where every condition has a design of its own: run": sweep.overhead_ms(design),
+    }
+    wanted = ("at most 12 ms", "at most 12 ms", "")
+    return [
+        (name, f"{value:.1f} ms", limit)
+        for (name, value), limit in zip(found.items(), wanted, strict=True)
     ]
 
 

@@ -21,10 +21,12 @@ from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
 from mcsim.methods.registry import prepare_method
 from mcsim.results.store import Chunk
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator
-from mcsim.study.run import ChunkAnalyser, replicate_data
+from mcsim.study.analyse import ChunkAnalyser
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.run import replicate_data
 
 # in a small process: a child's largest memory counts that of the process that it was forked from
 MEASURE = """
@@ -110,9 +112,9 @@ def df_ratio(n_replicates: int = 1000, n_times: int = 5) -> float:
     for _ in range(n_times):
         for df in seconds:
             methods = tuple(one.model_copy(update={"df": df}) for one in scenario.methods)
-            analyser = ChunkAnalyser(scenario.model_copy(update={"methods": methods}))
-            analyser.prepared(label)
-            taken = _timed(partial(analyser, chunk))
+            study = PreparedStudy(scenario.model_copy(update={"methods": methods}))
+            study.condition(label)
+            taken = _timed(partial(ChunkAnalyser(study).files, chunk))
             seconds[df] = min(seconds[df], taken)
     plain, both = seconds.values()
     return both / plain

@@ -17,6 +17,7 @@ from mcsim.cli.main import main
 from mcsim.measures import MEASURES
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
 from mcsim.scenario.records import scenario_schema
+from mcsim.study.conditions_table import SCHEMA as CONDITIONS_SCHEMA
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference
@@ -41,6 +42,22 @@ MEANINGS = {
     "evaluations": "of the likelihood",
     "certificate": "relative violation of the first-order conditions of the optimum",
     "message": "why a fit is not usable",
+    "condition_in_words": "its swept values, such as `animal.count = 5, sigma = 0.5`",
+    "design_in_words": "units per level, and observations; null in what a folder of format 2 left",
+    "swept": "swept values by key, as JSON; also a column per key, such as `truth.sigma`",
+    "kind": "`fixed`, `term`, `sd`, `variance`, `correlation`, `icc`, `sigma`, `residual`; `own`: "
+    "another name, of an estimand or of a function of yours",
+    "level": "of random effects, or `total`; null for others",
+    "numerator_df": "of a test of several columns",
+    "truth": "what the parameter estimates",
+    "theory_emp_se": "SD of the estimates in a balanced design",
+    "theory_df": "exact df of the t test in a balanced design",
+    "theory_rejection": "share of tests that reject in a balanced design",
+}
+FILES = {
+    "conditions.parquet": CONDITIONS_SCHEMA,
+    "estimates/*.parquet": ESTIMATES_SCHEMA,
+    "fits/*.parquet": FITS_SCHEMA,
 }
 
 
@@ -109,9 +126,9 @@ def _references(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _files() -> Iterator[str]:
-    for folder, schema in (("estimates", ESTIMATES_SCHEMA), ("fits", FITS_SCHEMA)):
+    for name, schema in FILES.items():
         rows = [f"| `{one.name}` | {_type(one.type)} | {MEANINGS[one.name]} |" for one in schema]
-        head = f"### {folder}/*.parquet\n\n| column | type | meaning |\n|---|---|---|"
+        head = f"### {name}\n\n| column | type | meaning |\n|---|---|---|"
         yield "\n".join([head, *rows]) + "\n"
 
 

@@ -10,9 +10,9 @@ from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.names import ESTIMATES
 
 FULL = "y ~ dose * x + (1 | animal/image)"
-MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
 
 
 def unbalanced_frame() -> pd.DataFrame:
@@ -47,11 +47,13 @@ def analyse(
     taken = [method.take(y[first : first + block]) for first in range(0, len(y), block)]
     analysis = method.analyse(taken, np.random.default_rng)
     assert [one.name for one in method.parameters()] == [
-        one.parameter for one in next(iter(analysis.estimates.values()))
+        one.parameter.name for one in next(iter(analysis.estimates.values()))
     ]
-    return {df: {one.parameter: one for one in blocks} for df, blocks in analysis.estimates.items()}
+    return {
+        df: {one.parameter.name: one for one in blocks} for df, blocks in analysis.estimates.items()
+    }
 
 
 def table(rows: Mapping[str, ParameterBlock], names: list[str], replicate: int) -> np.ndarray:
     """Numbers of one replicate: (n_names, n_measures)."""
-    return np.array([[getattr(rows[name], key)[replicate] for key in MEASURES] for name in names])
+    return np.array([[getattr(rows[name], key)[replicate] for key in ESTIMATES] for name in names])

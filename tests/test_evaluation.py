@@ -24,8 +24,9 @@ from mcsim.methods.one_file import fit_file
 from mcsim.methods.r.call import r_call
 from mcsim.plan.starter import starter_from_data
 from mcsim.scenario.checks import find_problems
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import prepare_simulator

@@ -83,6 +83,13 @@ def test_nothing_is_missing_so_that_a_run_adds_nothing(study):
     assert content_of(study) == before
 
 
+def test_the_next_run_writes_it_in_the_present_format(study):
+    call("run", study / "scenario.toml", "-o", study, cwd=study.parent)
+    assert json.loads((study / "manifest.json").read_text())["format"] == 3
+    call("report", study, cwd=study.parent)
+    assert "8 animals; 24 images, 3 per animal" in (study / "report.html").read_text()
+
+
 def test_it_is_verified_and_repaired(study):
     call("verify", study, cwd=study.parent)
     before = content_of(study)

@@ -15,7 +15,7 @@ from mcsim.cli import read as commands
 from mcsim.errors import McsimError, StoppedError
 from mcsim.plan import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
-from mcsim.study.workers.processes import stop_on_signals
+from mcsim.study.workers.signals import stop_on_signals
 
 FITTED = estimators_with(lambda facts: facts.likelihood)
 DF_METHODS = offered(lambda facts: facts.df, FITTED)
@@ -225,7 +225,8 @@ def verify(results: Path, repair: bool, n_workers: int | None) -> None:
     Example: mcsim verify results/stain_profile --repair
     """
     from mcsim.cli.progress import ProgressBar
-    from mcsim.study.repair import find_faults, repair_study
+    from mcsim.results.verify import find_faults
+    from mcsim.study.repair import repair_study
     from mcsim.summary.cache import new_summary
 
     faults = find_faults(results)

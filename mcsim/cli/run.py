@@ -39,8 +39,8 @@ def run_and_summarize(
     import pyarrow as pa
 
     from mcsim.results.ranges import parse_ranges
-    from mcsim.study import run as study
     from mcsim.study.failures import check_failures
+    from mcsim.study.run import RunOptions
     from mcsim.study.shards import parse_shard
     from mcsim.study.stopping import run_until_precise
     from mcsim.summary import summarize as summary
@@ -51,7 +51,7 @@ def run_and_summarize(
     with ProgressBar(say) as bar:
         store = run_until_precise(
             scenario,
-            study.RunOptions(
+            RunOptions(
                 directory=directory,
                 n_workers=options["n_workers"],
                 overwrite=options["overwrite"],

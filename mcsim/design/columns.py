@@ -1,14 +1,15 @@
 """The columns that a formula makes of a data frame.
 
 Knows names and data frames; the engine gets the arrays. The formula library evaluates what it gets
-as Python, and gets it in one place, `_matrix`: text that our own grammar has read as a whole and
-written anew, of names that are columns of the data.
+as Python, and gets it in one place, `_library_matrix`: text that our own grammar has read as a
+whole and written anew, of names that are columns of the data.
 """
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,15 @@ from mcsim.formula import (
 )
 from mcsim.formula.expression import Name, write
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Labels = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # of `_matrix`
+Matrix = tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]
+Kinds = tuple[tuple[str, tuple[str, ...]], ...]
+
+MOST_KNOWN = 256
+_known: dict[tuple[str, Kinds], Labels | None] = {}  # what right-hand sides make of data
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,14 @@ class ModelColumns:
     levels: tuple[RandomColumns, ...]
     formula: Formula
     frame: pd.DataFrame
+    _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
+
+    def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
+        """What `find` says of these columns, found at the first question about `what`."""
+        if what not in self._found:
+            self._found[what] = find(self)
+        found: T = self._found[what]
+        return found
 
 
 def column(frame: pd.DataFrame, name: str) -> Floats:
@@ -85,7 +101,7 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
     if isinstance(piece.base, Name) and piece.base.text in frame.columns:
         values = frame[piece.base.text]
         if piece.label is not None:
-            return np.asarray(values.astype(str).to_numpy() == piece.level, dtype=np.float64)
+            return _dummy(values, piece.level)
         if not isinstance(values.dtype, pd.CategoricalDtype):
             return values.to_numpy(dtype=np.float64)
     X, names, *_ = _matrix(frame, f"0 + {write(piece.base)}")
@@ -93,6 +109,14 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
     if len(own) != 1:
         raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {names}")
     return X[:, own[0]]
+
+
+def _dummy(values: "pd.Series[Any]", level: str) -> Floats:
+    """1 where the values are at a level, as text, else 0."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and not values.isna().any():
+        is_level = [str(category) == level for category in values.cat.categories]
+        return np.array(is_level, dtype=np.float64)[values.cat.codes.to_numpy()]
+    return np.asarray(values.astype(str).to_numpy() == level, dtype=np.float64)
 
 
 def _is_of(name: str, piece: ColumnPiece) -> bool:
@@ -163,16 +187,84 @@ def _check_name(name: str, frame: pd.DataFrame) -> None:
         )
 
 
-def _matrix(
-    frame: pd.DataFrame, right_hand_side: str
-) -> tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
-    """Columns, their names, the number of the term of each, and the terms."""
-    from formulaic import Formula as ModelFormula
-    from formulaic.errors import FormulaicError
+def _matrix(frame: pd.DataFrame, right_hand_side: str) -> Matrix:
+    """Columns, their names, the number of the term of each, and the terms.
 
+    The formula library takes milliseconds, and what it does to plain variables is soon said: where
+    it was asked before for the same columns of the same kinds of data, they are made here. That is
+    done only if it gave the same bits the first time.
+    """
     written = written_anew(right_hand_side)
     for name in variable_names(written):
         _check_name(name, frame)
+    kinds = _kinds(frame, written)
+    if kinds is None:
+        return _library_matrix(frame, written)
+    if (written, kinds) not in _known:
+        values, names, *_ = found = _library_matrix(frame, written)
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[written, kinds] = found[1:] if _is_plain(frame, names, values) else None
+        return found
+    known = _known[written, kinds]
+    if known is None:
+        return _library_matrix(frame, written)
+    return _plain_matrix(frame, known[0]), *known
+
+
+def _kinds(frame: pd.DataFrame, written: str) -> Kinds | None:
+    """Of the variables, their categories, empty for a number; None where more must be known.
+
+    Functions may look at all of the data, and the library drops categories that are not there.
+    """
+    if "(" in written:
+        return None
+    kinds = []
+    for name in variable_names(written):
+        values = frame[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            n_rows = np.bincount(values.cat.codes.to_numpy() + 1, minlength=1)
+            n_present = np.count_nonzero(n_rows[1:])
+            if n_rows[0] or n_present < len(values.cat.categories) or values.cat.ordered:
+                return None
+            kinds.append((name, tuple(map(str, values.cat.categories))))
+        elif values.dtype == np.float64 and np.isfinite(values.to_numpy()).all():
+            kinds.append((name, ()))
+        else:
+            return None
+    return tuple(kinds)
+
+
+def _is_plain(frame: pd.DataFrame, names: tuple[str, ...], values: Floats) -> bool:
+    """Whether `_plain_matrix` has the same bits; of three numbers, the order would matter."""
+    try:
+        pieces = [read_column(name) for name in names]
+    except FormulaError:
+        return False
+    if any(sum(piece.label is None for piece in own) > 2 for own in pieces):
+        return False
+    return _plain_matrix(frame, names).tobytes() == values.tobytes()
+
+
+def _plain_matrix(frame: pd.DataFrame, names: tuple[str, ...]) -> Floats:
+    """The columns with these names, (n_rows, n_names)."""
+    values = np.empty((len(frame), len(names)))
+    pieces: dict[str, Floats | float] = {}
+    for position, name in enumerate(names):
+        product = np.ones(len(frame))
+        for piece in read_column(name):
+            if str(piece) not in pieces:
+                pieces[str(piece)] = _piece(frame, piece)
+            product = product * pieces[str(piece)]
+        values[:, position] = product
+    return values
+
+
+def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
+    """The same by the formula library."""
+    from formulaic import Formula as ModelFormula
+    from formulaic.errors import FormulaicError
+
     try:
         matrix = ModelFormula(written).get_model_matrix(
             frame, na_action="raise", context={"sqrt": np.sqrt}
@@ -218,7 +310,8 @@ def _random_columns(
 
 
 def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
-    pairs = np.unique(np.column_stack([inner.unit_of_row, outer.unit_of_row]), axis=0)
+    n_outer = int(outer.unit_of_row.max()) + 1
+    pairs = np.unique(inner.unit_of_row * n_outer + outer.unit_of_row)
     if len(pairs) > int(inner.unit_of_row.max()) + 1:
         raise DataError(
             f"{inner.level!r} is not nested in {outer.level!r}: some unit of {inner.level!r} lies"

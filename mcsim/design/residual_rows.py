@@ -10,6 +10,7 @@ from mcsim.design.columns import ModelColumns
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError, nearest_name
+from mcsim.names import RESIDUAL, Parameter
 from mcsim.scenario.residuals import ResidualModel
 
 Floats = NDArray[np.float64]
@@ -29,15 +30,16 @@ class ResidualColumns:
     is_own_level: bool
 
 
-def residual_names(model: ResidualModel | None, frame: pd.DataFrame) -> tuple[str, ...]:
+def residual_parameters(model: ResidualModel | None, frame: pd.DataFrame) -> tuple[Parameter, ...]:
     """Parameters of the residuals beside sigma."""
     if model is None:
         return ()
     if model.correlation is not None:
-        return KINDS[model.correlation].parameters
+        names = KINDS[model.correlation].parameters
+        return tuple(Parameter.read(name, RESIDUAL) for name in names)
     assert model.by is not None
     _, levels = _strata(model.by, frame)
-    return tuple(f"sd_ratio({model.by}[T.{level}])" for level in levels[1:])
+    return tuple(Parameter.sd_ratio(model.by, level) for level in levels[1:])
 
 
 def residual_columns(model: ResidualModel, columns: ModelColumns) -> ResidualColumns:
@@ -48,7 +50,8 @@ def residual_columns(model: ResidualModel, columns: ModelColumns) -> ResidualCol
     DataError
         The data lack a column, or cannot tell the parameters.
     """
-    clash = set(residual_names(model, columns.frame)) & set(columns.names)
+    own = {one.name for one in residual_parameters(model, columns.frame)}
+    clash = own & set(columns.names)
     if clash:
         raise DataError(
             f"the fixed effect {clash.pop()!r} has the name of a parameter of the residuals; give"

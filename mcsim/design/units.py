@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mcsim.design.columns import column
 from mcsim.scenario.records import CovariateSpec, DesignSpec
 from mcsim.scenario.values import UniformCount
 
@@ -28,6 +29,20 @@ class Design:
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
     cell_of_unit: Mapping[str, Ints]
+    _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
+
+    def columns(self, names: tuple[str, ...]) -> Floats:
+        """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
+        if names not in self._columns:
+            self._columns[names] = np.stack([column(self.frame, name) for name in names])
+        return self._columns[names]
+
+
+def is_drawn(spec: DesignSpec) -> bool:
+    """Whether random numbers make a part of the design: two conditions then have two of it."""
+    counts = [*(level.count for level in spec.levels), spec.observations.count]
+    are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
+    return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)
 
 
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
@@ -114,7 +129,8 @@ def _draw_covariate(
 ) -> Floats:
     if covariate.grid is not None:
         lowest, highest = covariate.grid
-        return np.concatenate([np.linspace(lowest, highest, n) for n in n_points])
+        grids = {n: np.linspace(lowest, highest, n) for n in np.unique(n_points).tolist()}
+        return np.concatenate([grids[n] for n in n_points.tolist()])
     if covariate.values is not None:
         return np.tile(np.asarray(covariate.values, dtype=np.float64), len(n_points))
     by_unit = None if covariate.level is None else unit_of_row[covariate.level]

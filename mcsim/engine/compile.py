@@ -179,13 +179,21 @@ def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints
     units = []
     outer = np.zeros(len(levels[0].unit_of_row), dtype=np.int64)
     for level in levels:
-        pairs = np.column_stack([outer, level.unit_of_row])
-        outer = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        unit = _numbered(level.unit_of_row)
+        outer = _numbered(outer * (int(unit.max()) + 1) + unit)
         units.append(outer)
     keys = (outer,) if along is None else (along, outer)
     return np.array(units), np.lexsort(keys).astype(
         np.int64
     )  # rows that are equal keep their order
+
+
+def _numbered(values: Ints) -> Ints:
+    """Position of every value among those that there are, in their order."""
+    steps = np.diff(values, prepend=values[:1])
+    if np.all(steps >= 0):  # as units mostly stand: no need to sort
+        return np.cumsum(steps > 0)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:

@@ -23,11 +23,11 @@ from mcsim.methods.method import (
     Floats,
     Ints,
     MethodSettings,
-    Parameter,
     StreamOf,
     fixed_contrasts,
 )
-from mcsim.scenario.truth import TruthSpec
+from mcsim.names import SIGMA, Parameter
+from mcsim.scenario.true_values import Truth
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,9 @@ class FixedEffectsMethod:
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return [
-            Parameter(one.name, one.component, len(one.L) if len(one.L) > 1 else None)
-            for one in self.contrasts
-        ]
+        return [one.parameter for one in self.contrasts]
 
-    def theory(self, _truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, _truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """None."""
         return {}
 
@@ -121,7 +118,7 @@ class LeastSquares(FixedEffectsMethod):
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return [*super().parameters(), Parameter("sigma", "residual")]
+        return [*super().parameters(), SIGMA]
 
     def take(self, responses: Floats) -> tuple[Floats, Floats]:
         """Coefficients, and sums of squares of the residuals."""
@@ -217,9 +214,8 @@ def all_usable(n_replicates: int) -> FitOutcomes:
 
 def _residual_sd(sigma: Floats, df: int, confidence: float) -> ParameterBlock:
     """Exact interval of normal residuals, by the chi-squared distribution of the variance."""
-    none = np.full(len(sigma), np.nan)
     tail = 0.5 - 0.5 * confidence
     lower = sigma * np.sqrt(df / special.chdtri(df, tail))
     upper = sigma * np.sqrt(df / special.chdtri(df, 1.0 - tail))
     std_error = sigma / np.sqrt(2.0 * df)
-    return ParameterBlock("sigma", "residual", sigma, std_error, none, lower, upper, none)
+    return ParameterBlock(SIGMA, sigma, std_error, ci_lower=lower, ci_upper=upper)

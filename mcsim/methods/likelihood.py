@@ -3,7 +3,7 @@
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
-from mcsim.design.residual_rows import residual_columns, residual_names
+from mcsim.design.residual_rows import residual_columns, residual_parameters
 from mcsim.engine.compile import CompiledDesign, Level, compile_design
 from mcsim.engine.dense import check_against_dense
 from mcsim.engine.fit import Fit, fit_moments, reduce_responses, reduction_key
@@ -30,7 +30,6 @@ from mcsim.methods.method import (
     FitOutcomes,
     Floats,
     MethodSettings,
-    Parameter,
     StreamOf,
     constant_df,
     derived_estimands,
@@ -39,7 +38,8 @@ from mcsim.methods.method import (
     random_names,
     reml_theory,
 )
-from mcsim.scenario.truth import TruthSpec
+from mcsim.names import Parameter
+from mcsim.scenario.true_values import Truth
 
 
 class Reducers:
@@ -67,7 +67,7 @@ class LikelihoodMethod:
             _check_units_between(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
-        self._residual_names = residual_names(settings.residual, columns.frame)
+        self._residual = residual_parameters(settings.residual, columns.frame)
         levels, rows = _levels_and_rows(columns, settings)
         self._levels = levels
         self.design = compile_design(
@@ -84,7 +84,7 @@ class LikelihoodMethod:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
-    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
         if not self.design.is_reml or not is_standard:
@@ -131,7 +131,7 @@ class LikelihoodMethod:
         return variance_components(
             fit,
             random_names(self._columns),
-            residual=self._residual_names,
+            residual=self._residual,
             derived=derived_estimands(self._columns, self._settings),
             confidence=self._settings.confidence,
         )

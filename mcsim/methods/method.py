@@ -2,25 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
-from mcsim.design.residual_rows import residual_names
+from mcsim.design.residual_rows import residual_parameters
 from mcsim.errors import DataError
 from mcsim.formula import same_column
 from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.inference.df import containment_df
 from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
-from mcsim.scenario.derived import derived_parts
+from mcsim.names import FIXED, SIGMA, TOTAL, Parameter
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.residuals import ResidualModel
-from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.true_values import Truth
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,14 +49,6 @@ class Analysis:
     fits: FitOutcomes
 
 
-class Parameter(NamedTuple):
-    """What a method estimates; a term of several columns has numerator df."""
-
-    name: str
-    component: str
-    numerator_df: int | None = None
-
-
 class Method(Protocol):
     """A prepared method: takes blocks of responses, then analyses all of them.
 
@@ -70,7 +62,7 @@ class Method(Protocol):
         """What is estimated, in order."""
         ...
 
-    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms by df method and parameter, empty where there are none."""
         ...
 
@@ -135,52 +127,50 @@ def fixed_contrasts(columns: ModelColumns, settings: MethodSettings) -> list[Con
     left out.
     """
     unit = np.eye(len(columns.names))
-    contrasts = [Contrast(name, "fixed", unit[[j]]) for j, name in enumerate(columns.names)]
+    contrasts = [
+        Contrast(Parameter.read(name, FIXED), unit[[j]]) for j, name in enumerate(columns.names)
+    ]
     for number, term in enumerate(columns.terms):
         own = np.flatnonzero(np.array(columns.term_of_column) == number)
         if len(own) > 1:
-            contrasts.append(Contrast(term, "terms", unit[own]))
+            contrasts.append(Contrast(Parameter.term(term, len(own)), unit[own]))
     for one in settings.estimands:
         weights = {same_column(name): weight for name, weight in (one.fixed or {}).items()}
         L = np.array([[weights.get(same_column(name), 0.0) for name in columns.names]])
         if np.any(L):
-            contrasts.append(Contrast(one.name, "fixed", L))
+            contrasts.append(Contrast(Parameter.read(one.name, FIXED), L))
     return contrasts
 
 
-def derived_estimands(columns: ModelColumns, settings: MethodSettings) -> list[str]:
+def derived_estimands(columns: ModelColumns, settings: MethodSettings) -> list[Parameter]:
     """Derived quantities asked for whose random effects the model has."""
-    found = {level.level: {same_column(name) for name in level.names} for level in columns.levels}
-    found["total"] = set().union(*found.values())
-    parts = [(one.name, derived_parts(one.name)) for one in settings.estimands if not one.fixed]
+    found = {level.level: level.names for level in columns.levels}
+    found[TOTAL] = tuple(name for level in columns.levels for name in level.names)
+    asked_for = [Parameter.read(one.name) for one in settings.estimands if not one.fixed]
     return [
-        name
-        for name, part in parts
-        if part and same_column(part.column) in found.get(part.level, ())
+        one
+        for one in asked_for
+        if one.is_derived and any(map(one.is_of_column, found.get(str(one.level), ())))
     ]
 
 
 def parameters(columns: ModelColumns, settings: MethodSettings) -> list[Parameter]:
     """All that is estimated, in the order of the estimates."""
-    named = [
-        Parameter(one.name, one.component, len(one.L) if len(one.L) > 1 else None)
-        for one in fixed_contrasts(columns, settings)
-    ]
+    found = [one.parameter for one in fixed_contrasts(columns, settings)]
     for level in random_names(columns):
-        named += [Parameter(name, level.level) for name in level.parameters()]
-    own = residual_names(settings.residual, columns.frame)
-    named += [Parameter(name, "residual") for name in ("sigma", *own)]
-    for name in derived_estimands(columns, settings):
-        parts = derived_parts(name)
-        assert parts is not None
-        named.append(Parameter(name, parts.level))
-    return named
+        found += level.parameters()
+    found += [SIGMA, *residual_parameters(settings.residual, columns.frame)]
+    return found + derived_estimands(columns, settings)
 
 
 def constant_df(columns: ModelColumns, name: str) -> Floats:
     """Degrees of freedom that the design alone gives every fixed effect: (p,), infinite for z."""
     if name == "z":
         return np.full(len(columns.names), np.inf)
+    return columns.once("containment", _containment_df)
+
+
+def _containment_df(columns: ModelColumns) -> Floats:
     return containment_df(
         columns.X,
         columns.term_of_column,
@@ -190,8 +180,8 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
 
 
 def reml_theory(
-    columns: ModelColumns, settings: MethodSettings, truth: TruthSpec
-) -> dict[str, dict[str, Theory]]:
+    columns: ModelColumns, settings: MethodSettings, truth: Truth
+) -> dict[str, dict[Parameter, Theory]]:
     """What REML's estimates do in a balanced design; empty in any other."""
     df = {
         name: constant_df(columns, name) if name in ("containment", "z") else None

@@ -16,6 +16,7 @@ from mcsim.formula import parse_formula
 from mcsim.methods.likelihood import LikelihoodMethod
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.names import ESTIMATES
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,9 @@ def _fit(
         method.check_against_dense(y)
     parameters = tuple(
         ParameterEstimate(
-            block.parameter,
-            block.component,
-            *(
-                _number(getattr(block, name)[0])
-                for name in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
-            ),
+            block.parameter.name,
+            block.parameter.component,
+            *(_number(getattr(block, name)[0]) for name in ESTIMATES),
         )
         for block in analysis.estimates[df]
     )

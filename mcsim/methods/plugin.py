@@ -1,7 +1,6 @@
 """A user's function as a method: a data frame in, estimates out."""
 
 import contextlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +17,11 @@ from mcsim.methods.method import (
     FitOutcomes,
     Floats,
     MethodSettings,
-    Parameter,
     StreamOf,
 )
+from mcsim.names import ESTIMATES, Parameter
 from mcsim.scenario.plugin_file import describe, function_of
-from mcsim.scenario.truth import TruthSpec
-
-MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")
+from mcsim.scenario.true_values import Truth
 
 
 class PluginMethod:
@@ -40,9 +37,9 @@ class PluginMethod:
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return [Parameter(name, _component(name)) for name in self._function.parameters]
+        return [Parameter.read(name) for name in self._function.parameters]
 
-    def theory(self, _truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, _truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """None."""
         return {}
 
@@ -54,7 +51,7 @@ class PluginMethod:
         """Call the function for every response; what it raises is the message of a failed fit."""
         responses = np.concatenate(taken)
         n = len(responses)
-        values = np.full((len(self._function.parameters), len(MEASURES), n), np.nan)
+        values = np.full((len(self._function.parameters), len(ESTIMATES), n), np.nan)
         status, messages = np.full(n, int(Status.OK)), list[str | None]([None] * n)
         for row, y in enumerate(responses):
             try:
@@ -65,8 +62,7 @@ class PluginMethod:
                 status[row] = Status.FAILED
                 messages[row] = describe(error, self._plugin)
         blocks = [
-            ParameterBlock(one.name, one.component, *own)
-            for one, own in zip(self.parameters(), values, strict=True)
+            ParameterBlock(one, *own) for one, own in zip(self.parameters(), values, strict=True)
         ]
         none = np.full(n, np.nan)
         return Analysis({"own": blocks}, FitOutcomes(status, none, none, none, messages))
@@ -96,20 +92,14 @@ def _row(name: str, found: Any, confidence: float) -> list[float]:
     """Numbers of one parameter; std_error alone gives the interval and the p-value."""
     given = found if isinstance(found, Mapping) else {"estimate": found}
     for key in given:
-        if key not in MEASURES:
-            raise ValueError(f"{key!r} of {name!r}; allowed are {', '.join(MEASURES)}")
+        if key not in ESTIMATES:
+            raise ValueError(f"{key!r} of {name!r}; allowed are {', '.join(ESTIMATES)}")
     numbers = {key: np.nan if value is None else float(value) for key, value in given.items()}
-    row = {key: numbers.get(key, np.nan) for key in MEASURES}
+    row = {key: numbers.get(key, np.nan) for key in ESTIMATES}
     if "std_error" in numbers and not {"ci_lower", "ci_upper", "p_value"} & numbers.keys():
         df = np.array(numbers.get("df", np.inf))
         lower, upper, p_value = t_test(
             np.array(row["estimate"]), np.array(row["std_error"]), df, confidence
         )
         row |= {"ci_lower": float(lower), "ci_upper": float(upper), "p_value": float(p_value)}
-    return [row[key] for key in MEASURES]
-
-
-def _component(parameter: str) -> str:
-    """A level's name for its SDs, variances, correlations; residual; fixed."""
-    match = re.fullmatch(r"(\w+)\.(?:(?:sd|var|cor)\(.+\)|icc)", parameter)
-    return match[1] if match else "residual" if parameter == "sigma" else "fixed"
+    return [row[key] for key in ESTIMATES]

@@ -11,22 +11,21 @@ from mcsim.design.columns import ModelColumns
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
 from mcsim.methods.inference.df import ConstantDf
-from mcsim.methods.inference.fixed_effects import fixed_effects, without_interval
+from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
     Floats,
     MethodSettings,
-    Parameter,
     StreamOf,
     constant_df,
     fixed_contrasts,
     parameters,
     reml_theory,
 )
-from mcsim.scenario.derived import derived_value
-from mcsim.scenario.truth import TruthSpec
+from mcsim.names import SIGMA, Parameter
+from mcsim.scenario.true_values import Truth, derived_value
 
 BOUNDARY_RATIO = 1e-6  # of the residual SD: statsmodels never returns an exact zero
 
@@ -67,14 +66,14 @@ class StatsmodelsMethod:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
-    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML."""
         return reml_theory(self._columns, self._settings, truth)
 
     def _components(self) -> list[Parameter]:
         """Variance components, sigma last."""
         everything = self.parameters()[len(self._contrasts) :]
-        return everything[: 1 + [one.name for one in everything].index("sigma")]
+        return everything[: 1 + everything.index(SIGMA)]
 
     def take(self, responses: Floats) -> "list[_SlowFit]":
         """Fit every response, one after the other."""
@@ -87,12 +86,11 @@ class StatsmodelsMethod:
         covariance = np.array([fit.beta_covariance for fit in fits])
         sds = np.array([fit.components for fit in fits])
         components = [
-            without_interval(one.name, one.component, sds[:, position])
-            for position, one in enumerate(self._components())
+            ParameterBlock(one, sds[:, position]) for position, one in enumerate(self._components())
         ]
-        by_name = {one.parameter: one.estimate for one in components}
+        values = {one.parameter: one.estimate for one in components}
         components += [
-            without_interval(one.name, one.component, derived_value(one.name, by_name))
+            ParameterBlock(one, derived_value(one, values))
             for one in self.parameters()[len(self._contrasts) + len(components) :]
         ]
         estimates = {

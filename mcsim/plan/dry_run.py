@@ -3,18 +3,19 @@
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
-from mcsim.results.store import Chunk
-from mcsim.scenario.records import Condition, Scenario, conditions
-from mcsim.study.prepared import PreparedCondition
-from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
+from mcsim.results.store import Chunk, Store
+from mcsim.scenario.conditions import Condition
+from mcsim.scenario.records import Scenario
+from mcsim.study.analyse import ChunkAnalyser
+from mcsim.study.prepared import PreparedStudy
 from mcsim.study.stopping import (
     Target,
     largest_mcse,
@@ -22,7 +23,7 @@ from mcsim.study.stopping import (
     read_targets,
     refuse_unknown_parameters,
 )
-from mcsim.study.tables import method_names, parameters_of
+from mcsim.study.tables import method_names
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.summary.summarize import summarize
 
@@ -55,18 +56,17 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
         A target names no measure, or no parameter.
     """
     wanted = read_targets({**scenario.target_mcse, **targets})
-    planned, analyser = conditions(scenario), ChunkAnalyser(scenario)
+    study = PreparedStudy(scenario)
     lines = [f"{scenario.title}".strip() or "Study", ""]
-    prepared = [analyser.prepared(one.label) for one in planned]
-    for ready in prepared:
-        name = "Design" if len(planned) == 1 else ready.label
+    for ready in study.all_conditions():
+        name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
-    lines += ["", *_methods_in_words(scenario, prepared[0]), ""]
-    pilot = _pilot(scenario, analyser)
-    lines += _costs_in_words(scenario, len(planned), pilot, n_workers or usable_cpus())
-    if any(one.has_own_rows for one in planned):
-        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / len(planned)))
+    lines += ["", *_methods_in_words(study), ""]
+    pilot, n_conditions = _pilot(study), len(study.conditions)
+    lines += _costs_in_words(scenario, n_conditions, pilot, n_workers or usable_cpus())
+    if any(one.has_own_rows for one in study.conditions.values()):
+        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
@@ -78,36 +78,42 @@ def _changes_in_words(condition: Condition) -> str:
     return redrawn + "; less what a replicate loses" * (condition.truth.missing is not None)
 
 
-def _methods_in_words(scenario: Scenario, ready: PreparedCondition) -> list[str]:
-    lines, calls = [], r_calls(ready.methods)
-    for spec in scenario.methods:
-        names = [one.name for one in parameters_of(spec, ready.methods)]
-        shown = [name for name in names if ".var(" not in name]
+def _methods_in_words(study: PreparedStudy) -> list[str]:
+    lines, calls = [], r_calls(study.all_conditions()[0].methods)
+    parameters = study.parameters
+    for spec in study.scenario.methods:
+        shown = [one.name for one in parameters[spec.name] if not one.is_variance]
         lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")
     return lines
 
 
-def _pilot(scenario: Scenario, analyser: ChunkAnalyser) -> Pilot:
-    labels = [one.label for one in conditions(scenario)]
-    _time(analyser, labels, FIRST_REPLICATES)  # loads what the others need
-    seconds = _time(analyser, labels, FIRST_REPLICATES)
-    n = min(PILOT_REPLICATES, max(FIRST_REPLICATES, int(PILOT_S / seconds)))
-    seconds = min(seconds, _time(analyser, labels, n))
+def _pilot(study: PreparedStudy) -> Pilot:
+    analyser = ChunkAnalyser(study)
+    analyser.files(Chunk(next(iter(study.conditions)), "", 1, FIRST_REPLICATES))  # loads the rest
+    first = _try(analyser, FIRST_REPLICATES)
+    n = min(PILOT_REPLICATES, int(PILOT_S / first.seconds_per_replicate))
+    if n <= FIRST_REPLICATES:
+        return first
+    longer = _try(analyser, n)
+    seconds = min(first.seconds_per_replicate, longer.seconds_per_replicate)
+    return replace(longer, seconds_per_replicate=seconds)
+
+
+def _try(analyser: ChunkAnalyser, n: int) -> Pilot:
+    """Analyse `n` replicates of every condition, in a study that is not kept."""
+    seconds = 0.0
     with tempfile.TemporaryDirectory(prefix="mcsim-plan-") as folder:
-        options = RunOptions(Path(folder) / "pilot", n_workers=1, replicates=[(1, n)])
-        run_study(scenario, options)
-        parts = [path.stat().st_size for path in options.directory.glob("*/part-*.parquet")]
-        return Pilot(seconds, sum(parts) / n, summarize([options.directory]))
-
-
-def _time(analyser: ChunkAnalyser, labels: Sequence[str], n: int) -> float:
-    """Seconds per replicate of all conditions."""
-    started = time.perf_counter()
-    for label in labels:
-        analyser(Chunk(label, "", 1, n))
-    return (time.perf_counter() - started) / n
+        store = Store.open(Path(folder) / "pilot", analyser.study.description(n), is_kept=False)
+        for key, contents in store.contents.items():
+            chunk = Chunk(contents.condition, key, 1, n, contents.methods)
+            started = time.perf_counter()
+            files = analyser.files(chunk)
+            seconds += time.perf_counter() - started
+            store.commit([(chunk, files)])
+        parts = [path.stat().st_size for path in store.directory.glob("*/part-*.parquet")]
+        return Pilot(seconds / n, sum(parts) / n, summarize([store.directory]))
 
 
 def _costs_in_words(

@@ -1,7 +1,6 @@
 """Scenarios to start from: commented ones by kind, and one whose truth is a fit of pilot data."""
 
 import re
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from mcsim.design.table import read_frame
 from mcsim.errors import DataError
 from mcsim.formula import Formula, parse_formula
 from mcsim.methods.one_file import FileFit, fit_file
+from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.scenario.checks import find_problems
-from mcsim.scenario.keys import show_value
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.write import dump_scenario
 
@@ -158,28 +157,21 @@ def _covariate(values: pd.Series, innermost: np.ndarray) -> dict[str, Any]:
 
 
 def _truth(fit: FileFit) -> dict[str, Any]:
-    values = {one.parameter: one for one in fit.parameters}
+    values = {Parameter.read(one.parameter, one.component): one.estimate for one in fit.parameters}
     fixed = {
-        name: _rounded(one.estimate)
-        for name, one in values.items()
-        if one.component == "fixed" and one.estimate is not None
+        one.name: _rounded(value)
+        for one, value in values.items()
+        if one.component == FIXED and value is not None
     }
     random: dict[str, dict[str, Any]] = {}
-    for name, one in values.items():
-        match = re.fullmatch(r"(\w+)\.(sd|cor)\((.+)\)", name)
-        if match is None:
-            continue
-        level = random.setdefault(match[1], {"sd": {}, "correlation": {}})
-        key = "sd" if match[2] == "sd" else "correlation"
-        level[key][match[3]] = _rounded(one.estimate or 0.0)
-    return {"sigma": _rounded(_estimate(values, "sigma")), "fixed": fixed, "random": random}
-
-
-def _estimate(values: Mapping[str, Any], name: str) -> float:
-    estimate = values[name].estimate
-    if not estimate:
-        raise DataError(f"{name} is {show_value(estimate)}: the data leave no residual variation")
-    return float(estimate)
+    for one, value in values.items():
+        if one.kind in ("sd", "correlation"):
+            level = random.setdefault(str(one.level), {"sd": {}, "correlation": {}})
+            level[one.kind][",".join(one.columns)] = _rounded(value)
+    sigma = values[SIGMA]
+    if not sigma:
+        raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
+    return {"sigma": _rounded(sigma), "fixed": fixed, "random": random}
 
 
 def _rounded(value: float | None) -> float:

@@ -3,7 +3,6 @@
 A kind of figure has a module; `summary/selection.py` reads, `drawing.py` says how everything looks.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.results.store import writing
+from mcsim.results import folder
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 __all__ = ["KINDS", "Selection", "draw", "plot", "write_whole"]
@@ -76,11 +75,6 @@ def draw(shown: Shown, kind: str, measure: str | None, form: str) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, its folder too, complete or not at all; a McsimError where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path.parent):
+    with folder.writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        folder.write_whole({path: content})

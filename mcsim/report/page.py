@@ -17,7 +17,7 @@ from mcsim.errors import DataError, ScenarioError
 from mcsim.plots.kinds import Selection, draw, write_whole
 from mcsim.report.findings import ERROR_RATE, Finding, code, findings
 from mcsim.report.protocol import protocol
-from mcsim.results.folder import Part, read_columns, read_manifest, read_parts
+from mcsim.results.folder import Part, read_columns, read_conditions, read_manifest, read_parts
 from mcsim.results.store import FAILED, Store
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.selection import Record, Shown, one_per_fit, shown_rows, studies_in, unique
@@ -165,7 +165,7 @@ def _finding(one: Finding) -> str:
 def _protocol(study: Path, shown: Shown) -> dict[str, str]:
     path = study / "scenario.toml"
     try:
-        parts = protocol(load_scenario(path), shown)
+        parts = protocol(load_scenario(path), shown, _designs(study))
     except ScenarioError as error:
         refusal = f"<p>This version of mcsim cannot read the scenario: {escape(str(error))}</p>"
         return dict.fromkeys(("aims", "mechanism", "estimands", "methods", "measures"), refusal)
@@ -176,6 +176,12 @@ def _protocol(study: Path, shown: Shown) -> dict[str, str]:
         "methods": _table(parts.methods, n_left=6),
         "measures": _bullets(parts.measures),
     }
+
+
+def _designs(study: Path) -> dict[str, str | None]:
+    """Designs in words, by condition."""
+    table = read_conditions(study).select(["condition", "design_in_words"])
+    return {row["condition"]: row["design_in_words"] for row in table.to_pylist()}
 
 
 def _figures(shown: Shown, numbers: Iterator[int], room: int) -> str:

@@ -4,29 +4,32 @@ Aims, data-generating mechanism, estimands, methods, performance measures: Morri
 Crowther (2019), section 3.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from html import escape
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.design.words import design_in_words
+from mcsim.names import Parameter, show_value
 from mcsim.report.findings import code, listed
-from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import Condition, CovariateSpec, Scenario, conditions
+from mcsim.scenario.records import CovariateSpec, Scenario
 from mcsim.scenario.truth import RandomSpec
-from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.tables import method_names
 from mcsim.summary.selection import Record, Shown, unique
 from mcsim.summary.text import shown_as
 
 MAX_DESIGNS = 24  # that are spelt out
+UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
 DESIGN_KEYS = ("response", "factors", "levels", "covariates", "observations")
 TRUTH_KEYS = ("sigma", "fixed", "random", "residual")
 EFFECT_KEYS = ("sd", "variance", "correlation")
 METHOD_KEYS = ("name", "formula", "estimator", "df", "interval", "resamples")
-KINDS = {"sd": "SD", "var": "variance", "cor": "correlation", "icc": "share of the variance"}
+KINDS = {
+    "sd": "SD",
+    "variance": "variance",
+    "correlation": "correlation",
+    "icc": "share of the variance",
+}
 COVARIATES = {
     "grid": "evenly spaced from {0:g} to {1:g} in every innermost unit",
     "uniform": "drawn uniformly between {0:g} and {1:g}",
@@ -54,12 +57,17 @@ class Protocol(NamedTuple):
     measures: list[str]
 
 
-def protocol(scenario: Scenario, shown: Shown) -> Protocol:
-    """The five parts; the estimands are those that the summary has."""
+def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]) -> Protocol:
+    """The five parts; the estimands are those that the summary has.
+
+    Parameters
+    ----------
+    designs : in words, by condition; None in folders of format 2
+    """
     nominal, level = 100 * scenario.confidence, 100 - 100 * scenario.confidence
     return Protocol(
         aims=_aims(scenario),
-        mechanism=_mechanism(scenario),
+        mechanism=_mechanism(scenario, designs),
         estimands=_estimands(shown),
         methods=_methods(scenario),
         measures=[
@@ -82,10 +90,9 @@ def _aims(scenario: Scenario) -> list[str]:
     return [text + "."]
 
 
-def _mechanism(scenario: Scenario) -> list[str]:
-    planned = conditions(scenario)
+def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[str]:
     design, truth = scenario.design, scenario.truth
-    lines = _designs(planned, scenario.seed)
+    lines = _designs(designs)
     for name, levels in design.factors.items():
         outermost, reference = design.levels[0].name, code(levels[0])
         lines.append(
@@ -112,17 +119,16 @@ def _sum(coefficients: Mapping[str, float]) -> str:
     return " ".join(terms).removeprefix("+ ") or "0"
 
 
-def _designs(planned: Sequence[Condition], seed: int) -> list[str]:
+def _designs(designs: Mapping[str, str | None]) -> list[str]:
     """Units and rows, conditions with the same ones together."""
     labels: dict[str, list[str]] = {}
-    for condition in planned[:MAX_DESIGNS]:
-        words = design_in_words(prepare_simulator(condition, seed).design)
-        labels.setdefault(words, []).append(condition.label)
+    for label, words in list(designs.items())[:MAX_DESIGNS]:
+        labels.setdefault(words or UNKNOWN, []).append(label)
     if len(labels) == 1:
         lines = [f"Every data set: {escape(words)}." for words in labels]
     else:
         lines = [f"{listed(same)}: {escape(words)}." for words, same in labels.items()]
-    n_more = len(planned) - MAX_DESIGNS
+    n_more = len(designs) - MAX_DESIGNS
     return lines + ([f"{n_more} more conditions."] if n_more > 0 else [])
 
 
@@ -166,10 +172,8 @@ def _estimands(shown: Shown) -> list[list[str]]:
 def _kind(record: Record) -> str:
     component = record["component"]
     words = {"fixed": "fixed effect", "residual": "SD of the residuals", "terms": "test of a term"}
-    kind = re.search(r"\.(sd|var|cor)\(|\.(icc)$", record["parameter"])
-    if component in words or kind is None:
-        return words.get(component, str(component))
-    return f"{KINDS[kind[1] or kind[2]]}, {component}"
+    kind = Parameter.read(record["parameter"], component).kind
+    return words.get(component) or f"{KINDS[kind]}, {component}"
 
 
 def _methods(scenario: Scenario) -> list[list[str]]:

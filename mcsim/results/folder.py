@@ -1,14 +1,20 @@
 """The files of a study's folder: its manifest, its parts, and which of them are finished.
 
 A part is a chunk of replicates: a file in estimates/, one in fits/, and a record in commits/, which
-is written last and marks it as finished. Reads only; store.py writes.
+is written last and marks it as finished. Which files a study has is the business of store.py; how
+a file is written, whole or not at all, is said here.
 """
 
+import errno
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from re import compile as pattern
 from typing import Any, TypeVar
@@ -16,15 +22,20 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
-from mcsim.results.identity import Contents
+from mcsim.engine.optimum.status import Status
+from mcsim.errors import DataError, McsimError, PartReplacedError, StudyMismatchError
+from mcsim.names import Parameter, condition_in_words
+from mcsim.results.identity import PartContents
 from mcsim.results.ranges import Range, outermost
 
 T = TypeVar("T")
 
-FORMAT = 2  # of a study's folder
+FORMAT = 3  # of a study's folder
+READABLE = (2, FORMAT)  # format 2 lacks some columns of the table of conditions
 KINDS = ("estimates", "fits")
+STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
+FLUSHED_TOGETHER = 8  # files: a disk makes them durable in little more time than one of them
 NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
 
 
@@ -87,7 +98,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Raise a StudyMismatchError for a study whose files are laid out in another way."""
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in READABLE:
         version = manifest.get("versions", {}).get("mcsim", "?")
         raise StudyMismatchError(
             f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
@@ -96,10 +107,10 @@ def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def contents_of(manifest: Mapping[str, Any]) -> dict[str, Contents]:
+def contents_of(manifest: Mapping[str, Any]) -> dict[str, PartContents]:
     """What the parts of a study hold, by key."""
     return {
-        key: Contents(one["condition"], tuple(one["methods"]))
+        key: PartContents(one["condition"], tuple(one["methods"]))
         for key, one in manifest.get("parts", {}).items()
     }
 
@@ -138,7 +149,7 @@ def read_parts(directory: Path, read: Callable[[list[Part]], T]) -> T:
         return read(finished_parts(directory))
 
 
-def record(part: Part, contents: Contents, files: Mapping[str, tuple[int, str]]) -> bytes:
+def record(part: Part, contents: PartContents, files: Mapping[str, tuple[int, str]]) -> bytes:
     """What commits/ holds of a part.
 
     files : bytes and SHA-256, by kind
@@ -158,7 +169,7 @@ def digest(content: bytes) -> tuple[int, str]:
 
 
 def read_conditions(directory: Path) -> pa.Table:
-    """The conditions, methods and parameters of the study in a folder.
+    """The conditions, methods and parameters of the study in a folder, in the columns of FORMAT.
 
     Raises
     ------
@@ -168,12 +179,29 @@ def read_conditions(directory: Path) -> pa.Table:
     read_manifest(directory)
     path = directory / "conditions.parquet"
     try:
-        return read_parquet(path)
+        table = read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
             " again"
         ) from error
+    return table if "kind" in table.column_names else _as_of_format_3(table)
+
+
+def _as_of_format_3(table: pa.Table) -> pa.Table:
+    """A table of format 2 with the columns that it lacks, null for the words of a design."""
+    names = zip(table["parameter"].to_pylist(), table["component"].to_pylist(), strict=True)
+    parameters = [Parameter.read(*one) for one in names]
+    words = [condition_in_words(json.loads(one)) for one in table["swept"].to_pylist()]
+    added = {
+        "kind": [one.kind for one in parameters],
+        "level": [one.level for one in parameters],
+        "condition_in_words": words,
+        "design_in_words": [None] * len(words),
+    }
+    for name, values in added.items():
+        table = table.append_column(name, pa.array(values, pa.string()))
+    return table
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -214,6 +242,66 @@ def _reading(path: Path) -> Iterator[None]:
         study = path.parent.parent
         raise DataError(
             f"{path} is damaged: {error}. `mcsim verify {study} --repair` computes it again"
+        ) from error
+
+
+def write_whole(
+    contents: Mapping[Path, bytes], temporary: Path | None = None, *, is_durable: bool = True
+) -> None:
+    """Write files, each complete or not at all; all of them are durable at the end, if wanted.
+
+    Parameters
+    ----------
+    temporary : folder on the same disk for what is not complete; unless given, that of the file
+    """
+    started = {
+        path: (temporary or path.parent) / f".{uuid.uuid4().hex}-{path.name}" for path in contents
+    }
+    try:
+        write = partial(_write_new, is_durable=is_durable)
+        if is_durable:
+            with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
+                list(pool.map(write, started.values(), contents.values()))
+        else:
+            list(map(write, started.values(), contents.values()))
+        for path, unfinished in started.items():
+            unfinished.replace(path)
+    except BaseException:
+        for unfinished in started.values():  # on a full disk, half a file is in the way
+            unfinished.unlink(missing_ok=True)
+        raise
+    if is_durable:
+        for folder in {path.parent for path in contents}:
+            _flush_folder(folder)
+
+
+def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        if is_durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turn what the system says when a file cannot be written into a McsimError."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free space" if is_full else "make it writable or name another folder with -o,"
+        raise McsimError(
+            f"cannot write to {directory}: {error.strerror or error}. What was finished is safe;"
+            f" {advice} and repeat the command"
         ) from error
 
 

@@ -17,7 +17,7 @@ OF_ALL_METHODS = ("confidence", "estimands", "seed")
 
 
 @dataclass(frozen=True)
-class Contents:
+class PartContents:
     """What all files with the same key hold."""
 
     condition: str
@@ -62,7 +62,7 @@ def changed_keys(there: Identity, here: Identity) -> Iterator[str]:
             yield key
 
 
-def grow(before: Mapping[str, Contents], identity: Identity) -> dict[str, Contents]:
+def grow(before: Mapping[str, PartContents], identity: Identity) -> dict[str, PartContents]:
     """The contents by key, with new keys for what of the identity they lack."""
     contents = dict(before)
     known: dict[str, set[str]] = {}
@@ -71,7 +71,7 @@ def grow(before: Mapping[str, Contents], identity: Identity) -> dict[str, Conten
     for label in identity.conditions:
         new = tuple(name for name in identity.methods if name not in known.get(label, ()))
         if new:
-            contents[_key(label, new, identity)] = Contents(label, new)
+            contents[_key(label, new, identity)] = PartContents(label, new)
     return contents
 
 

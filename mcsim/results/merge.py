@@ -17,9 +17,9 @@ from mcsim.results.folder import (
     read_manifest,
     record,
 )
-from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, grow
 from mcsim.results.ranges import subtract
-from mcsim.results.store import Chunk, Parts, Store, StudyDescription
+from mcsim.results.store import Chunk, PartFiles, Store, StudyDescription
 
 
 def merge_studies(folders: Sequence[Path], out: Path, report: Callable[[str], None]) -> Store:
@@ -35,7 +35,9 @@ def merge_studies(folders: Sequence[Path], out: Path, report: Callable[[str], No
     manifests = {folder: read_manifest(folder) for folder in folders}
     if find_manifest(out):
         manifests |= {out: read_manifest(out)}
-    largest = max(manifests, key=lambda folder: int(manifests[folder]["replicates"]))
+    largest = max(
+        manifests, key=lambda one: (manifests[one]["replicates"], manifests[one]["format"])
+    )
     _refuse_different_studies(manifests)
     _refuse_other_parts(manifests, out)
     parts = {folder: finished_parts(folder) for folder in manifests}
@@ -91,7 +93,9 @@ def _refuse_different_results(parts: Mapping[Path, Iterable[Part]]) -> None:
 def _description(folder: Path, manifest: Mapping[str, Any]) -> StudyDescription:
     return StudyDescription(
         identity=_identity(manifest),
-        manifest={key: value for key, value in manifest.items() if key != "created"},
+        manifest={
+            key: value for key, value in manifest.items() if key not in ("created", "format")
+        },
         scenario_text=(folder / "scenario.toml").read_text(),
         conditions=read_conditions(folder),
     )
@@ -104,15 +108,15 @@ def _copy_parts(folder: Path, parts: Iterable[Part], store: Store) -> int:
         if subtract([(part.first, part.last)], done.get(part.key, ())):
             contents = store.contents[part.key]
             chunk = Chunk(contents.condition, part.key, part.first, part.last, contents.methods)
-            store.commit_chunk(chunk, _read_parts(folder, part, contents))
+            store.commit([(chunk, _read_files(folder, part, contents))])
             n_copied += 1
     return n_copied
 
 
-def _read_parts(folder: Path, part: Part, contents: Contents) -> Parts:
+def _read_files(folder: Path, part: Part, contents: PartContents) -> PartFiles:
     """The files of a part, which must be those that its record tells of."""
     files = {kind: read_content(folder / part.path(kind)) for kind in KINDS}
     digests = {kind: digest(content) for kind, content in files.items()}
     if record(part, contents, digests) != read_content(folder / part.path("commits")):
         raise DataError(f"{part} in {folder} is damaged; mend it: mcsim verify {folder} --repair")
-    return Parts(**files, n_failed=0, digests=digests)  # only runs count failures
+    return PartFiles(**files, n_failed=0, digests=digests)  # only runs count failures

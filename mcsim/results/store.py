@@ -5,16 +5,13 @@ a part's record in commits/ comes last and marks it as finished.
 """
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
 import math
-import os
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mcsim.errors import McsimError, StudyMismatchError
+from mcsim.engine.optimum.status import Status
+from mcsim.errors import StudyMismatchError
+from mcsim.names import ESTIMATES
 from mcsim.results.folder import (
     FORMAT,
     KINDS,
+    STATUSES,
     SUFFIXES,
     Listing,
     Part,
@@ -40,24 +40,28 @@ from mcsim.results.folder import (
     read_parts,
     record,
     refuse_other_format,
+    write_whole,
+    writing,
 )
-from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
 
 NAME = pa.dictionary(pa.int32(), pa.string())
-MEASURES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized")
-ROW = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
+KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
 ESTIMATES_SCHEMA = pa.schema(
-    [*ROW, ("parameter", NAME), ("component", NAME), *[(name, pa.float64()) for name in MEASURES]]
+    [
+        *[*KEYS, ("parameter", NAME), ("component", NAME)],
+        *[(name, pa.float64()) for name in (*ESTIMATES, "realized")],
+    ]
 )
 FITS_SCHEMA = pa.schema(
     [
-        *[*ROW, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
+        *[*KEYS, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
-FAILED = pa.array(["failed", "not_converged"])
+FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED)])
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
     *("commits/part-*.json", "fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*"),
     *("scenario.toml", "conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
@@ -66,13 +70,17 @@ OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to cla
 
 @dataclass(frozen=True)
 class Chunk:
-    """Replicates `first` to `last` of one condition, by some methods; none named: by all."""
+    """Replicates `first` to `last` of one condition, by some methods; none named: by all.
+
+    is_lost : whether it is one replicate that ended its workers, so that its fits have failed
+    """
 
     condition: str
     key: str
     first: int
     last: int
     methods: tuple[str, ...] = ()
+    is_lost: bool = field(default=False, repr=False)
 
     @property
     def part(self) -> Part:
@@ -81,7 +89,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Parts:
+class PartFiles:
     """The files of a chunk, ready to be written, and the SHA-256 of each."""
 
     estimates: bytes
@@ -90,11 +98,11 @@ class Parts:
     digests: dict[str, tuple[int, str]]
 
 
-def encode(estimates: pa.Table, fits: pa.Table) -> Parts:
+def encode(estimates: pa.Table, fits: pa.Table) -> PartFiles:
     """The files of a chunk; the tables need the columns of the schemas."""
     n_failed = pc.sum(pc.is_in(fits["status"], FAILED)).as_py() or 0
     files = _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA))
-    return Parts(*files, n_failed, dict(zip(KINDS, map(digest, files), strict=True)))
+    return PartFiles(*files, n_failed, dict(zip(KINDS, map(digest, files), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -131,14 +139,23 @@ class ConditionStatus:
 
 @dataclass(frozen=True)
 class Store:
-    """An open study folder; `contents` says what its parts hold, by key."""
+    """An open study folder.
+
+    contents : what its parts hold, by key; is_kept : whether files must outlive a power failure
+    """
 
     directory: Path
-    contents: Mapping[str, Contents] = field(repr=False)
+    contents: Mapping[str, PartContents] = field(repr=False)
+    is_kept: bool = True
 
     @classmethod
     def open(
-        cls, directory: Path, description: StudyDescription, *, overwrite: bool = False
+        cls,
+        directory: Path,
+        description: StudyDescription,
+        *,
+        overwrite: bool = False,
+        is_kept: bool = True,
     ) -> "Store":
         """Create the folder, or go on with the same study, which may have grown.
 
@@ -152,7 +169,7 @@ class Store:
             if before and not overwrite:
                 _refuse_another_study(directory, before, description.identity)
             kept = {} if overwrite else before
-            store = cls(directory, grow(contents_of(kept), description.identity))
+            store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
             if overwrite:
                 store._remove(OWN_FILES)
             (directory / ".tmp").mkdir(parents=True, exist_ok=True)
@@ -168,16 +185,23 @@ class Store:
         """The study in a folder; errors as of `read_manifest`."""
         return cls(directory, contents_of(read_manifest(directory)))
 
-    def commit_chunk(self, chunk: Chunk, parts: "Parts") -> None:
-        """Make a finished chunk visible, complete or not at all."""
-        part = chunk.part
-        mark = record(part, self.contents[chunk.key], parts.digests)
+    def commit(self, done: Sequence[tuple[Chunk, PartFiles]]) -> None:
+        """Make finished chunks visible, each complete or not at all.
+
+        What their records vouch for is durable before the first of these is written.
+        """
+        files: dict[Path, bytes] = {}
+        marks: dict[Path, bytes] = {}
+        for chunk, of_chunk in done:
+            files |= {chunk.part.path(kind): getattr(of_chunk, kind) for kind in KINDS}
+            mark = record(chunk.part, self.contents[chunk.key], of_chunk.digests)
+            marks[chunk.part.path("commits")] = mark
         with writing(self.directory):
-            self._write_files(part, parts)
-            self._write_bytes(mark, part.path("commits"))
-            if not all((self.directory / part.path(kind)).exists() for kind in KINDS):
-                # another run took them for leftovers before they had their mark
-                self._write_files(part, parts)
+            self._write(files)
+            self._write(marks)
+            # another run took them for leftovers before they had their mark
+            gone = {path for path in files if not (self.directory / path).exists()}
+            self._write({path: files[path] for path in gone})
 
     def committed(self) -> dict[str, tuple[Range, ...]]:
         """Finished replicates by key, from the names of the files alone."""
@@ -247,13 +271,13 @@ class Store:
             "identity": identity.values,
         }
         # the manifest first: whoever is killed in between has claimed the folder
-        self._write_bytes((json.dumps(manifest, indent=2) + "\n").encode(), Path("manifest.json"))
-        self._write_bytes(description.scenario_text.encode(), Path("scenario.toml"))
-        self._write_bytes(_parquet(description.conditions), Path("conditions.parquet"))
-
-    def _write_files(self, part: Part, parts: Parts) -> None:
-        self._write_bytes(parts.estimates, part.path("estimates"))
-        self._write_bytes(parts.fits, part.path("fits"))
+        self._write({Path("manifest.json"): (json.dumps(manifest, indent=2) + "\n").encode()})
+        self._write(
+            {
+                Path("scenario.toml"): description.scenario_text.encode(),
+                Path("conditions.parquet"): _parquet(description.conditions),
+            }
+        )
 
     def _remove_part(self, part: Part) -> None:
         for folder in SUFFIXES:  # its mark first
@@ -265,19 +289,10 @@ class Store:
                 if path.stat().st_mtime < written_before:
                     path.unlink()
 
-    def _write_bytes(self, content: bytes, target: Path) -> None:
-        temporary = self.directory / ".tmp" / f"{uuid.uuid4().hex}-{target.name}"
-        final = self.directory / target
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(final)
-        except BaseException:
-            temporary.unlink(missing_ok=True)  # on a full disk, half a file is in the way
-            raise
-        _flush_folder(final.parent)
+    def _write(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files, whose paths are relative to the study."""
+        whole = {self.directory / path: content for path, content in contents.items()}
+        write_whole(whole, self.directory / ".tmp", is_durable=self.is_kept)
 
 
 def _manifest_or_refusal(directory: Path) -> dict[str, Any]:
@@ -341,25 +356,3 @@ def _in_order_of_appearance(column: pa.ChunkedArray) -> pa.Array:
     present = pc.unique(codes)
     new_codes = pc.index_in(codes, present)
     return pa.DictionaryArray.from_arrays(new_codes, names.take(present))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Turn what the system says when a file cannot be written into a McsimError."""
-    try:
-        yield
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free space" if is_full else "make it writable or name another folder with -o,"
-        raise McsimError(
-            f"cannot write to {directory}: {error.strerror or error}. What was finished is safe;"
-            f" {advice} and repeat the command"
-        ) from error

@@ -1,4 +1,4 @@
-"""Nested tables and lists, as a scenario file gives them: copied, compared, changed, shown."""
+"""Nested tables and lists, as a scenario file gives them: copied, compared, changed."""
 
 import itertools
 import re
@@ -32,15 +32,6 @@ def plain_copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): plain_copy(item) for key, item in value.items()}
     return [plain_copy(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def show_value(value: object) -> str:
-    """Value as a user would write it on one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(show_value, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

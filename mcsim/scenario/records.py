@@ -1,21 +1,16 @@
-"""A scenario: frozen records of the file, the conditions of its sweep, and their identities.
+"""A scenario: frozen records of the file, which hold what it says and nothing made of it.
 
 A record checks its own fields (values.py); checks/ finds what is wrong between them, and
 load.py says where in a file. Everything here trusts that both have passed.
 """
 
-import hashlib
 import itertools
-import json
-import re
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
-from mcsim.scenario.keys import canonical, expand_sweep, flatten, show_value
-from mcsim.scenario.plugin_file import PREFIX, Plugin
+from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import (
@@ -240,80 +235,7 @@ class Scenario(Record):
         return scenario
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One point of the sweep: what determines the data of its replicates.
-
-    `identity` is the SHA-256 of design and truth alone, so that no other part of a scenario and
-    no other condition can change the data. Tables are sorted by name, so that neither can the
-    order of the file (the factors keep theirs, which orders the cells and is in the identity).
-    """
-
-    label: str
-    values: dict[str, Any]
-    design: DesignSpec
-    truth: TruthSpec
-    identity: str
-
-    @property
-    def has_own_rows(self) -> bool:
-        """Whether each replicate has rows of its own, not those of the condition."""
-        return self.design.redraw or self.truth.missing is not None
-
-    @property
-    def is_standard(self) -> bool:
-        """Whether theory for one design and a normal truth applies."""
-        return self.truth.is_standard and not self.design.redraw
-
-
-def conditions(scenario: Scenario) -> tuple[Condition, ...]:
-    """Every combination of the swept values, in the order of the file; one without a sweep."""
-    raw = scenario.model_dump(exclude_defaults=True)
-    names = _short_names(list(scenario.sweep))
-    return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
-
-
-def study_identity(scenario: Scenario) -> dict[str, Any]:
-    """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
-    no_numbers: Any = {
-        **dict.fromkeys(("title", "replicates", "target_mcse"), True),
-        "methods": {"__all__": {"fallback"}},
-    }
-    raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
-    order = {"design.factors": list(scenario.design.factors)}
-    return dict(sorted(flatten(canonical(raw), ""))) | order | _plugin_identity(scenario)
-
-
-def _plugin_identity(scenario: Scenario) -> dict[str, str]:
-    """What determines the numbers of a user's functions: the text of their file."""
-    own = [spec.name for spec in scenario.methods if spec.estimator.startswith(PREFIX)]
-    digest = "" if scenario.plugin is None else scenario.plugin.digest
-    return {f"methods.{name}.plugin": digest for name in own}
-
-
 def scenario_schema() -> dict[str, Any]:
     """JSON Schema of a scenario file, for editors; the checks between its parts are not in it."""
     schema = Scenario.model_json_schema() | {"title": "mcsim scenario"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:
-    given = DesignSpec.model_validate(raw["design"])
-    # a value that is written out and one left at its default are the same
-    design = canonical(given.model_dump(exclude_defaults=True))
-    design["factors"] = canonical(list(given.factors.items()))
-    truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
-    text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
-    shown = {key: v if isinstance(v, str) else show_value(v) for key, v in values.items()}
-    return Condition(
-        label=", ".join(f"{names[key]}={value}" for key, value in shown.items()) or "all",
-        values=values,
-        design=DesignSpec.model_validate(design | {"factors": given.factors}),
-        truth=TruthSpec.model_validate(truth),
-        identity=hashlib.sha256(text.encode()).hexdigest(),
-    )
-
-
-def _short_names(keys: list[str]) -> dict[str, str]:
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
-    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

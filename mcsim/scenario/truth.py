@@ -1,11 +1,11 @@
 """The truth that data are generated from: records of what a scenario may state."""
 
 import math
-import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from mcsim.names import split_pair
 from mcsim.scenario.values import (
     AboveTwo,
     AboveZero,
@@ -188,8 +188,3 @@ class TruthSpec(Record):
         """Whether all is normal, residuals independent with one SD, and nothing is lost."""
         effects = (one.distribution == "normal" for one in self.random.values())
         return self.residual is None and self.missing is None and all(effects)
-
-
-def split_pair(key: str) -> tuple[str, ...]:
-    """Split `Intercept,x`, the key of a correlation, at the commas outside parentheses."""
-    return tuple(piece.strip() for piece in re.split(r",(?![^(]*\))", key))

@@ -5,25 +5,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcsim.design.units import Design, Flags, Floats, only_rows
-from mcsim.scenario.records import Condition
+from mcsim.names import Parameter
+from mcsim.scenario.conditions import Condition
 from mcsim.simulate.missing import kept_rows
-from mcsim.simulate.responses import (  # fmt: skip
-    Simulator,
-    cells_of,
-    draw_responses,
-    prepare_replicate,
-    realized_values,
-)
+from mcsim.simulate.realized import realized_values
+from mcsim.simulate.responses import Simulator, cells_of, draw_responses, prepare_replicate
 from mcsim.simulate.streams import stream
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One replicate: the rows that are observed, y (n_rows,), and realized values (1,) by name."""
+    """One replicate: the rows that are observed, y (n_rows,), and realized values (1,)."""
 
     design: Design
     y: Floats
-    realized: dict[str, Floats]
+    realized: dict[Parameter, Floats]
 
 
 def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) -> DataSet:

@@ -1,26 +1,19 @@
-"""Responses of simulated replicates, and the values realized among the effects drawn."""
+"""Responses of simulated replicates: the mean, random effects and residuals of a design's rows."""
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from mcsim.design.columns import Floats, Ints, column
+from mcsim.design.columns import Floats, Ints
 from mcsim.design.units import Design, build_design
 from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
-from mcsim.formula import same_column
-from mcsim.scenario.derived import derived_value
-from mcsim.scenario.records import Condition, EstimandSpec
-from mcsim.scenario.truth import RandomSpec, TruthSpec, split_pair
+from mcsim.scenario.conditions import Condition
+from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in
 from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,15 +75,18 @@ class ResponseBlock:
     products: tuple[Floats, ...]
 
 
-def prepare_simulator(condition: Condition, seed: int) -> Simulator:
-    """Draw the design of a condition and evaluate its truth.
+def prepare_simulator(condition: Condition, seed: int, design: Design | None = None) -> Simulator:
+    """Draw the design of a condition, unless it is there already, and evaluate its truth.
 
     Raises
     ------
     DataError
         The design gives some residual an infinite SD.
     """
-    return prepare_replicate(condition, stream_key(seed, condition.identity), 0)
+    key = stream_key(seed, condition.identity)
+    if design is None:
+        return prepare_replicate(condition, key, 0)
+    return _simulator(condition, key, design)
 
 
 def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simulator:
@@ -101,9 +97,13 @@ def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simul
     key : of the condition's streams
     """
     design = build_design(condition.design, stream(key, replicate, "design"))
+    return _simulator(condition, key, design)
+
+
+def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
-        mean += coefficient * column(design.frame, name)
+        mean += coefficient * design.columns((name,))[0]
     effects = tuple(
         _level_effects(design, level.name, condition.truth.random[level.name])
         for level in condition.design.levels
@@ -133,7 +133,7 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
         names=names,
         factor=factor,
         draw=draw_of(spec.distribution),
-        Z=np.stack([column(design.frame, name) for name in names]),
+        Z=design.columns(names),
         unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
             np.uint64
         ),
@@ -180,115 +180,3 @@ def draw_responses(
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))
-
-
-def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[str, Floats]:
-    """SDs and correlations among the effects drawn, NaN where they are not defined.
-
-    Pooled within factor cells. The fixed effects take up the cells' means, so the divisor is units
-    less cells: this is what a sample of these units could tell if the effects were observed.
-
-    Parameters
-    ----------
-    products : of `ResponseBlock`
-
-    Returns
-    -------
-    Per parameter (n_replicates,)
-    """
-    realized: dict[str, Floats] = {}
-    for effects, sums in zip(simulator.effects, products, strict=True):
-        realized |= _realized(effects, sums)
-    return realized
-
-
-def _realized(effects: LevelEffects, products: Floats) -> dict[str, Floats]:
-    degrees = len(effects.cells.of_unit) - len(effects.cells.n_units)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sd = np.sqrt(np.einsum("nii->ni", products) / degrees)  # not a number without any
-        realized = {f"{effects.level}.sd({name})": sd[:, i] for i, name in enumerate(effects.names)}
-        for i, first in enumerate(effects.names):
-            for j, second in enumerate(effects.names[i + 1 :], start=i + 1):
-                correlation = products[:, i, j] / (degrees * sd[:, i] * sd[:, j])
-                realized[f"{effects.level}.cor({first},{second})"] = correlation
-    return realized
-
-
-def true_values(truth: TruthSpec) -> dict[str, float]:
-    """The parameters that the truth states: fixed effects, SDs, variances, correlations, sigma."""
-    values = dict(truth.fixed) | {"sigma": truth.sigma}
-    for level, spec in truth.random.items():
-        for i, name in enumerate(spec.columns):
-            sd = spec.standard_deviations[name]
-            values |= {f"{level}.sd({name})": sd, f"{level}.var({name})": sd**2}
-            for other in spec.columns[i + 1 :]:
-                if sd > 0 and spec.standard_deviations[other] > 0:
-                    values[f"{level}.cor({name},{other})"] = spec.correlation_of(name, other)
-    return values
-
-
-def residual_values(truth: TruthSpec, factors: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Correlations of residuals that the truth states, and ratios of SDs to the first level's."""
-    spec = truth.residual
-    correlation = None if spec is None else spec.correlation
-    values = {} if correlation else {"phi": 0.0, "rho": 0.0}
-    if spec is not None and spec.phi is not None:
-        values["phi"] = spec.phi
-    if spec is not None and spec.rho is not None:
-        values["rho"] = spec.rho
-    for factor, (first, *others) in factors.items():
-        sds = {} if spec is None else spec.sd_by.get(factor, {})
-        values |= {
-            f"sd_ratio({factor}[T.{level}])": sds.get(level, 1.0) / sds.get(first, 1.0)
-            for level in others
-        }
-    return values
-
-
-def true_value(values: Mapping[str, float], parameter: str) -> float | None:
-    """The truth of a parameter: 0 for an effect that the truth lacks, None for a correlation."""
-    if parameter.startswith("total."):
-        return float(derived_value(parameter, values))
-    missing = None if ".cor(" in parameter else 0.0
-    return _by_meaning(values).get(_meaning(parameter), missing)
-
-
-def target_of(parameter: str, declared: Mapping[str, str]) -> str:
-    """What a parameter estimates: what is declared for it or, of a variance, for its SD."""
-    by_meaning = _by_meaning(declared)
-    found = by_meaning.get(_meaning(parameter))
-    if found is None and ".var(" in parameter:
-        of_sd = by_meaning.get(_meaning(parameter.replace(".var(", ".sd(")), parameter)
-        return of_sd.replace(".sd(", ".var(")
-    return parameter if found is None else found
-
-
-def estimand_value(truth: TruthSpec, estimand: EstimandSpec) -> float:
-    """The truth of an estimand: a weighted sum of fixed effects, or made of variances."""
-    values = true_values(truth)
-    if estimand.fixed is None:
-        return float(derived_value(estimand.name, values))
-    terms = ((true_value(values, name) or 0.0) * w for name, w in estimand.fixed.items())
-    return math.fsum(terms)
-
-
-def realized_value(realized: Mapping[str, Floats], parameter: str) -> Floats | None:
-    """Realized values of a method's parameter; a variance is the square of its SD."""
-    if parameter.startswith("total."):
-        return np.asarray(derived_value(parameter, realized)) if realized else None
-    if ".var(" in parameter:
-        sd = _by_meaning(realized).get(_meaning(parameter.replace(".var(", ".sd(")))
-        return None if sd is None else sd**2
-    return _by_meaning(realized).get(_meaning(parameter))
-
-
-def _by_meaning(values: Mapping[str, T]) -> dict[str, T]:
-    return {_meaning(parameter): value for parameter, value in values.items()}
-
-
-def _meaning(parameter: str) -> str:
-    """One spelling for all names of a parameter: a formula may order columns in another way."""
-    match = re.fullmatch(r"(\w+\.(?:sd|var|cor))\((.*)\)", parameter)
-    if match is None:
-        return same_column(parameter)
-    return f"{match[1]}({','.join(sorted(map(same_column, split_pair(match[2]))))})"

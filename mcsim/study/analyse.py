@@ -1,155 +1,148 @@
-"""Replicates that have rows of their own, each prepared and analysed by itself.
+"""Replicates of a condition simulated and analysed: from a chunk to the files that it becomes.
 
-A model that the rows cannot support is a failed fit with the reason; what the rows cannot tell of a
-model that they do support is null.
+Replicates that have the same rows are fitted together; where each has rows of its own, one is a
+sample by itself, and what its rows can tell is asked anew (own_rows.py).
 """
 
-import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.design.columns import ModelFrame
-from mcsim.design.units import Design
-from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
-from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.likelihood import Reducers
-from mcsim.methods.method import Analysis, FitOutcomes, fixed_contrasts
-from mcsim.scenario.records import MethodSpec
-from mcsim.simulate.data_set import DataSet, draw_data_set
+from mcsim.methods.method import Analysis, StreamOf
+from mcsim.names import Parameter
+from mcsim.results.store import Chunk, PartFiles, encode
+from mcsim.simulate.data_set import draw_data_set
+from mcsim.simulate.realized import realized_values
+from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
-from mcsim.study.prepared import PreparedCondition, ReadyMethod, prepare_again
-from mcsim.study.tables import estimate_rows, fit_rows, with_likelihood_ratios
+from mcsim.study.chunks import Batch
+from mcsim.study.likelihood_ratio import with_likelihood_ratios
+from mcsim.study.own_rows import analyse_rows, as_tested, failed
+from mcsim.study.prepared import PreparedCondition, PreparedStudy
+from mcsim.study.tables import estimate_rows, fit_rows
 
 Floats = NDArray[np.float64]
 
-MOST_KNOWN = 64  # prepared methods that are kept, for rows that come again
-ROUNDING = 1e-8  # share of a contrast that counts as nothing
+BLOCK_VALUES = 100_000  # of responses at a time: 0.8 MB, which a processor's cache can hold
+KEPT_VALUES = 4_000_000  # of what methods keep of the responses that they analyse together: 32 MB
+LOST = (
+    "replicate {replicate}: its analysis ended two worker processes, by a crash or for want of"
+    " memory"
+)
 
 
-def analyse_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Table, pa.Table]:
-    """Rows of estimates/ and fits/ of one replicate."""
-    realized: Mapping[str, Floats] = {}
-    reduced: Collection[str] = ()
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # few rows may be left
-        try:
-            data = draw_data_set(condition.condition, condition.simulator, replicate)
-            analyses, reduced = _analyses(condition, data, replicate)
-            realized = data.realized
-        except DataError as error:
-            analyses = {name: _failed(one, error) for name, one in condition.ready.items()}
-        tested = with_likelihood_ratios(condition.specs, condition.methods, analyses)
-    own = {spec.name: _as_tested(spec, tested[spec.name], reduced) for spec in condition.specs}
+@dataclass
+class ChunkAnalyser:
+    """Simulates and fits the replicates of chunks; sent to every worker once."""
+
+    study: PreparedStudy
+
+    def __call__(self, batch: Batch) -> list[tuple[Chunk, PartFiles]]:
+        """The chunks with their files, rows in the order replicate, method, parameter."""
+        return [(chunk, self.files(chunk)) for chunk in batch.chunks]
+
+    def files(self, chunk: Chunk) -> PartFiles:
+        """The files of one chunk."""
+        condition = self.study.condition(chunk.condition).only(chunk.methods)
+        if chunk.is_lost:
+            return encode(*lost_replicate(condition, chunk.first))
+        return encode(*analyse_replicates(condition, range(chunk.first, chunk.last + 1)))
+
+
+def analyse_replicates(
+    condition: PreparedCondition, replicates: range
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of estimates/ and fits/, replicate by replicate."""
+    has_own_rows = condition.condition.has_own_rows
+    samples = _own_rows if has_own_rows else _shared_rows
+    few_rows: AbstractContextManager[object] = nullcontext()
+    if has_own_rows:  # few may be left
+        few_rows = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    with few_rows:
+        tables = [_rows(condition, sample) for sample in samples(condition, replicates)]
+    estimates, fits = zip(*tables, strict=True)
+    return pa.concat_tables(estimates), pa.concat_tables(fits)
+
+
+def lost_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Table, pa.Table]:
+    """A `failed` row for every fit, no estimates: its analysis ended two workers."""
+    analyses = _failed(condition, LOST.format(replicate=replicate))
+    replicates = range(replicate, replicate + 1)
+    return _rows(condition, Sample(replicates, {}, analyses, without=condition.ready))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Replicates that were analysed together.
+
+    realized : values (n_replicates,); without : methods that lack an effect in these rows
+    """
+
+    replicates: range
+    realized: Mapping[Parameter, Floats]
+    analyses: dict[str, Analysis]
+    without: Collection[str] = ()
+
+
+def _rows(condition: PreparedCondition, sample: Sample) -> tuple[pa.Table, pa.Table]:
+    specs, label = condition.specs, condition.label
+    tested = with_likelihood_ratios(specs, condition.methods, sample.analyses)
+    own = {spec.name: as_tested(spec, tested[spec.name], sample.without) for spec in specs}
     return (
-        estimate_rows(condition.label, [replicate], realized, own, condition.specs),
-        fit_rows(condition.label, [replicate], own),
+        estimate_rows(label, sample.replicates, sample.realized, own, specs),
+        fit_rows(label, sample.replicates, own),
     )
 
 
-def _analyses(
-    condition: PreparedCondition, data: DataSet, replicate: int
-) -> tuple[dict[str, Analysis], set[str]]:
-    """By method; and the methods that lack a fixed effect which they have in the condition."""
-    if not len(data.y):
-        raise DataError("no observation is left")
-    rows, frame, shared = _hash(data.design), ModelFrame(data.design.frame), Reducers()
-    y = data.y[None]  # one array, whose moments the methods share
-    found: dict[str, Analysis] = {}
-    reduced: set[str] = set()
-    for name, planned in condition.ready.items():
+def _shared_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:
+    """Samples of so many replicates as may be kept at a time."""
+    n_kept = sum(method.n_values for method in condition.methods.values())
+    size = max(1, KEPT_VALUES // n_kept)
+    for first in range(0, len(replicates), size):
+        yield _of_shared_rows(condition, replicates[first : first + size])
+
+
+def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
+    """Simulate block by block, so that few responses are in memory, then fit all together."""
+    simulator, methods = condition.simulator, condition.methods
+    block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
+    room = new_room(simulator, block_size)
+    taken: dict[str, list[Any]] = {name: [] for name in methods}
+    products = []
+    for first in range(0, len(replicates), block_size):
+        block = draw_responses(simulator, replicates[first : first + block_size], room)
+        products.append(block.products)
+        for name, method in methods.items():
+            taken[name].append(method.take(block.y))
+
+    stream_of = _streams(condition, replicates)
+    analyses = {name: method.analyse(taken[name], stream_of) for name, method in methods.items()}
+    per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
+    return Sample(replicates, realized_values(simulator, per_level), analyses)
+
+
+def _own_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:
+    """A sample of each replicate."""
+    for replicate in replicates:
+        alone = range(replicate, replicate + 1)
         try:
-            if (rows, name) not in condition.known:
-                _remember(condition, (rows, name), prepare_again(planned, frame, shared))
-            one = condition.known[rows, name]
-            analysis = one.method.analyse(
-                [one.method.take(y)],
-                lambda _: stream(condition.simulator.key, replicate, "bootstrap"),
-            )
-            found[name] = _as_planned(planned, one, analysis)
-            reduced |= {name} if one.aliased else set()
-        except (DataError, np.linalg.LinAlgError) as error:
-            found[name] = _failed(planned, error)
-    return found, reduced
+            data = draw_data_set(condition.condition, condition.simulator, replicate)
+            analyses, without = analyse_rows(condition, data, _streams(condition, alone))
+            yield Sample(alone, data.realized, analyses, without)
+        except DataError as error:
+            yield Sample(alone, {}, _failed(condition, str(error)))
 
 
-def _hash(design: Design) -> bytes:
-    """Equal for rows that one prepared method can analyse: labels of units do not matter."""
-    digest = hashlib.sha256()
-    for unit in design.unit_of_row.values():
-        digest.update(unit.tobytes())
-    for name in design.frame.columns.difference(list(design.unit_of_row)):
-        column = design.frame[name]
-        is_factor = isinstance(column.dtype, pd.CategoricalDtype)
-        digest.update((column.cat.codes if is_factor else column).to_numpy().tobytes())
-    return digest.digest()
+def _streams(condition: PreparedCondition, replicates: range) -> StreamOf:
+    """Random numbers for what methods themselves simulate, by position among the replicates."""
+    return lambda position: stream(condition.simulator.key, replicates[position], "bootstrap")
 
 
-def _remember(condition: PreparedCondition, key: tuple[bytes, str], one: ReadyMethod) -> None:
-    if len(condition.known) >= MOST_KNOWN:
-        condition.known.clear()
-    condition.known[key] = one
-
-
-def _failed(planned: ReadyMethod, error: Exception) -> Analysis:
-    """A failed fit with its reason, and no estimates."""
-    none = np.full(1, np.nan)
-    blocks = [_nothing(one.name, one.component) for one in planned.method.parameters()]
-    fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, [str(error)])
-    return Analysis(dict.fromkeys(planned.settings.df, blocks), fits)
-
-
-def _nothing(parameter: str, component: str) -> ParameterBlock:
-    none = np.full(1, np.nan)
-    return ParameterBlock(parameter, component, none, none, none, none, none, none)
-
-
-def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> Analysis:
-    """The analysis with the parameters of the condition, null where these rows cannot tell them."""
-    if not one.aliased:
-        return analysis
-    lost = _not_estimable(one)
-    estimates = {}
-    for df, blocks in analysis.estimates.items():
-        by_name = {one.parameter: one for one in blocks if one.parameter not in lost}
-        estimates[df] = [
-            by_name.get(parameter.name, _nothing(parameter.name, parameter.component))
-            for parameter in planned.method.parameters()
-        ]
-    return replace(analysis, estimates=estimates)
-
-
-def _not_estimable(one: ReadyMethod) -> set[str]:
-    """Fixed effects, terms and weighted sums of them that the rows leave open.
-
-    Every aliased column is a combination of the others; the contrasts c with c'v = 0 for all those
-    combinations v, and no others, have one value whatever is left out (Searle 1971, chapter 5).
-    """
-    columns = one.columns
-    scale = np.maximum(np.abs(columns.X).max(axis=0), np.finfo(float).tiny)
-    X, is_kept = columns.X / scale, ~np.isin(columns.names, one.aliased)
-    combinations = np.zeros((len(one.aliased), X.shape[1]))
-    combinations[:, is_kept] = -np.linalg.lstsq(X[:, is_kept], X[:, ~is_kept])[0].T
-    combinations[:, ~is_kept] = np.eye(len(one.aliased))
-    lost = set()
-    for contrast in fixed_contrasts(columns, one.settings):
-        L = contrast.L / scale
-        size = np.abs(L) @ np.abs(combinations).T
-        if np.any(np.abs(L @ combinations.T) > ROUNDING * size):
-            lost.add(contrast.name)
-    return lost
-
-
-def _as_tested(spec: MethodSpec, analysis: Analysis, reduced: Collection[str]) -> Analysis:
-    """Without a likelihood-ratio test, its last row, where a model lacks fixed effects."""
-    if spec.likelihood_ratio is None or not {spec.name, spec.likelihood_ratio} & set(reduced):
-        return analysis
-    estimates = {
-        df: [*blocks[:-1], _nothing(blocks[-1].parameter, blocks[-1].component)]
-        for df, blocks in analysis.estimates.items()
-    }
-    return replace(analysis, estimates=estimates)
+def _failed(condition: PreparedCondition, message: str) -> dict[str, Analysis]:
+    return {name: failed(one, message) for name, one in condition.ready.items()}

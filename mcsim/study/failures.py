@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import TooManyFailuresError
 from mcsim.results.folder import read_parquet
-from mcsim.results.store import FAILED, Chunk, Parts
+from mcsim.results.store import FAILED, Chunk, PartFiles
 
 FIRST_SHARE = 0.1  # of the replicates of a run, after which it may end early
 
@@ -44,7 +44,7 @@ class _Count:
     def is_early(self) -> bool:
         return self.n_replicates < FIRST_SHARE * self.n_planned
 
-    def add(self, chunk: Chunk, parts: Parts) -> None:
+    def add(self, chunk: Chunk, parts: PartFiles) -> None:
         self.n_replicates += chunk.last - chunk.first + 1
         self.n_fits += pq.read_metadata(pa.BufferReader(parts.fits)).num_rows
         self.n_failed += parts.n_failed
@@ -68,7 +68,7 @@ class FailureWatch:
             count = self._counts.setdefault(chunk.condition, _Count())
             count.n_planned += chunk.last - chunk.first + 1
 
-    def count(self, chunk: Chunk, parts: Parts) -> None:
+    def count(self, chunk: Chunk, parts: PartFiles) -> None:
         """Take note of a finished chunk.
 
         Raises
@@ -90,7 +90,7 @@ class FailureWatch:
             )
 
 
-def first_failure(parts: Parts) -> FailedFit:
+def first_failure(parts: PartFiles) -> FailedFit:
     """The failed fit with the smallest replicate; there must be one."""
     fits = read_parquet(pa.BufferReader(parts.fits))
     row = fits.filter(pc.is_in(fits["status"], FAILED)).slice(0, 1).to_pylist()[0]

@@ -1,16 +1,42 @@
-"""What the replicates of a condition share: its simulator, and methods ready for its design."""
+"""A study with its conditions expanded once, each made ready at its first use.
 
+What the replicates of a condition share is its simulator, and methods ready for its design; what
+conditions share that differ in the truth alone are the design and these methods.
+"""
+
+import platform
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import version
 
-from mcsim.design.columns import ModelColumns, ModelFrame, model_columns, without_columns
+import pyarrow as pa
+
+from mcsim import __version__
+from mcsim.design.columns import (
+    ModelColumns,
+    ModelFrame,
+    model_columns,
+    without_columns,
+)
+from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Method, MethodSettings
+from mcsim.methods.r.method import r_record
 from mcsim.methods.registry import left_out, prepare_method
-from mcsim.scenario.records import Condition, MethodSpec, Scenario
+from mcsim.names import Parameter
+from mcsim.results.identity import Identity, identify
+from mcsim.results.store import StudyDescription
+from mcsim.scenario.conditions import Condition, conditions, study_identity
+from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
+from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import Simulator, prepare_simulator
+from mcsim.study.conditions_table import Planned, conditions_table
+from mcsim.study.tables import fallbacks, parameters_of
+
+PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 
 @dataclass(frozen=True)
@@ -28,18 +54,33 @@ class ReadyMethod:
 
 
 @dataclass(frozen=True)
+class ReadyDesign:
+    """A design and, by name, the methods ready for it.
+
+    known : by hash of the rows and name, methods for replicates that have rows of their own
+    """
+
+    design: Design
+    ready: dict[str, ReadyMethod]
+    known: dict[tuple[bytes, str], ReadyMethod] = field(default_factory=dict, repr=False)
+
+
+Designs = dict[str, ReadyDesign]  # by what determines them; those that are drawn are not kept
+
+
+@dataclass(frozen=True)
 class PreparedCondition:
     """A condition with everything its replicates share.
 
     ready : by name, the methods of `specs` and those that they are tested against
-    known : by hash of the rows and name, methods for replicates that have rows of their own
+    known : as of `ReadyDesign`
     """
 
     condition: Condition
     simulator: Simulator
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
-    known: dict[tuple[bytes, str], ReadyMethod] = field(default_factory=dict, repr=False)
+    known: dict[tuple[bytes, str], ReadyMethod] = field(repr=False)
 
     @property
     def label(self) -> str:
@@ -64,16 +105,116 @@ def named(specs: tuple[MethodSpec, ...], names: Collection[str]) -> tuple[Method
     return tuple(spec for spec in specs if not names or spec.name in names)
 
 
-def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondition:
+class PreparedStudy:
+    """A scenario with all that is made of it once; travels without what is made at first use.
+
+    conditions : by label, in the order of the sweep
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.conditions = {one.label: one for one in conditions(scenario)}
+        self._prepared: dict[str, PreparedCondition] = {}
+        self._designs: Designs = {}
+
+    def condition(self, label: str) -> PreparedCondition:
+        """The condition called `label`, prepared at its first use; errors as there."""
+        if label not in self._prepared:
+            condition = self.conditions[label]
+            self._prepared[label] = prepare_condition(self.scenario, condition, self._designs)
+        return self._prepared[label]
+
+    def all_conditions(self) -> list[PreparedCondition]:
+        """Every condition, prepared."""
+        return [self.condition(label) for label in self.conditions]
+
+    def n_rows(self, label: str) -> int:
+        """Observations of a data set, before any are lost."""
+        return len(self.condition(label).simulator.mean)
+
+    @property
+    def identity(self) -> Identity:
+        """What determines the study's numbers."""
+        of_conditions = {label: one.identity for label, one in self.conditions.items()}
+        return identify(study_identity(self.scenario), of_conditions)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The table of conditions."""
+        planned = [
+            Planned(one.condition, one.simulator.design, one.methods)
+            for one in self.all_conditions()
+        ]
+        return conditions_table(self.scenario, planned)
+
+    @property
+    def parameters(self) -> dict[str, list[Parameter]]:
+        """All that each method reports, in the first condition."""
+        methods = self.condition(next(iter(self.conditions))).methods
+        return {spec.name: parameters_of(spec, methods) for spec in self.scenario.methods}
+
+    def description(self, n_planned: int) -> StudyDescription:
+        """What the folder of the study says of it."""
+        first = self.condition(next(iter(self.conditions)))
+        return StudyDescription(
+            identity=self.identity,
+            manifest=_manifest(self.scenario, n_planned) | r_record(first.methods),
+            scenario_text=dump_scenario(self.scenario),
+            conditions=self.table,
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {
+            "scenario": self.scenario,
+            "conditions": self.conditions,
+            "_prepared": {},
+            "_designs": {},
+        }
+
+
+def _manifest(scenario: Scenario, n_planned: int) -> dict[str, object]:
+    """What a reader of the folder wants to know and the numbers do not depend on."""
+    return {
+        "title": scenario.title,
+        "confidence": scenario.confidence,
+        "replicates": n_planned,
+        "fallbacks": fallbacks(scenario),
+        "versions": {"mcsim": __version__} | {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def prepare_condition(
+    scenario: Scenario, condition: Condition, designs: Designs | None = None
+) -> PreparedCondition:
     """Build the design, the simulator and every method of a condition.
+
+    Parameters
+    ----------
+    designs : of other conditions of the scenario; gains that of this one
 
     Raises
     ------
     DataError
         A method cannot be fitted to this design; names the condition and the method.
     """
-    simulator = prepare_simulator(condition, scenario.seed)
-    data, shared = ModelFrame(simulator.design.frame), Reducers()
+    designs = {} if designs is None else designs
+    key = condition.identity if is_drawn(condition.design) else condition.design.model_dump_json()
+    known = designs.get(key)
+    design = None if known is None else known.design
+    simulator = prepare_simulator(condition, scenario.seed, design)
+    if known is None:
+        ready = _ready_methods(scenario, condition.label, simulator.design)
+        known = ReadyDesign(simulator.design, ready)
+        if not is_drawn(condition.design):
+            designs[key] = known
+    return PreparedCondition(condition, simulator, scenario.methods, known.ready, known.known)
+
+
+def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, ReadyMethod]:
+    data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
         settings = _settings(scenario, spec)
@@ -81,12 +222,10 @@ def prepare_condition(scenario: Scenario, condition: Condition) -> PreparedCondi
             columns = model_columns(spec.parsed, data, spec.structure)
             method = prepare_method(columns, settings, shared)
         except DataError as error:
-            raise DataError(
-                f"method {spec.name!r} in condition {condition.label}: {error}"
-            ) from error
+            raise DataError(f"method {spec.name!r} in condition {label}: {error}") from error
         aliased = left_out(columns, settings)
         ready[spec.name] = ReadyMethod(spec, settings, method, columns, aliased)
-    return PreparedCondition(condition, simulator, scenario.methods, ready)
+    return ready
 
 
 def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> ReadyMethod:

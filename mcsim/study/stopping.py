@@ -17,14 +17,15 @@ from mcsim.measures import MEASURES
 from mcsim.results.folder import find_manifest
 from mcsim.results.store import Store
 from mcsim.scenario.records import Scenario
-from mcsim.study.run import RunOptions, parameter_names, run_study
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.run import RunOptions, compile_before_all, run_prepared, run_study
 from mcsim.summary.cache import latest_summary
 
+FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
 SHARD_WITH_TARGETS = (
     "--shard and target_mcse do not go together: no shard knows how precise all are together."
     " Leave the targets out with --set 'target_mcse={}'"
 )
-FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
 
 
 class Target(NamedTuple):
@@ -43,6 +44,37 @@ class Largest(NamedTuple):
     n_replicates: int
     parameter: str
     method: str
+
+
+def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
+    """Run a study until its targets are met, or to its end where it has none.
+
+    Raises
+    ------
+    McsimError
+        A target is of no parameter, or the run is that of a shard.
+    """
+    if not scenario.target_mcse or options.replicates:
+        return run_study(scenario, options)
+    if options.shard:
+        raise McsimError(SHARD_WITH_TARGETS)
+    targets = read_targets(scenario.target_mcse)
+    compile_before_all(options)
+    study = PreparedStudy(scenario)
+    named = [one.name for found in study.parameters.values() for one in found]
+    refuse_unknown_parameters(targets, named)
+    last = scenario.replicates
+    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
+    for n_replicates in [n for n in blocks(last) if n >= there] or [last]:
+        store = run_prepared(study, replace(options, planned=n_replicates))
+        options = replace(options, overwrite=False)
+        table = latest_summary(options.directory)
+        if all(is_met(table, target) for target in targets):
+            break
+    for line in in_words(table, targets):
+        options.report(line)
+    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
+    return store
 
 
 def read_targets(targets: Mapping[str, float]) -> list[Target]:
@@ -124,31 +156,3 @@ def in_words(summary: pa.Table, targets: Sequence[Target]) -> list[str]:
             where = f"{found.parameter}, {found.method}"
             lines.append(f"{wanted}: {verdict}, {found.mcse:.2g} (largest for {where})")
     return lines
-
-
-def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
-    """Run a study until its targets are met, or to its end where it has none.
-
-    Raises
-    ------
-    McsimError
-        A target is of no parameter, or the run is that of a shard.
-    """
-    if not scenario.target_mcse or options.replicates:
-        return run_study(scenario, options)
-    if options.shard:
-        raise McsimError(SHARD_WITH_TARGETS)
-    targets = read_targets(scenario.target_mcse)
-    refuse_unknown_parameters(targets, parameter_names(scenario))
-    last = scenario.replicates
-    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
-    for n_replicates in [n for n in blocks(last) if n >= there] or [last]:
-        store = run_study(scenario, replace(options, planned=n_replicates))
-        options = replace(options, overwrite=False)
-        table = latest_summary(options.directory)
-        if all(is_met(table, target) for target in targets):
-            break
-    for line in in_words(table, targets):
-        options.report(line)
-    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
-    return store

@@ -1,117 +1,23 @@
-"""Tables of a study: analyses as rows of its files, and what its conditions ask for."""
+"""Tables of a study: analyses as rows of its files."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
-from mcsim.engine.optimum.search import Status
-from mcsim.errors import DataError, nearest_name
-from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.methods.inference.theory import Theory
-from mcsim.methods.method import Analysis, Method, Parameter
+from mcsim.methods.method import Analysis, Method
+from mcsim.names import ESTIMATES, Parameter
+from mcsim.results.folder import STATUSES
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
-from mcsim.scenario.keys import show_value
-from mcsim.scenario.records import Condition, MethodSpec, Scenario
-from mcsim.simulate.responses import (
-    estimand_value,
-    realized_value,
-    residual_values,
-    target_of,
-    true_value,
-    true_values,
-)
+from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.scenario.true_values import targets_of
+from mcsim.simulate.realized import realized_value
+from mcsim.study.likelihood_ratio import ratio_parameter
 
 Floats = NDArray[np.float64]
 
-THEORY = tuple(f"theory_{name}" for name in Theory._fields)
-STATUS_NAMES = pa.array([status.name.lower() for status in Status])
-
-
-def conditions_table(
-    scenario: Scenario, planned: Sequence[tuple[Condition, Mapping[str, Method]]]
-) -> pa.Table:
-    """One row per condition, method and parameter: swept values and truth."""
-    rows, swept = [], _swept_columns([condition for condition, _ in planned])
-    for condition, methods in planned:
-        truth = true_values(condition.truth)
-        truth |= residual_values(condition.truth, condition.design.factors)
-        own = {one.name: estimand_value(condition.truth, one) for one in scenario.estimands}
-        for spec in scenario.methods:
-            method = methods[spec.name]
-            theory = method.theory(condition.truth) if condition.is_standard else {}
-            _check_declared(spec, methods, {*truth, *own})
-            for df, name in zip(spec.df, method_names(spec), strict=True):
-                forms = theory.get(df, {})
-                rows += [
-                    {
-                        "condition": condition.label,
-                        "swept": json.dumps(condition.values),
-                        "method": name,
-                        "parameter": one.name,
-                        "component": one.component,
-                        "numerator_df": one.numerator_df,
-                        "truth": _truth_of(one, spec, truth, own),
-                        **_columns_of(forms.get(one.name, Theory(None))),
-                        **swept[condition.label],
-                    }
-                    for one in parameters_of(spec, methods)
-                ]
-    table = pa.Table.from_pylist(rows)
-    for name in (*THEORY, "truth", "numerator_df"):
-        column = table.schema.get_field_index(name)
-        kind = pa.int64() if name == "numerator_df" else pa.float64()
-        table = table.set_column(column, name, table[name].cast(kind))
-    return table
-
-
-def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:
-    """Swept values by condition: as text where those of a key are not all numbers."""
-    found: dict[str, dict[str, Any]] = {condition.label: {} for condition in planned}
-    for key in planned[0].values:
-        given = [condition.values[key] for condition in planned]
-        are_numbers = all(isinstance(one, int | float) for one in given)
-        for condition, value in zip(planned, given, strict=True):
-            text = value if isinstance(value, str) else show_value(value)
-            found[condition.label][key] = value if are_numbers else text
-    return found
-
-
-def _columns_of(theory: Theory) -> dict[str, float | None]:
-    return dict(zip(THEORY, theory, strict=True))
-
-
-def _check_declared(spec: MethodSpec, methods: Mapping[str, Method], known: set[str]) -> None:
-    """Raise a DataError where a method declares a truth of nothing, or one that there is not."""
-    own = [one.name for one in parameters_of(spec, methods)]
-    totals = {re.sub(r"^\w+(\.sd|\.var)", r"total\1", name) for name in known if "(" in name}
-    for key, value in spec.truth.items():
-        for name, names in ((key, own), (value, sorted(known | totals))):
-            if name not in names:
-                raise DataError(
-                    f"method {spec.name!r} declares the truth of {key!r} as {value!r}; unknown:"
-                    f" {name!r}. There are: {', '.join(names)}.{nearest_name(name, names)}"
-                )
-
-
-def _truth_of(
-    parameter: Parameter,
-    spec: MethodSpec,
-    truth: Mapping[str, float],
-    estimands: Mapping[str, float],
-) -> float | None:
-    if parameter.component == "terms":  # F has none
-        return None
-    name = target_of(parameter.name, spec.truth)
-    if parameter.component == "residual" and name not in truth:
-        return estimands.get(name)  # a structure of the residuals that the truth does not have
-    return estimands.get(name, true_value(truth, name))
+STATUS_NAMES = pa.array(STATUSES)
 
 
 def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Parameter]:
@@ -119,48 +25,7 @@ def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Param
     own = methods[spec.name].parameters()
     if spec.likelihood_ratio is None:
         return own
-    return [*own, Parameter(f"LR({spec.likelihood_ratio})", "terms", _extra(spec, methods))]
-
-
-def _extra(spec: MethodSpec, methods: Mapping[str, Method]) -> int:
-    """Parameters that the smaller model lacks; a DataError if there is none."""
-    assert spec.likelihood_ratio is not None
-    extra = methods[spec.name].n_parameters - methods[spec.likelihood_ratio].n_parameters
-    if extra < 1:
-        raise DataError(
-            f"method {spec.name!r} has no more parameters than {spec.likelihood_ratio!r};"
-            " likelihood_ratio names the smaller of two models"
-        )
-    return extra
-
-
-def with_likelihood_ratios(
-    specs: Sequence[MethodSpec], methods: Mapping[str, Method], analyses: Mapping[str, Analysis]
-) -> dict[str, Analysis]:
-    """The analyses, with likelihood-ratio tests where methods ask for one.
-
-    Twice the difference of the log-likelihoods, against chi-squared. That is too cautious where the
-    smaller model holds a variance at zero (Self & Liang 1987).
-    """
-    found = dict(analyses)
-    for spec in specs:
-        if spec.likelihood_ratio is not None:
-            logliks = (analyses[name].fits.loglik for name in (spec.name, spec.likelihood_ratio))
-            larger, smaller = logliks
-            ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
-            df, none = (
-                np.full(len(ratio), float(_extra(spec, methods))),
-                np.full(len(ratio), np.nan),
-            )
-            test = ParameterBlock(
-                f"LR({spec.likelihood_ratio})", "terms", ratio, none, df, none, none,
-                special.chdtrc(df, ratio),
-            )  # fmt: skip
-            own = analyses[spec.name]
-            found[spec.name] = replace(
-                own, estimates={name: [*rows, test] for name, rows in own.estimates.items()}
-            )
-    return found
+    return [*own, ratio_parameter(spec, methods)]
 
 
 def method_names(spec: MethodSpec) -> list[str]:
@@ -185,12 +50,12 @@ def fallbacks(scenario: Scenario) -> dict[str, str]:
 def estimate_rows(
     label: str,
     replicates: Sequence[int],
-    realized: Mapping[str, Floats],
+    realized: Mapping[Parameter, Floats],
     analyses: Mapping[str, Analysis],
     specs: Sequence[MethodSpec] = (),
 ) -> pa.Table:
     """Rows of estimates/, replicate by replicate; `specs` may declare what parameters estimate."""
-    declared = {name: spec.truth for spec in specs for name in method_names(spec)}
+    targets = {name: targets_of(spec.truth) for spec in specs for name in method_names(spec)}
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
         for name, analysis in analyses.items()
@@ -198,13 +63,15 @@ def estimate_rows(
         for estimate in estimates
     ]
     columns = _key_columns(label, replicates, [name for name, _ in named])
-    for key in ("parameter", "component"):
-        columns[key] = _repeated([getattr(one, key) for _, one in named], len(replicates))
-    for measure in ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value"):
+    columns["parameter"] = _repeated([one.parameter.name for _, one in named], len(replicates))
+    columns["component"] = _repeated([one.parameter.component for _, one in named], len(replicates))
+    for measure in ESTIMATES:
         columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
     none = np.full(len(replicates), np.nan)
-    targets = [target_of(one.parameter, declared.get(name, {})) for name, one in named]
-    values = [realized_value(realized, target) for target in targets]
+    values = [
+        realized_value(realized, targets.get(name, {}).get(one.parameter, one.parameter))
+        for name, one in named
+    ]
     columns["realized"] = _interleaved([none if one is None else one for one in values])
     return pa.table(columns, schema=ESTIMATES_SCHEMA)
 

@@ -10,7 +10,8 @@ from mcsim.engine.arithmetic.bfgs import updated_inverse
 from mcsim.engine.compile import Level, collapse_design, compile_design
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.fit import reduce_responses
-from mcsim.study.workers.processes import EXECUTORS, usable_cpus
+from mcsim.study.workers.kinds import EXECUTORS, Place
+from mcsim.study.workers.processes import usable_cpus
 
 ROWS = 12  # of a design that is large enough to be fitted
 
@@ -24,7 +25,7 @@ def compile_engine(report: Callable[[str], None]) -> None:
     else:
         report("Compiling the engine: once per machine and version, about 20 seconds.")
     n_workers = min(len(PARTS), usable_cpus())
-    with EXECUTORS["processes" if n_workers > 1 else "serial"](n_workers) as executor:
+    with EXECUTORS["processes" if n_workers > 1 else "serial"](Place(n_workers)) as executor:
         for _ in executor.map_unordered(_compile_part, PARTS):
             pass
     compiled.note_complete()

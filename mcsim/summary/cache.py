@@ -11,9 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from mcsim import measures
-from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet
+from mcsim.results.folder import contents_of, list_parts, read_manifest, read_parquet, writing
 from mcsim.results.ranges import Range, merge
-from mcsim.results.store import writing
 from mcsim.summary import estimates as results
 from mcsim.summary import summarize as summary
 

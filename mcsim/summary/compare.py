@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.results.folder import read_conditions, read_manifest
-from mcsim.summary.estimates import STATUSES, Results, read_results
+from mcsim.names import Parameter
+from mcsim.results.folder import STATUSES, read_conditions, read_manifest
+from mcsim.summary.estimates import Results, read_results
 from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]
@@ -122,7 +123,11 @@ def _relative_precision(A: Floats, B: Floats) -> tuple[float | None, float | Non
 
 def to_rows(table: pa.Table) -> list[list[str]]:
     """Rows of text, the header first; variances left out, which say the same as their SDs."""
-    records = [row for row in table.to_pylist() if ".var(" not in row["parameter"]]
+    records = [
+        row
+        for row in table.to_pylist()
+        if not Parameter.read(row["parameter"], row["component"]).is_variance
+    ]
     several = len({row["condition"] for row in records}) > 1
     rows = [HEADER]
     for row in records:

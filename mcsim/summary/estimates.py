@@ -15,17 +15,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, PartReplacedError
-from mcsim.results.folder import Part, count_rows, finished_parts, read_columns, read_parts
+from mcsim.names import ROW
+from mcsim.results.folder import (
+    STATUSES,
+    Part,
+    count_rows,
+    finished_parts,
+    read_columns,
+    read_parts,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROW = ("condition", "method", "parameter")
 NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
 KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
-STATUSES = ("ok", "boundary", "not_converged", "failed")  # the first two are usable
 
 
 class _Fits(NamedTuple):

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.results.folder import read_conditions
-from mcsim.summary.estimates import STATUSES, read_results
+from mcsim.names import Parameter
+from mcsim.results.folder import STATUSES, read_conditions
+from mcsim.summary.estimates import read_results
 from mcsim.summary.text import aligned
 
 Floats = NDArray[np.float64]
@@ -152,7 +153,8 @@ def _shared(given: Mapping[str, float], known: list[str], method: str) -> list[s
                 f"method {method!r} has no parameter {name!r}. It has: {', '.join(known)}."
                 + nearest_name(name, known)
             )
-    return [name for name in given if name.replace(".var(", ".sd(") not in {*given} - {name}]
+    parameters = [Parameter.read(name) for name in given]
+    return [one.name for one in parameters if not (one.is_variance and one.as_sd in parameters)]
 
 
 def _simulated(study: Path, table: Any, rows: list[int]) -> tuple[NDArray[np.int64], Floats]:

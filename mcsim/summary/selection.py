@@ -5,7 +5,6 @@ Works from the files alone. Knows no drawing.
 
 import fnmatch
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.results.folder import read_conditions
-from mcsim.scenario.keys import show_value
-from mcsim.summary.estimates import ROW, STATUSES, Results, read_results
+from mcsim.names import ROW, Parameter, short_names, show_swept
+from mcsim.results.folder import STATUSES, read_conditions
+from mcsim.summary.estimates import Results, read_results
 from mcsim.summary.summarize import DESCRIPTION, filter_summary, summarize
 
 Record = dict[str, Any]
@@ -118,7 +117,7 @@ def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
 
 def without_variances(records: list[Record]) -> list[Record]:
     """All rows but those of variances, unless there is nothing else."""
-    kept = [r for r in records if r["component"] == "fixed" or ".var(" not in r["parameter"]]
+    kept = [r for r in records if not Parameter.read(r["parameter"], r["component"]).is_variance]
     return kept or records
 
 
@@ -211,15 +210,12 @@ def _swept(table: pa.Table, *, has_studies: bool) -> dict[str, str]:
     columns = names[names.index("condition") + 1 : names.index(DESCRIPTION[0])]
     columns = ["study"] * has_studies + columns
     swept = [name for name in columns if len(unique(map(value_text, table[name].to_pylist()))) > 1]
-    short = [re.sub(r"^(design\.levels|design|truth)\.", "", name) for name in swept]
-    return dict(zip(swept, short if len(set(short)) == len(short) else swept, strict=True))
+    return short_names(swept)
 
 
 def value_text(value: Any) -> str:
     """A swept value as the labels of conditions have it."""
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else show_value(value)
+    return "-" if value is None else show_swept(value)
 
 
 def _fit_of(method: str) -> str:

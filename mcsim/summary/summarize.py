@@ -8,8 +8,6 @@ import fnmatch
 import io
 import itertools
 import json
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,8 +20,9 @@ import pyarrow.parquet as pq
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES, Sample
-from mcsim.results.folder import read_conditions, read_manifest
-from mcsim.summary.estimates import ROW, STATUSES, Floats, Results, read_results
+from mcsim.names import ROW, Parameter
+from mcsim.results.folder import STATUSES, read_conditions, read_manifest, write_whole
+from mcsim.summary.estimates import Floats, Results, read_results
 from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse
 
 Record = dict[str, Any]
@@ -31,12 +30,12 @@ Take = Callable[[Results, int], Floats]
 
 LABELS = ("study", "condition")
 DESCRIPTION = ("method", "parameter", "component", "truth")
+OF_CONDITIONS = ("swept", "kind", "level", "condition_in_words", "design_in_words")  # left there
 THEORY = ("theory_emp_se", "theory_df", "theory_rejection")  # of balanced designs
 OPTIONAL = ("numerator_df", *THEORY)  # which not every study has
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
-SCALE = re.compile(r"sigma$|.*\.(sd|var)\(")  # the names of standard deviations and variances
 
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
 THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
@@ -147,7 +146,7 @@ def _confidence(study: Path) -> float:
 
 
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
-    conditions = read_conditions(study).drop_columns("swept")
+    conditions = read_conditions(study).drop_columns(OF_CONDITIONS)
     alpha = round(1 - _confidence(study), 12)
     descriptions = conditions.select(DESCRIPTION).to_pylist()
     take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
@@ -163,7 +162,7 @@ def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Tab
 
 
 def _summarize_row(results: Results, row: int, described: Record, take: Take) -> Record:
-    is_scale = described["component"] != "fixed" and SCALE.match(described["parameter"]) is not None
+    is_scale = Parameter.read(described["parameter"], described["component"]).is_scale
     sample = Sample(described["truth"], is_scale, described["alpha"], *take(results, row))
     ok, boundary, *bad = results.count_fits(row)
     n = ok + boundary + sum(bad)
@@ -216,12 +215,8 @@ def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        return temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole({path: content})
+    return path
 
 
 def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
@@ -252,7 +247,7 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
 def _printed(table: pa.Table) -> list[Record]:
     """All rows but those of variances, unless there is nothing else."""
     records: list[Record] = table.to_pylist()
-    shown = [r for r in records if r["component"] == "fixed" or ".var(" not in r["parameter"]]
+    shown = [r for r in records if not Parameter.read(r["parameter"], r["component"]).is_variance]
     return shown or records
 
 

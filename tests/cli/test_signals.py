@@ -11,7 +11,7 @@ import pytest
 
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
-from mcsim.study.repair import find_faults
+from mcsim.results.verify import find_faults
 from tests.conftest import SMALL
 from tests.study.workers.test_processes import alive_in_session, needs_proc, wait_for_empty_session
 

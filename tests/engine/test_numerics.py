@@ -87,7 +87,7 @@ def test_fixed_effects_that_others_determine_are_left_out_and_named():
         blocks = method.analyse([method.take(responses)], np.random.default_rng).estimates[
             "containment"
         ]
-        results.append([(block.parameter, block.estimate[0], block.df[0]) for block in blocks])
+        results.append([(block.parameter.name, block.estimate[0], block.df[0]) for block in blocks])
     assert repr(results[0]) == repr(results[1])
 
 
@@ -102,7 +102,7 @@ def test_effects_of_a_factor_within_units_may_share_their_variance(structure, n_
     columns = model_columns(formula, frame, {"animal": structure})
     method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
     blocks = method.analyse([method.take(y[None])], np.random.default_rng).estimates["containment"]
-    rows = {block.parameter: block for block in blocks}
+    rows = {block.parameter.name: block for block in blocks}
     sds = [rows[f"animal.sd(treatment[{level}])"] for level in "abc"]
     assert len({round(sd.estimate[0], 12) for sd in sds}) == 1
     assert len({round(sd.ci_lower[0], 12) for sd in sds}) == 1

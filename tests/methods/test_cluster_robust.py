@@ -11,7 +11,8 @@ from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
-from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
+from mcsim.names import ESTIMATES
+from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("ols-cluster", ("cr1", "cr2"), 0.95)
 CLOSE = 1e-8  # two ways to solve the same equations
@@ -154,7 +155,7 @@ def test_blocks_of_any_size_give_the_same_bits(frame):
     one, other = (analyse(frame, y, FULL, BOTH, block=n) for n in (1, 7))
     for df, rows in one.items():
         for name, block in rows.items():
-            for key in MEASURES:
+            for key in ESTIMATES:
                 assert getattr(block, key).tobytes() == getattr(other[df][name], key).tobytes()
 
 

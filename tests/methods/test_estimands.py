@@ -12,9 +12,10 @@ from mcsim.formula import parse_formula
 from mcsim.methods.inference.components import component_covariance
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
-from mcsim.scenario.derived import derived_value
+from mcsim.names import SIGMA, Parameter
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.true_values import derived_value
 from mcsim.study import run as study
 from tests.methods.inference.test_df import REFERENCE
 
@@ -40,7 +41,7 @@ def analyse(formula, estimands=(), estimator="reml"):
     method = prepare_method(model_columns(parse_formula(formula), frame), settings)
     moments = method.take(frame["y"].to_numpy()[None])
     estimates = method.analyse([moments], np.random.default_rng).estimates
-    rows = {df: {one.parameter: one for one in blocks} for df, blocks in estimates.items()}
+    rows = {df: {one.parameter.name: one for one in blocks} for df, blocks in estimates.items()}
     assert [one.name for one in method.parameters()] == list(rows["containment"])
     return method, moments, rows
 
@@ -73,12 +74,13 @@ def test_a_sum_counts_columns_that_the_model_lacks_as_zero_and_needs_one():
 
 def quantity(name, fit, theta, log_sigma2):
     """A derived quantity as a function of the parameters."""
-    values = {"sigma": np.exp(0.5 * log_sigma2)}
+    values = {SIGMA: np.exp(0.5 * log_sigma2)}
     for level, slopes in zip(("animal", "image"), fit.curvature.slopes, strict=True):
         Lam = weighted(slopes, theta)
-        sd = np.sqrt(np.einsum("nij,nij->ni", Lam, Lam)) * values["sigma"][:, None]
-        values |= {f"{level}.sd(Intercept)": sd[:, 0], f"{level}.sd(x)": sd[:, 1]}
-    return derived_value(name, values)
+        sd = np.sqrt(np.einsum("nij,nij->ni", Lam, Lam)) * values[SIGMA][:, None]
+        for column, one in zip(("Intercept", "x"), sd.T, strict=True):
+            values[Parameter.of_level("sd", level, column)] = one
+    return derived_value(Parameter.read(name), values)
 
 
 @pytest.mark.parametrize(

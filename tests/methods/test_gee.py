@@ -12,7 +12,8 @@ from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
-from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
+from mcsim.names import ESTIMATES
+from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 BOTH = MethodSettings("gee", ("mancl-derouen", "robust"), 0.95)
 CLOSE = 1e-7  # statsmodels' estimating equations hold to 1e-9
@@ -77,7 +78,7 @@ def test_blocks_of_any_size_give_the_same_bits(frame):
     alone = analyse(frame, y[2:3], FULL, BOTH)
     for df, rows in one.items():
         for name, block in rows.items():
-            for key in MEASURES:
+            for key in ESTIMATES:
                 values = getattr(block, key)
                 assert values.tobytes() == getattr(other[df][name], key).tobytes()
                 assert values[2:3].tobytes() == getattr(alone[df][name], key).tobytes()

@@ -11,8 +11,9 @@ from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.names import ESTIMATES
 from mcsim.scenario.estimators import facts_of
-from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
+from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 OLS = MethodSettings("ols", ("residual",), 0.9)
 MEANS = MethodSettings("image-means", ("residual",), 0.95)
@@ -59,7 +60,7 @@ def test_blocks_of_any_size_give_the_same_bits(frame, settings):
     y = responses(frame, 7)
     one, other = (analyse(frame, y, FULL, settings, block=n)["residual"] for n in (1, 7))
     for name, block in one.items():
-        for key in MEASURES:
+        for key in ESTIMATES:
             assert getattr(block, key).tobytes() == getattr(other[name], key).tobytes()
 
 

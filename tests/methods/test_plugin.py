@@ -140,7 +140,7 @@ def own(data):
     }
 """
     blocks = {
-        one.parameter: one
+        one.parameter.name: one
         for one in analyse(text, np.zeros((1, 3)), confidence=0.9).estimates["own"]
     }  # fmt: skip
     limits = stats.t(4).interval(0.9)

@@ -15,14 +15,14 @@ from mcsim.formula import parse_formula
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.scenario.residuals import ResidualModel, residual_model
 from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import draw_responses
-from mcsim.study.analyse import analyse_replicate
+from mcsim.study.analyse import analyse_replicates
+from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.prepared import prepare_condition
-from mcsim.study.tables import conditions_table
 from tests.oracles.dense import dense_deviance, residual_covariance
 
 N_ANIMALS, N_IMAGES, N_POINTS = 8, 3, 6
@@ -59,12 +59,12 @@ def analyse(frame, formula, residual, *, estimator="reml", df=("containment",), 
     method = prepare_method(columns, settings)
     analysis = method.analyse([method.take(frame["y"].to_numpy()[None])], np.random.default_rng)
     for blocks in analysis.estimates.values():
-        assert [one.parameter for one in blocks] == [one.name for one in method.parameters()]
+        assert [one.parameter for one in blocks] == method.parameters()
     return method, analysis
 
 
 def by_name(analysis, df="containment") -> dict[str, ParameterBlock]:
-    return {one.parameter: one for one in analysis.estimates[df]}
+    return {one.parameter.name: one for one in analysis.estimates[df]}
 
 
 def test_a_text_stands_for_a_table():
@@ -93,7 +93,7 @@ def test_parameters_of_the_residuals_are_reported(frame, formula, residual, name
     method, analysis = analyse(frame, formula, residual, estimator=estimator, df=df)
     for one in df:
         found = by_name(analysis, one)
-        assert found[name].component == "residual"
+        assert found[name].parameter.component == "residual"
         assert found[name].ci_lower[0] < found[name].estimate[0] < found[name].ci_upper[0]
         assert np.isfinite([found["x"].std_error[0], found["sigma"].std_error[0]]).all()
     assert by_name(analysis, "satterthwaite")["x"].df[0] > 1.0
@@ -241,8 +241,9 @@ def scenario_with(small_scenario):
 
 def truths(scenario):
     condition = conditions(scenario)[0]
-    methods = prepare_condition(scenario, condition).methods
-    table = conditions_table(scenario, [(condition, methods)]).to_pylist()
+    ready = prepare_condition(scenario, condition)
+    planned = Planned(condition, ready.simulator.design, ready.methods)
+    table = conditions_table(scenario, [planned]).to_pylist()
     return {(row["method"], row["parameter"]): row["truth"] for row in table}
 
 
@@ -275,7 +276,7 @@ def test_replicates_with_lost_rows_are_fitted(scenario_with):
     )
     condition = prepare_condition(scenario, conditions(scenario)[0])
     for replicate in (1, 2, 3):
-        estimates, fits = analyse_replicate(condition, replicate)
+        estimates, fits = analyse_replicates(condition, range(replicate, replicate + 1))
         assert set(fits["status"].to_pylist()) <= {"ok", "boundary"}
         rows = estimates.to_pylist()
         phi = [row["estimate"] for row in rows if row["parameter"] == "phi"]

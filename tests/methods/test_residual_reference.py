@@ -57,12 +57,12 @@ def test_fit_is_that_of_nlme(name, model, criterion):
     assert fit.coefficients[0] == pytest.approx(np.array(nlme["beta"]), rel=rel)
     assert np.sqrt(np.diag(fit.covariance[0])) == pytest.approx(np.array(nlme["se"]), rel=rel)
     found = {
-        one.parameter: one
+        one.parameter.name: one
         for one in method.analyse([taken], np.random.default_rng).estimates["containment"]
     }
     assert [found[one].df[0] for one in columns.names] == nlme["df"]
     assert found["sigma"].estimate[0] == pytest.approx(nlme["sigma"], rel=rel)
-    own = [one.estimate[0] for one in found.values() if one.component == "residual"][1:]
+    own = [one.estimate[0] for one in found.values() if one.parameter.component == "residual"][1:]
     assert own == pytest.approx(nlme["residual"], rel=rel)
     for covariance, expected in zip(fit.covariances, nlme["covariances"], strict=True):
         scale = np.abs(expected).max()

@@ -11,8 +11,9 @@ from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.names import ESTIMATES
 from mcsim.scenario.records import EstimandSpec
-from tests.estimators import FULL, MEASURES, analyse, responses, table, unbalanced_frame
+from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 TWO_STAGE = MethodSettings("two-stage", ("residual",), 0.95)
 CLOSE = 1e-8  # two ways to solve the same equations
@@ -100,7 +101,7 @@ def test_stages_with_different_columns_have_an_unbiased_covariance(frame):
     columns = model_columns(parse_formula("y ~ dose + x + (1 | animal)"), frame)
     method = prepare_method(columns, settings)
     rows = method.analyse([method.take(y)], np.random.default_rng).estimates["residual"]
-    found = next(one for one in rows if one.parameter == "both")
+    found = next(one for one in rows if one.parameter.name == "both")
     variance = found.std_error**2
     truth = found.estimate.var()
     error = np.hypot(variance.std() / np.sqrt(4000), truth * np.sqrt(2 / 4000))
@@ -111,7 +112,7 @@ def test_blocks_of_any_size_give_the_same_bits(frame):
     y = responses(frame, 7)
     one, other = (analyse(frame, y, FULL, TWO_STAGE, block=n)["residual"] for n in (1, 7))
     for name, block in one.items():
-        for key in MEASURES:
+        for key in ESTIMATES:
             assert getattr(block, key).tobytes() == getattr(other[name], key).tobytes()
 
 

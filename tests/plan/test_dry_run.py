@@ -7,8 +7,8 @@ import pytest
 from mcsim.design.words import design_in_words
 from mcsim.errors import McsimError
 from mcsim.plan.dry_run import describe_plan
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import prepare_simulator
 from tests.conftest import SMALL, run_mcsim
 

@@ -12,8 +12,8 @@ import pytest
 
 from mcsim.errors import McsimError
 from mcsim.results.store import Store
+from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
-from mcsim.study.repair import find_faults
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import summarize, to_csv
 from tests.conftest import SMALL

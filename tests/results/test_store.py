@@ -76,12 +76,12 @@ def tables(chunk, failed=()):
 
 def commit(store, first, last, failed=(), key=KEY):
     chunk = chunk_of(first, last, key)
-    store.commit_chunk(chunk, encode(*tables(chunk, failed)))
+    store.commit([(chunk, encode(*tables(chunk, failed)))])
     return chunk
 
 
 def files(folder):
-    """Contents by name of everything below a folder."""
+    """PartContents by name of everything below a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -124,7 +124,7 @@ def test_parts_are_read_by_others_with_names_numbers_and_nulls(store):
 def test_the_same_content_has_the_same_bytes_however_it_was_put_together(store):
     chunk = chunk_of(1, 6)
     estimates, fits = tables(chunk, failed=[4])
-    store.commit_chunk(chunk, encode(estimates, fits))
+    store.commit([(chunk, encode(estimates, fits))])
     before = files(store.directory)
     pieces = [tables(chunk_of(*one), failed=[4]) for one in ((1, 1), (2, 4), (5, 6))]
     # dictionaries in another order, and with a name that no row has
@@ -133,7 +133,8 @@ def test_the_same_content_has_the_same_bytes_however_it_was_put_together(store):
     )
     position = ESTIMATES_SCHEMA.get_field_index("method")
     odd_estimates = pa.concat_tables([one for one, _ in pieces]).set_column(position, "method", odd)
-    store.commit_chunk(chunk, encode(odd_estimates, pa.concat_tables([one for _, one in pieces])))
+    odd_files = encode(odd_estimates, pa.concat_tables([one for _, one in pieces]))
+    store.commit([(chunk, odd_files)])
     assert files(store.directory) == before
 
 
@@ -141,7 +142,7 @@ def test_rows_of_another_shape_are_not_written(store):
     chunk = chunk_of(1, 2)
     estimates, fits = tables(chunk)
     with pytest.raises(ValueError, match="schema"):
-        store.commit_chunk(chunk, encode(estimates.drop_columns("df"), fits))
+        store.commit([(chunk, encode(estimates.drop_columns("df"), fits))])
     assert store.committed() == {}
 
 
@@ -215,19 +216,19 @@ def test_replicates_that_two_runs_committed_count_once_and_the_larger_part_stays
 
 
 def test_files_taken_for_leftovers_before_they_had_their_mark_are_written_again(store, monkeypatch):
-    write = Store._write_bytes
+    write, part = Store._write, chunk_of(1, 32).part
 
-    def with_another_run_in_between(self, content, target):
-        if target.parent.name == "commits" and "0000001-0000032" in target.name:
-            write(self, content, chunk_of(1, 32).part.path("estimates"))
+    def with_another_run_in_between(self, contents):
+        if part.path("commits") in contents:
+            assert (self.directory / part.path("estimates")).exists()
             commit(store, 9, 16)
             store.tidy()
-            assert not (self.directory / chunk_of(1, 32).part.path("estimates")).exists()
-        write(self, content, target)
+            assert not (self.directory / part.path("estimates")).exists()
+        write(self, contents)
 
     reference = Store.open(store.directory.with_name("undisturbed"), describe())
     commit(reference, 1, 32)
-    monkeypatch.setattr(Store, "_write_bytes", with_another_run_in_between)
+    monkeypatch.setattr(Store, "_write", with_another_run_in_between)
     commit(store, 1, 32)
     store.tidy()
     assert files(store.directory) == files(reference.directory)
@@ -244,6 +245,30 @@ for first in range(1, 100_000, 4):
     commit(store, first, first + 3)
     print("committed", flush=True)
 """
+
+
+def test_no_record_is_written_before_all_that_it_vouches_for(store, monkeypatch):
+    moved, replace, flush = [], Path.replace, os.fsync
+
+    def note(self, target):
+        moved.append(target)
+        return replace(self, target)
+
+    def note_flush(descriptor):
+        moved.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        flush(descriptor)
+
+    monkeypatch.setattr(Path, "replace", note)
+    monkeypatch.setattr(os, "fsync", note_flush)
+    chunks = [chunk_of(1, 32), chunk_of(33, 64), chunk_of(65, 66)]
+    store.commit([(chunk, encode(*tables(chunk))) for chunk in chunks])
+    marks = [place for place, path in enumerate(moved) if path.name.endswith(".json")]
+    data = [place for place, path in enumerate(moved) if path.name.endswith(".parquet")]
+    folders = [moved.index(store.directory / kind) for kind in KINDS]
+    assert max([*data, *folders]) < min(marks)
+    assert (len(marks), len(data)) == (2 * 3, 2 * 6)  # each made durable, then renamed
+    assert moved[-1] == store.directory / "commits"
+    assert store.committed() == {KEY: ((1, 66),)}
 
 
 def test_every_visible_part_of_a_killed_run_is_complete(tmp_path):
@@ -337,16 +362,16 @@ def test_overwrite_replaces_the_study_and_nothing_else(store):
 
 @pytest.mark.parametrize("n_writes", range(3))
 def test_a_run_killed_while_it_makes_the_folder_can_be_repeated(tmp_path, monkeypatch, n_writes):
-    write, done = Store._write_bytes, []
+    replace, done = Path.replace, []
 
-    def die_later(self, content, target):
+    def die_later(self, target):
         if len(done) == n_writes:
             raise SystemExit
         done.append(target)
-        write(self, content, target)
+        return replace(self, target)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):  # noqa: PT012
-        patch.setattr(Store, "_write_bytes", die_later)
+        patch.setattr(Path, "replace", die_later)
         Store.open(tmp_path / "study", describe())
     Store.open(tmp_path / "study", describe())
     reference = Store.open(tmp_path / "reference", describe())

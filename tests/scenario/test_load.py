@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from mcsim.errors import ScenarioError
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.keys import put_value
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.write import dump_scenario
 from tests.conftest import SMALL
 

@@ -11,14 +11,14 @@ from mcsim.errors import DataError, ScenarioError
 from mcsim.formula import parse_formula, same_column
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.names import Parameter
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
+from mcsim.scenario.true_values import truth_of
+from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import (
     draw_responses,
     prepare_simulator,
-    realized_values,
-    true_value,
-    true_values,
 )
 
 N_REPLICATES = 2000
@@ -70,20 +70,11 @@ def test_replicates_are_independent_of_each_other_and_of_the_block(simulator):
 def test_realized_variances_have_the_stated_mean(simulator):
     block = draw_responses(simulator, range(1, N_REPLICATES + 1))
     realized = realized_values(simulator, block.products)
-    variance = realized["animal.sd(x)"] ** 2
+    variance = realized[Parameter.read("animal.sd(x)")] ** 2
     mcse = variance.std() / N_REPLICATES**0.5
     assert abs(variance.mean() - 0.16) < 4 * mcse
     # a sample of m animals in g groups: SD(variance) = variance sqrt(2 / (m - g))
     assert variance.std() == pytest.approx(0.16 * np.sqrt(2 / 7), rel=0.1)
-
-
-def test_truth_of_an_effect_that_the_scenario_lacks_is_zero(small_scenario):
-    truth = true_values(conditions(load_scenario(small_scenario))[0].truth)
-    assert true_value(truth, "diet[T.fed]:x") == 0.0
-    assert true_value(truth, "image.sd(x)") == 0.0
-    assert true_value(truth, "image.cor(Intercept,x)") is None
-    assert true_value(truth, "image.var(Intercept)") == pytest.approx(0.25)
-    assert true_value(truth, "animal.cor(x,Intercept)") == pytest.approx(0.3)
 
 
 def test_balanced_one_way_estimates_equal_analysis_of_variance(small_scenario):
@@ -98,7 +89,7 @@ def test_balanced_one_way_estimates_equal_analysis_of_variance(small_scenario):
     columns = model_columns(parse_formula("y ~ diet + (1 | animal)"), simulator.design.frame)
     method = prepare_method(columns, MethodSettings("reml", ("containment",), 0.95))
     rows = {
-        b.parameter: b
+        b.parameter.name: b
         for b in method.analyse([method.take(y)], np.random.default_rng).estimates["containment"]
     }
     animals = y.reshape(N_REPLICATES, 2, 6, 20)
@@ -122,8 +113,8 @@ def test_the_truth_of_a_column_does_not_depend_on_its_spelling(small_scenario, s
     simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
     formula = parse_formula("y ~ diet * x + I(x**2) + (1 | animal)")
     printed = model_columns(formula, simulator.design.frame).names
-    truth = true_values(scenario.truth)
-    assert [true_value(truth, name) for name in printed] == [1.0, 0.5, -1.0, 0.7, 0.3]
+    truth = truth_of(scenario.truth)
+    assert [truth.of(Parameter.read(name)) for name in printed] == [1.0, 0.5, -1.0, 0.7, 0.3]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mcsim.errors import DataError
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from tests.conftest import SMALL
 

@@ -2,18 +2,20 @@
 
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pytest
 
 from mcsim.errors import McsimError
 from mcsim.results.store import Chunk, Store
+from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
+from mcsim.study import chunks
 from mcsim.study import run as study
-from mcsim.study.crashes import MESSAGE, LostReplicate, pieces_of
-from mcsim.study.repair import find_faults
-from mcsim.study.run import ChunkAnalyser, RunOptions, run_study
+from mcsim.study.analyse import LOST, ChunkAnalyser
+from mcsim.study.chunks import Batch, pieces_of
+from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import summarize
 from tests.conftest import SMALL
 from tests.study.test_extend import LARGER, SMALLER, parts, rows
@@ -27,16 +29,12 @@ class Deadly(ChunkAnalyser):
 
     culprits: tuple[int, ...] = CULPRITS
     also_when_lost: bool = False
-    _prepared: dict = field(default_factory=dict, repr=False)
 
-    def __call__(self, chunk):
-        is_given_up = isinstance(chunk, LostReplicate) and not self.also_when_lost
+    def files(self, chunk):
+        is_given_up = chunk.is_lost and not self.also_when_lost
         if not is_given_up and any(chunk.first <= one <= chunk.last for one in self.culprits):
             os.kill(os.getpid(), signal.SIGSEGV)
-        return super().__call__(chunk)
-
-    def __getstate__(self):
-        return vars(self) | {"_prepared": {}}
+        return super().files(chunk)
 
 
 @dataclass
@@ -63,6 +61,7 @@ def disturbed(scenario, tmp_path_factory):
 
 def run_deadly(patch, analyser, scenario, directory):
     patch.setattr(study, "SERIAL_ROWS", 0)
+    patch.setattr(chunks, "BATCH_CHUNKS", 2)  # so that there is work for two
     patch.setattr(study, "ChunkAnalyser", analyser)
     run_study(scenario, RunOptions(directory, n_workers=2))
 
@@ -75,9 +74,7 @@ def test_a_replicate_that_ends_its_workers_is_failed_and_the_others_are_kept(
     lost = fits["replicate"].isin(CULPRITS)
     assert set(fits["method"][lost]) == set(fits["method"])
     assert fits["status"][lost].eq("failed").all()
-    assert list(fits["message"][lost].unique()) == [
-        MESSAGE.format(replicate=one) for one in CULPRITS
-    ]
+    assert list(fits["message"][lost].unique()) == [LOST.format(replicate=one) for one in CULPRITS]
     measures = ["estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value", "realized"]
     assert estimates.loc[estimates["replicate"].isin(CULPRITS), measures].isna().all(axis=None)
     undisturbed, keys = rows(whole), ["replicate", "method", "parameter", "component"]
@@ -99,14 +96,17 @@ def test_the_study_is_complete_and_counts_the_failures(scenario, disturbed, monk
 
 
 def test_workers_that_die_whatever_they_do_end_the_run(scenario, tmp_path, monkeypatch):
-    with pytest.raises(McsimError, match=r"died twice \(exit code -11\) at LostReplicate"):
+    with pytest.raises(McsimError, match=r"died twice \(exit code -11\) at Chunk"):
         run_deadly(monkeypatch, AlwaysDeadly, scenario, tmp_path / "out")
 
 
 def test_halves_of_a_block_are_blocks_that_make_up_the_whole():
     chunk = Chunk("all", "key", 33, 64, ("right",))
-    halves = pieces_of(chunk)
+    halves = [piece.chunks[0] for piece in pieces_of(Batch((chunk,)))]
     assert [(one.first, one.last) for one in halves] == [(33, 48), (49, 64)]
     assert {(one.condition, one.key, one.methods) for one in halves} == {("all", "key", ("right",))}
-    assert pieces_of(Chunk("all", "key", 7, 7)) == [LostReplicate("all", "key", 7, 7)]
-    assert pieces_of(LostReplicate("all", "key", 7, 7)) == []
+    one = Chunk("all", "key", 7, 7)
+    lost = replace(one, is_lost=True)
+    assert pieces_of(Batch((one,))) == [Batch((lost,))]
+    assert pieces_of(Batch((lost,))) == []
+    assert pieces_of(Batch((chunk, one))) == [Batch((chunk,)), Batch((one,))]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import StudyMismatchError
-from mcsim.results.identity import Contents, Identity, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, grow
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import summarize, to_csv
@@ -198,9 +198,9 @@ def test_new_methods_of_a_condition_get_one_key_and_old_ones_keep_theirs():
     first = grow({}, identity(["a", "b"]))
     then = grow(first, identity(["c", "a", "b", "d"], ["all", "more"]))
     assert list(then.values()) == [
-        Contents("all", ("a", "b")),
-        Contents("all", ("c", "d")),
-        Contents("more", ("c", "a", "b", "d")),
+        PartContents("all", ("a", "b")),
+        PartContents("all", ("c", "d")),
+        PartContents("more", ("c", "a", "b", "d")),
     ]
     assert first.items() <= then.items()
     assert grow(then, identity(["c", "a", "b", "d"], ["all", "more"])) == then

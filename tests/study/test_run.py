@@ -2,8 +2,11 @@
 
 import pytest
 
+from mcsim.results.store import Chunk
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
+from mcsim.study.chunks import Batch
+from mcsim.study.prepared import PreparedStudy
 
 
 @pytest.fixture
@@ -28,33 +31,16 @@ def test_workers_write_the_same_bytes_as_one_process(scenario, tmp_path, monkeyp
 
 
 def test_small_studies_stay_in_one_process_but_not_slow_methods(scenario, tmp_path, monkeypatch):
-    analyser = study.ChunkAnalyser(scenario)
-    label = "all"
-    chunks = [study.Chunk(label, "key", 1, 50), study.Chunk(label, "key", 51, 100)]
+    todo = [Batch((Chunk("all", "key", first, first + 49),)) for first in (1, 51)]
     chosen = []
     for name in study.EXECUTORS:
-        monkeypatch.setitem(study.EXECUTORS, name, lambda n, name=name: chosen.append((name, n)))
+        monkeypatch.setitem(
+            study.EXECUTORS, name, lambda place, name=name: chosen.append((name, place.n_workers))
+        )
     options = study.RunOptions(tmp_path, n_workers=2)
-    study._executor(analyser, chunks, options)
+    study._executor(PreparedStudy(scenario), todo, options)
     slow = tuple(spec.model_copy(update={"interval": "bootstrap"}) for spec in scenario.methods)
-    analyser = study.ChunkAnalyser(scenario.model_copy(update={"methods": slow}))
-    study._executor(analyser, chunks, options)
-    study._executor(analyser, chunks[:1], options)
+    slow_study = PreparedStudy(scenario.model_copy(update={"methods": slow}))
+    study._executor(slow_study, todo, options)
+    study._executor(slow_study, todo[:1], options)
     assert chosen == [("serial", 1), ("processes", 2), ("serial", 1)]
-
-
-def test_chunks_of_large_data_sets_are_smaller(scenario, tmp_path, monkeypatch):
-    analyser = study.ChunkAnalyser(scenario)
-    store = study.run_study(scenario, study.RunOptions(tmp_path / "one", n_workers=1))
-    n_rows = len(analyser.prepared("all").simulator.mean)
-
-    def largest():
-        chunks = study.plan_chunks(analyser, store, [(1, 20_000)])
-        assert study.n_replicates(chunks) == 20_000
-        return max(study.n_replicates([chunk]) for chunk in chunks)
-
-    assert largest() == 2048
-    monkeypatch.setattr(study, "CHUNK_VALUES", 300 * n_rows)
-    assert largest() == 256
-    monkeypatch.setattr(study, "CHUNK_VALUES", n_rows)
-    assert largest() == 32

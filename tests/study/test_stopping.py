@@ -18,7 +18,7 @@ from mcsim.study.stopping import (
     needed_replicates,
     read_targets,
     run_until_precise,
-)  # fmt: skip
+)
 from mcsim.study.stopping import largest_mcse as largest
 from mcsim.summary.summarize import summarize
 from tests.conftest import call_mcsim
@@ -75,7 +75,7 @@ def test_interruptions_change_neither_the_end_nor_a_byte(scenario, tmp_path):
 
     def stop(progress):
         counts.append(progress.n_replicates)
-        if len(counts) % 5 == 0:
+        if len(counts) % 3 == 0:
             raise StoppedError("stopped")
 
     counts, n_stops = [], 0

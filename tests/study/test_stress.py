@@ -18,9 +18,10 @@ import pytest
 from mcsim.errors import StoppedError
 from mcsim.results.folder import finished_parts
 from mcsim.results.store import Store
+from mcsim.results.verify import find_faults
 from mcsim.scenario.load import load_scenario
+from mcsim.study import chunks
 from mcsim.study import run as study
-from mcsim.study.repair import find_faults
 from mcsim.study.run import RunOptions, run_study
 from mcsim.study.shards import Shard
 from mcsim.study.workers.dask import Cluster
@@ -32,8 +33,8 @@ from tests.study.workers.test_processes import alive_in_session
 
 # small chunks in two processes: many moments at which to be killed
 COMMAND = """
-from mcsim.study import run as study
-study.LARGEST_BLOCK, study.SERIAL_ROWS = 32, 0
+from mcsim.study import chunks, run
+chunks.LARGEST_BLOCK, chunks.BATCH_CHUNKS, run.SERIAL_ROWS = 32, 2, 0
 from mcsim.cli.main import main
 main()
 """
@@ -121,6 +122,7 @@ class Stop:
 def shared(tmp_path, monkeypatch):
     """Run the study in some way; returns its folder, with a summary."""
     monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 2)  # so that there is work for two
     (tmp_path / "scenario.toml").write_text(SMALL + SWEEP)
     folder = tmp_path / "study"
 
@@ -131,7 +133,7 @@ def shared(tmp_path, monkeypatch):
             run_study(scenario, RunOptions(folder, shard=shard, **options))
 
     def run(chunk, n_shards, history, **options):
-        monkeypatch.setattr(study, "LARGEST_BLOCK", chunk or study.LARGEST_BLOCK)
+        monkeypatch.setattr(chunks, "LARGEST_BLOCK", chunk or chunks.LARGEST_BLOCK)
         if history == "resumed":
             run_in_shards(N_REPLICATES, n_shards, replicates=[(20, 45), (300, 300)], **options)
             with pytest.raises(StoppedError):

@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
 from mcsim.scenario.write import dump_scenario
+from mcsim.study import chunks
 from mcsim.study import run as study
 from tests.conftest import call_mcsim
 
@@ -46,8 +47,10 @@ def parts(directory):
 def test_sharing_and_resuming_change_no_byte(small_scenario, tmp_path, monkeypatch, option):
     overrides = [METHOD, *OPTIONS[option]]
     scenario = load_scenario(small_scenario, overrides=overrides, replicates=10)
-    for name, value in (("SERIAL_ROWS", 0), ("SLOW_CHUNK_SIZE", 8), ("LARGEST_BLOCK", 8)):
-        monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(study, "SERIAL_ROWS", 0)
+    monkeypatch.setattr(chunks, "BATCH_CHUNKS", 1)  # so that there is work for two
+    for name in ("SLOW_CHUNK_SIZE", "LARGEST_BLOCK"):
+        monkeypatch.setattr(chunks, name, 8)
 
     def run(name, **options):
         return study.run_study(scenario, study.RunOptions(tmp_path / name, **options)).directory

@@ -8,7 +8,6 @@ negative eigenvalue the point is a false zero: step along its eigenvector and go
 All replicates go through these stages together, and no number of one enters that of another.
 """
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from mcsim.engine.blocks import (
 from mcsim.engine.likelihood import Likelihood, Points, is_usable, points_at
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE, Certificate, certify
 from mcsim.engine.optimum.minque import Start, minque
+from mcsim.engine.optimum.status import Status as Status
 
 PREDICTED_DECREASE = 1e-10  # in -2 logLik, where BFGS hands over to Newton
 NEWTON_DECREASE = 1e-16  # in -2 logLik, where Newton stops
@@ -44,15 +44,6 @@ LONGEST_STEP = 2.0  # of BFGS, of the largest parameter, or of 1 where that is s
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
 FLAT = 1e-6  # of the largest second derivative: along a curvature below, no step is taken
-
-
-class Status(IntEnum):
-    """How a fit ended; `NOT_CONVERGED` and `FAILED` are not usable."""
-
-    OK = 0
-    BOUNDARY = 1
-    NOT_CONVERGED = 2
-    FAILED = 3
 
 
 class Optima(NamedTuple):

@@ -16,9 +16,8 @@ from scipy import special
 
 from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
 from mcsim.engine.fit import Curvature, Fit
-from mcsim.formula import same_column
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.scenario.derived import derived_parts
+from mcsim.names import SIGMA, Parameter
 
 Floats = NDArray[np.float64]
 
@@ -40,24 +39,27 @@ class RandomNames:
             first += size
         return pairs
 
-    def parameters(self) -> list[str]:
-        """Names of the level's parameters, in the order of the estimates."""
-        return [
-            *(f"{self.level}.sd({name})" for name in self.columns),
-            *(f"{self.level}.var({name})" for name in self.columns),
-            *(
-                f"{self.level}.cor({self.columns[i]},{self.columns[j]})"
-                for i, j in self.correlated_pairs()
-            ),
-        ]
+    def sds(self) -> list[Parameter]:
+        """The SD of every column."""
+        return [Parameter.of_level("sd", self.level, name) for name in self.columns]
+
+    def correlation(self, i: int, j: int) -> Parameter:
+        """The correlation of two columns, given their positions."""
+        return Parameter.of_level("correlation", self.level, self.columns[i], self.columns[j])
+
+    def parameters(self) -> list[Parameter]:
+        """The level's parameters, in the order of the estimates."""
+        sds = self.sds()
+        correlations = [self.correlation(i, j) for i, j in self.correlated_pairs()]
+        return [*sds, *(one.as_variance for one in sds), *correlations]
 
 
 def variance_components(
     fit: Fit,
     names: Sequence[RandomNames],
     *,
-    residual: Sequence[str] = (),
-    derived: Sequence[str] = (),
+    residual: Sequence[Parameter] = (),
+    derived: Sequence[Parameter] = (),
     confidence: float,
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first; sigma, `residual`; `derived`."""
@@ -68,27 +70,27 @@ def variance_components(
     for level in levels:
         blocks += _level_components(level, fit.scale, covariance, quantile)
     blocks += _residual_components(fit, residual, covariance, quantile)
-    parameters = fit.scale, covariance
-    return blocks + [_derived(name, levels, parameters, quantile) for name in derived]
+    estimates = fit.scale, covariance
+    return blocks + [_derived(one, levels, estimates, quantile) for one in derived]
 
 
 def _residual_components(
-    fit: Fit, names: Sequence[str], covariance: Floats, quantile: float
+    fit: Fit, parameters: Sequence[Parameter], covariance: Floats, quantile: float
 ) -> list[ParameterBlock]:
     """Sigma, and correlations or ratios of SDs."""
     residual = fit.curvature.residual
     weights = np.hstack([residual.sd_slopes, np.full((len(residual.sd), 1), 0.5)])
     sigma = np.sqrt(fit.scale) * residual.sd
-    blocks = [_log_scale("sigma", "residual", sigma, _variance_of(weights, covariance), quantile)]
-    for k, name in enumerate(names):
+    blocks = [_log_scale(SIGMA, sigma, _variance_of(weights, covariance), quantile)]
+    for k, one in enumerate(parameters):
         value, slopes = residual.values[:, k], residual.slopes[:, k]
         variance = _variance_of(np.hstack([slopes, np.zeros((len(value), 1))]), covariance)
         if residual.is_ratio:
-            blocks.append(_log_scale(name, "residual", value, variance, quantile))
+            blocks.append(_log_scale(one, value, variance, quantile))
         else:
             is_held = np.all(fit.curvature.is_held | (slopes == 0.0), axis=1)
             variance = np.where(is_held, np.nan, variance)
-            blocks.append(_z_scale(name, "residual", value, variance, quantile))
+            blocks.append(_z_scale(one, value, variance, quantile))
     return blocks
 
 
@@ -130,82 +132,72 @@ def _level_components(
     level: _Level, sigma2: Floats, covariance: Floats, quantile: float
 ) -> list[ParameterBlock]:
     """All components of one level; delta method from (theta, log sigma^2)."""
-    name, Psi, dPsi = level.names.level, level.Psi, level.slopes
-    sds, variances, correlations = [], [], []
-    for i, column in enumerate(level.names.columns):
-        sd, variance = _scale_pair(
-            (f"{name}.sd({column})", f"{name}.var({column})", name),
-            (Psi[:, i, i], dPsi[:, :, i, i]),
-            (sigma2, covariance),
+    Psi, dPsi = level.Psi, level.slopes
+    sds = [
+        _sd(one, (Psi[:, i, i], dPsi[:, :, i, i]), (sigma2, covariance), quantile)
+        for i, one in enumerate(level.names.sds())
+    ]
+    correlations = [
+        _fisher_z(
+            level.names.correlation(i, j),
+            (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
+            (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
+            covariance,
             quantile,
         )
-        sds.append(sd)
-        variances.append(variance)
-    for i, j in level.names.correlated_pairs():
-        correlations.append(
-            _fisher_z(
-                f"{name}.cor({level.names.columns[i]},{level.names.columns[j]})",
-                name,
-                (Psi[:, i, i], Psi[:, i, j], Psi[:, j, j]),
-                (dPsi[:, :, i, i], dPsi[:, :, i, j], dPsi[:, :, j, j]),
-                covariance,
-                quantile,
-            )
-        )
-    return sds + variances + correlations
+        for i, j in level.names.correlated_pairs()
+    ]
+    return [*sds, *map(_squared, sds), *correlations]
 
 
-def _scale_pair(
-    labels: tuple[str, str, str],
+def _sd(
+    parameter: Parameter,
     psi: tuple[Floats, Floats],
-    parameters: tuple[Floats, Floats],
+    estimates: tuple[Floats, Floats],
     quantile: float,
-) -> tuple[ParameterBlock, ParameterBlock]:
-    """SD and variance sigma^2 psi, from psi (n,) and its derivatives in theta (n, n_theta)."""
-    sd_name, variance_name, component = labels
-    (value, slope), (sigma2, covariance) = psi, parameters
+) -> ParameterBlock:
+    """SD of sigma^2 psi, from psi (n,) and its derivatives in theta (n, n_theta)."""
+    (value, slope), (sigma2, covariance) = psi, estimates
     with np.errstate(divide="ignore", invalid="ignore"):
         half = slope / (2.0 * value[:, None])
     weights = np.hstack([half, np.full((len(half), 1), 0.5)])
-    sd = _log_scale(
-        sd_name, component, np.sqrt(sigma2 * value), _variance_of(weights, covariance), quantile
-    )
-    return sd, _squared(sd, variance_name)
+    variance = _variance_of(weights, covariance)
+    return _log_scale(parameter, np.sqrt(sigma2 * value), variance, quantile)
 
 
 def _derived(
-    name: str, levels: Sequence[_Level], parameters: tuple[Floats, Floats], quantile: float
+    parameter: Parameter,
+    levels: Sequence[_Level],
+    estimates: tuple[Floats, Floats],
+    quantile: float,
 ) -> ParameterBlock:
     """Sum of the variances of a column over all levels, or a level's share of all variance."""
-    parts = derived_parts(name)
-    assert parts is not None
     found = {
         level.names.level: (level.Psi[:, i, i], level.slopes[:, :, i, i])
         for level in levels
         for i, column in enumerate(level.names.columns)
-        if same_column(column) == same_column(parts.column)
+        if parameter.is_of_column(column)
     }
     psi, slope = (np.sum(np.stack(one), axis=0) for one in zip(*found.values(), strict=True))
-    if parts.kind != "icc":
-        sd, variance = _scale_pair((name, name, "total"), (psi, slope), parameters, quantile)
-        return sd if parts.kind == "sd" else variance
-    own, own_slope = found[parts.level]
+    if parameter.kind != "icc":
+        sd = _sd(parameter, (psi, slope), estimates, quantile)
+        return _squared(sd) if parameter.is_variance else sd
+    own, own_slope = found[str(parameter.level)]
     share = own / (psi + 1.0)
     gradient = (own_slope - share[:, None] * slope) / (psi + 1.0)[:, None]
     weights = np.hstack([gradient, np.zeros((len(share), 1))])
-    return _logit_scale(name, parts.level, share, _variance_of(weights, parameters[1]), quantile)
+    return _logit_scale(parameter, share, _variance_of(weights, estimates[1]), quantile)
 
 
 def _logit_scale(
-    parameter: str, component: str, share: Floats, variance: Floats, quantile: float
+    parameter: Parameter, share: Floats, variance: Floats, quantile: float
 ) -> ParameterBlock:
     """Share with its Wald interval on the logit scale; none at zero."""
-    none = np.full(len(share), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         std_error = np.where(share > 0.0, np.sqrt(variance), np.nan)
         half = quantile * std_error / (share * (1.0 - share))
         lower, upper = special.expit(special.logit(share) + half * np.array([[-1.0], [1.0]]))
-    return ParameterBlock(parameter, component, share, std_error, none, lower, upper, none)
+    return ParameterBlock(parameter, share, std_error, ci_lower=lower, ci_upper=upper)
 
 
 def _variance_of(weights: Floats, covariance: Floats) -> Floats:
@@ -213,36 +205,32 @@ def _variance_of(weights: Floats, covariance: Floats) -> Floats:
 
 
 def _log_scale(
-    parameter: str, component: str, sd: Floats, log_variance: Floats, quantile: float
+    parameter: Parameter, sd: Floats, log_variance: Floats, quantile: float
 ) -> ParameterBlock:
     """Wald interval on the log scale; none at zero."""
-    none = np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         log_se = np.where(sd > 0, np.sqrt(log_variance), np.nan)
         lower, upper = sd * np.exp(-quantile * log_se), sd * np.exp(quantile * log_se)
     upper = np.where(np.isfinite(upper), upper, np.nan)
     lower = np.where(np.isfinite(upper), lower, np.nan)
-    return ParameterBlock(parameter, component, sd, sd * log_se, none, lower, upper, none)
+    return ParameterBlock(parameter, sd, sd * log_se, ci_lower=lower, ci_upper=upper)
 
 
-def _squared(sd: ParameterBlock, parameter: str) -> ParameterBlock:
+def _squared(sd: ParameterBlock) -> ParameterBlock:
+    """The variance of an SD."""
     with np.errstate(over="ignore"):
         upper = sd.ci_upper**2
     return ParameterBlock(
-        parameter,
-        sd.component,
+        sd.parameter.as_variance,
         sd.estimate**2,
         2.0 * sd.estimate * sd.std_error,
-        sd.df,
-        np.where(np.isfinite(upper), sd.ci_lower**2, np.nan),
-        np.where(np.isfinite(upper), upper, np.nan),
-        sd.p_value,
+        ci_lower=np.where(np.isfinite(upper), sd.ci_lower**2, np.nan),
+        ci_upper=np.where(np.isfinite(upper), upper, np.nan),
     )
 
 
 def _fisher_z(
-    parameter: str,
-    component: str,
+    parameter: Parameter,
     Psi: tuple[Floats, Floats, Floats],
     dPsi: tuple[Floats, Floats, Floats],
     covariance: Floats,
@@ -257,18 +245,17 @@ def _fisher_z(
         )
         weights = np.hstack([gradient, np.zeros((len(first), 1))])
         variance = _variance_of(weights, covariance)
-    return _z_scale(parameter, component, correlation, variance, quantile)
+    return _z_scale(parameter, correlation, variance, quantile)
 
 
 def _z_scale(
-    parameter: str, component: str, correlation: Floats, variance: Floats, quantile: float
+    parameter: Parameter, correlation: Floats, variance: Floats, quantile: float
 ) -> ParameterBlock:
     """Wald interval on the z scale; none at +-1 or where there is no variance."""
-    none = np.full(len(correlation), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = np.abs(correlation) < 1.0 - 1e-12
         correlation = np.where(inside, correlation, np.sign(correlation))
         std_error = np.where(inside, np.sqrt(variance), np.nan)
         z, z_se = np.arctanh(correlation), std_error / (1.0 - correlation**2)
         lower, upper = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
-    return ParameterBlock(parameter, component, correlation, std_error, none, lower, upper, none)
+    return ParameterBlock(parameter, correlation, std_error, ci_lower=lower, ci_upper=upper)

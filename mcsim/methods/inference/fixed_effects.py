@@ -1,7 +1,7 @@
 """Estimates, t intervals and tests of fixed effects, from coefficients and a df method."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +9,42 @@ from scipy import special
 
 from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
 from mcsim.methods.inference.df import DfMethod
+from mcsim.names import ESTIMATES, Parameter
 
 Floats = NDArray[np.float64]
 
 
+def _null() -> Floats:
+    """In the place of a number that is left out."""
+    return np.array(np.nan)
+
+
 @dataclass(frozen=True)
 class ParameterBlock:
-    """Estimates of one parameter over the replicates of a block; NaN where there is none."""
+    """Estimates of one parameter over the replicates of a block; NaN where there is none.
 
-    parameter: str
-    component: str
-    estimate: Floats
-    std_error: Floats
-    df: Floats
-    ci_lower: Floats
-    ci_upper: Floats
-    p_value: Floats
+    A number that is left out is NaN in every replicate; without an estimate there is one replicate.
+    """
+
+    parameter: Parameter
+    estimate: Floats = field(default_factory=_null)
+    std_error: Floats = field(default_factory=_null)
+    df: Floats = field(default_factory=_null)
+    ci_lower: Floats = field(default_factory=_null)
+    ci_upper: Floats = field(default_factory=_null)
+    p_value: Floats = field(default_factory=_null)
+
+    def __post_init__(self) -> None:
+        for name in ESTIMATES:
+            if getattr(self, name).ndim == 0:
+                object.__setattr__(self, name, np.full(self.estimate.shape or 1, np.nan))
 
 
 @dataclass(frozen=True)
 class Contrast:
     """Linear combinations of the fixed effects, L (rows, p); more than one row are an F test."""
 
-    name: str
-    component: str
+    parameter: Parameter
     L: Floats
 
 
@@ -88,9 +100,7 @@ def _contrast_test(
     estimate, std_error = dot(c, beta), np.sqrt(dot(c, apply(df_method.covariance, c)))
     reported_df = np.where(np.isfinite(df), df, np.nan)
     tested = t_test(estimate, std_error, df, confidence)
-    return ParameterBlock(
-        contrast.name, contrast.component, estimate, std_error, reported_df, *tested
-    )
+    return ParameterBlock(contrast.parameter, estimate, std_error, reported_df, *tested)
 
 
 def _f_test(beta: Floats, contrast: Contrast, df_method: DfMethod) -> ParameterBlock:
@@ -100,12 +110,9 @@ def _f_test(beta: Floats, contrast: Contrast, df_method: DfMethod) -> ParameterB
     values = apply(rows, beta)
     inverse = inverse_positive(product(product(rows, df_method.covariance), transpose(rows)))
     F = scale * dot(values, apply(inverse, values)) / len(contrast.L)
-    none = np.full(len(beta), np.nan)
     p_value = _f_probability(F, float(len(contrast.L)), df)
     reported_df = np.where(np.isfinite(df), df, np.nan)
-    return ParameterBlock(
-        contrast.name, contrast.component, F, none, reported_df, none, none, p_value
-    )
+    return ParameterBlock(contrast.parameter, F, df=reported_df, p_value=p_value)
 
 
 def _f_probability(F: Floats, numerator_df: float, df: Floats) -> Floats:
@@ -113,9 +120,3 @@ def _f_probability(F: Floats, numerator_df: float, df: Floats) -> Floats:
     if np.isinf(df[0]):
         return np.asarray(special.chdtrc(numerator_df, numerator_df * F))
     return np.asarray(special.fdtrc(numerator_df, df, F))
-
-
-def without_interval(parameter: str, component: str, estimate: Floats) -> ParameterBlock:
-    """Estimates of a program that gives no standard error for this parameter."""
-    none = np.full(len(estimate), np.nan)
-    return ParameterBlock(parameter, component, estimate, none, none, none, none, none)

@@ -11,10 +11,9 @@ from mcsim.engine.fit import Fit
 from mcsim.engine.nested.moments import Moments
 from mcsim.engine.profile.components import Correlation, Deviation, Share, Target
 from mcsim.engine.profile.intervals import profile_intervals
-from mcsim.formula import same_column
 from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.scenario.derived import derived_parts
+from mcsim.names import SIGMA, Parameter
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +22,7 @@ Floats = NDArray[np.float64]
 class Profiles:
     """What is profiled for each parameter; the limits of a variance are the squares of its SD's."""
 
-    targets: dict[str, Target]
+    targets: dict[Parameter, Target]
 
     def intervals(
         self,
@@ -40,7 +39,7 @@ class Profiles:
         found = []
         for one in blocks:
             position = wanted.index(self.targets[one.parameter])
-            power = 2 if ".var(" in one.parameter else 1
+            power = 2 if one.parameter.is_variance else 1
             lower, upper = limits.lower[:, position] ** power, limits.upper[:, position] ** power
             is_whole = np.isfinite(lower) & np.isfinite(upper)
             found.append(
@@ -53,29 +52,25 @@ class Profiles:
         return found
 
 
-def profiles_of(levels: Sequence[RandomNames], derived: Sequence[str]) -> Profiles:
+def profiles_of(levels: Sequence[RandomNames], derived: Sequence[Parameter]) -> Profiles:
     """What to profile for a model's components, levels from the outermost, and derived ones."""
-    targets: dict[str, Target] = {"sigma": Deviation()}
+    targets: dict[Parameter, Target] = {SIGMA: Deviation()}
     for depth, level in enumerate(levels):
-        for i, column in enumerate(level.columns):
-            for kind in ("sd", "var"):
-                targets[f"{level.level}.{kind}({column})"] = Deviation(((depth, i),))
+        for i, sd in enumerate(level.sds()):
+            targets[sd] = targets[sd.as_variance] = Deviation(((depth, i),))
         for i, j in level.correlated_pairs():
-            name = f"{level.level}.cor({level.columns[i]},{level.columns[j]})"
-            targets[name] = Correlation(depth, i, j)
-    return Profiles(targets | {name: _derived_target(name, levels) for name in derived})
+            targets[level.correlation(i, j)] = Correlation(depth, i, j)
+    return Profiles(targets | {one: _derived_target(one, levels) for one in derived})
 
 
-def _derived_target(name: str, levels: Sequence[RandomNames]) -> Target:
-    parts = derived_parts(name)
-    assert parts is not None
+def _derived_target(parameter: Parameter, levels: Sequence[RandomNames]) -> Target:
     effects = {
         level.level: (depth, i)
         for depth, level in enumerate(levels)
         for i, column in enumerate(level.columns)
-        if same_column(column) == same_column(parts.column)
+        if parameter.is_of_column(column)
     }
-    if parts.kind != "icc":
+    if parameter.kind != "icc":
         return Deviation(tuple(effects.values()))
-    own = effects.pop(parts.level)
+    own = effects.pop(str(parameter.level))
     return Share((own, *effects.values()))

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.design.columns import ModelColumns, RandomColumns
-from mcsim.formula import same_column
 from mcsim.methods.inference.fixed_effects import Contrast
-from mcsim.scenario.truth import RandomSpec, TruthSpec
+from mcsim.names import FIXED, SIGMA, Parameter
+from mcsim.scenario.true_values import Truth
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -135,10 +135,10 @@ def _ranks(G: Floats, residual: Floats, *, is_correlated: bool) -> tuple[list[in
 def closed_forms(
     columns: ModelColumns,
     contrasts: Sequence[Contrast],
-    truth: TruthSpec,
+    truth: Truth,
     constant_df: Mapping[str, Floats | None],
     alpha: float,
-) -> dict[str, dict[str, Theory]]:
+) -> dict[str, dict[Parameter, Theory]]:
     """By df method and parameter: what REML's estimates do in repeated studies.
 
     Empty where the design is not balanced or the truth is not one of the model's.
@@ -148,7 +148,7 @@ def closed_forms(
     constant_df : by df method (p,); None for one that gives the exact df of a balanced design
     """
     covariances = _covariances(columns, truth)
-    design = None if covariances is None else balanced(columns)
+    design = None if covariances is None else columns.once("balanced", balanced)
     if covariances is None or design is None:
         return {}
     M = _mean_squares(design, covariances, truth.sigma)
@@ -160,7 +160,7 @@ def closed_forms(
     found = {}
     for name, own_df in constant_df.items():
         effects = {
-            one.name: _test(one.L[0] @ beta, se, df, _own(own_df, one.L[0]), alpha)
+            one.parameter: _test(one.L[0] @ beta, se, df, _own(own_df, one.L[0]), alpha)
             for one, se, df in tests
         }
         found[name] = effects | components
@@ -185,40 +185,37 @@ def _test(value: float, se: float, df: float | None, own_df: float | None, alpha
     return Theory(se, df, rejection if np.isfinite(quantile) else None)
 
 
-def _coefficients(columns: ModelColumns, truth: TruthSpec) -> Floats:
-    by_name = {same_column(name): value for name, value in truth.fixed.items()}
-    return np.array([by_name.get(same_column(name), 0.0) for name in columns.names])
+def _coefficients(columns: ModelColumns, truth: Truth) -> Floats:
+    return np.array([truth.fixed.get(Parameter.read(name, FIXED), 0.0) for name in columns.names])
 
 
-def _covariances(columns: ModelColumns, truth: TruthSpec) -> list[Floats] | None:
+def _covariances(columns: ModelColumns, truth: Truth) -> list[Floats] | None:
     """True Psi per level of the model, None where the truth is not one of the model's."""
-    names = {same_column(name) for name in columns.names}
-    if any(value and same_column(name) not in names for name, value in truth.fixed.items()):
+    names = {Parameter.read(name, FIXED) for name in columns.names}
+    if any(value and one not in names for one, value in truth.fixed.items()):
         return None
-    if set(truth.random) - {level.level for level in columns.levels}:
+    if truth.sds.keys() - {sd for level in columns.levels for sd in _sds(level)}:
         return None
-    found = []
-    for level in columns.levels:
-        spec = truth.random.get(level.level)
-        Psi = np.zeros((len(level.names),) * 2) if spec is None else _covariance(level, spec)
-        if Psi is None:
-            return None
-        found.append(Psi)
-    return found
+    found = [_covariance(level, truth) for level in columns.levels]
+    is_like_model = [
+        len(level.structures) == 1 or np.array_equal(Psi, np.diag(np.diag(Psi)))
+        for level, Psi in zip(columns.levels, found, strict=True)
+    ]
+    return found if all(is_like_model) else None
 
 
-def _covariance(level: RandomColumns, spec: RandomSpec) -> Floats | None:
-    own = {same_column(name): position for position, name in enumerate(level.names)}
-    if any(same_column(name) not in own for name in spec.columns):
-        return None
-    Psi = np.zeros((len(own), len(own)))
-    for first in spec.columns:
-        for second in spec.columns:
-            product = spec.standard_deviations[first] * spec.standard_deviations[second]
-            correlation = 1.0 if first == second else spec.correlation_of(first, second)
-            Psi[own[same_column(first)], own[same_column(second)]] = product * correlation
-    is_diagonal = np.array_equal(Psi, np.diag(np.diag(Psi)))
-    return Psi if is_diagonal or len(level.structures) == 1 else None
+def _sds(level: RandomColumns) -> list[Parameter]:
+    return [Parameter.of_level("sd", level.level, name) for name in level.names]
+
+
+def _covariance(level: RandomColumns, truth: Truth) -> Floats:
+    sds = np.array([truth.sds.get(sd, 0.0) for sd in _sds(level)])
+    correlations = np.eye(len(sds))
+    for i, first in enumerate(level.names):
+        for j, second in enumerate(level.names[:i]):
+            name = Parameter.of_level("correlation", level.level, first, second)
+            correlations[i, j] = correlations[j, i] = truth.correlations.get(name, 0.0)
+    return np.asarray(sds[:, None] * sds * correlations)
 
 
 def _mean_squares(design: Balanced, covariances: Sequence[Floats], sigma: float) -> list[Floats]:
@@ -231,17 +228,18 @@ def _mean_squares(design: Balanced, covariances: Sequence[Floats], sigma: float)
 
 def _components(
     columns: ModelColumns, design: Balanced, M: Sequence[Floats], sigma: float
-) -> dict[str, Theory]:
+) -> dict[Parameter, Theory]:
     """SD of the variance estimates: of a difference of two mean squares; and that of sigma."""
     spread = [2.0 * np.diag(one) ** 2 / df for one, df in zip(M, design.df, strict=True)]
     found = {}
     for depth, level in enumerate(columns.levels):
         sd = np.sqrt(spread[depth] + spread[depth + 1]) / design.c[depth]
         for name, value in zip(level.names, sd, strict=True):
-            found[f"{level.level}.var({name})"] = Theory(float(value))
+            variance = Parameter.of_level("variance", level.level, name)
+            found[variance] = Theory(float(value))
     half = design.df[-1, 0] / 2.0
     mean = np.exp(special.gammaln(half + 0.5) - special.gammaln(half)) / np.sqrt(half)
-    found["sigma"] = Theory(float(sigma * np.sqrt(1.0 - mean**2)))  # of a chi variable
+    found[SIGMA] = Theory(float(sigma * np.sqrt(1.0 - mean**2)))  # of a chi variable
     return found
 
 

@@ -8,7 +8,7 @@ from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.engine.arithmetic.replicates import semidefinite_factor
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.components import RandomNames
-from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test, without_interval
+from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
     Analysis,
@@ -17,7 +17,6 @@ from mcsim.methods.method import (
     Ints,
     Method,
     MethodSettings,
-    Parameter,
     StreamOf,
     derived_estimands,
     fixed_contrasts,
@@ -27,8 +26,8 @@ from mcsim.methods.method import (
 )
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
-from mcsim.scenario.derived import derived_value
-from mcsim.scenario.truth import TruthSpec
+from mcsim.names import SIGMA, Parameter
+from mcsim.scenario.true_values import Truth, derived_value
 
 SINGULAR = 1e-4  # relative to sigma: what lme4's isSingular takes for zero
 OF_DF = {"satterthwaite": ("lmerTest",), "kenward-roger": ("lmerTest", "pbkrtest")}
@@ -57,7 +56,7 @@ class RMethod:
         """What is estimated, in order."""
         return parameters(self._columns, self._settings)
 
-    def theory(self, truth: TruthSpec) -> dict[str, dict[str, Theory]]:
+    def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML."""
         return reml_theory(self._columns, self._settings, truth)
 
@@ -122,18 +121,17 @@ class RMethod:
             lower, upper, _ = t_test(estimate, std_error, df, self._settings.confidence)
             reported = np.where(np.isfinite(df), df, np.nan)
             numbers = (estimate, std_error, reported, lower, upper, p_value)
-            blocks.append(ParameterBlock(contrast.name, contrast.component, *numbers))
+            blocks.append(ParameterBlock(contrast.parameter, *numbers))
         return blocks
 
     def _components(self, covariances: Sequence[Floats], sigma: Floats) -> list[ParameterBlock]:
-        values: dict[str, Floats] = {}
+        values: dict[Parameter, Floats] = {}
         for names, covariance in zip(self._names, covariances, strict=True):
             values |= dict(zip(names.parameters(), _values(names, covariance), strict=True))
-        values["sigma"] = sigma
-        for name in derived_estimands(self._columns, self._settings):
-            values[name] = np.asarray(derived_value(name, values))
-        component = {one.name: one.component for one in self.parameters()}
-        return [without_interval(name, component[name], value) for name, value in values.items()]
+        values[SIGMA] = sigma
+        for one in derived_estimands(self._columns, self._settings):
+            values[one] = np.asarray(derived_value(one, values))
+        return [ParameterBlock(one, value) for one, value in values.items()]
 
 
 def _values(names: RandomNames, covariance: Floats) -> list[Floats]:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcsim.errors import nearest_name
+from mcsim.names import show_value
 from mcsim.scenario.checks.columns import unknown
-from mcsim.scenario.keys import Finding, KeyPath, show_value
+from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import Scenario
 
 LONGEST = 60  # characters of a value in a message

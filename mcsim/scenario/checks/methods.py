@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from mcsim.formula import parse_formula
+from mcsim.names import TOTAL, Parameter, derived_names
 from mcsim.scenario.checks.columns import (
     columns_problems,
     lacking,
@@ -11,7 +12,6 @@ from mcsim.scenario.checks.columns import (
     variable_problems,
 )
 from mcsim.scenario.checks.draft import Draft, numbered
-from mcsim.scenario.derived import derived_names, derived_parts
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames, EstimandSpec, MethodSpec
@@ -109,15 +109,15 @@ def _quantity_problems(
     path: KeyPath, name: str, names: DesignNames, *, is_sum: bool
 ) -> Iterator[Finding]:
     """Why a name is none of a sum of fixed effects, or none of a derived quantity."""
-    parts = derived_parts(name)
-    if parts is None and not is_sum:
+    parameter = Parameter.read(name)
+    if not parameter.is_derived and not is_sum:
         allowed = "; ".join(derived_names(names.level_names))
         message = f"the estimand {name!r} needs a table `fixed`, or one of the names: {allowed}"
         yield path, message
-    elif parts is not None and is_sum:
+    elif parameter.is_derived and is_sum:
         yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"
-    elif parts is not None and parts.level not in ("total", *names.level_names):
-        yield from lacking_level((*path, "name"), parts.level, repr(name), names)
-    elif parts is not None:
-        for _, message in columns_problems(path, [parts.column], names):
+    elif parameter.is_derived and parameter.level not in (TOTAL, *names.level_names):
+        yield from lacking_level((*path, "name"), str(parameter.level), repr(name), names)
+    elif parameter.is_derived:
+        for _, message in columns_problems(path, parameter.columns, names):
             yield (*path, "name"), message

@@ -9,10 +9,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from mcsim.names import show_value
 from mcsim.scenario.checks.design import design_problems
 from mcsim.scenario.checks.draft import Draft, read_condition
 from mcsim.scenario.checks.methods import estimand_problems, method_problems
 from mcsim.scenario.checks.truth import truth_problems
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.keys import (
     Finding,
     KeyPath,
@@ -21,9 +23,8 @@ from mcsim.scenario.keys import (
     expand_sweep,
     plain_copy,
     put_value,
-    show_value,
 )
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.records import Scenario
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 OF_DATA = (design_problems, truth_problems)

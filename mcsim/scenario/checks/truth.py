@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
+from mcsim.names import split_pair
+from mcsim.scenario.checks.columns import (
+    columns_problems,
+    lacking,
+    lacking_level,
+)
 from mcsim.scenario.checks.design import most_observations
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.keys import Finding, KeyPath
@@ -16,7 +21,6 @@ from mcsim.scenario.truth import (
     ResidualSpec,
     ShapeSpec,
     TruthSpec,
-    split_pair,
 )
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 

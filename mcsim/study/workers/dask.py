@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsim.errors import McsimError
-from mcsim.study.workers.processes import (
+from mcsim.study.workers.executor import (
     Executor,
     OnLost,
     R,

@@ -1,7 +1,7 @@
-"""Run a function over tasks, here or in worker processes; knows nothing of statistics.
+"""Worker processes of this machine, which run a function over tasks.
 
-Results arrive in any order. A worker that dies is replaced and its task given out once more; a task
-that kills two workers is lost, unless the caller names others to do in its place.
+A worker that dies is replaced and its task given out once more; a task that kills two workers is
+lost.
 """
 
 import contextlib
@@ -15,23 +15,26 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
-from types import FrameType, ModuleType
-from typing import Any, Protocol, Self, TypeVar
+from types import ModuleType
+from typing import Any
 
-from mcsim.errors import KeyboardStoppedError, McsimError, StoppedError
-
-T = TypeVar("T")  # task
-R = TypeVar("R")  # result
-OnLost = Callable[[Any], Iterable[Any]]
+from mcsim.study.workers.executor import (
+    Executor,
+    OnLost,
+    R,
+    T,
+    TaskQueue,
+    instead_of,
+    opened,
+    outcome,
+)
+from mcsim.study.workers.signals import STOP_SIGNALS
 
 HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-STOP_SIGNALS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1")]
 PATIENCE_S = 2.0  # for the workers to end before they are killed
 TASKS_PER_WORKER = 2  # one in hand, one waiting while the parent is busy with results
 DEATHS_PER_TASK = 2  # the first may be chance, such as another program that took the memory
@@ -55,49 +58,6 @@ def start_early(module: str) -> None:
         multiprocessing.set_forkserver_preload([module])  # no matter if the server is there
         with _one_thread_each():
             forkserver.ensure_running()
-
-
-class Executor(Protocol):
-    """Where the tasks run; as a context manager, it is closed at the end."""
-
-    def map_unordered(
-        self, function: Callable[[T], R], tasks: Iterable[T], *, on_lost: OnLost | None = None
-    ) -> Iterator[R]:
-        """Results as they arrive; `tasks` is consumed as workers become free.
-
-        Parameters
-        ----------
-        on_lost : names the tasks to do in the place of one that killed two workers; where it names
-            none, or is not given, the run ends
-
-        Raises
-        ------
-        McsimError
-            For a lost task; and whatever a task raised.
-        """
-        ...
-
-    def close(self) -> None:
-        """End all workers at once."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-class SerialExecutor(Executor):
-    """One task after the other in this process, in their order."""
-
-    def __init__(self, n_workers: int = 1) -> None:
-        assert n_workers == 1
-
-    def map_unordered(
-        self, function: Callable[[T], R], tasks: Iterable[T], *, on_lost: OnLost | None = None
-    ) -> Iterator[R]:
-        """Results in the order of the tasks; one that kills kills this process."""
-        return map(function, tasks)
 
 
 class _Worker:
@@ -125,21 +85,6 @@ class _Worker:
             if self.connection.poll():  # a child of a dead worker may hold the pipe open
                 return bytes(self.connection.recv_bytes())
         return None
-
-
-class TaskQueue:
-    """Tasks that no worker has yet; what is put back comes first."""
-
-    def __init__(self, tasks: Iterable[Any]) -> None:
-        self._tasks = iter(tasks)
-
-    def take(self, n_tasks: int) -> Iterator[Any]:
-        """At most so many of the next tasks."""
-        return itertools.islice(self._tasks, n_tasks)
-
-    def put_back(self, tasks: Iterable[Any]) -> None:
-        """Have the tasks taken next."""
-        self._tasks = itertools.chain(tasks, self._tasks)
 
 
 class ProcessExecutor(Executor):
@@ -199,37 +144,11 @@ class ProcessExecutor(Executor):
         self._workers.clear()
 
 
-EXECUTORS: dict[str, Callable[[int], Executor]] = {
-    "serial": SerialExecutor,
-    "processes": ProcessExecutor,
-}
-
-
-def instead_of(lost: Any, on_lost: OnLost | None, how: str) -> list[Any]:
-    """The tasks to do in the place of a lost one; McsimError where there are none."""
-    tasks = [] if on_lost is None else list(on_lost(lost))
-    if tasks:
-        return tasks
-    raise McsimError(
-        f"a worker process died {how} at {lost}. Was it out of memory?"
-        " What was finished is safe; use fewer workers and repeat the command"
-    )
-
-
 def _wait_for_any(workers: list[_Worker]) -> list[_Worker]:
     """Those of the workers that have a message or are dead."""
     handles = [(worker.connection, worker.process.sentinel) for worker in workers]
     ready = set(wait(itertools.chain.from_iterable(handles)))
     return [worker for worker, pair in zip(workers, handles, strict=True) if ready & {*pair}]
-
-
-def opened(message: bytes, task: object) -> Any:
-    """The result in a worker's message; or its error, raised."""
-    succeeded, value, text = pickle.loads(message)  # noqa: S301 - from our own worker
-    if succeeded:
-        return value
-    value.add_note(f"At {task}, in a worker process:\n{text}")
-    raise value
 
 
 def _end(workers: list[_Worker]) -> None:
@@ -286,98 +205,3 @@ def _exit_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def outcome(load: Callable[[bytes], Any], payload: bytes, message: bytes) -> bytes:
-    """Whether the function succeeded, its result or error, the error's traceback."""
-    try:
-        task = pickle.loads(message)  # noqa: S301 - from our own parent
-        return pickle.dumps((True, load(payload)(task), ""))
-    except Exception as error:
-        text = "".join(traceback.format_exception(error))
-        return pickle.dumps((False, _portable(error), text))
-
-
-def _portable(error: Exception) -> Exception:
-    """The error, or where pickling would change it a plain one that says the same."""
-    with contextlib.suppress(Exception):
-        if str(pickle.loads(pickle.dumps(error))) == str(error):  # noqa: S301 - made here
-            return error
-    if isinstance(error, McsimError):
-        return McsimError(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-class SignalGuard:
-    """Turns signals into StoppedError, but not while something must be finished.
-
-    If a library swallows the error, the next `held` raises it again: before the results of a task
-    that was broken off are kept.
-    """
-
-    def __init__(self) -> None:
-        self._is_held = False
-        self._received: int | None = None
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handler: raise now, or when the guard is let go."""
-        self._received = number
-        if not self._is_held:
-            self._raise_received()
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep signals waiting while the body runs."""
-        self._raise_received()
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-        self._raise_received()  # unless the body has raised: that goes first
-
-    def _raise_received(self) -> None:
-        if self._received == signal.SIGINT:
-            raise KeyboardStoppedError("stopped by Ctrl-C")
-        if self._received is not None:
-            raise StoppedError(f"stopped by {signal.Signals(self._received).name}")
-
-
-_guard: ContextVar[SignalGuard | None] = ContextVar("guard", default=None)
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[SignalGuard]:
-    """While the body runs, STOP_SIGNALS raise StoppedError in it, if this is the main thread.
-
-    Within another such body, its guard goes on: what it has received is not forgotten.
-    """
-    outer = _guard.get()
-    if outer is not None:
-        yield outer
-        return
-    guard = SignalGuard()
-    token, before = _guard.set(guard), dict[int, Any]()
-    if threading.current_thread() is threading.main_thread():  # no other thread gets signals
-        before = {number: signal.signal(number, guard.receive) for number in _not_under_nohup()}
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_tell_unraisable, hook)
-    try:
-        yield guard
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        _guard.reset(token)
-
-
-def _tell_unraisable(hook: Callable[[Any], object], unraisable: Any) -> None:
-    """Tell what a callback could not raise, but for signals: their guard remembers them."""
-    if not isinstance(unraisable.exc_value, StoppedError):
-        hook(unraisable)
-
-
-def _not_under_nohup() -> list[signal.Signals]:
-    """The signals to stop on, but for a hangup that the user wants ignored."""
-    ignored = [one for one in STOP_SIGNALS if signal.getsignal(one) == signal.SIG_IGN]
-    return [one for one in STOP_SIGNALS if one.name != "SIGHUP" or one not in ignored]

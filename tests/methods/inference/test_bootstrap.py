@@ -56,9 +56,9 @@ def test_intervals_are_quantiles_of_the_resampled_estimates(data):
     wald = fitted(data, 300, "wald")[1].analyse([moments], np.random.default_rng).estimates["z"]
     for ours, other in zip(rows, wald, strict=True):
         assert ours.estimate == other.estimate
-        if ours.component == "fixed":
+        if ours.parameter.component == "fixed":
             assert ours.ci_lower == other.ci_lower
-    by_name = {one.parameter: one for one in rows}
+    by_name = {one.parameter.name: one for one in rows}
     sd, variance = by_name["animal.sd(Intercept)"], by_name["animal.var(Intercept)"]
     assert sd.ci_lower[0] ** 2 == pytest.approx(variance.ci_lower[0], rel=0.02)
     assert sd.ci_lower[0] < sd.estimate[0] < sd.ci_upper[0]

@@ -39,7 +39,9 @@ def analyse(name, structure):
         [method.take(frame["y"].to_numpy()[None])], np.random.default_rng
     ).estimates
     return {
-        df: {block.parameter: block for block in blocks if block.component == "fixed"}
+        df: {
+            block.parameter.name: block for block in blocks if block.parameter.component == "fixed"
+        }
         for df, blocks in estimates.items()
     }
 
@@ -178,7 +180,7 @@ def test_standard_errors_next_to_a_correlation_of_one_equal_those_of_pbkrtest():
     method = prepare_method(model_columns(parse_formula(FORMULAS["general"]), frame), SETTINGS)
     found = method.analyse([method.take(frame["y"].to_numpy()[None])], np.random.default_rng)
     assert found.fits.status[0] == 0
-    rows = {block.parameter: block for block in found.estimates["kenward-roger"]}
+    rows = {block.parameter.name: block for block in found.estimates["kenward-roger"]}
     expected = [0.01748322, 0.02472501, 0.02191947, 0.03099882]
     assert column(rows, "std_error") == pytest.approx(expected, rel=1e-5)
     assert column(rows, "df") == pytest.approx([10.0] * 4, rel=1e-5)
@@ -189,8 +191,10 @@ def test_kenward_roger_of_terms_equals_the_dense_one(unbalanced, dense):
     Phi, _, P, W = dense
     found = df_methods(unbalanced)["kenward-roger"]
     assert isinstance(found, KenwardRoger)
-    terms = [one for one in fixed_contrasts(columns, SETTINGS) if one.component == "terms"]
-    assert [one.name for one in terms] == ["dose", "dose:x"]
+    terms = [
+        one for one in fixed_contrasts(columns, SETTINGS) if one.parameter.component == "terms"
+    ]
+    assert [one.parameter.name for one in terms] == ["dose", "dose:x"]
     for one in terms:
         L, size = one.L, len(one.L)
         Theta = L.T @ np.linalg.inv(L @ Phi @ L.T) @ L
@@ -237,16 +241,18 @@ def test_satterthwaite_of_contrasts_and_terms_equals_the_dense_slopes(unbalanced
 def test_terms_have_the_f_test_of_their_columns(unbalanced):
     columns, method, moments, fit = unbalanced
     rows = {
-        b.parameter: b
+        b.parameter.name: b
         for b in method.analyse([moments], np.random.default_rng).estimates["containment"]
     }
-    L = next(one.L for one in fixed_contrasts(columns, SETTINGS) if one.name == "dose")
+    L = next(one.L for one in fixed_contrasts(columns, SETTINGS) if one.parameter.name == "dose")
     beta, C = fit.coefficients[0], fit.covariance[0]
     F = (L @ beta) @ np.linalg.solve(L @ C @ L.T, L @ beta) / 2
     assert rows["dose"].estimate[0] == pytest.approx(F)
     assert rows["dose"].df[0] == 9.0  # 12 animals in 3 groups
     assert rows["dose"].p_value[0] == pytest.approx(stats.f.sf(F, 2, 9))
-    z = {b.parameter: b for b in method.analyse([moments], np.random.default_rng).estimates["z"]}
+    z = {
+        b.parameter.name: b for b in method.analyse([moments], np.random.default_rng).estimates["z"]
+    }
     assert np.isnan(z["dose"].df[0])
     assert z["dose"].p_value[0] == pytest.approx(stats.chi2.sf(2 * F, 2))
 

@@ -29,7 +29,7 @@ def analyse(name, structure, estimator="reml"):
     blocks = method.analyse(
         [method.take(frame["y"].to_numpy()[None])], np.random.default_rng
     ).estimates["containment"]
-    return {block.parameter: block for block in blocks}
+    return {block.parameter.name: block for block in blocks}
 
 
 def stored(name, structure, criterion="REML"):
@@ -132,7 +132,7 @@ def test_model_without_random_effects_is_least_squares_in_every_df_method(interv
     # nlme::gls(y ~ diet * x), summary()$tTable and intervals()
     std_error = [0.01144745052, 0.01618913978, 0.01929873552, 0.02729253351]
     for name in names:
-        rows = {one.parameter: one for one in estimates[name]}
+        rows = {one.parameter.name: one for one in estimates[name]}
         assert [rows[p].df[0] for p in NAMES] == pytest.approx([796.0] * 4, rel=1e-6)
         assert [rows[p].std_error[0] for p in NAMES] == pytest.approx(std_error, rel=1e-8)
         assert rows["diet[T.fed]"].p_value[0] == pytest.approx(5.246057328e-10, rel=1e-6)

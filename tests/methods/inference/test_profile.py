@@ -29,7 +29,7 @@ def analyse(name, formula, estimator="reml", estimands=()):
     method = prepare_method(model_columns(parse_formula(formula), frame), settings)
     moments = method.take(frame["y"].to_numpy()[None])
     rows = method.analyse([moments], np.random.default_rng).estimates["z"]
-    return method.design, moments, {one.parameter: one for one in rows}
+    return method.design, moments, {one.parameter.name: one for one in rows}
 
 
 def interval(row):

@@ -8,8 +8,9 @@ from scipy import stats
 from mcsim.design.columns import model_columns
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import conditions
+from mcsim.scenario.true_values import truth_of
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.summarize import FORMATS, summarize
@@ -64,7 +65,9 @@ def prepared(path, *overrides):
     simulator, spec = prepare_simulator(condition, loaded.seed), loaded.methods[0]
     columns = model_columns(spec.parsed, simulator.design.frame)
     method = prepare_method(columns, MethodSettings(spec.estimator, spec.df, 0.95))
-    return simulator, columns, method, method.theory(condition.truth)
+    theory = method.theory(truth_of(condition.truth))
+    by_name = {df: {one.name: form for one, form in own.items()} for df, own in theory.items()}
+    return simulator, columns, method, by_name
 
 
 def changes(level, i, j):
@@ -146,8 +149,8 @@ def test_exact_df_are_those_of_kenward_and_roger_whatever_the_data(tmp_path):
         analysis = method.analyse([method.take(y)], np.random.default_rng)
         assert (analysis.fits.status == 0).all()
         for row in analysis.estimates["kenward-roger"][: len(df)]:
-            if exact[row.parameter].df is not None:
-                assert row.df == pytest.approx(np.full(5, exact[row.parameter].df), rel=1e-6)
+            if exact[row.parameter.name].df is not None:
+                assert row.df == pytest.approx(np.full(5, exact[row.parameter.name].df), rel=1e-6)
 
 
 def test_power_is_that_of_the_noncentral_t(tmp_path):

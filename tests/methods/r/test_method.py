@@ -200,7 +200,7 @@ def test_r_and_reml_agree_where_both_end_inside(frame, estimator, df):
         # R's optimizers stop at about 1e-4 of an SD; df are more sensitive than all else
         close = {"rel": 5e-3, "abs": 1e-4, "nan_ok": True}
         assert one.estimate[regular] == pytest.approx(other.estimate[regular], **close)
-        if one.component not in ("fixed", "terms"):
+        if one.parameter.component not in ("fixed", "terms"):
             continue
         for key in ("std_error", "ci_lower", "ci_upper", "p_value"):
             wanted = getattr(one, key)[regular]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mcsim.scenario import checks
 from mcsim.scenario.checks import find_problems, sweep
 from mcsim.scenario.checks.sweep import MAX_CONDITIONS
-from mcsim.scenario.records import Scenario, conditions
+from mcsim.scenario.conditions import conditions
+from mcsim.scenario.records import Scenario
 from tests.conftest import SMALL
 
 RAW = tomllib.loads(SMALL)

@@ -1,7 +1,5 @@
 """Real processes, real signals: what must hold whatever happens to a worker or its parent."""
 
-import contextlib
-import ctypes
 import functools
 import os
 import signal
@@ -13,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mcsim.errors import KeyboardStoppedError, McsimError, Problem, ScenarioError, StoppedError
+from mcsim.errors import McsimError, Problem, ScenarioError
+from mcsim.study.workers.executor import SerialExecutor
+from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import (
-    EXECUTORS,
     ONE_THREAD,
     TASKS_PER_WORKER,
     ProcessExecutor,
-    SerialExecutor,
-    SignalGuard,
-    stop_on_signals,
     usable_cpus,
 )
 
@@ -111,9 +107,9 @@ class BreaksInTheWorker:
         return {"something": 1}
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", sorted(EXECUTORS.keys() - {"dask"}))
 def test_every_executor_returns_every_result(name):
-    with EXECUTORS[name](1) as executor:
+    with EXECUTORS[name](Place(1)) as executor:
         assert sorted(executor.map_unordered(square, range(20))) == [n * n for n in range(20)]
         assert list(executor.map_unordered(square, [])) == []
 
@@ -286,122 +282,11 @@ def test_usable_cpus_respects_the_affinity():
         assert done.stdout == b"1\n"
 
 
-def send(name):
-    os.kill(os.getpid(), signal.Signals[name])
-    time.sleep(0.01)  # the handler runs before the next instruction
-
-
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_a_signal_raises_at_once_and_the_old_handler_comes_back(name):
-    previous = signal.signal(signal.Signals[name], print)
-    try:
-        with pytest.raises(StoppedError, match=f"stopped by {name}"), stop_on_signals():
-            send(name)
-        assert signal.getsignal(signal.Signals[name]) is print
-    finally:
-        signal.signal(signal.Signals[name], previous)
-
-
-def test_ctrl_c_has_its_own_error():
-    with pytest.raises(KeyboardStoppedError), stop_on_signals():
-        send("SIGINT")
-
-
-def test_a_held_signal_waits_until_the_body_is_done():
-    steps = []
-    with pytest.raises(StoppedError), stop_on_signals() as guard:  # noqa: PT012 - the order counts
-        with guard.held():
-            send("SIGTERM")
-            steps.append("committed")
-        steps.append("next")
-    assert steps == ["committed"]
-
-
-def test_an_error_in_a_held_body_is_not_hidden_by_the_signal():
-    def commit():
-        with stop_on_signals() as guard, guard.held():
-            send("SIGTERM")
-            raise ValueError("disk")
-
-    with pytest.raises(ValueError, match="disk"):
-        commit()
-
-
-def test_a_swallowed_signal_stops_before_the_next_commit():
-    committed = []
-    with pytest.raises(StoppedError), stop_on_signals() as guard:  # noqa: PT012 - as in a run
-        try:
-            send("SIGTERM")
-        except Exception:  # what numerical libraries do
-            result = "a fit that failed because of the signal"
-        with guard.held():
-            committed.append(result)
-    assert committed == []
-
-
-@pytest.mark.parametrize(("name", "told"), [("SIGTERM", []), (None, ["no signal"])])
-def test_a_signal_in_a_callback_of_a_library_is_remembered_and_not_printed(monkeypatch, name, told):
-    # llvmlite calls back while it loads the engine; ctypes can only print what is raised there
-    found = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda one: found.append(str(one.exc_value)))
-
-    @ctypes.CFUNCTYPE(None)
-    def callback():
-        if name is None:
-            raise ValueError("no signal")
-        send(name)
-
-    ends = pytest.raises(StoppedError) if name else contextlib.nullcontext()
-    with ends, stop_on_signals() as guard:
-        callback()
-        with guard.held():
-            pass
-    assert found == told
-
-
-def test_a_run_under_nohup_ignores_the_hangup():
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_on_signals():
-            send("SIGHUP")
-    finally:
-        signal.signal(signal.SIGHUP, previous)
-
-
-def test_a_signal_that_was_swallowed_is_remembered_in_bodies_within():
-    committed = []
-    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - as in a run
-        with contextlib.suppress(Exception):  # what some imports do
-            send("SIGTERM")
-        with stop_on_signals() as guard, guard.held():
-            committed.append("chunk")
-    assert committed == []
-
-
-def test_the_inner_of_two_bodies_leaves_the_handlers_to_the_outer():
-    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - the order counts
-        with stop_on_signals():
-            pass
-        send("SIGTERM")
-
-
-def test_another_thread_than_the_main_one_leaves_signals_alone():
-    guards = []
-
-    def body():
-        with stop_on_signals() as guard, guard.held():
-            guards.append(guard)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    assert isinstance(guards[0], SignalGuard)
-
-
 PARENT = """
 import signal, sys, time
 from mcsim.errors import StoppedError
-from mcsim.study.workers.processes import ProcessExecutor, stop_on_signals
+from mcsim.study.workers.processes import ProcessExecutor
+from mcsim.study.workers.signals import stop_on_signals
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,0 +1,193 @@
+"""What is estimated, as a record; names of the columns of results; a value as a user writes it.
+
+Names such as `animal.sd(x)` are written and read here alone: who wants to know what one of them
+says reads it into a `Parameter` and asks that.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from mcsim.errors import FormulaError
+from mcsim.formula import read_column, same_column
+
+FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
+ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
+ESTIMATES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")  # of a replicate
+
+_SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
+_KINDS = {short: kind for kind, short in _SHORT.items()}
+_OF_LEVEL = re.compile(r"(\w+)\.(?:(sd|var|cor)\((.+)\)|icc)")
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """What a method estimates; equal to another whose name means the same.
+
+    kind : fixed, term (several columns, an F or a likelihood-ratio test), sd, variance,
+        correlation, icc (a level's share of the variance), sigma, residual (correlations and ratios
+        of SDs), or own: what a scenario or a user's function calls by a name of its own
+    component : as in the results: fixed, terms, residual, total or a level
+    level : of the random effects; `total` for a sum over the levels; None for other kinds
+    columns : the columns that it is about, as its name has them
+    numerator_df : of a term
+    """
+
+    name: str
+    kind: str
+    component: str
+    level: str | None = None
+    columns: tuple[str, ...] = ()
+    numerator_df: int | None = None
+
+    @staticmethod
+    def read(name: str, component: str | None = None) -> "Parameter":
+        """The parameter with a name; `component` as the results have it, None: as the name says."""
+        return _read(name, component)
+
+    @classmethod
+    def of_level(cls, kind: str, level: str, *columns: str) -> "Parameter":
+        """An sd, variance, correlation or icc of a level's effects, or of their `total`."""
+        if kind == "icc":
+            return cls(f"{level}.icc", kind, level, level, ("Intercept",))
+        name = f"{level}.{_SHORT[kind]}({','.join(columns)})"
+        return cls(name, kind, level, level, columns)
+
+    @classmethod
+    def term(cls, name: str, numerator_df: int) -> "Parameter":
+        """A test of a term that has several columns."""
+        return cls(name, "term", TERMS, numerator_df=numerator_df)
+
+    @classmethod
+    def likelihood_ratio(cls, smaller: str, numerator_df: int) -> "Parameter":
+        """The test of a model against a smaller one, that of the method called `smaller`."""
+        return cls.term(f"LR({smaller})", numerator_df)
+
+    @classmethod
+    def sd_ratio(cls, factor: str, level: str) -> "Parameter":
+        """The residuals' SD at a level of a factor, over that at its first level."""
+        return cls.read(f"sd_ratio({factor}[T.{level}])", RESIDUAL)
+
+    @property
+    def is_variance(self) -> bool:
+        """Whether it says the same as an SD."""
+        return self.kind == "variance"
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether it is an SD or a variance, which cannot be negative."""
+        return self.kind in ("sd", "variance", "sigma")
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is made of several variances."""
+        return self.kind == "icc" or (self.level == TOTAL and self.kind in ("sd", "variance"))
+
+    @property
+    def as_sd(self) -> "Parameter":
+        """The SD that a variance is the square of; anything else as it is."""
+        return self._as("sd") if self.is_variance else self
+
+    @property
+    def as_variance(self) -> "Parameter":
+        """The square of an SD of effects; anything else as it is."""
+        return self._as("variance") if self.kind == "sd" else self
+
+    def is_of_column(self, name: str) -> bool:
+        """Whether it is about one column, which has this name or another of the same meaning."""
+        return tuple(map(same_column, self.columns)) == (same_column(name),)
+
+    def _as(self, kind: str) -> "Parameter":
+        assert self.level is not None
+        return Parameter.of_level(kind, self.level, *self.columns)
+
+    @cached_property
+    def _meaning(self) -> Hashable:
+        """One spelling for all names of a parameter: a formula may order columns another way."""
+        if self.level is not None:
+            return self.kind, self.level, tuple(sorted(map(same_column, self.columns)))
+        return self.kind == "term", same_column(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parameter) and self._meaning == other._meaning
+
+    def __hash__(self) -> int:
+        return hash(self._meaning)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SIGMA = Parameter("sigma", "sigma", RESIDUAL)
+
+
+@lru_cache(maxsize=4096)
+def _read(name: str, component: str | None) -> Parameter:
+    if name == SIGMA.name and component in (None, RESIDUAL):
+        return SIGMA
+    if component in (TERMS, RESIDUAL):
+        return Parameter(name, "term" if component == TERMS else "residual", component)
+    match = _OF_LEVEL.fullmatch(name)
+    if match and component in (None, match[1]):
+        kind = _KINDS.get(match[2], "icc")
+        columns = split_pair(match[3]) if kind == "correlation" else (match[3],)
+        return replace(Parameter.of_level(kind, match[1], *columns), name=name)
+    if _is_column(name):
+        return Parameter(name, "fixed", component or FIXED, columns=(name,))
+    return Parameter(name, "own", component or FIXED)
+
+
+def _is_column(name: str) -> bool:
+    try:
+        read_column(name)
+    except FormulaError:
+        return False
+    return True
+
+
+def derived_names(levels: Iterable[str]) -> list[str]:
+    """Names of the quantities that are made of several variances, for a message."""
+    totals = [Parameter.of_level(kind, TOTAL, "COLUMN") for kind in ("sd", "variance")]
+    return [one.name for one in (*totals, *(Parameter.of_level("icc", level) for level in levels))]
+
+
+def split_pair(key: str) -> tuple[str, ...]:
+    """Split `Intercept,x`, the key of a correlation, at the commas outside brackets."""
+    pieces, depth, in_label = [""], 0, False
+    for character in key:
+        if in_label or character == "[":
+            in_label = character != "]"
+        else:
+            depth += (character == "(") - (character == ")")
+        if character == "," and not (depth or in_label):
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return tuple(piece.strip() for piece in pieces)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Swept keys without the tables that they lie in, where they then still differ."""
+    short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
+    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
+
+
+def show_value(value: object) -> str:
+    """Value as a user would write it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(show_value, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def show_swept(value: object) -> str:
+    """A swept value as the labels of conditions have it: text without quotes."""
+    return value if isinstance(value, str) else show_value(value)
+
+
+def condition_in_words(values: Mapping[str, object]) -> str:
+    """`animal.count = 5, sigma = 0.5` from the swept values; empty where there are none."""
+    short = short_names(list(values))
+    return ", ".join(f"{short[key]} = {show_swept(value)}" for key, value in values.items())

@@ -1,0 +1,79 @@
+"""The conditions of a scenario's sweep, and what makes two conditions or two studies the same."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mcsim.names import short_names, show_swept
+from mcsim.scenario.keys import canonical, expand_sweep, flatten
+from mcsim.scenario.plugin_file import PREFIX
+from mcsim.scenario.records import DesignSpec, Scenario
+from mcsim.scenario.truth import TruthSpec
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One point of the sweep: what determines the data of its replicates.
+
+    `identity` is the SHA-256 of design and truth alone, so that no other part of a scenario and
+    no other condition can change the data. Tables are sorted by name, so that neither can the
+    order of the file (the factors keep theirs, which orders the cells and is in the identity).
+    """
+
+    label: str
+    values: dict[str, Any]
+    design: DesignSpec
+    truth: TruthSpec
+    identity: str
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether each replicate has rows of its own, not those of the condition."""
+        return self.design.redraw or self.truth.missing is not None
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether theory for one design and a normal truth applies."""
+        return self.truth.is_standard and not self.design.redraw
+
+
+def conditions(scenario: Scenario) -> tuple[Condition, ...]:
+    """Every combination of the swept values, in the order of the file; one without a sweep."""
+    raw = scenario.model_dump(exclude_defaults=True)
+    names = short_names(list(scenario.sweep))
+    return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
+
+
+def study_identity(scenario: Scenario) -> dict[str, Any]:
+    """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
+    no_numbers: Any = {
+        **dict.fromkeys(("title", "replicates", "target_mcse"), True),
+        "methods": {"__all__": {"fallback"}},
+    }
+    raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
+    order = {"design.factors": list(scenario.design.factors)}
+    return dict(sorted(flatten(canonical(raw), ""))) | order | _plugin_identity(scenario)
+
+
+def _plugin_identity(scenario: Scenario) -> dict[str, str]:
+    """What determines the numbers of a user's functions: the text of their file."""
+    own = [spec.name for spec in scenario.methods if spec.estimator.startswith(PREFIX)]
+    digest = "" if scenario.plugin is None else scenario.plugin.digest
+    return {f"methods.{name}.plugin": digest for name in own}
+
+
+def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:
+    given = DesignSpec.model_validate(raw["design"])
+    # a value that is written out and one left at its default are the same
+    design = canonical(given.model_dump(exclude_defaults=True))
+    design["factors"] = canonical(list(given.factors.items()))
+    truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
+    text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
+    return Condition(
+        label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
+        values=values,
+        design=DesignSpec.model_validate(design | {"factors": given.factors}),
+        truth=TruthSpec.model_validate(truth),
+        identity=hashlib.sha256(text.encode()).hexdigest(),
+    )

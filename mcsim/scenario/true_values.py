@@ -1,0 +1,136 @@
+"""The true value of every parameter of a condition: asked here, and nowhere else.
+
+What the truth of a scenario states, what follows from it, and what estimands are made of it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from mcsim.names import FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
+from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.truth import TruthSpec
+
+Value = TypeVar("Value", float, Any)  # a number, or an array of them
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True values of a condition.
+
+    fixed, sds, correlations, residual : what is stated, correlations of effects that vary alone
+    estimands : by name
+    """
+
+    fixed: Mapping[Parameter, float]
+    sds: Mapping[Parameter, float]
+    correlations: Mapping[Parameter, float]
+    residual: Mapping[Parameter, float]
+    estimands: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the residuals."""
+        return self.residual[SIGMA]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All that is stated, variances beside their SDs."""
+        sds = [*self.sds, *(one.as_variance for one in self.sds)]
+        return [*self.fixed, *sds, *self.correlations, *self.residual]
+
+    def of(self, parameter: Parameter) -> float | None:
+        """The true value of a parameter.
+
+        0 for effects that the truth lacks; None for a test of a term, and for correlations and
+        parameters of the residuals that the truth does not have.
+        """
+        if parameter.kind == "term":
+            return None
+        if parameter.name in self.estimands:
+            return self.estimands[parameter.name]
+        if parameter.is_derived:
+            return float(derived_value(parameter, {**self.sds, SIGMA: self.sigma}))
+        if parameter.is_variance:
+            return self.sds.get(parameter.as_sd, 0.0) ** 2
+        stated = [self.fixed, self.sds, self.correlations, self.residual]
+        if parameter.component == RESIDUAL:  # a covariate may have the same name
+            stated = [self.residual]
+        missing = None if parameter.kind in ("correlation", "residual") else 0.0
+        return next((values[parameter] for values in stated if parameter in values), missing)
+
+
+def truth_of(
+    spec: TruthSpec,
+    factors: Mapping[str, Sequence[str]] | None = None,
+    estimands: Sequence[EstimandSpec] = (),
+) -> Truth:
+    """The truth of a condition.
+
+    Parameters
+    ----------
+    factors : of the design, by name; whose levels may have SDs of their own
+    """
+    fixed = {Parameter.read(name, FIXED): value for name, value in spec.fixed.items()}
+    sds, correlations = {}, {}
+    for level, one in spec.random.items():
+        of_level = one.standard_deviations
+        for i, column in enumerate(one.columns):
+            sds[Parameter.of_level("sd", level, column)] = of_level[column]
+            for other in one.columns[i + 1 :]:
+                if of_level[column] > 0 and of_level[other] > 0:
+                    name = Parameter.of_level("correlation", level, column, other)
+                    correlations[name] = one.correlation_of(column, other)
+    stated = Truth(fixed, sds, correlations, _residual_values(spec, factors or {}))
+    return replace(stated, estimands={one.name: _estimand(one, stated) for one in estimands})
+
+
+def _residual_values(
+    truth: TruthSpec, factors: Mapping[str, Sequence[str]]
+) -> dict[Parameter, float]:
+    """Sigma, correlations of residuals, and ratios of SDs to the first level's."""
+    spec = truth.residual
+    given = {} if spec is None else {"phi": spec.phi, "rho": spec.rho}
+    absent = {} if spec is not None and spec.correlation else {"phi": 0.0, "rho": 0.0}
+    correlations = absent | {name: r for name, r in given.items() if r is not None}
+    values = {Parameter.read(name, RESIDUAL): r for name, r in correlations.items()}
+    for factor, (first, *others) in factors.items():
+        sds = {} if spec is None else spec.sd_by.get(factor, {})
+        for level in others:
+            ratio = sds.get(level, 1.0) / sds.get(first, 1.0)
+            values[Parameter.sd_ratio(factor, level)] = ratio
+    return {SIGMA: truth.sigma} | values
+
+
+def _estimand(estimand: EstimandSpec, truth: Truth) -> float:
+    """A weighted sum of fixed effects, or made of variances."""
+    if estimand.fixed is None:
+        return truth.of(Parameter.read(estimand.name)) or 0.0
+    weights = {Parameter.read(name, FIXED): weight for name, weight in estimand.fixed.items()}
+    return math.fsum(truth.fixed.get(one, 0.0) * weight for one, weight in weights.items())
+
+
+def derived_value(parameter: Parameter, values: Mapping[Parameter, Value]) -> Value:
+    """A derived quantity, from the SDs of the levels and, for a share, SIGMA among `values`."""
+    (column,) = parameter.columns
+    variances = {
+        one.level: value**2
+        for one, value in values.items()
+        if one.kind == "sd" and one.level != TOTAL and one.is_of_column(column)
+    }
+    total = sum(variances.values())
+    if parameter.kind == "icc":
+        return variances.get(parameter.level, 0.0 * total) / (total + values[SIGMA] ** 2)
+    return total if parameter.is_variance else total**0.5
+
+
+def targets_of(declared: Mapping[str, str]) -> dict[Parameter, Parameter]:
+    """What parameters estimate that are not after their namesake.
+
+    Parameters
+    ----------
+    declared : of a method; what is declared of an SD holds of its variance too
+    """
+    found = {Parameter.read(key): Parameter.read(value) for key, value in declared.items()}
+    return {key.as_variance: value.as_variance for key, value in found.items()} | found

@@ -1,0 +1,101 @@
+"""What a run has to do: chunks of replicates, and small ones together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
+from mcsim.results.store import Chunk, Store
+from mcsim.scenario.estimators import facts_of
+from mcsim.study.prepared import PreparedStudy, named
+
+SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
+CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
+BATCH_REPLICATES = 64  # in chunks that go together: what is lost if the run is stopped
+BATCH_VALUES = 200_000  # of responses in them: a fraction of a second
+BATCH_CHUNKS = 16  # at most: each may be of a condition that is to be prepared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Chunks that a worker does one after the other, and that are committed together."""
+
+    chunks: tuple[Chunk, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.chunks))
+
+
+def plan_chunks(study: PreparedStudy, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
+    """The chunks of every condition and method, done or not."""
+
+    def at_most(label: str, methods: Sequence[str]) -> int:
+        of_rows = max(SLOW_CHUNK_SIZE, CHUNK_VALUES // study.n_rows(label))
+        return SLOW_CHUNK_SIZE if is_slow(study, label, methods) else min(LARGEST_BLOCK, of_rows)
+
+    return [
+        Chunk(contents.condition, key, first, last, contents.methods)
+        for key, contents in store.contents.items()
+        for first, last in cut(wanted, at_most(contents.condition, contents.methods))
+    ]
+
+
+def left_to_do(chunks: Iterable[Chunk], store: Store) -> list[Chunk]:
+    """The chunks without what is in the store."""
+    done = store.committed()
+    left = [
+        replace(chunk, first=first, last=last)
+        for chunk in chunks
+        for first, last in cut(subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())))
+    ]
+    # the largest first: the small ones at the end keep all workers busy to the last
+    return sorted(left, key=lambda chunk: chunk.first - chunk.last)
+
+
+def batches(study: PreparedStudy, chunks: Iterable[Chunk]) -> Iterator[Batch]:
+    """The chunks, small ones of quick methods together: messages and commits are paid once."""
+    together: list[Chunk] = []
+    share = 0.0  # of the largest batch
+    for chunk in chunks:
+        of_chunk = _share_of_batch(study, chunk)
+        if together and share + of_chunk > 1.0:
+            yield Batch(tuple(together))
+            together, share = [], 0.0
+        together.append(chunk)
+        share += of_chunk
+    if together:
+        yield Batch(tuple(together))
+
+
+def _share_of_batch(study: PreparedStudy, chunk: Chunk) -> float:
+    if is_slow(study, chunk.condition, chunk.methods):
+        return 1.0
+    n = chunk.last - chunk.first + 1
+    n_values = n * study.n_rows(chunk.condition)
+    return max(1 / BATCH_CHUNKS, n / BATCH_REPLICATES, n_values / BATCH_VALUES)
+
+
+def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:
+    """Whether replicates of a condition by some methods take long."""
+    return study.conditions[label].has_own_rows or any(
+        facts_of(spec.estimator).is_slow or spec.interval == "bootstrap"
+        for spec in named(study.scenario.methods, methods)
+    )
+
+
+def pieces_of(lost: Batch) -> list[Batch]:
+    """What to do in the place of chunks that ended two workers; nothing is left of a lost one.
+
+    Each chunk alone, then halves of it until the replicate is found.
+    """
+    if len(lost.chunks) > 1:
+        return [Batch((chunk,)) for chunk in lost.chunks]
+    (chunk,) = lost.chunks
+    if chunk.is_lost:
+        return []
+    if chunk.first == chunk.last:
+        return [Batch((replace(chunk, is_lost=True),))]
+    middle = (chunk.first + chunk.last) // 2  # halves of a block are blocks
+    return [
+        Batch((replace(chunk, last=middle),)),
+        Batch((replace(chunk, first=middle + 1),)),
+    ]

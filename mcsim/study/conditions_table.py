@@ -1,0 +1,119 @@
+"""The table of a study's conditions: what is estimated in each, by what, and what is true.
+
+Who reads it needs no scenario: it has the kind of every parameter, and the words for a condition
+and its design.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mcsim.design.units import Design
+from mcsim.design.words import design_in_words
+from mcsim.errors import DataError, nearest_name
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.method import Method
+from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
+from mcsim.scenario.conditions import Condition
+from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.scenario.true_values import Truth, targets_of, truth_of
+from mcsim.study.tables import method_names, parameters_of
+
+THEORY = tuple(f"theory_{name}" for name in Theory._fields)
+TEXTS = ("condition", "condition_in_words", "design_in_words", "swept", "method", "parameter")
+SCHEMA = pa.schema(  # a column per key of the sweep follows
+    [
+        *((name, pa.string()) for name in (*TEXTS, "component", "kind", "level")),
+        ("numerator_df", pa.int64()),
+        *((name, pa.float64()) for name in ("truth", *THEORY)),
+    ]
+)
+
+
+class Planned(NamedTuple):
+    """A condition with its design, and its methods by name."""
+
+    condition: Condition
+    design: Design
+    methods: Mapping[str, Method]
+
+
+def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table:
+    """One row per condition, method and parameter: what it is, swept values and truth.
+
+    Raises
+    ------
+    DataError
+        A method declares the truth of nothing, or one that there is not.
+    """
+    rows, swept = [], _swept_columns([one.condition for one in planned])
+    for one in planned:
+        truth = truth_of(one.condition.truth, one.condition.design.factors, scenario.estimands)
+        described = {
+            "condition": one.condition.label,
+            "condition_in_words": condition_in_words(one.condition.values),
+            "design_in_words": design_in_words(one.design),
+            "swept": json.dumps(one.condition.values),
+        }
+        for spec in scenario.methods:
+            _check_declared(spec, one.methods, truth)
+            rows += [
+                described | row | swept[one.condition.label] for row in _rows(one, spec, truth)
+            ]
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    for key in planned[0].condition.values:
+        table = table.append_column(key, pa.array([row[key] for row in rows]))
+    return table
+
+
+def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, Any]]:
+    """What a method estimates in a condition, df method by df method."""
+    condition, method = planned.condition, planned.methods[spec.name]
+    theory = method.theory(truth) if condition.is_standard else {}
+    parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
+    truths = [truth.of(targets.get(one, one)) for one in parameters]
+    return [
+        {
+            "method": name,
+            "parameter": one.name,
+            "component": one.component,
+            "kind": one.kind,
+            "level": one.level,
+            "numerator_df": one.numerator_df,
+            "truth": value,
+            **dict(zip(THEORY, theory.get(df, {}).get(one, Theory(None)), strict=True)),
+        }
+        for df, name in zip(spec.df, method_names(spec), strict=True)
+        for one, value in zip(parameters, truths, strict=True)
+    ]
+
+
+def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:
+    """Swept values by condition: as text where those of a key are not all numbers."""
+    found: dict[str, dict[str, Any]] = {condition.label: {} for condition in planned}
+    for key in planned[0].values:
+        given = [condition.values[key] for condition in planned]
+        are_numbers = all(isinstance(one, int | float) for one in given)
+        for condition, value in zip(planned, given, strict=True):
+            found[condition.label][key] = value if are_numbers else show_swept(value)
+    return found
+
+
+def _check_declared(spec: MethodSpec, methods: Mapping[str, Method], truth: Truth) -> None:
+    """Raise a DataError where a method declares a truth of nothing, or one that there is not."""
+    own = [one.name for one in parameters_of(spec, methods)]
+    known = {one.name for one in truth.parameters} | {*truth.estimands}
+    known |= {
+        Parameter.of_level(one.kind, TOTAL, *one.columns).name
+        for one in truth.parameters
+        if one.kind in ("sd", "variance")
+    }
+    for key, value in spec.truth.items():
+        for name, names in ((key, own), (value, sorted(known))):
+            if name not in names:
+                raise DataError(
+                    f"method {spec.name!r} declares the truth of {key!r} as {value!r}; unknown:"
+                    f" {name!r}. There are: {', '.join(names)}.{nearest_name(name, names)}"
+                )

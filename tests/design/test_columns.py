@@ -1,0 +1,86 @@
+"""Columns of plain variables are made here once the formula library has shown what they are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.design import columns
+from mcsim.design.columns import _library_matrix, _matrix
+
+
+def frame_of(seed, n=40, levels=("low", "mid", "high")):
+    generator = np.random.default_rng(seed)
+    codes = np.append(np.arange(len(levels)), generator.integers(len(levels), size=n - len(levels)))
+    return pd.DataFrame(
+        {
+            "dose": pd.Categorical.from_codes(codes, categories=list(levels)),
+            "diet": pd.Categorical.from_codes(codes[::-1] % 2, categories=["fasted", "fed:late"]),
+            "x": generator.normal(size=n),
+            "z": generator.normal(size=n),
+            "w": generator.normal(size=n),
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(columns, "_known", {})
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Right-hand sides that the formula library was asked for."""
+    found = []
+
+    def ask(frame, written):
+        found.append(written)
+        return _library_matrix(frame, written)
+
+    monkeypatch.setattr(columns, "_library_matrix", ask)
+    return found
+
+
+PLAIN = [
+    "1", "x", "0 + x", "dose", "0 + dose", "dose * x", "diet * dose * x", "x:z:dose", "diet:x - 1",
+    "dose + x - dose", "x ** 2", "diet:dose",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_other_data_of_the_same_kinds_get_the_bits_of_the_library(asked, text):
+    _matrix(frame_of(1), text)
+    for seed in (2, 3):
+        other = frame_of(seed, n=30 + seed)
+        values, *labels = _matrix(other, text)
+        expected, *others = _library_matrix(other, asked[0])
+        assert (values.tobytes(), values.shape, labels) == (
+            expected.tobytes(), expected.shape, others
+        )  # fmt: skip
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["log(size)", "center(x)", "poly(x, 2)", "(x + z) * dose", "C(dose)", "x:z:w"]
+)
+def test_the_library_is_asked_again_where_more_than_the_kinds_of_data_counts(asked, text):
+    for seed in (1, 2):
+        frame = frame_of(seed).assign(size=lambda one: one["x"].abs())
+        _matrix(frame, text)
+    assert len(asked) == 2
+
+
+def test_data_of_another_kind_are_another_question(asked):
+    first = frame_of(1)
+    others = [
+        frame_of(1, levels=("low", "high")),
+        first[first["dose"] != "mid"],  # the library leaves out what is not there
+        first.assign(x=first["x"].astype(np.float32)),
+        first.assign(dose=first["dose"].astype(str)),
+        first.assign(dose=first["dose"].cat.as_ordered()),
+    ]
+    for frame in (first, *others):
+        values, *labels = _matrix(frame, "dose * x")
+        expected, *same = _library_matrix(frame, "dose * x")
+        np.testing.assert_array_equal(values, expected)
+        assert labels == same
+    assert len(asked) == 1 + len(others)

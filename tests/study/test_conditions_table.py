@@ -1,0 +1,106 @@
+"""The table of conditions says what every row is, so that its readers need no scenario."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from mcsim.names import Parameter
+from mcsim.results.folder import read_conditions
+from mcsim.results.merge import merge_studies
+from mcsim.scenario.load import load_scenario
+from mcsim.study.conditions_table import SCHEMA
+from mcsim.study.run import RunOptions, run_study
+from tests.conftest import SMALL
+
+TEXT = (
+    SMALL
+    + """
+[[estimands]]
+name = "total.sd(x)"
+[[estimands]]
+name = "fed at 1"
+fixed = { "diet[T.fed]" = 1.0, "diet[T.fed]:x" = 1.0 }
+[sweep]
+"design.levels.image.count" = [2, 4]
+"truth.sigma" = [0.5, 1]
+"""
+)
+ADDED = ("kind", "level", "condition_in_words", "design_in_words")
+
+
+def run(folder, text, replicates=1):
+    folder.mkdir()
+    path = folder / "scenario.toml"
+    path.write_text(text)
+    scenario = load_scenario(path, replicates=replicates)
+    return run_study(scenario, RunOptions(folder / "out", n_workers=1)).directory
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("table") / "study", TEXT)
+
+
+def test_it_has_the_kind_and_level_of_every_parameter(study):
+    rows = pq.read_table(study / "conditions.parquet").to_pylist()
+    for row in rows:
+        one = Parameter.read(row["parameter"], row["component"])
+        assert (row["kind"], row["level"]) == (one.kind, one.level)
+    kinds = {row["parameter"]: (row["kind"], row["level"]) for row in rows}
+    assert kinds["animal.cor(Intercept,x)"] == ("correlation", "animal")
+    assert kinds["total.sd(x)"] == ("sd", "total")
+    assert kinds["fed at 1"] == ("own", None)
+    assert kinds["sigma"] == ("sigma", None)
+
+
+def test_it_has_words_for_a_condition_and_its_design(study):
+    rows = pq.read_table(study / "conditions.parquet").to_pylist()
+    words = {row["condition"]: (row["condition_in_words"], row["design_in_words"]) for row in rows}
+    assert words["image.count=2, sigma=1"] == (
+        "image.count = 2, sigma = 1",
+        "9 animals; 18 images, 2 per animal; 90 observations, 5 per image",
+    )
+    assert len(words) == 4
+
+
+def test_a_key_of_the_sweep_is_a_column_after_those_that_every_study_has(study):
+    table = pq.read_table(study / "conditions.parquet")
+    assert table.column_names == [*SCHEMA.names, "design.levels.image.count", "truth.sigma"]
+    assert set(table["truth.sigma"].to_pylist()) == {0.5, 1.0}
+
+
+def as_format_2(study, folder):
+    """A copy of a study as an earlier version wrote it: without the added columns."""
+    folder.mkdir()
+    table = pq.read_table(study / "conditions.parquet").drop_columns(list(ADDED))
+    pq.write_table(table, folder / "conditions.parquet")
+    manifest = json.loads((study / "manifest.json").read_text()) | {"format": 2}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "scenario.toml").write_bytes((study / "scenario.toml").read_bytes())
+    return folder
+
+
+def test_a_table_of_format_2_is_read_with_all_columns_but_the_words_of_a_design(study, tmp_path):
+    now, old = read_conditions(study), read_conditions(as_format_2(study, tmp_path / "old"))
+    assert {*old.column_names} == {*now.column_names}
+    assert old["design_in_words"].null_count == len(old)
+    for name in {*now.column_names} - {"design_in_words"}:
+        assert old[name].to_pylist() == now[name].to_pylist(), name
+
+
+def test_folders_of_both_formats_are_joined_into_one_of_the_new(study, tmp_path):
+    old = as_format_2(study, tmp_path / "old")
+    joined = merge_studies([old, study], tmp_path / "joined", lambda _: None).directory
+    assert read_conditions(joined).equals(read_conditions(study))
+    assert json.loads((joined / "manifest.json").read_text())["format"] == 3
+
+
+def test_a_total_of_effects_that_the_truth_lacks_is_zero_and_not_realized(tmp_path):
+    text = SMALL.replace(", x = 0.4 }", " }").replace("correlation = 0.3\n", "")
+    text += '[[estimands]]\nname = "total.sd(x)"\n'
+    folder = run(tmp_path / "study", text, replicates=3)
+    rows = pq.read_table(folder / "conditions.parquet").to_pylist()
+    assert {row["truth"] for row in rows if row["parameter"] == "total.sd(x)"} == {0.0}
+    estimates = pq.read_table(folder / "estimates").to_pylist()
+    assert {row["realized"] for row in estimates if row["parameter"] == "total.sd(x)"} == {None}
