@@ -49,21 +49,19 @@ def run_and_summarize(
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
     with ProgressBar(say) as bar:
-        store = run_until_precise(
-            scenario,
-            RunOptions(
-                directory=directory,
-                n_workers=options["n_workers"],
-                overwrite=options["overwrite"],
-                replicates=parse_ranges(ranges) if ranges else None,
-                shard=parse_shard(shard) if shard else None,
-                cluster=_cluster(options),
-                max_failures=options["max_failures"],
-                report=say,
-                start=bar.start,
-                advance=bar.advance,
-            ),
+        how = RunOptions(
+            directory=directory,
+            n_workers=options["n_workers"],
+            overwrite=options["overwrite"],
+            replicates=parse_ranges(ranges) if ranges else None,
+            shard=parse_shard(shard) if shard else None,
+            cluster=_cluster(options),
+            max_failures=options["max_failures"],
+            report=say,
+            start=bar.start,
+            advance=bar.advance,
         )
+        store = run_until_precise(scenario, how)
     if shard and any(store.missing().values()):
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return

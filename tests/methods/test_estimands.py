@@ -145,7 +145,7 @@ def test_a_study_reports_estimands_with_their_truth(small_scenario, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("total.icc", "needs a table `fixed`, or one of the names: total.sd.COLUMN., .* image.icc"),
+        ("total.icc", "needs a table `fixed`, or one of the names: total.sd.COLUMN.; .* image.icc"),
         ("slope", "needs a table `fixed`"),
         ("cell.icc", "unknown level 'cell'"),
         ("total.sd(w)", "unknown column 'w'"),
