@@ -12,10 +12,13 @@ from mcsim.design.table import read_frame
 from mcsim.engine import dense
 from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
+from mcsim.interface import read_fits
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.residuals import ResidualModel
+from mcsim.study.run import RunOptions, run_study
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 STORED = json.loads((REFERENCE / "hard_fits.json").read_text())
@@ -83,3 +86,49 @@ def test_more_rows_than_a_dense_matrix_may_have_are_not_checked(monkeypatch):
     monkeypatch.setattr(dense, "MAX_ROWS", len(y) - 1)
     monkeypatch.setattr(dense, "_covariance", lambda *_: pytest.fail("it was checked"))
     method.check_against_dense(np.asarray(y))
+
+
+EFFECTS_OF_A_DIET = """
+replicates = 200
+seed = 5
+[design]
+response = "y"
+factors = { diet = ["fasted", "fed"] }
+[[design.levels]]
+name = "animal"
+count = 8
+[[design.levels]]
+name = "image"
+count = 5
+[design.observations]
+count = 8
+[design.covariates]
+x = { grid = [0.0, 1.0] }
+[truth]
+sigma = 0.3
+[truth.fixed]
+Intercept = 1.0
+[truth.random.animal]
+sd = { Intercept = 0.3, x = 0.3 }
+[truth.random.image]
+sd = { Intercept = 0.3 }
+[truth.missing]
+observations = 0.05
+[[methods]]
+name = "dietx"
+formula = "y ~ diet * x + (0 + diet + x | animal) + (1 | animal:image)"
+[[methods]]
+name = "bydiet"
+formula = "y ~ diet * x + (0 + diet + diet:x | animal) + (1 | animal:image)"
+"""
+
+
+def test_effects_that_are_constant_within_animals_are_fitted_where_rows_are_lost(tmp_path):
+    # every fit of these had failed; the last replicate ended where the likelihood is flat
+    (tmp_path / "diet.toml").write_text(EFFECTS_OF_A_DIET)
+    scenario = load_scenario(tmp_path / "diet.toml")
+    options = RunOptions(tmp_path / "out", n_workers=1, replicates=[(171, 200)])
+    run_study(scenario, options)
+    fits = read_fits(tmp_path / "out")
+    assert len(fits) == 60
+    assert set(fits["status"]) <= {"ok", "boundary"}

@@ -43,7 +43,7 @@ NEARER = 0.25  # of the predicted decrease is left after a step that is taken fo
 LONGEST_STEP = 2.0  # of BFGS, of the largest parameter, or of 1 where that is smaller
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
-FLAT = 1e-6  # of the largest second derivative: along a curvature below, no step is taken
+FLAT = (1e-6, 1e-5, 1e-4)  # of the largest second derivative: along less, no step is taken
 
 
 class Optima(NamedTuple):
@@ -348,11 +348,12 @@ class Search:
 def _newton_step(H: Floats, g: Floats) -> tuple[Floats, Flags]:
     """H^-1 g, and where it leads down: not where H is negative beyond its rounding."""
     step, is_positive = solve_positive(H, g)
-    flat = np.flatnonzero(~is_positive)
-    if len(flat):
-        ridge = FLAT * np.einsum("nii->ni", H[flat]).max(axis=1)
-        lifted = H[flat] + ridge[:, None, None] * np.eye(H.shape[1])
-        step[flat], is_positive[flat] = solve_positive(lifted, g[flat])
+    for share in FLAT:
+        flat = np.flatnonzero(~is_positive)
+        if len(flat):
+            ridge = share * np.einsum("nii->ni", H[flat]).max(axis=1)
+            lifted = H[flat] + ridge[:, None, None] * np.eye(H.shape[1])
+            step[flat], is_positive[flat] = solve_positive(lifted, g[flat])
     return step, is_positive
 
 
