@@ -7,9 +7,11 @@ import html
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -111,7 +113,7 @@ def run_study(
         scenario = load_scenario(scenario)
     if directory is None:
         raise DataError("run_study needs a directory for the results of a scenario that is no file")
-    say = report or (lambda message: print(message, file=sys.stderr))  # noqa: T201
+    say = report or partial(click.echo, err=True)
     with ProgressBar(say, is_shown=progress) as bar:
         options = RunOptions(
             Path(directory), n_workers, overwrite, report=say, start=bar.start, advance=bar.advance

@@ -227,12 +227,6 @@ def read_content(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def count_rows(path: Path) -> int:
-    """Rows of a part's file; errors as of `read_columns`."""
-    with _reading(path):
-        return int(pq.read_metadata(path).num_rows)
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:

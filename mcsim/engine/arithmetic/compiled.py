@@ -27,14 +27,10 @@ CACHE, WHY_NOT_KEPT = cache_folder(f"kernels-{_source_hash()}")
 _COMPLETE = "complete"
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` at its first call, or take it from the cache."""
-    return _compile(function)
-
-
 def lean_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function`, which makes no arrays: it does not count references to those it gets,
-    which is most of the code where records hold many.
+    """Compile `function` at its first call, or take it from the cache; it makes no arrays.
+
+    References to those that it gets are not counted: most of the code, where records hold many.
     """
     return _compile(function, _nrt=False)
 
