@@ -22,7 +22,6 @@ from mcsim.engine.blocks import (
     covariance,
     entries,
     entry,
-    held_parameters,
     set_block,
 )
 from mcsim.engine.compile import CompiledDesign, likelihood_of

@@ -179,8 +179,9 @@ def small_unbalanced(seed):
     generator, rows = np.random.default_rng(seed), []
     for animal in range(generator.integers(6, 12)):
         for image in range(generator.integers(2, 5)):
-            for x in generator.uniform(0, 1, generator.integers(3, 6)):
-                rows.append((f"d{animal % 2}", f"a{animal}", f"i{image}", x, generator.normal()))
+            X = generator.uniform(0, 1, generator.integers(3, 6)).tolist()
+            own = (f"d{animal % 2}", f"a{animal}", f"i{image}")
+            rows += [(*own, x, generator.normal()) for x in X]
     frame = pd.DataFrame(rows, columns=["dose", "animal", "image", "x", "y"])
     frame["dose"] = pd.Categorical(frame["dose"])
     return frame
