@@ -1,0 +1,367 @@
+"""Inputs that nobody would write: every command ends with 0, or with 2 or 3 and a message.
+
+Scenarios, tables, observed estimates, options and names are changed at random. Nothing is written
+where the end is 2; no traceback, no more than 20 s, no more than 2 GB.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import resource
+import signal
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcsim.cli.main import main
+from mcsim.errors import ExitCode
+from tests.conftest import SMALL, call_mcsim
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+N_DEFAULT, N_SLOW = 50, 20_000  # cases of each of the six kinds
+MOST_S, MOST_BYTES = 20, 2 * 2**30
+ENDS = (ExitCode.DONE, ExitCode.BAD_INPUT, ExitCode.TOO_MANY_FAILURES, ExitCode.OTHER_STUDY)
+
+NAMES = ["Intercept", "x", "y", "animal", "image", "diet[T.fed]", "diet", "sigma", "a.b", "", " "]
+NAMES += ["total.sd(Intercept)x", "animal.sd(x)", "é\u202e", "[", '"', "a,b", "Intercept,x", "x:x"]
+NUMBERS = [0, 1, 2, 3, -1, 0.5, 1.0, 1e-9, 1e9, 10**9, 1e200, 1e-200, 1e308, 5e-324, -0.0]
+NUMBERS += [10**20, 10**400, float("nan"), float("inf"), float("-inf"), 2**31, 2**63, 0.999999999]
+TEXTS = [*NAMES, "y ~ x", "y ~ 0 + (1 | animal)", "y ~ x + (x || animal/image)", "ml", "z", "gee"]
+TEXTS += ["profile", "ar1", "mean", "x" * 300, "\n", "\x1b[31m", "2024-01-01", "010", "1e5", "~"]
+ODD = [*NUMBERS, *TEXTS, True, None, [], {}, [[]], [{}], {"uniform": [1, 5 * 10**10]}]
+ODD += [{"uniform": [1, 3]}, {"uniform": [3, 1]}, {"t": 5}, {"sd": {"x": 1}}, [0.0, 1.0], ["a", "b"]]
+
+
+def small(scenario):
+    """The scenario with few units and without other programs, so that a replicate is quick."""
+    for level in scenario["design"]["levels"]:
+        level["count"] = 3
+    scenario["design"]["observations"]["count"] = 3
+    for key in ("sweep", "target_mcse"):
+        scenario.pop(key, None)
+    return scenario
+
+
+SHIPPED = [tomllib.loads(SMALL)]
+SHIPPED += [
+    small(tomllib.loads(path.read_text()))
+    for path in sorted(CONFIGS.glob("*.toml"))
+    if path.stem != "against_nlme"
+]
+
+
+def cases(strategy, n=N_DEFAULT):
+    """Run a test for some drawn cases; for many more under the mark `slow`."""
+
+    def decorate(test):
+        def run_many(study, n_cases):
+            limits = settings(
+                max_examples=n_cases,
+                deadline=None,
+                derandomize=n_cases == n,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            limits(given(strategy)(lambda case: test(study, case)))()
+
+        slow = pytest.param(N_SLOW, marks=pytest.mark.slow)
+        run_many.__name__, run_many.__doc__ = test.__name__, test.__doc__
+        return pytest.mark.parametrize("n_cases", [n, slow])(run_many)
+
+    return decorate
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with a finished study, its scenario and a data set."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(SMALL)
+    for command in (
+        ("run", "small.toml", "-n", 5, "-j", 1, "-o", "done"),
+        ("simulate", "small.toml", "--replicate", 1, "-o", "data.csv"),
+    ):
+        assert call_mcsim(*command, cwd=folder).returncode == 0
+    return folder
+
+
+@contextlib.contextmanager
+def limited():
+    """Break off what takes too long, or too much memory."""
+
+    def too_long(_number, _frame):
+        raise AssertionError(f"took more than {MOST_S} s")
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, before[1]))
+    handler = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(MOST_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def files(folder):
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def check(*arguments, folder, watched=None):
+    """Run a command; its end must be one of those that are allowed."""
+    before = files(watched or folder)
+    with limited():
+        done = call_mcsim(*arguments, cwd=folder)
+    assert done.returncode in ENDS, done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode == ExitCode.BAD_INPUT:
+        assert done.stderr.strip()
+        assert files(watched or folder) == before, done.stderr
+    return done
+
+
+@contextlib.contextmanager
+def empty_folder():
+    with tempfile.TemporaryDirectory(prefix="mcsim-fuzz-") as name:
+        yield Path(name)
+
+
+def places(value, path=()):
+    """Paths to all that lies in tables and lists."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(item, (*path, key))
+
+
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+@st.composite
+def mutated(draw, originals):
+    """One of the originals with one to three changes."""
+    value = copy.deepcopy(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(1, 3))):
+        if not value:
+            break
+        paths = st.sampled_from([one for one in places(value) if one])
+        (*table, key), other = draw(paths), draw(paths)
+        here = at(value, table)
+        odd = draw(st.sampled_from(ODD))
+        match draw(st.sampled_from(["odd", "number", "drop", "add", "other", "wrap"])):
+            case "odd":
+                new = odd
+            case "number":
+                new = draw(st.sampled_from([0, 1, 2, 0.5, -0.5, 1e-9, 7]))
+            case "drop":
+                del here[key]
+                continue
+            case "add" if isinstance(here, dict):
+                key, new = draw(st.sampled_from(NAMES)), odd
+            case "other" | "add":
+                new = at(value, other)
+            case "wrap":
+                new = [here[key], odd]
+        here[key] = copy.deepcopy(new)
+    if isinstance(value, dict) and draw(st.booleans()) and draw(st.booleans()):
+        keys = ["design.levels.animal.count", "truth.sigma", "design.levels", "truth.random"]
+        values = st.lists(st.sampled_from([*ODD, 3, 4]), min_size=1, max_size=3)
+        value["sweep"] = copy.deepcopy(draw(st.dictionaries(st.sampled_from(keys), values)))
+    return value
+
+
+@st.composite
+def scratched(draw, text):
+    """A text with some characters gone, doubled or changed."""
+    for _ in range(draw(st.integers(1, 3))):
+        i = draw(st.integers(0, max(0, len(text) - 1)))
+        new = draw(st.sampled_from(["", "", '"', "[", "]", "{", "=", "\n", "0", "\0", "\t", "é", "#"]))
+        text = text[:i] + new + text[i + draw(st.integers(0, 2)) :]
+    return text
+
+
+SCENARIOS = st.one_of(
+    mutated(SHIPPED).map(lambda one: ("s.yaml", yaml.safe_dump(one, allow_unicode=True))),
+    mutated(SHIPPED).map(lambda one: ("s.yaml", yaml.safe_dump(one, allow_unicode=True))),
+    scratched(SMALL).map(lambda text: ("s.toml", text)),
+    scratched(yaml.safe_dump(SHIPPED[1])).map(lambda text: ("s.yaml", text)),
+)
+
+
+@cases(SCENARIOS)
+def test_a_changed_scenario(_study, case):
+    name, text = case
+    with empty_folder() as folder:
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
+        check("run", name, "-n", 2, "-j", 1, "-o", "out", folder=folder)
+
+
+KEYS = [
+    ".".join(map(str, path)) for path in places(SHIPPED[0]) if path and path[0] != "replicates"
+]
+KEYS += ["", ".", "estimands.0.name", "sweep", "sweep.truth.sigma", "methods.right.truth.x", "a.b.c"]
+KEYS += ["design.levels.animal.count", "methods.right.interval", "methods.diagonal.estimator"]
+KEYS += ["design.redraw", "truth.residual.distribution", "truth.missing.observations", "target_mcse"]
+SETTINGS = st.lists(
+    st.builds(
+        lambda key, value: f"{key}={value}",
+        st.sampled_from(KEYS),
+        st.one_of(
+            st.sampled_from(ODD).map(lambda one: json.dumps(one).replace("NaN", "nan")),
+            st.sampled_from([*TEXTS, "9" * 5000, "0x" + "f" * 5000, "[" * 5000, "1e400", "{ t = 3 }"]),
+            st.text(max_size=8),
+        ),
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+@cases(SETTINGS)
+def test_changed_values_by_options(study, case):
+    with empty_folder() as folder:
+        given_ = [piece for one in case for piece in ("--set", one)]
+        out = folder / "out"
+        check(
+            "run", study / "small.toml", "-n", 2, "-j", 1, "-o", out, *given_, folder=folder
+        )
+
+
+def table_of(columns):
+    text = io.StringIO()
+    pd.DataFrame(columns).to_csv(text, index=False)
+    return text.getvalue()
+
+
+CELLS = st.one_of(
+    st.integers(-2, 3),
+    st.sampled_from(["a", "b", "", "NA", "inf", "1e400", "1e200", "é", '"', "9" * 400, "-", "0.1"]),
+    st.floats(allow_nan=True),
+)
+TABLES = st.one_of(
+    st.integers(0, 12).flatmap(
+        lambda n: st.fixed_dictionaries(
+            {name: st.lists(CELLS, min_size=n, max_size=n) for name in ("y", "x", "animal", "image")}
+        )
+    ).map(table_of),
+    scratched(
+        table_of({"y": [1.0, 2, 4, 3], "x": [0, 1, 0, 1], "animal": list("aabb"), "image": 2 * [1, 2]})
+    ),
+)  # fmt: skip
+FORMULAS = ["y ~ x", "y ~ x + (1 | animal)", "y ~ x + (x | animal/image)", "y ~ 0 + (1 | image)"]
+
+
+@cases(st.tuples(TABLES, st.sampled_from(FORMULAS), st.sampled_from(["z", "containment"])))
+def test_a_changed_table(_study, case):
+    table, formula, df = case
+    with empty_folder() as folder:
+        (folder / "t.csv").write_text(table, encoding="utf-8", errors="surrogatepass")
+        check("fit", "t.csv", "--formula", formula, "--df", df, folder=folder)
+
+
+OBSERVED = [
+    {"method": "diagonal", "estimates": {"Intercept": 1.0, "x": -1.0, "sigma": 0.5}},
+    {"parameters": [{"parameter": "x", "estimate": 0.1}, {"parameter": "sigma", "estimate": None}]},
+]
+
+
+@cases(
+    st.one_of(
+        mutated(OBSERVED).map(lambda one: ("o.json", json.dumps(one))),
+        mutated(OBSERVED).map(
+            lambda one: ("o.toml", "\n".join(f"{k} = {json.dumps(v)}" for k, v in dict(one).items()))
+            if isinstance(one, dict) else ("o.toml", "x")
+        ),
+        scratched('method = "diagonal"\n[estimates]\nx = -1.0\nsigma = 0.5\n').map(
+            lambda text: ("o.toml", text)
+        ),
+    )
+)  # fmt: skip
+def test_changed_observed_estimates(study, case):
+    name, text = case
+    with empty_folder() as folder:
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
+        arguments = ("locate", study / "done", "--observed", name, "--method", "right")
+        check(*arguments, folder=folder)
+
+
+USUAL = {  # a command line of every command that takes numbers, and runs in a moment
+    "run": ["small.toml", "-n", "2", "-j", "1", "-o", "OUT"],
+    "simulate": ["small.toml", "--replicate", "1"],
+    "slurm": ["small.toml", "--array", "2"],
+    "verify": ["done"],
+    "fit": ["data.csv", "--formula", "y ~ x + (1 | animal)"],
+}
+NO_NUMBER = {"overrides", "scenario", "directory", "plugin", "output", "condition", "data", "formula"}
+NO_NUMBER |= {"scheduler", "scheduler_file", "tls_key", "tls_cert", "tls_ca_file", "results"}
+OPTIONS = [
+    (name, option.opts[0])
+    for name, command in main.commands.items()
+    if name in USUAL
+    for option in command.params
+    if option.name not in NO_NUMBER
+    and not isinstance(option.type, click.Choice)
+    and not getattr(option, "is_flag", False)
+]
+WRITTEN = ["0", "1", "2", "-1", "0.5", "nan", "inf", "-inf", "1e400", "1e-300", "3000000000", "", "x"]
+WRITTEN += ["9" * 20, "9" * 5000, "1-" + "9" * 20, "1/" + "9" * 11, "1/3", "3-1", "0/0", "2/1", "1,,2"]
+WRITTEN += ["coverage=0", "coverage=nan", "coverage=1e-300", "bias=inf", "bias(x)=" + "9" * 400]
+WRITTEN += ["01:00:00", "99:99:99:99", "1\nrm -rf", "coverage=0.5", "0x10", "1_0", "٣", "1-9999999"]
+
+
+@cases(st.tuples(st.sampled_from(OPTIONS), st.sampled_from(WRITTEN)))
+def test_numbers_of_every_command(study, case):
+    (command, option), text = case
+    with empty_folder() as folder:
+        usual = [str(folder / "out") if one == "OUT" else one for one in USUAL[command]]
+        dry = ["--dry-run"] if option == "--target-mcse" else []
+        arguments = [command, *usual, *dry, f"{option}={text}"]
+        if option in ("-n", "-j"):
+            arguments = [command, *usual, option, text]
+        if option == "-n":  # what is allowed may take days
+            arguments.append("--dry-run") if command == "run" else None
+        check(*arguments, folder=study, watched=folder)
+
+
+PIECES = st.sampled_from(["a", "é", "\n", " ", ".", "..", "-", "x" * 300, "%s", "*", "~", "\udcff", "="])
+PATHS = st.lists(PIECES, min_size=1, max_size=4).map("".join) | st.lists(PIECES, max_size=3).map(
+    "/".join
+)
+NAMED = [
+    ("run", "SMALL", "-n", "1", "-j", "1", "-o", "NAME"),
+    ("run", "NAME.toml", "-n", "1"),
+    ("simulate", "SMALL", "--replicate", "1", "-o", "NAME.csv"),
+    ("init", "NAME"),
+    ("status", "NAME"),
+    ("verify", "NAME"),
+    ("merge", "DONE", "-o", "NAME"),
+    ("merge", "NAME", "-o", "out"),
+    ("report", "DONE", "-o", "NAME"),
+    ("fit", "NAME", "--formula", "y ~ x"),
+    ("locate", "DONE", "--observed", "NAME"),
+    ("run", "SMALL", "-n", "1", "--plugin", "NAME", "-o", "out"),
+]
+
+
+@cases(st.tuples(st.sampled_from(NAMED), PATHS))
+def test_names_of_files_and_folders(study, case):
+    command, name = case
+    with empty_folder() as outer:
+        folder = outer / "1" / "2" / "3" / "4"  # so that .. stays within
+        folder.mkdir(parents=True)
+        words = {"SMALL": str(study / "small.toml"), "DONE": str(study / "done")}
+        arguments = [words.get(one, one).replace("NAME", name) for one in command]
+        check(*arguments, folder=folder, watched=outer)
