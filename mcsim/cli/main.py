@@ -216,6 +216,8 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
     if (data is None) != (formula is None):
         raise McsimError("--from-data and --formula go together")
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
+    if not path.name.removesuffix(".toml").strip(". ") or not path.name.isprintable():
+        raise McsimError(f"{name!r} cannot name a scenario; write letters, such as mystudy")
     if os.path.lexists(path):
         raise McsimError(f"{path} is there already; name another file, or remove it first")
     if data is None:
