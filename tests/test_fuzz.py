@@ -38,7 +38,14 @@ NUMBERS += [10**20, 10**400, float("nan"), float("inf"), float("-inf"), 2**31, 2
 TEXTS = [*NAMES, "y ~ x", "y ~ 0 + (1 | animal)", "y ~ x + (x || animal/image)", "ml", "z", "gee"]
 TEXTS += ["profile", "ar1", "mean", "x" * 300, "\n", "\x1b[31m", "2024-01-01", "010", "1e5", "~"]
 ODD = [*NUMBERS, *TEXTS, True, None, [], {}, [[]], [{}], {"uniform": [1, 5 * 10**10]}]
-ODD += [{"uniform": [1, 3]}, {"uniform": [3, 1]}, {"t": 5}, {"sd": {"x": 1}}, [0.0, 1.0], ["a", "b"]]
+ODD += [
+    {"uniform": [1, 3]},
+    {"uniform": [3, 1]},
+    {"t": 5},
+    {"sd": {"x": 1}},
+    [0.0, 1.0],
+    ["a", "b"],
+]
 
 
 def small(scenario):
@@ -188,7 +195,9 @@ def scratched(draw, text):
     """A text with some characters gone, doubled or changed."""
     for _ in range(draw(st.integers(1, 3))):
         i = draw(st.integers(0, max(0, len(text) - 1)))
-        new = draw(st.sampled_from(["", "", '"', "[", "]", "{", "=", "\n", "0", "\0", "\t", "é", "#"]))
+        new = draw(
+            st.sampled_from(["", "", '"', "[", "]", "{", "=", "\n", "0", "\0", "\t", "é", "#"])
+        )
         text = text[:i] + new + text[i + draw(st.integers(0, 2)) :]
     return text
 
@@ -209,19 +218,32 @@ def test_a_changed_scenario(_study, case):
         check("run", name, "-n", 2, "-j", 1, "-o", "out", folder=folder)
 
 
-KEYS = [
-    ".".join(map(str, path)) for path in places(SHIPPED[0]) if path and path[0] != "replicates"
+KEYS = [".".join(map(str, path)) for path in places(SHIPPED[0]) if path and path[0] != "replicates"]
+KEYS += [
+    "",
+    ".",
+    "estimands.0.name",
+    "sweep",
+    "sweep.truth.sigma",
+    "methods.right.truth.x",
+    "a.b.c",
 ]
-KEYS += ["", ".", "estimands.0.name", "sweep", "sweep.truth.sigma", "methods.right.truth.x", "a.b.c"]
 KEYS += ["design.levels.animal.count", "methods.right.interval", "methods.diagonal.estimator"]
-KEYS += ["design.redraw", "truth.residual.distribution", "truth.missing.observations", "target_mcse"]
+KEYS += [
+    "design.redraw",
+    "truth.residual.distribution",
+    "truth.missing.observations",
+    "target_mcse",
+]
 SETTINGS = st.lists(
     st.builds(
         lambda key, value: f"{key}={value}",
         st.sampled_from(KEYS),
         st.one_of(
             st.sampled_from(ODD).map(lambda one: json.dumps(one).replace("NaN", "nan")),
-            st.sampled_from([*TEXTS, "9" * 5000, "0x" + "f" * 5000, "[" * 5000, "1e400", "{ t = 3 }"]),
+            st.sampled_from(
+                [*TEXTS, "9" * 5000, "0x" + "f" * 5000, "[" * 5000, "1e400", "{ t = 3 }"]
+            ),
             st.text(max_size=8),
         ),
     ),
@@ -235,9 +257,7 @@ def test_changed_values_by_options(study, case):
     with empty_folder() as folder:
         given_ = [piece for one in case for piece in ("--set", one)]
         out = folder / "out"
-        check(
-            "run", study / "small.toml", "-n", 2, "-j", 1, "-o", out, *given_, folder=folder
-        )
+        check("run", study / "small.toml", "-n", 2, "-j", 1, "-o", out, *given_, folder=folder)
 
 
 def table_of(columns):
@@ -305,7 +325,16 @@ USUAL = {  # a command line of every command that takes numbers, and runs in a m
     "verify": ["done"],
     "fit": ["data.csv", "--formula", "y ~ x + (1 | animal)"],
 }
-NO_NUMBER = {"overrides", "scenario", "directory", "plugin", "output", "condition", "data", "formula"}
+NO_NUMBER = {
+    "overrides",
+    "scenario",
+    "directory",
+    "plugin",
+    "output",
+    "condition",
+    "data",
+    "formula",
+}
 NO_NUMBER |= {"scheduler", "scheduler_file", "tls_key", "tls_cert", "tls_ca_file", "results"}
 OPTIONS = [
     (name, option.opts[0])
@@ -316,8 +345,32 @@ OPTIONS = [
     and not isinstance(option.type, click.Choice)
     and not getattr(option, "is_flag", False)
 ]
-WRITTEN = ["0", "1", "2", "-1", "0.5", "nan", "inf", "-inf", "1e400", "1e-300", "3000000000", "", "x"]
-WRITTEN += ["9" * 20, "9" * 5000, "1-" + "9" * 20, "1/" + "9" * 11, "1/3", "3-1", "0/0", "2/1", "1,,2"]
+WRITTEN = [
+    "0",
+    "1",
+    "2",
+    "-1",
+    "0.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e-300",
+    "3000000000",
+    "",
+    "x",
+]
+WRITTEN += [
+    "9" * 20,
+    "9" * 5000,
+    "1-" + "9" * 20,
+    "1/" + "9" * 11,
+    "1/3",
+    "3-1",
+    "0/0",
+    "2/1",
+    "1,,2",
+]
 WRITTEN += ["coverage=0", "coverage=nan", "coverage=1e-300", "bias=inf", "bias(x)=" + "9" * 400]
 WRITTEN += ["01:00:00", "99:99:99:99", "1\nrm -rf", "coverage=0.5", "0x10", "1_0", "٣", "1-9999999"]
 
@@ -336,7 +389,9 @@ def test_numbers_of_every_command(study, case):
         check(*arguments, folder=study, watched=folder)
 
 
-PIECES = st.sampled_from(["a", "é", "\n", " ", ".", "..", "-", "x" * 300, "%s", "*", "~", "\udcff", "="])
+PIECES = st.sampled_from(
+    ["a", "é", "\n", " ", ".", "..", "-", "x" * 300, "%s", "*", "~", "\udcff", "="]
+)
 PATHS = st.lists(PIECES, min_size=1, max_size=4).map("".join) | st.lists(PIECES, max_size=3).map(
     "/".join
 )

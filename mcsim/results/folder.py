@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from re import compile as pattern
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
@@ -33,6 +33,10 @@ KINDS = ("estimates", "fits")
 STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
+OWN_NAMES = (  # of what a folder holds beside its parts
+    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp"),
+    *SUFFIXES,
+)
 WRITTEN_AGAIN = "Repeat `mcsim run` of this study, which writes it again"
 NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
 
@@ -55,6 +59,13 @@ class _Manifest(BaseModel):
     versions: dict[str, str] = {}
     title: str = ""
     created: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        known = {one.condition for one in self.parts.values()} <= self.conditions.keys()
+        if not known or not isinstance(self.identity.get("methods.names"), list):
+            raise ValueError("parts of no condition, or no methods")
+        return self
 
 
 @dataclass(frozen=True, order=True)
@@ -94,8 +105,9 @@ def find_manifest(directory: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        It cannot be read, or lacks what every manifest has.
+        It cannot be read or lacks what every manifest has, or a link stands in the folder.
     """
+    refuse_links(directory)
     path = directory / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
@@ -110,12 +122,19 @@ def find_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def refuse_links(directory: Path) -> None:
+    """Raise a DataError for what leads out of the folder: nothing there is read or written."""
+    for path in (directory / name for name in OWN_NAMES):
+        if path.is_symlink():
+            raise DataError(f"{path} is a link; replace it by what it leads to")
+
+
 def _refuse_other_shape(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raise a DataError for a manifest that no mcsim has written so."""
     try:
         _Manifest.model_validate(manifest)
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "parts"
         raise DataError(f"{path} is damaged at {where!r}. {WRITTEN_AGAIN}") from None
 
 
@@ -136,9 +155,14 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not manifest:
         raise DataError(f"{directory} holds no study; mcsim run makes one")
     refuse_other_format(directory, manifest)
-    if manifest.get(CHECKSUM) not in (None, checksum(manifest)):
+    if not is_as_written(manifest):
         raise DataError(f"{path} is damaged: not what was written (SHA-256). {WRITTEN_AGAIN}")
     return manifest
+
+
+def is_as_written(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has its checksum; those of before have none."""
+    return manifest.get(CHECKSUM) in (None, checksum(manifest))
 
 
 def checksum(manifest: Mapping[str, Any]) -> str:
@@ -150,7 +174,8 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Raise a StudyMismatchError for a study whose files are laid out in another way."""
     if manifest["format"] not in READABLE:
-        version = manifest.get("versions", {}).get("mcsim", "?")
+        versions = manifest.get("versions")
+        version = versions.get("mcsim", "?") if isinstance(versions, dict) else "?"
         raise StudyMismatchError(
             f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
             f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
@@ -167,17 +192,7 @@ def contents_of(manifest: Mapping[str, Any]) -> dict[str, PartContents]:
 
 
 def list_parts(directory: Path, keys: Collection[str]) -> Listing:
-    """Tell parts with one of the keys apart from other files, by their names alone.
-
-    Raises
-    ------
-    DataError
-        A folder of parts is a link: what lies elsewhere is neither read nor written.
-    """
-    for folder in (*SUFFIXES, ".tmp"):
-        if (directory / folder).is_symlink():
-            where = directory / folder
-            raise DataError(f"{where} is a link; replace it by the folder that it leads to")
+    """Tell parts with one of the keys apart from other files, by their names alone."""
     found: dict[Part, int] = {}
     foreign = []
     for folder in SUFFIXES:  # commits first: whatever arrives in between has its files

@@ -23,13 +23,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.engine.optimum.status import Status
-from mcsim.errors import StudyMismatchError
+from mcsim.errors import DataError, StudyMismatchError
 from mcsim.names import ESTIMATES
 from mcsim.results.folder import (
     CHECKSUM,
     FORMAT,
     KINDS,
     MANIFEST,
+    READABLE,
     STATUSES,
     SUFFIXES,
     Listing,
@@ -38,11 +39,13 @@ from mcsim.results.folder import (
     contents_of,
     digest,
     find_manifest,
+    is_as_written,
     list_parts,
     read_columns,
     read_manifest,
     read_parts,
     record,
+    refuse_links,
     refuse_other_format,
 )
 from mcsim.results.identity import Identity, PartContents, changed_keys, grow
@@ -168,7 +171,7 @@ class Store:
             The folder holds something else; nothing was touched.
         """
         with writing(directory):
-            before = _manifest_or_refusal(directory)
+            before = _manifest_or_refusal(directory, description)
             if before and not overwrite:
                 _refuse_another_study(directory, before, description.identity)
             kept = {} if overwrite else before
@@ -303,9 +306,23 @@ class Store:
         write_whole(whole, self.directory / ".tmp", is_durable=self.is_kept)
 
 
-def _manifest_or_refusal(directory: Path) -> dict[str, Any]:
-    """The manifest; empty for a folder that is free."""
-    manifest = find_manifest(directory)
+def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict[str, Any]:
+    """The manifest; empty for a folder that is free, or whose manifest is damaged.
+
+    Of a study with the same scenario, the manifest can be made again.
+    """
+    refuse_links(directory)
+    scenario, text = directory / "scenario.toml", description.scenario_text.encode()
+    is_ours = scenario.is_file() and scenario.read_bytes() == text
+    try:
+        manifest = find_manifest(directory)
+    except DataError:
+        if not is_ours:
+            raise
+        manifest = {}
+    if is_ours:
+        is_sound = is_as_written(manifest) or manifest["format"] not in READABLE
+        return manifest if is_sound or manifest["identity"] == description.identity.values else {}
     names = {path.name for path in directory.glob("*")} - {".tmp"}
     if names and not manifest:
         raise StudyMismatchError(

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from mcsim.errors import DataError
-from mcsim.results.folder import find_manifest
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -84,7 +83,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     _report_aliased(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
-        if options.cluster and (options.overwrite or not find_manifest(options.directory)):
+        if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         planned = plan_chunks(study, store, options.replicates or [(1, n_planned)])

@@ -125,16 +125,26 @@ def own(data):
         ("{'a': None}", "own.py: ValueError: there is no estimate"),
         ("{'a': float('nan')}", "own.py: ValueError: estimate of 'a' is nan; it must be a finite"),
         ("{'a': float('inf')}", "own.py: ValueError: estimate of 'a' is inf; it must be a finite"),
-        ("{'a': {'estimate': 1, 'std_error': -1}}",
-         "own.py: ValueError: std_error of 'a' is -1; it must be a finite number of at least 0"),
-        ("{'a': {'estimate': 1, 'p_value': 5}}",
-         "own.py: ValueError: p_value of 'a' is 5; it must be a number from 0 to 1"),
-        ("{'a': {'estimate': 1, 'std_error': 1, 'df': -3}}",
-         "own.py: ValueError: df of 'a' is -3; it must be a number above 0"),
-        ("{'a': {'estimate': 1, 'ci_lower': 2, 'ci_upper': 1}}",
-         "own.py: ValueError: ci_lower of 'a' lies above its ci_upper"),
-        ("{'a': {'estimate': 1, 'ci_lower': float('nan')}}",
-         "own.py: ValueError: ci_lower of 'a' is nan; it must be a number"),
+        (
+            "{'a': {'estimate': 1, 'std_error': -1}}",
+            "own.py: ValueError: std_error of 'a' is -1; it must be a finite number of at least 0",
+        ),
+        (
+            "{'a': {'estimate': 1, 'p_value': 5}}",
+            "own.py: ValueError: p_value of 'a' is 5; it must be a number from 0 to 1",
+        ),
+        (
+            "{'a': {'estimate': 1, 'std_error': 1, 'df': -3}}",
+            "own.py: ValueError: df of 'a' is -3; it must be a number above 0",
+        ),
+        (
+            "{'a': {'estimate': 1, 'ci_lower': 2, 'ci_upper': 1}}",
+            "own.py: ValueError: ci_lower of 'a' lies above its ci_upper",
+        ),
+        (
+            "{'a': {'estimate': 1, 'ci_lower': float('nan')}}",
+            "own.py: ValueError: ci_lower of 'a' is nan; it must be a number",
+        ),
     ],
 )
 def test_a_result_that_cannot_be_read_is_a_failed_fit(returned, message):
