@@ -161,14 +161,14 @@ def at(value, path):
 def mutated(draw, originals):
     """One of the originals with one to three changes."""
     value = copy.deepcopy(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         if not value:
             break
         paths = st.sampled_from([one for one in places(value) if one])
         (*table, key), other = draw(paths), draw(paths)
         here = at(value, table)
         odd = draw(st.sampled_from(ODD))
-        match draw(st.sampled_from(["odd", "number", "drop", "add", "other", "wrap"])):
+        match draw(st.sampled_from(["odd", "number", "number", "drop", "add", "other", "wrap"])):
             case "odd":
                 new = odd
             case "number":
@@ -372,7 +372,7 @@ WRITTEN += [
     "1,,2",
 ]
 WRITTEN += ["coverage=0", "coverage=nan", "coverage=1e-300", "bias=inf", "bias(x)=" + "9" * 400]
-WRITTEN += ["01:00:00", "99:99:99:99", "1\nrm -rf", "coverage=0.5", "0x10", "1_0", "٣", "1-9999999"]
+WRITTEN += ["01:00:00", "99:99:99:99", "1\nrm -rf", "coverage=0.5", "0x10", "1_0", "٣"]
 
 
 @cases(st.tuples(st.sampled_from(OPTIONS), st.sampled_from(WRITTEN)))

@@ -1,6 +1,5 @@
 """The `mcsim` command: parse, call one function, print, map errors to exit codes."""
 
-import errno
 import gc
 import os
 import platform
@@ -50,16 +49,18 @@ class _Commands(click.Group):
         except McsimError as error:
             _say(str(error))
             sys.exit(error.exit_code)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # as after `| head`: click ends quietly
-                raise
             where = ascii(str(error.filename))[1:-1] if error.filename else "what is printed"
             _say(f"{where}: cannot be read or written: {error.strerror or error}")
-            sys.exit(ExitCode.BAD_INPUT)
         except MemoryError:
-            _say("Not enough memory. Use smaller data sets or fewer workers, -j; what is done is"
-                 " safe")  # fmt: skip
-            sys.exit(ExitCode.BAD_INPUT)
+            _say(
+                "Not enough memory: use smaller data sets or fewer workers, -j. What is done is safe."
+            )
+        sys.exit(ExitCode.BAD_INPUT)
 
 
 class _Share(click.FloatRange):

@@ -329,6 +329,8 @@ def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None =
     One thread reads: one of pyarrow's that is still starting when the process ends aborts it
     (github.com/apache/arrow/issues/34314).
     """
+    if isinstance(source, Path):  # pyarrow opens no name that is not UTF-8
+        source = pa.BufferReader(source.read_bytes())
     file = pq.ParquetFile(source, page_checksum_verification=True)
     return file.read(columns, use_threads=False)
 
