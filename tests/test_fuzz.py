@@ -4,14 +4,8 @@ Scenarios, tables, observed estimates, options and names are changed at random. 
 where the end is 2; no traceback, no more than 20 s, no more than 2 GB.
 """
 
-import contextlib
-import copy
 import io
 import json
-import resource
-import signal
-import tempfile
-import time
 import tomllib
 from pathlib import Path
 
@@ -19,33 +13,23 @@ import click
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcsim.cli.main import main
-from mcsim.errors import ExitCode
+from mcsim.plan import dry_run
 from tests.conftest import SMALL, call_mcsim
+from tests.odd_inputs import (
+    ODD,
+    TEXTS,
+    cases,
+    check,
+    empty_folder,
+    mutated,
+    places,
+    scratched,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-N_DEFAULT, N_SLOW = 50, 20_000  # cases of each of the six kinds
-MOST_S, MOST_BYTES = 20, 2 * 2**30
-ENDS = (ExitCode.DONE, ExitCode.BAD_INPUT, ExitCode.TOO_MANY_FAILURES, ExitCode.OTHER_STUDY)
-
-NAMES = ["Intercept", "x", "y", "animal", "image", "diet[T.fed]", "diet", "sigma", "a.b", "", " "]
-NAMES += ["total.sd(Intercept)x", "animal.sd(x)", "é\u202e", "[", '"', "a,b", "Intercept,x", "x:x"]
-NUMBERS = [0, 1, 2, 3, -1, 0.5, 1.0, 1e-9, 1e9, 10**9, 1e200, 1e-200, 1e308, 5e-324, -0.0]
-NUMBERS += [10**20, 10**400, float("nan"), float("inf"), float("-inf"), 2**31, 2**63, 0.999999999]
-TEXTS = [*NAMES, "y ~ x", "y ~ 0 + (1 | animal)", "y ~ x + (x || animal/image)", "ml", "z", "gee"]
-TEXTS += ["profile", "ar1", "mean", "x" * 300, "\n", "\x1b[31m", "2024-01-01", "010", "1e5", "~"]
-ODD = [*NUMBERS, *TEXTS, True, None, [], {}, [[]], [{}], {"uniform": [1, 5 * 10**10]}]
-ODD += [
-    {"uniform": [1, 3]},
-    {"uniform": [3, 1]},
-    {"t": 5},
-    {"sd": {"x": 1}},
-    [0.0, 1.0],
-    ["a", "b"],
-]
 
 
 def small(scenario):
@@ -66,30 +50,11 @@ SHIPPED += [
 ]
 
 
-def cases(strategy, n=N_DEFAULT):
-    """Run a test for some drawn cases; for many more under the mark `slow`."""
-
-    def decorate(test):
-        def run_many(study, n_cases):
-            limits = settings(
-                max_examples=n_cases,
-                deadline=None,
-                derandomize=n_cases == n,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            )
-            limits(given(strategy)(lambda case: test(study, case)))()
-
-        slow = pytest.param(N_SLOW, marks=pytest.mark.slow)
-        run_many.__name__, run_many.__doc__ = test.__name__, test.__doc__
-        return pytest.mark.parametrize("n_cases", [n, slow])(run_many)
-
-    return decorate
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A folder with a finished study, its scenario and a data set."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(dry_run, "PILOT_S", 0.01)
     folder = tmp_path_factory.mktemp("study")
     (folder / "small.toml").write_text(SMALL)
     for command in (
@@ -97,109 +62,8 @@ def study(tmp_path_factory):
         ("simulate", "small.toml", "--replicate", 1, "-o", "data.csv"),
     ):
         assert call_mcsim(*command, cwd=folder).returncode == 0
-    return folder
-
-
-@contextlib.contextmanager
-def limited():
-    """Break off what takes too long, or too much memory."""
-
-    def too_long(_number, _frame):
-        raise AssertionError(f"took more than {MOST_S} s")
-
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, before[1]))
-    handler = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(MOST_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def files(folder):
-    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def check(*arguments, folder, watched=None):
-    """Run a command; its end must be one of those that are allowed."""
-    before = files(watched or folder)
-    with limited():
-        done = call_mcsim(*arguments, cwd=folder)
-    assert done.returncode in ENDS, done.stderr
-    assert "Traceback" not in done.stderr
-    if done.returncode == ExitCode.BAD_INPUT:
-        assert done.stderr.strip()
-        assert files(watched or folder) == before, done.stderr
-    return done
-
-
-@contextlib.contextmanager
-def empty_folder():
-    with tempfile.TemporaryDirectory(prefix="mcsim-fuzz-") as name:
-        yield Path(name)
-
-
-def places(value, path=()):
-    """Paths to all that lies in tables and lists."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(item, (*path, key))
-
-
-def at(value, path):
-    for key in path:
-        value = value[key]
-    return value
-
-
-@st.composite
-def mutated(draw, originals):
-    """One of the originals with one to three changes."""
-    value = copy.deepcopy(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
-        if not value:
-            break
-        paths = st.sampled_from([one for one in places(value) if one])
-        (*table, key), other = draw(paths), draw(paths)
-        here = at(value, table)
-        odd = draw(st.sampled_from(ODD))
-        match draw(st.sampled_from(["odd", "number", "number", "drop", "add", "other", "wrap"])):
-            case "odd":
-                new = odd
-            case "number":
-                new = draw(st.sampled_from([0, 1, 2, 0.5, -0.5, 1e-9, 7]))
-            case "drop":
-                del here[key]
-                continue
-            case "add" if isinstance(here, dict):
-                key, new = draw(st.sampled_from(NAMES)), odd
-            case "other" | "add":
-                new = at(value, other)
-            case "wrap":
-                new = [here[key], odd]
-        here[key] = copy.deepcopy(new)
-    if isinstance(value, dict) and draw(st.booleans()) and draw(st.booleans()):
-        keys = ["design.levels.animal.count", "truth.sigma", "design.levels", "truth.random"]
-        values = st.lists(st.sampled_from([*ODD, 3, 4]), min_size=1, max_size=3)
-        value["sweep"] = copy.deepcopy(draw(st.dictionaries(st.sampled_from(keys), values)))
-    return value
-
-
-@st.composite
-def scratched(draw, text):
-    """A text with some characters gone, doubled or changed."""
-    for _ in range(draw(st.integers(1, 3))):
-        i = draw(st.integers(0, max(0, len(text) - 1)))
-        new = draw(
-            st.sampled_from(["", "", '"', "[", "]", "{", "=", "\n", "0", "\0", "\t", "é", "#"])
-        )
-        text = text[:i] + new + text[i + draw(st.integers(0, 2)) :]
-    return text
+    yield folder
+    monkeypatch.undo()
 
 
 SCENARIOS = st.one_of(
@@ -211,7 +75,7 @@ SCENARIOS = st.one_of(
 
 
 @cases(SCENARIOS)
-def test_a_changed_scenario(_study, case):
+def test_a_changed_scenario(study, case):
     name, text = case
     with empty_folder() as folder:
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -245,6 +109,8 @@ SETTINGS = st.lists(
                 [*TEXTS, "9" * 5000, "0x" + "f" * 5000, "[" * 5000, "1e400", "{ t = 3 }"]
             ),
             st.text(max_size=8),
+            st.sampled_from(["1", "2", "3", "0.5", "0", "[0.0, 2.0]", "{ uniform = [1, 3] }"]),
+            st.sampled_from(["{ x = 0.5 }", "{ Intercept = 0.5, x = 1 }", "true", "4", "-0.5"]),
         ),
     ),
     min_size=1,
@@ -271,25 +137,31 @@ CELLS = st.one_of(
     st.sampled_from(["a", "b", "", "NA", "inf", "1e400", "1e200", "é", '"', "9" * 400, "-", "0.1"]),
     st.floats(allow_nan=True),
 )
+COLUMNS = ("y", "x", "animal", "image")
 TABLES = st.one_of(
     st.integers(0, 12).flatmap(
         lambda n: st.fixed_dictionaries(
-            {name: st.lists(CELLS, min_size=n, max_size=n) for name in ("y", "x", "animal", "image")}
+            {name: st.lists(CELLS, min_size=n, max_size=n) for name in COLUMNS}
         )
     ).map(table_of),
     scratched(
-        table_of({"y": [1.0, 2, 4, 3], "x": [0, 1, 0, 1], "animal": list("aabb"), "image": 2 * [1, 2]})
+        "y,x,animal,image\n1,0,a,1\n2,1,a,2\n4,0,b,1\n3,1,b,2\n"
     ),
 )  # fmt: skip
 FORMULAS = ["y ~ x", "y ~ x + (1 | animal)", "y ~ x + (x | animal/image)", "y ~ 0 + (1 | image)"]
 
 
 @cases(st.tuples(TABLES, st.sampled_from(FORMULAS), st.sampled_from(["z", "containment"])))
-def test_a_changed_table(_study, case):
+def test_a_changed_table(study, case):
     table, formula, df = case
     with empty_folder() as folder:
         (folder / "t.csv").write_text(table, encoding="utf-8", errors="surrogatepass")
         check("fit", "t.csv", "--formula", formula, "--df", df, folder=folder)
+
+
+def as_toml(value):
+    pairs = value.items() if isinstance(value, dict) else {"x": value}.items()
+    return "o.toml", "\n".join(f"{key} = {json.dumps(item)}" for key, item in pairs)
 
 
 OBSERVED = [
@@ -301,10 +173,7 @@ OBSERVED = [
 @cases(
     st.one_of(
         mutated(OBSERVED).map(lambda one: ("o.json", json.dumps(one))),
-        mutated(OBSERVED).map(
-            lambda one: ("o.toml", "\n".join(f"{k} = {json.dumps(v)}" for k, v in dict(one).items()))
-            if isinstance(one, dict) else ("o.toml", "x")
-        ),
+        mutated(OBSERVED).map(as_toml),
         scratched('method = "diagonal"\n[estimates]\nx = -1.0\nsigma = 0.5\n').map(
             lambda text: ("o.toml", text)
         ),

@@ -57,9 +57,7 @@ class _Commands(click.Group):
             where = ascii(str(error.filename))[1:-1] if error.filename else "what is printed"
             _say(f"{where}: cannot be read or written: {error.strerror or error}")
         except MemoryError:
-            _say(
-                "Not enough memory: use smaller data sets or fewer workers, -j. What is done is safe."
-            )
+            _say("not enough memory; use smaller data sets or fewer workers, -j")
         sys.exit(ExitCode.BAD_INPUT)
 
 

@@ -162,7 +162,7 @@ def test_a_result_that_cannot_be_read_is_a_failed_fit(returned, message):
     ],
 )
 def test_nothing_that_a_function_raises_ends_the_run(tmp_path, line, message):
-    raising = f"""
+    raising = """
 import sys
 from mcsim.errors import DataError
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
-from mcsim.results.folder import FORMAT, Part, digest, record
+from mcsim.results.folder import FORMAT, Part, digest
+from mcsim.results.folder import record as record_of
 from mcsim.results.identity import PartContents
 from mcsim.summary.cache import write_summary
 from mcsim.summary.printed import FORMATS
@@ -131,13 +132,13 @@ def write_study(directory, study, *, cuts=(), confidence=0.95):
 
 def write_part(directory, part, study):
     inside = (pc.field("replicate") >= part.first) & (pc.field("replicate") <= part.last)
-    digests = {kind: (0, "") for kind in ("estimates", "fits")}
+    digests = dict.fromkeys(("estimates", "fits"), (0, ""))
     for kind in digests:
         if (rows := getattr(study, kind).filter(inside)).num_rows:
             path = directory / part.path(kind)
             pq.write_table(rows, path, compression="zstd")
             digests[kind] = digest(path.read_bytes())
-    mark = record(part, PartContents("", ()), digests)
+    mark = record_of(part, PartContents("", ()), digests)
     (directory / part.path("commits")).write_bytes(mark)
 
 
