@@ -11,7 +11,7 @@ import pytest
 
 from mcsim.errors import ExitCode
 from tests.conftest import SMALL, call_mcsim, run_mcsim
-from tests.test_fuzz import files
+from tests.odd_inputs import files
 
 COMMANDS = {  # what is written, a file or a folder
     "run": (["run", "small.toml", "-n", 2, "-j", 1, "-o"], "folder"),
