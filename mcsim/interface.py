@@ -251,7 +251,7 @@ def _read(
     """Rows of the finished parts, condition by condition, in replicate order."""
     conditions = list(read_manifest(study)["conditions"])
     contents = contents_of(read_manifest(study))
-    ranges = parse_ranges(replicates) if replicates else [(1, sys.maxsize)]
+    ranges = [(1, sys.maxsize)] if replicates is None else parse_ranges(replicates)
 
     def place(part: Part) -> tuple[int, int]:
         return conditions.index(contents[part.key].condition), part.first

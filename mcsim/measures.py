@@ -208,6 +208,17 @@ def share_at_zero(sample: Sample) -> Measure:
     return _share(_count(sample.estimates == 0), n)
 
 
+SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")
+
+
+def mcse_bound(n: int) -> float:
+    """What the MCSE of a share is at most, about, where all or none of `n` count.
+
+    Its estimate is 0 then. Half of Wilson's (1927) interval, in SDs: z / (2 n) / (1 + z^2 / n).
+    """
+    return NORMAL_QUANTILE / (2 * n) / (1 + NORMAL_QUANTILE**2 / n)
+
+
 MEASURES: dict[str, Callable[[Sample], Measure]] = {
     "mean": mean,
     "bias": bias,

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 
 from mcsim.errors import FormulaError
 from mcsim.formula import read_column, same_column
+from mcsim.limits import LARGEST
 
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
@@ -179,6 +180,8 @@ def show_value(value: object) -> str:
         return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(show_value, value)) + "]"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return hex(value)  # Python writes no more than some thousand digits of others
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

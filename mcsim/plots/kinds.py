@@ -18,7 +18,7 @@ from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.results.folder import write_beside
+from mcsim.results.whole_files import write_beside
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {

@@ -28,9 +28,9 @@ from mcsim.results.folder import (
     read_conditions,
     read_manifest,
     read_parts,
-    write_beside,
 )
 from mcsim.results.store import FAILED, Store
+from mcsim.results.whole_files import write_beside
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.records import Record, one_per_fit, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows

@@ -83,6 +83,8 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     _report_aliased(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
+        if options.cluster and (options.overwrite or not options.directory.exists()):
+            EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = Store.open(options.directory, description, overwrite=options.overwrite)
         planned = plan_chunks(study, store, options.replicates or [(1, n_planned)])
         chunks = left_to_do(_own(planned, options), store)

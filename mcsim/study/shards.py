@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mcsim.errors import McsimError
+from mcsim.limits import MOST_SHARDS
 from mcsim.results.store import Chunk
 
 
@@ -22,10 +23,13 @@ class Shard:
 
 def parse_shard(text: str) -> Shard:
     """Read `2/5`; McsimError for any other text."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"(\d{1,20})/(\d{1,20})", text)
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise McsimError(f"{text!r} is no shard; write K/N, such as 2/5, with K from 1 to N")
+    if not 1 <= number <= count <= MOST_SHARDS:
+        raise McsimError(
+            f"{text!r} is no shard; write K/N, such as 2/5, with K from 1 to N and N at most"
+            f" {MOST_SHARDS:,}"
+        )
     return Shard(number, count)
 
 

@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from mcsim.errors import McsimError, nearest_name
-from mcsim.measures import MEASURES
+from mcsim.measures import MEASURES, SHARES, mcse_bound
 from mcsim.results.folder import find_manifest
 from mcsim.results.store import Store
 from mcsim.scenario.records import Scenario
@@ -123,13 +123,22 @@ def blocks(n_replicates: int) -> Iterator[int]:
 
 def largest_mcse(summary: pa.Table, target: Target) -> Largest | None:
     """Of all methods and conditions; None where no row has one."""
-    column = f"{target.measure}_mcse"
     rows = [
-        Largest(row[column], row["n_replicates"], row["parameter"], row["method"])
+        Largest(mcse, row["n_replicates"], row["parameter"], row["method"])
         for row in summary.to_pylist()
-        if row[column] is not None and target.parameter in (None, row["parameter"])
+        if target.parameter in (None, row["parameter"])
+        and (mcse := _mcse(row, target.measure)) is not None
     ]
     return max(rows, default=None)
+
+
+def _mcse(row: Mapping[str, Any], measure: str) -> float | None:
+    """The MCSE of a row; of a share of 0 or 1, whose MCSE is 0, how large it may be."""
+    mcse: float | None = row[f"{measure}_mcse"]
+    if measure in SHARES and row[measure] in (0.0, 1.0):
+        n_missing = row["n_missing_interval"] if "coverage" in measure else 0
+        return mcse_bound(max(1, row["n"] - n_missing))
+    return mcse
 
 
 def is_met(summary: pa.Table, target: Target) -> bool:

@@ -4,6 +4,7 @@ Works from the files alone, also while a study runs: a part is complete once it 
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def join_summaries(tables: Mapping[Path, pa.Table]) -> pa.Table:
     labels = LABELS if len(tables) > 1 else LABELS[1:]
     table = _concatenate(
         [
-            one.add_column(0, "study", pa.array([str(study)] * one.num_rows, pa.string()))
+            one.add_column(0, "study", pa.array([_shown(study)] * one.num_rows, pa.string()))
             for study, one in tables.items()
         ]
     )
@@ -70,6 +71,11 @@ def join_summaries(tables: Mapping[Path, pa.Table]) -> pa.Table:
     swept = [name for name in table.column_names if name not in known]
     optional = [name for name in OPTIONAL if name in table.column_names]
     return table.select([*labels, *swept, *DESCRIPTION, *optional, *RESULTS.names])
+
+
+def _shown(study: Path) -> str:
+    """The name of a folder, which need not be text in UTF-8."""
+    return os.fsencode(study).decode(errors="backslashreplace")
 
 
 def studies_in(directory: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from mcsim.summary.cache import latest_summary
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim, run_mcsim
+from tests.samples import write_part
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MAX_BYTES = 5_000_000
@@ -225,7 +226,7 @@ def test_failed_fits_are_counted_with_their_messages(swept, tmp_path):
     rows = table.to_pylist()
     for row, message in zip(rows, ["<no> certificate", "rare", "<no> certificate"], strict=False):
         row |= {"status": "failed", "message": message}
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    write_part(path, pa.Table.from_pylist(rows, table.schema))
     found = Page(report.page(copy))
     label = rows[0]["condition"]
     (counts,) = [row for row in found.tables[-2] if row[0] == label]

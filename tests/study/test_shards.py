@@ -204,7 +204,10 @@ def test_the_command_says_what_a_shard_does_and_sums_up_at_the_last(small_scenar
     assert (tmp_path / "out" / "summary.csv").exists()
     refused = call_mcsim(*arguments, "--shard", "3/2", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr == "'3/2' is no shard; write K/N, such as 2/5, with K from 1 to N\n"
+    assert (
+        refused.stderr
+        == "'3/2' is no shard; write K/N, such as 2/5, with K from 1 to N and N at most 10,000\n"
+    )
 
 
 def test_the_command_joins_folders_and_names_gaps(small_scenario, tmp_path):

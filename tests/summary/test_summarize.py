@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES
-from mcsim.results.folder import FORMAT, Part
+from mcsim.results.folder import FORMAT, Part, digest
+from mcsim.results.folder import record as record_of
+from mcsim.results.identity import PartContents
 from mcsim.summary.cache import write_summary
 from mcsim.summary.printed import FORMATS
 from mcsim.summary.selection import filter_summary
@@ -119,7 +121,8 @@ def write_study(directory, study, *, cuts=(), confidence=0.95):
     for folder in ("commits", "estimates", "fits"):
         (directory / folder).mkdir(parents=True)
     parts = {KEY: {"condition": "", "methods": []}}
-    manifest = {"format": FORMAT, "identity": {}, "confidence": confidence, "parts": parts}
+    manifest = {"format": FORMAT, "identity": {"methods.names": []}, "conditions": {"": ""}}
+    manifest |= {"confidence": confidence, "parts": parts, "replicates": 1}
     (directory / "manifest.json").write_text(json.dumps(manifest))
     pq.write_table(study.conditions, directory / "conditions.parquet")
     for first, last in pairwise([0, *sorted(cuts), 10**6]):
@@ -129,10 +132,14 @@ def write_study(directory, study, *, cuts=(), confidence=0.95):
 
 def write_part(directory, part, study):
     inside = (pc.field("replicate") >= part.first) & (pc.field("replicate") <= part.last)
-    for kind in ("estimates", "fits"):
+    digests = dict.fromkeys(("estimates", "fits"), (0, ""))
+    for kind in digests:
         if (rows := getattr(study, kind).filter(inside)).num_rows:
-            pq.write_table(rows, directory / part.path(kind), compression="zstd")
-    (directory / part.path("commits")).touch()
+            path = directory / part.path(kind)
+            pq.write_table(rows, path, compression="zstd")
+            digests[kind] = digest(path.read_bytes())
+    mark = record_of(part, PartContents("", ()), digests)
+    (directory / part.path("commits")).write_bytes(mark)
 
 
 def golden_summary(directory):
