@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
+from mcsim.design.positions import positions
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError, nearest_name
@@ -70,7 +71,9 @@ def residual_columns(model: ResidualModel, columns: ModelColumns) -> ResidualCol
         )
     if not is_own_level and (KINDS[model.correlation].is_even or sizes.max() == 2):
         _refuse_intercepts(columns, unit)
-    along = None if model.along is None else _numbers(model.along, columns.frame)
+    along = None
+    if model.along is not None:
+        along = positions(_numbers(model.along, columns.frame), unit)
     return ResidualColumns(ResidualRows(model.correlation, along), unit, is_own_level)
 
 

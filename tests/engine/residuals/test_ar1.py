@@ -59,7 +59,7 @@ def test_order_of_a_covariate_is_the_order_of_the_rows():
     )
     plain = fit_block(compile_design(X, levels, names=names, residual=ResidualRows("ar1")), y[None])
     by_x = compile_design(
-        X[order], shuffled, names=names, residual=ResidualRows("ar1", along=X[order, 2])
+        X[order], shuffled, names=names, residual=ResidualRows("ar1", along=order)
     )
     ordered = fit_block(by_x, y[None, order])
     unordered = fit_block(
