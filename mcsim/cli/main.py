@@ -151,9 +151,11 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
         from mcsim.plan.dry_run import describe_plan
+        from mcsim.study.shards import parse_shard
 
         targets = dict(_read_target(one) for one in options["targets"])
-        click.echo(describe_plan(loaded, options["n_workers"], targets))
+        shard = parse_shard(options["shard"]) if options["shard"] else None
+        click.echo(describe_plan(loaded, options["n_workers"], targets, shard))
     else:
         from mcsim.cli.run import run_and_summarize
 

@@ -84,7 +84,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     description = study.description(n_planned)
     with stop_on_signals() as guard:
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        planned = plan_chunks(study, store, options.replicates or [(1, n_planned)])
+        planned = plan_chunks(study, store.contents, options.replicates or [(1, n_planned)])
         chunks = left_to_do(_own(planned, options), store)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
@@ -114,8 +114,7 @@ def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
         return chunks
     own = of_shard(chunks, options.shard)
     options.report(
-        f"Shard {options.shard}: {len(own)} of {len(chunks)} chunks,"
-        f" {n_replicates(own):,} of {n_replicates(chunks):,} data sets."
+        f"Shard {options.shard}: {n_replicates(own):,} of {n_replicates(chunks):,} data sets."
     )
     return own
 
