@@ -87,7 +87,9 @@ def test_the_next_run_writes_it_in_the_present_format(study):
     call("run", study / "scenario.toml", "-o", study, cwd=study.parent)
     assert json.loads((study / "manifest.json").read_text())["format"] == 3
     call("report", study, cwd=study.parent)
-    assert "8 animals; 24 images, 3 per animal" in (study / "report.html").read_text()
+    assert (
+        "8 units of animal; 24 units of image, 3 per animal" in (study / "report.html").read_text()
+    )
 
 
 def test_it_is_verified_and_repaired(study):

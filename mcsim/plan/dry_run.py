@@ -125,11 +125,11 @@ def _costs_in_words(
     study: PreparedStudy, pilot: Pilot, n_workers: int, shard: Shard | None
 ) -> list[str]:
     specs, n_conditions = study.scenario.methods, len(study.conditions)
-    n: float = study.scenario.replicates
+    n = study.scenario.replicates
     names = [method_names(spec) for spec in specs]
     shared = "; ".join(f"{', '.join(one)} from one fit" for one in names if len(one) > 1)
     lines = [
-        f"{n:,.0f} replicates of {_count(n_conditions, 'condition')} by"
+        f"{n:,} replicates of {_count(n_conditions, 'condition')} by"
         f" {_count(sum(map(len, names)), 'method')}: {n * n_conditions * len(specs):,} fits"
         + f" ({shared})"
         * bool(shared)
@@ -141,7 +141,7 @@ def _costs_in_words(
             f"Shard {shard}: {n_own:,} of {n_all:,} data sets, {n_own * len(specs):,} fits, of"
             " which are time and disk"
         )
-        n = n_own / n_conditions
+        n = round(n_own / n_conditions)
     seconds = n * pilot.seconds_per_replicate / n_workers
     return [
         *lines,

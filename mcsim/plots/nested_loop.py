@@ -33,7 +33,7 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing, value_text
 
 DEFAULT_MEASURE = "rmse"
@@ -53,7 +53,7 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
         The conditions do not differ in any swept value.
     """
     refuse_no_sweep(shown)
-    name = check_measure(measure or DEFAULT_MEASURE)
+    name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
     parameters, methods = (unique(r[key] for r in records) for key in ("parameter", "shown_as"))

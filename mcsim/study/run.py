@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsim.errors import DataError
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -23,6 +22,7 @@ from mcsim.study.workers.executor import Executor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.study.workers.signals import stop_on_signals
+from mcsim.summary.records import the_one
 
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
@@ -142,12 +142,6 @@ def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.
         The scenario has several conditions and `label` names none of them.
     """
     by_label = PreparedStudy(scenario).conditions
-    if label is None and len(by_label) == 1:
-        (label,) = by_label
-    if label not in by_label:
-        raise DataError(
-            f"--condition {label!r} is none of the scenario's conditions: {'; '.join(by_label)}"
-        )
-    condition = by_label[label]
+    condition = by_label[the_one("condition", label, by_label)]
     data = draw_data_set(condition, prepare_simulator(condition, scenario.seed), replicate)
     return data.design.frame.assign(**{scenario.design.response: data.y})

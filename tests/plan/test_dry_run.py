@@ -17,11 +17,11 @@ from tests.conftest import SMALL, run_mcsim
 def test_the_design_is_counted_in_words(small_scenario):
     scenario = load_scenario(small_scenario)
     design = prepare_simulator(conditions(scenario)[0], scenario.seed).design
-    expected = "9 animals; 36 images, 4 per animal; 180 observations, 5 per image"
+    expected = "9 units of animal; 36 units of image, 4 per animal; 180 observations, 5 per image"
     assert design_in_words(design) == expected
     drawn = load_scenario(small_scenario, overrides=["design.levels.image.count={uniform=[1,9]}"])
     words = design_in_words(prepare_simulator(conditions(drawn)[0], 1).design)
-    assert re.search(r"images, [1-9] to [1-9] per animal", words)
+    assert re.search(r"units of image, [1-9] to [1-9] per animal", words)
 
 
 def test_nothing_is_written_and_methods_and_costs_are_told(small_scenario, tmp_path):

@@ -30,8 +30,6 @@ STUDY = SMALL[: SMALL.index("[[methods]]")] + METHODS
 NO_SPREAD_OF_ANIMALS = "0.0, x = 0.0 }"
 AT_ZERO = STUDY.replace("0.6, x = 0.4 }\ncorrelation = 0.3", NO_SPREAD_OF_ANIMALS)
 AT_ZERO = AT_ZERO.replace("0.25", "0.0")
-    "0.25", "0.0"
-)
 LONG = STUDY.replace("animal", "a_level_with_a_name_that_goes_on_and_on").replace(
     'name = "ols-cluster"', f'name = "{"cluster-robust-" * 6}"'
 )
