@@ -1,8 +1,10 @@
 """The `mcsim` command: parse, call one function, print, map errors to exit codes."""
 
 import gc
+import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +37,13 @@ mcsim --help lists all commands; mcsim run --help says more of one."""
 
 class _Commands(click.Group):
     """A group whose commands end with the exit code of their error, without a traceback."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """As a program, workers included, show no warnings of libraries, unless asked to."""
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            os.environ["PYTHONWARNINGS"] = "ignore"
+        return super().__call__(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -34,7 +34,7 @@ SENTENCES = {
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
     "undefined": "  no estimate (a correlation where an SD is 0, or what the rows do not tell): {}",
-    "no interval": "  no interval (an SD of 0, or information that is not positive definite): {}",
+    "no interval": "  no interval (an SD of 0 or next to it, or too little information): {}",
     "unreachable": "  no coverage (a truth at the edge of what can be, such as an SD of 0, which"
     " these intervals cannot hold): {}",
     "power": "{}: share of tests that reject, in percent: power where the truth is not 0, else the"

@@ -204,3 +204,10 @@ def test_what_is_no_toml_is_said_in_plain_words(tmp_path, line, words):
     with pytest.raises(ScenarioError) as caught:
         load_scenario(tmp_path / "a.toml")
     assert words in str(caught.value)
+
+
+def test_a_table_that_stands_twice_is_said_in_plain_words(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[[methods]]\nname = 'a'\n[methods]\nname = 'b'\n")
+    with pytest.raises(ScenarioError, match=r"a.toml:3:.*table \[methods\] stands twice"):
+        load_scenario(path)

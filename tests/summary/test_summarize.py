@@ -395,7 +395,7 @@ def test_printed_table_lists_what_is_missing(study, summary):
     text = FORMATS["table"](summary)
     assert f"what the rows do not tell): animal.cor(Intercept,x) {undefined}\n" in text
     missing, n = by_name["x"]["n_missing_interval"], by_name["x"]["n"]
-    assert f"not positive definite): x {missing} ({missing / n:.1%})\n" in text
+    assert f"too little information): x {missing} ({missing / n:.1%})\n" in text
     assert f"{n - missing}/{n}: so many of the estimates have an interval" in text
 
 
