@@ -132,6 +132,7 @@ class ModelFrame:
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
         self.matrix = lru_cache(maxsize=None)(partial(_matrix, frame))
+        self.unit_of_row = lru_cache(maxsize=None)(partial(_unit_of_row, frame))
 
 
 def model_columns(
@@ -306,11 +307,17 @@ def _random_columns(
             structures += [("general", 1)] * Z.shape[1]
         else:
             structures.append((structure, Z.shape[1]))
-    codes = np.zeros(len(data.frame), dtype=np.int64)
+    unit = data.unit_of_row(path)
+    return RandomColumns(path[-1], unit, np.hstack(blocks), tuple(names), tuple(structures))
+
+
+def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:
+    """Numbers of the units that the columns of `path` make together, in their order."""
+    codes = np.zeros(len(frame), dtype=np.int64)
     for name in path:
-        own, labels = pd.factorize(data.frame[name])
+        own, labels = pd.factorize(frame[name])
         codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
-    return RandomColumns(path[-1], codes, np.hstack(blocks), tuple(names), tuple(structures))
+    return codes
 
 
 def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
@@ -329,6 +336,8 @@ def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...
     _, coefficients = orthonormal_basis(columns.X)
     kept = np.argmax(coefficients != 0.0, axis=1)  # where each vector of the basis began
     aliased = tuple(name for j, name in enumerate(columns.names) if j not in kept)
+    if not aliased:
+        return columns, aliased
     return replace(
         columns,
         X=np.ascontiguousarray(columns.X[:, kept]),
