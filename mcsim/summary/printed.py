@@ -39,6 +39,9 @@ SENTENCES = {
     " these intervals cannot hold): {}",
     "power": "{}: share of tests that reject, in percent: power where the truth is not 0, else the"
     " Type I error.",
+    "marginal": "Tests of several columns (F) are marginal, given all other columns: beside an"
+    " interaction, that of a main\neffect is about the reference level of the other factor, not the"
+    " average over its levels.",
     "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
@@ -185,6 +188,8 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed
     )
+    if any(record["component"] == "terms" for record in printed):
+        notes.append(SENTENCES["marginal"])
     if any("/" in record["method"] for record in printed):
         notes.append(SENTENCES["shared"])
     notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
