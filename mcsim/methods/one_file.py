@@ -13,9 +13,10 @@ from mcsim.design.columns import model_columns, without_aliased
 from mcsim.design.table import complete_rows, read_formula, read_frame
 from mcsim.engine.optimum.search import Status
 from mcsim.formula import parse_formula
-from mcsim.methods.likelihood import LikelihoodMethod
+from mcsim.methods.identifiability import without
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
-from mcsim.methods.registry import prepare_method
+from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
 
 
@@ -60,7 +61,7 @@ class FileFit:
 
 def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
 
@@ -71,27 +72,34 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    return _fit(read_frame(path, formula), formula, estimator, df, interval, confidence)
+    return _fit(
+        read_frame(path, formula), formula, estimator, df, interval, confidence, identifiable
+    )
 
 
 def fit_frame(
     frame: pd.DataFrame, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a data frame; as `fit_file`."""
     rows = complete_rows(frame, read_formula(formula), "the data frame")
-    return _fit(rows, formula, estimator, df, interval, confidence)
+    return _fit(rows, formula, estimator, df, interval, confidence, identifiable)
 
 
 def _fit(
-    frame: pd.DataFrame, formula: str, estimator: str, df: str, interval: str, confidence: float
-) -> FileFit:
+    frame: pd.DataFrame, formula: str, estimator: str, df: str, interval: str, confidence: float,
+    identifiable: bool,
+) -> FileFit:  # fmt: skip
     parsed = parse_formula(formula)
     y = frame[parsed.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(parsed, frame))
-    settings = MethodSettings(estimator, (df,), confidence, interval=interval)
-    method = prepare_method(columns, settings)
-    analysis = method.analyse([method.take(y[None])], np.random.default_rng)
+    settings = MethodSettings(
+        estimator, (df,), confidence, interval=interval, identifiable=identifiable
+    )
+    shared = Reducers()
+    method = prepare_method(columns, settings, shared)
+    is_open = undetermined(method, columns, settings, shared)
+    analysis = without(method.analyse([method.take(y[None])], np.random.default_rng), is_open)
     if isinstance(method, LikelihoodMethod):
         method.check_against_dense(y)
     parameters = tuple(
