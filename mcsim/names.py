@@ -80,6 +80,12 @@ class Parameter:
         """Whether it is an SD or a variance, which cannot be negative."""
         return self.kind in ("sd", "variance", "sigma")
 
+    def is_at_edge(self, truth: float | None) -> bool:
+        """Whether a true value is the last that it can have, where intervals may have no place."""
+        if self.kind == "correlation":
+            return truth is not None and abs(truth) == 1.0
+        return truth == 0.0 and (self.is_scale or self.kind == "icc")
+
     @property
     def is_derived(self) -> bool:
         """Whether it is made of several variances."""
@@ -172,6 +178,12 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     """Swept keys without the tables that they lie in, where they then still differ."""
     short = [re.sub(r"^(design\.levels|design|truth)\.", "", key) for key in keys]
     return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
+
+
+def plain_label(label: str) -> str:
+    """A condition's label, or the same with whole keys and other spaces, in one spelling."""
+    tight = re.sub(r"\s*([=,:])\s*", r"\1", label.strip())
+    return re.sub(r"(^|,)(design\.levels|design|truth)\.", r"\1", tight)
 
 
 def show_value(value: object) -> str:

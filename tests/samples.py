@@ -15,7 +15,7 @@ def sample_of_one(truth, is_scale, alpha, *columns):
     """A row with this truth, or None, and its arrays in the order of `Sample`: (n,) each."""
     theta = np.array([math.nan if truth is None else truth])
     rows = (np.asarray(one, dtype=float)[None, :] for one in columns)
-    return Sample(theta, np.array([is_scale]), alpha, *rows)
+    return Sample(theta, np.array([is_scale]), is_scale & (theta == 0.0), alpha, *rows)
 
 
 def changed(sample, **changes):

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,13 @@ mcsim --help lists all commands; mcsim run --help says more of one."""
 
 class _Commands(click.Group):
     """A group whose commands end with the exit code of their error, without a traceback."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """As a program, workers included, show no warnings of libraries, unless asked to."""
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            os.environ["PYTHONWARNINGS"] = "ignore"
+        return super().__call__(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -175,9 +183,11 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
         from mcsim.plan.dry_run import describe_plan
+        from mcsim.study.shards import parse_shard
 
         targets = dict(_read_target(one) for one in options["targets"])
-        click.echo(describe_plan(loaded, options["n_workers"], targets))
+        shard = parse_shard(options["shard"]) if options["shard"] else None
+        click.echo(describe_plan(loaded, options["n_workers"], targets, shard))
     else:
         from mcsim.cli.run import run_and_summarize
 

@@ -19,6 +19,7 @@ SUFFIXES = (".toml", ".yaml", ".yml")
 MAX_REPEATED = 10_000  # entries that aliases of YAML may add: far more than any study needs
 _QUOTED = "a name with other signs than letters, digits, _ and - stands in quotes"
 _NO_END = "text that begins with a quote has no end"
+TWICE = r"Cannot declare \((.*)\) twice"  # tomllib's message
 TOML_IN_WORDS = {  # of tomllib's messages; any other is shown as it is
     "Cannot overwrite a value": "a key stands twice in one table",
     "Expected '=' after a key in a key/value pair": f"a key without = and a value; {_QUOTED}",
@@ -138,11 +139,16 @@ def _parse_toml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
         found = re.match(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
         message, line, column = found.groups() if found else (str(error), None, None)
         place = (int(line or text.count("\n") + 1), int(column or 1))
-        words = TOML_IN_WORDS.get(message, message)
+        words = TOML_IN_WORDS.get(message, re.sub(TWICE, _twice, message))
         raise _refusal(name, f"this is not TOML: {words}", *place) from None
     except ValueError:  # only this: Python reads no more than some thousand digits
         raise _refusal(name, "a whole number has thousands of digits") from None
     return raw, toml_positions(text)
+
+
+def _twice(found: re.Match[str]) -> str:
+    table = ".".join(re.findall(r"'([^']*)'", found[1]))
+    return f"the table [{table}] stands twice; a list of tables has two brackets: [[{table}]]"
 
 
 def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:

@@ -150,7 +150,7 @@ def _is_name(value: Any) -> bool:
 
 def _is_target(value: Any) -> bool:
     match = re.fullmatch(r"(\w+)(\(.+\))?", value) if isinstance(value, str) else None
-    return match is not None and match[1] in MEASURES
+    return match is not None and match[1] in (*MEASURES, "power")
 
 
 _NAME_RULE = (

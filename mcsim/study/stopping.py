@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mcsim.errors import McsimError, nearest_name
-from mcsim.measures import MEASURES, SHARES, mcse_bound
+from mcsim.errors import DataError, McsimError, nearest_name
+from mcsim.measures import SHARES, mcse_bound
 from mcsim.results.folder import find_manifest
 from mcsim.results.store import Store
 from mcsim.scenario.records import Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.run import RunOptions, compile_before_all, run_prepared, run_study
 from mcsim.summary.cache import latest_summary
+from mcsim.summary.records import measure_named
 
 FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
 SHARD_WITH_TARGETS = (
@@ -91,12 +92,12 @@ def read_targets(targets: Mapping[str, float]) -> list[Target]:
 def _target(key: str, mcse: float) -> Target:
     match = re.fullmatch(r"(\w+)(?:\((.+)\))?", key)
     measure = match[1] if match else key
-    if match is None or measure not in MEASURES:
+    try:
+        return Target(key, measure_named(measure), match[2] if match else None, mcse)
+    except DataError as error:
         raise McsimError(
-            f"target {key!r} names no measure; write coverage=0.005 or 'bias(x)=0.001'. Measures:"
-            f" {', '.join(MEASURES)}.{nearest_name(measure, MEASURES)}"
-        )
-    return Target(key, measure, match[2], mcse)
+            f"target {key!r}: {error} Write coverage=0.005 or 'bias(x)=0.001'"
+        ) from error
 
 
 def refuse_unknown_parameters(targets: Sequence[Target], names: Iterable[str]) -> None:

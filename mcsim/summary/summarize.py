@@ -110,10 +110,10 @@ class _Measured:
     """Counts and measures of every row of a conditions table, NaN where undefined."""
 
     def __init__(self, conditions: pa.Table, alpha: float) -> None:
-        names = zip(
-            *(conditions[one].to_pylist() for one in ("parameter", "component")), strict=True
-        )
-        self._is_scale = np.array([Parameter.read(*one).is_scale for one in names])
+        rows = conditions.select(["parameter", "component", "truth"]).to_pylist()
+        read = [(Parameter.read(r["parameter"], r["component"]), r["truth"]) for r in rows]
+        self._is_scale = np.array([one.is_scale for one, _ in read])
+        self._is_at_edge = np.array([one.is_at_edge(truth) for one, truth in read])
         self._truth = conditions["truth"].to_numpy().astype(np.float64)
         self._alpha = alpha
         self._counts = np.zeros((len(COUNTS), conditions.num_rows), dtype=np.int64)
@@ -135,7 +135,8 @@ class _Measured:
     def _measure(self, rows: Sequence[int], numbers: Sequence[Floats]) -> None:
         # (6, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
         own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
-        sample = Sample(self._truth[own], self._is_scale[own], self._alpha, *columns)
+        edge = self._is_at_edge[own]
+        sample = Sample(self._truth[own], self._is_scale[own], edge, self._alpha, *columns)
         has_estimate = ~np.isnan(sample.estimates)
         self._counts[1, own] = has_estimate.sum(axis=1)
         self._counts[4, own] = (has_estimate & ~sample.has_interval).sum(axis=1)

@@ -6,6 +6,7 @@ import pytest
 
 from mcsim.design import columns
 from mcsim.design.columns import _library_matrix, _matrix
+from mcsim.errors import DataError
 
 
 def frame_of(seed, n=40, levels=("low", "mid", "high")):
@@ -84,3 +85,10 @@ def test_data_of_another_kind_are_another_question(asked):
         np.testing.assert_array_equal(values, expected)
         assert labels == same
     assert len(asked) == 1 + len(others)
+
+
+@pytest.mark.parametrize("formula", ["y ~ log(x)", "y ~ sqrt(x - 2)", "y ~ exp(1000 * x)"])
+def test_what_is_no_number_is_refused_in_our_words_without_warnings(formula):
+    frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match="infinite, or not a number"):
+        _matrix(frame, formula.removeprefix("y ~ "))

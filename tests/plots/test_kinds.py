@@ -404,7 +404,7 @@ def test_what_cannot_be_drawn_is_an_error_of_the_user(single, arguments, message
 
 
 def test_too_many_panels_are_refused_with_what_to_choose(swept):
-    with pytest.raises(McsimError, match=r"132 panels.*too much to look at.*--condition"):
+    with pytest.raises(McsimError, match=r"128 panels.*too much to look at.*--condition"):
         figure_of(swept, "zip")
 
 

@@ -287,3 +287,10 @@ def test_plain_values_of_yaml_are_those_of_its_core_schema(written, read):
 )
 def test_other_values_of_yaml_are_refused(write, written, message):
     assert message_of(write(f"a: {written}", "s.yaml")).startswith(message)
+
+
+def test_a_table_that_stands_twice_is_said_in_plain_words(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[[methods]]\nname = 'a'\n[methods]\nname = 'b'\n")
+    with pytest.raises(ScenarioError, match=r"a.toml:3:.*table \[methods\] stands twice"):
+        load_scenario(path)

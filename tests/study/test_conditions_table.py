@@ -62,7 +62,7 @@ def test_it_has_words_for_a_condition_and_its_design(study):
     words = {row["condition"]: (row["condition_in_words"], row["design_in_words"]) for row in rows}
     assert words["image.count=2, sigma=1"] == (
         "image.count = 2, sigma = 1",
-        "9 animals; 18 images, 2 per animal; 90 observations, 5 per image",
+        "9 units of animal; 18 units of image, 2 per animal; 90 observations, 5 per image",
     )
     assert len(words) == 4
 

@@ -127,7 +127,7 @@ def test_targets_are_no_part_of_what_determines_the_numbers(scenario, tmp_path):
     run_study(scenario("{}", 40), RunOptions(tmp_path / "out", n_workers=1))
     run_until_precise(scenario("{ coverage = 0.4 }", 300), RunOptions(tmp_path / "out"))
     assert read_manifest(tmp_path / "out")["replicates"] == 256
-    with pytest.raises(McsimError, match="names no measure"):
+    with pytest.raises(McsimError, match="is no measure"):
         read_targets({"coverag": 0.1})
 
 
