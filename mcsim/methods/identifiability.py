@@ -74,9 +74,10 @@ def without(analysis: Analysis, parameters: Iterable[Parameter]) -> Analysis:
     lost = frozenset(parameters)
     if not lost:
         return analysis
+    none = np.full(len(analysis.fits.status), np.nan)
     estimates = {
-        df: [ParameterBlock(one.parameter) if one.parameter in lost else one for one in blocks]
-        for df, blocks in analysis.estimates.items()
+        df: [ParameterBlock(one.parameter, none) if one.parameter in lost else one for one in own]
+        for df, own in analysis.estimates.items()
     }
     return replace(analysis, estimates=estimates)
 

@@ -52,6 +52,9 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
         "methods": {"__all__": {"fallback"}},
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
+    for method in raw["methods"]:
+        if method["identifiable"]:  # as in studies that are older than the key
+            del method["identifiable"]
     order = {"design.factors": list(scenario.design.factors)}
     return dict(sorted(flatten(canonical(raw), ""))) | order | _plugin_identity(scenario)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mcsim.design.columns import ModelColumns
 from mcsim.design.units import Design
 from mcsim.design.words import design_in_words
 from mcsim.errors import DataError, nearest_name
@@ -20,6 +21,7 @@ from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import Truth, targets_of, truth_of
+from mcsim.study.implied_truth import implied_truth
 from mcsim.study.tables import method_names, parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
@@ -34,11 +36,12 @@ SCHEMA = pa.schema(  # a column per key of the sweep follows
 
 
 class Planned(NamedTuple):
-    """A condition with its design, and its methods by name."""
+    """A condition with its design, and its methods and the columns of their models by name."""
 
     condition: Condition
     design: Design
     methods: Mapping[str, Method]
+    columns: Mapping[str, ModelColumns]
 
 
 def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table:
@@ -75,7 +78,11 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     condition, method = planned.condition, planned.methods[spec.name]
     theory = method.theory(truth) if condition.is_standard else {}
     parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
-    truths = [truth.of(targets.get(one, one)) for one in parameters]
+    implied = implied_truth(planned.columns[spec.name], planned.design, condition.truth.random)
+    truths = [
+        implied[one] if one in implied and one not in targets else truth.of(targets.get(one, one))
+        for one in parameters
+    ]
     return [
         {
             "method": name,

@@ -94,6 +94,11 @@ class PreparedCondition:
         """The methods by name."""
         return {name: one.method for name, one in self.ready.items()}
 
+    @property
+    def columns(self) -> dict[str, ModelColumns]:
+        """The columns of the methods' models by name."""
+        return {name: one.columns for name, one in self.ready.items()}
+
     def only(self, names: Collection[str]) -> "PreparedCondition":
         """The same with some methods, and those that they are tested against; all if none named."""
         specs = named(self.specs, names)
@@ -144,7 +149,7 @@ class PreparedStudy:
     def table(self) -> pa.Table:
         """The table of conditions."""
         planned = [
-            Planned(one.condition, one.simulator.design, one.methods)
+            Planned(one.condition, one.simulator.design, one.methods, one.columns)
             for one in self.all_conditions()
         ]
         return conditions_table(self.scenario, planned)

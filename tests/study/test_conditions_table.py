@@ -122,6 +122,7 @@ def test_an_estimand_with_the_name_of_a_parameter_is_refused(tmp_path, name):
 def test_there_is_no_theory_where_a_level_has_no_degrees_of_freedom(tmp_path):
     text = SMALL.replace("count = 4\n", "count = 1\n").replace("fed = 5", "fed = 4")
     text = text.replace("(x | animal) + (1 | animal:image)", "(x | animal/image)")
+    text = text.replace("[[methods]]", "[[methods]]\nidentifiable = false")
     table = read_conditions(run(tmp_path / "study", text))
     assert table["theory_emp_se"].null_count == table.num_rows
 
@@ -132,3 +133,30 @@ def test_nor_where_sigma_is_lost_to_rounding(tmp_path):
     text = re.sub("count = 10\\b", "count = 3", text)
     table = read_conditions(run(tmp_path / "study", text))
     assert table["theory_emp_se"].null_count == table.num_rows
+
+
+ANIMAL = {"Intercept": 0.6, "x": 0.4}  # SDs of the truth, with a correlation of 0.3
+
+
+def truths(folder, animal):
+    """Truth by parameter where a method has other random effects of the animals."""
+    text = SMALL.replace("(x | animal) +", f"({animal} | animal) +")
+    rows = pq.read_table(run(folder, text) / "conditions.parquet").to_pylist()
+    return {row["parameter"]: row["truth"] for row in rows if row["method"].startswith("right")}
+
+
+def test_the_truth_of_other_columns_of_the_same_effects_is_derived(tmp_path):
+    found = truths(tmp_path / "study", "I(x + 1)")  # u + v x = (u - v) + v (x + 1)
+    u, v = ANIMAL.values()
+    sd = (u**2 + v**2 - 2 * 0.3 * u * v) ** 0.5
+    assert found["animal.sd(Intercept)"] == pytest.approx(sd)
+    assert found["animal.sd(I(x + 1))"] == pytest.approx(v)
+    correlation = (0.3 * u * v - v**2) / (sd * v)
+    assert found["animal.cor(Intercept,I(x + 1))"] == pytest.approx(correlation)
+
+
+def test_there_is_no_truth_of_effects_that_cannot_stand_for_those_of_the_truth(tmp_path):
+    found = truths(tmp_path / "diet", "0 + diet")
+    assert found["animal.sd(diet[fed])"] is None
+    assert found["animal.var(diet[fed])"] is None
+    assert truths(tmp_path / "fewer", "1")["animal.sd(Intercept)"] == ANIMAL["Intercept"]

@@ -175,8 +175,9 @@ def containment_df(
 
     A term is estimated at the outermost level within whose units all its columns are constant, or
     among the rows. That stratum has m_l - m_(l-1) - p_l df, with m units there, m_0 = 1 with an
-    intercept, and p columns estimated there; the intercept takes the df of the rows. NaN where
-    nothing is left. Source: Pinheiro & Bates (2000), section 2.4.2.
+    intercept, and p columns estimated there; the intercept takes the df of the rows. Without an
+    intercept nlme adds 1 to all strata but the outermost, and so does this. NaN where nothing is
+    left. Source: Pinheiro & Bates (2000), section 2.4.2.
 
     Parameters
     ----------
@@ -193,6 +194,7 @@ def containment_df(
     for level in range(1, innermost + 1):
         estimated = sum(stratum[j] == level and not is_intercept[j] for j in range(X.shape[1]))
         df[level] = sizes[level] - sizes[level - 1] - estimated
+    df[2:] += not any(is_intercept)
     stratum[np.array(is_intercept, dtype=bool)] = innermost
     return np.where(df[stratum] > 0, df[stratum], np.nan)
 

@@ -9,7 +9,7 @@ import pytest
 
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
-from mcsim.methods.method import MethodSettings
+from mcsim.methods.method import MethodSettings, constant_df
 from mcsim.methods.registry import prepare_method
 from tests.oracles.dense import dense_deviance
 
@@ -46,6 +46,30 @@ def test_containment_df_equal_those_of_nlme(name, structure):
         pytest.fail(f"the reference {name} lacks nlme's df")
     rows = analyse(name, structure)
     assert [rows[parameter].df[0] for parameter in NAMES] == nlme["df"]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "df"),
+    [
+        ("x", {"Intercept": 719, "x": 719}),
+        ("0 + x", {"x": 720}),
+        ("0 + diet", {"diet[fasted]": 6, "diet[fed]": 6}),
+        ("0 + diet * x", {"diet[fasted]": 6, "diet[fed]": 6, "x": 719, "diet[T.fed]:x": 719}),
+        ("0 + diet:x", {"diet[fasted]:x": 719, "diet[fed]:x": 719}),
+        ("0 + age", {"age": 7}),
+        ("0 + age + w + x", {"age": 7, "w": 72, "x": 720}),
+        ("w", {"Intercept": 720, "w": 71}),
+    ],
+)
+def test_containment_df_without_an_intercept_equal_those_of_nlme(fixed, df):
+    # lme(y ~ ..., random = ~ 1 | animal/image)$fixDF$X, nlme 3.1-162; age differs between animals,
+    # w between images
+    frame = pd.read_csv(REFERENCE / "small_2.csv")
+    animal, image = (pd.factorize(frame[one])[0] for one in ("animal", "image"))
+    frame["age"], frame["w"] = (animal + 1) ** 1.3, (100.0 * animal + image + 1) ** 1.1
+    columns = model_columns(parse_formula(f"y ~ {fixed} + (1 | animal/image)"), frame)
+    found = constant_df(columns, "containment")
+    assert dict(zip(columns.names, found, strict=True)) == df
 
 
 @pytest.mark.parametrize("structure", ["general", "diagonal"])
