@@ -27,7 +27,8 @@ from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse, wit
 LABELS = ("study", "condition")
 POWER = "power/type I"
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", POWER, "n", "at 0"]
-THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
+THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
+OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
 SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
     "fits": "{n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
@@ -50,7 +51,8 @@ SENTENCES = {
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
-    " balanced designs\n(which know no boundary); exact df are those of the t test:",
+    " balanced designs\nin the interior, which know no boundary; exact df are those of the t test:",
+    "often": "Here {} of the fits are on the boundary: the closed forms can be off by several points.",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
 }
 
@@ -84,7 +86,7 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
         ]
         if known:
             theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
-            paragraphs += [SENTENCES["theory"], theory]
+            paragraphs += [SENTENCES["theory"], theory, *_far_from_theory(known)]
     return "\n\n".join([*paragraphs, "\n".join(_notes(table, printed))]) + "\n"
 
 
@@ -164,6 +166,11 @@ def _without_tests(rows: list[list[str]]) -> list[list[str]]:
 
 def _labels(record: Record) -> tuple[str | None, ...]:
     return tuple(record.get(name) for name in LABELS)
+
+
+def _far_from_theory(rows: list[Record]) -> list[str]:
+    share = max(row["n_boundary"] / max(1, row["n_replicates"]) for row in rows)
+    return [SENTENCES["often"].format(f"{share:.0%}")] if share > OFTEN else []
 
 
 def _theory_cells(record: Record) -> list[str]:

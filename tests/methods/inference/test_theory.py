@@ -210,6 +210,16 @@ def test_a_truth_that_is_not_standard_has_none(tmp_path, override):
     assert stored["theory_emp_se"].null_count == len(stored)
 
 
+def test_many_fits_on_the_boundary_are_told_beside_the_closed_forms(tmp_path):
+    loaded = load_scenario(scenario(tmp_path, animals="2"), replicates=30)
+    store = run_study(loaded, RunOptions(tmp_path / "out", n_workers=1))
+    table = summarize([store.directory])
+    share = max(row["n_boundary"] for row in table.to_pylist()) / 30
+    assert share > 0.2  # of 4 animals; the closed forms say nothing of it
+    text = FORMATS["table"](table)
+    assert f"Here {share:.0%} of the fits are on the boundary: the closed forms can be off" in text
+
+
 def test_simulation_holds_to_theory(tmp_path):
     # 60 animals: the boundary is rare. 12 SDs and 12 rejections within 4 MCSE: false alarm 0.15%
     path = scenario(tmp_path, animals="30")
@@ -229,6 +239,7 @@ def test_simulation_holds_to_theory(tmp_path):
             assert row["rejection"] == pytest.approx(row["theory_rejection"], abs=4 * error)
     text = FORMATS["table"](table)
     assert "exact df" in text
+    assert "the closed forms can be off" not in text
     assert sum("animal.var(x)" in line for line in text.splitlines()) == 1  # for all df methods
     stored = pq.read_table(store.directory / "conditions.parquet")
     assert stored["theory_df"].null_count < len(stored)
