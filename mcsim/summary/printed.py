@@ -52,7 +52,8 @@ SENTENCES = {
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
     " balanced designs\nin the interior, which know no boundary; exact df are those of the t test:",
-    "often": "Here {} of the fits are on the boundary: the closed forms can be off by several points.",
+    "often": "Here {} of the fits are on the boundary: the closed forms can be off by several"
+    " points.",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
 }
 
