@@ -12,7 +12,7 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
-from mcsim.errors import McsimError, StoppedError
+from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.plan import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
 from mcsim.study.workers.signals import stop_on_signals
@@ -71,8 +71,9 @@ def _print_versions(context: click.Context, _option: object, is_asked: bool) -> 
 def main(context: click.Context) -> None:
     """Run Monte Carlo studies of nested mixed-effects designs.
 
-    Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed; 4 the folder holds another
-    study; 75 stopped by a signal, repeat the command to go on; 130 the same after Ctrl-C.
+    Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed, of `fit` the one; 4 the folder
+    holds another study; 75 stopped by a signal, repeat the command to go on; 130 the same after
+    Ctrl-C.
     """
     if context.invoked_subcommand is None:
         click.echo(FIRST_STEPS)
@@ -185,18 +186,16 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 
     mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
-    from mcsim.plan.starter import starter, starter_from_data
+    from mcsim.plan.starter import scenario_path, starter, starter_from_data
 
     if (data is None) != (formula is None):
         raise McsimError("--from-data and --formula go together")
-    path = Path(name).with_suffix(".toml")
-    if path.exists():
-        raise McsimError(f"{path} is there already; name another file, or remove it first")
+    path = scenario_path(name)
     if data is None:
         text = starter(kind, path.stem)
     else:
-        text = starter_from_data(data, str(formula), path.stem)
-    path.write_text(text)
+        text = starter_from_data(data, str(formula), path.stem, _say)
+    path.write_text(text, encoding="utf-8")
     _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
 
@@ -339,7 +338,12 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
 
     compile_engine(_say)
     result = datafile.fit_file(data, formula, **options)
+    for note in result.notes:
+        _say(note)
     click.echo(datafile.FORMATS[form](result))
+    if result.message:
+        _say(f"No usable fit ({result.status}): {result.message}")
+        sys.exit(ExitCode.TOO_MANY_FAILURES)
 
 
 for command in (

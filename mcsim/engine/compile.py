@@ -152,6 +152,7 @@ def collapse_design(
     n, p = X.shape
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
+    is_reml = is_reml and p > 0  # without fixed effects both are the same
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     units, order = _nested_units(levels, None if residual is None else residual.along)
     X_tilde, R = _orthonormalise(X, names)

@@ -13,6 +13,8 @@ ROUNDING = 1e-14  # of a diagonal entry: a pivot below this is none
 
 def product(P: Floats, Q: Floats) -> Floats:
     """P Q: (n, i, m) and (n, m, j)."""
+    if P.shape[2] == 0:
+        return np.zeros((len(P), P.shape[1], Q.shape[2]))
     total = P[:, :, 0, None] * Q[:, None, 0, :]
     for m in range(1, P.shape[2]):
         total += P[:, :, m, None] * Q[:, None, m, :]
