@@ -81,31 +81,28 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         head = [name.strip() for name in next(reader, [])]
-        rows, lines = [], []
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+        found = ((reader.line_num, row) for row in reader)
+        rows = {line: row for line, row in found if row}
+    n_names = max((number for number, name in enumerate(head, 1) if name), default=0)
+    if n_names <= 1 and any(sign in "".join(head) for sign in ";\t"):
+        raise DataError(f"{path}: separate the columns by commas; the head is {head[0]!r}")
+    if not n_names:
+        raise DataError(f"{path}: the first line holds no names of columns")
     notes = []
-    n_names = len(head) - (bool(head) and head[-1] == "")  # a comma at the end of every line
-    n_fields = {n_names, max(map(len, rows), default=n_names)}
-    if max(n_fields) == n_names + 1 and all(row[n_names:] == [""] for row in rows):
-        rows = [row[:n_names] for row in rows]
-        notes = [f"{path}: left out an empty column after the last comma of the lines"]
-    for row, line in zip(rows, lines, strict=True):
+    n_fields = {*map(len, rows.values())}
+    is_wider = len(n_fields) == 1 and min(n_fields) > n_names  # commas at the end of every line
+    if is_wider and not any(any(row[n_names:]) for row in rows.values()):
+        rows = {line: row[:n_names] for line, row in rows.items()}
+        notes = [f"{path}: left out what stands after the last name of the head: it is empty"]
+    for line, row in rows.items():
         if len(row) != n_names:
             raise DataError(
                 f"{path}: line {line} has {len(row)} fields, but the head has {n_names} names; give"
                 " every column a name and every line a field for it (text with commas in quotes)"
             )
-    values = [
-        [None if one in MISSING else one for one in column] for column in zip(*rows, strict=True)
-    ]
-    index = pd.Index(lines, name="line")
-    columns = [pd.Series(own, index=index, dtype=object) for own in values]
-    if not rows:
-        columns = [pd.Series([], index=index, dtype=object)] * n_names
-    return pd.concat(columns, axis=1, keys=range(n_names)).set_axis(head[:n_names], axis=1), notes
+    values = [[None if one in MISSING else one for one in row] for row in rows.values()]
+    index = pd.Index(list(rows), name="line")
+    return pd.DataFrame(values, index, pd.Index(head[:n_names]), dtype=object), notes
 
 
 def _usable(frame: pd.DataFrame, formula: Formula, path: str, notes: list[str]) -> Table:

@@ -14,7 +14,16 @@ from functools import lru_cache
 from typing import Literal
 
 from mcsim.errors import FormulaError
-from mcsim.formula.expression import Call, Expression, Name, terms_of, variables, walk, write
+from mcsim.formula.expression import (
+    Call,
+    Expression,
+    Name,
+    has_number_inside,
+    terms_of,
+    variables,
+    walk,
+    write,
+)
 from mcsim.formula.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
 __all__ = [
@@ -69,6 +78,12 @@ class Formula:
     def groups(self) -> tuple[str, ...]:
         """Names of the grouping columns."""
         return _unique(name for term in self.random for name in term.group)
+
+    @property
+    def has_number_inside(self) -> bool:
+        """Whether 0 or 1 stand in parentheses or in a product of columns."""
+        expressions = (self.fixed, *(term.columns for term in self.random))
+        return any(has_number_inside(_read_terms(text)) for text in expressions)
 
     @property
     def labels(self) -> tuple[str, ...]:

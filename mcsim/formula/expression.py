@@ -145,6 +145,32 @@ def terms_of(expression: Expression) -> frozenset[Term]:
     return frozenset([frozenset([expression])])
 
 
+def has_number_inside(expression: Expression) -> bool:
+    """Whether 0 or 1, which mean the intercept, stand in parentheses or in a product."""
+    operands = [expression]
+    if isinstance(expression, Chain) and expression.rest[0][0] in ("+", "-"):
+        operands = [expression.first, *(operand for _, operand in expression.rest)]
+    return any(
+        isinstance(part, Number)
+        for one in operands
+        if not isinstance(one, Number)
+        for part in _outside_calls(one)
+    )
+
+
+def _outside_calls(expression: Expression) -> Iterator[Expression]:
+    match expression:
+        case Signed(_, Number()) | Call():
+            return
+        case Signed(_, one) | Power(one, _, _) | Group(one):
+            yield from _outside_calls(one)
+        case Chain(first, rest):
+            for one in (first, *(operand for _, operand in rest)):
+                yield from _outside_calls(one)
+        case _:
+            yield expression
+
+
 def _joined(left: frozenset[Term], operator: str, right: frozenset[Term]) -> frozenset[Term]:
     match operator:
         case "+":

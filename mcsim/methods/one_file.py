@@ -112,7 +112,7 @@ def fit_table(
         len(y),
         aliased,
         parameters,
-        fits.message[0],
+        fits.message[0] if np.ptp(y) else f"the response is {y[0]:g} in every row",
         table.notes,
     )
 
