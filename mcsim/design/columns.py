@@ -15,18 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mcsim.design.size import MAX_FIXED, MAX_RANDOM, check_size
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
     ColumnPiece,
     Formula,
     RandomTerm,
-    n_columns,
     read_column,
     variable_names,
     written_anew,
 )
-from mcsim.formula.expression import Call, Expression, Name, Number, variables, walk, write
+from mcsim.formula.expression import Name, write
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -35,7 +35,6 @@ Labels = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # of `_matrix
 Matrix = tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]
 Kinds = tuple[tuple[str, tuple[str, ...]], ...]
 
-MAX_FIXED, MAX_RANDOM = 200, 20  # columns of a model, and of a random term: seconds for a fit
 MOST_KNOWN = 256
 _known: dict[tuple[str, Kinds], Labels | None] = {}  # what right-hand sides make of data
 
@@ -132,6 +131,7 @@ class ModelFrame:
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
         self.matrix = lru_cache(maxsize=None)(partial(_matrix, frame))
+        self.unit_of_row = lru_cache(maxsize=None)(partial(_unit_of_row, frame))
 
 
 def model_columns(
@@ -159,7 +159,7 @@ def model_columns(
         (formula.fixed, MAX_FIXED),
         *((one.columns, MAX_RANDOM) for one in formula.random),
     ):
-        _check_size(text, data.frame, most)
+        check_size(text, data.frame, most)
     X, names, term_of_column, terms = data.matrix(formula.fixed)
     random = tuple(
         one for term in formula.random for one in _independent(term, data, structures or {})
@@ -296,30 +296,6 @@ def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     return values, names, tuple(numbers), tuple(map(str, indices))
 
 
-def _check_size(text: str, frame: pd.DataFrame, most: int) -> None:
-    """Refuse columns that a fit would take too long for, before they are made."""
-    n = n_columns(text, partial(_width, frame))
-    if n > most:
-        raise DataError(
-            f"{text!r} makes up to {n:,} columns of these data; at most {most} are fitted. Leave"
-            " out factors of many levels, or C() around a covariate, or write (1 | g) for them"
-        )
-
-
-def _width(frame: pd.DataFrame, expression: Expression) -> int:
-    """At most how many columns a name or a call makes."""
-    match expression:
-        case Name(name) if isinstance(frame[name].dtype, pd.CategoricalDtype):
-            return len(frame[name].cat.categories)
-        case Call("C"):
-            return max(1, len(frame[[*variables(expression)]].drop_duplicates()))
-        case Call("poly", (_, Number(int(degree)))):
-            return degree
-        case Call(_, arguments):
-            return max(_width(frame, one) for argument in arguments for one in walk(argument))
-    return 1
-
-
 def _independent(
     term: RandomTerm, data: ModelFrame, structures: Mapping[str, str]
 ) -> list[RandomTerm]:
@@ -357,19 +333,17 @@ def _random_columns(
             structures += [("general", 1)] * Z.shape[1]
         else:
             structures.append((structure, Z.shape[1]))
-    unit, *others = [
-        _units(group, data.frame) for group in dict.fromkeys(one.group for one in terms)
-    ]
+    unit, *others = [data.unit_of_row(group) for group in dict.fromkeys(one.group for one in terms)]
     if any(not np.array_equal(unit, other) for other in others):
         groups = " and ".join(dict.fromkeys(":".join(one.group) for one in terms))
         raise DataError(f"the groups {groups} are crossed; crossed grouping is not supported")
     return RandomColumns(level, unit, np.hstack(blocks), tuple(names), tuple(structures))
 
 
-def _units(group: Sequence[str], frame: pd.DataFrame) -> Ints:
-    """Number of every row's unit, units of equal labels being one."""
+def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:
+    """Numbers of the units that the columns of `path` make together, in their order."""
     codes = np.zeros(len(frame), dtype=np.int64)
-    for name in group:
+    for name in path:
         own, labels = pd.factorize(frame[name])
         codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
     return codes
@@ -396,6 +370,8 @@ def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...
     _, coefficients = orthonormal_basis(columns.X)
     kept = np.argmax(coefficients != 0.0, axis=1)  # where each vector of the basis began
     aliased = tuple(name for j, name in enumerate(columns.names) if j not in kept)
+    if not aliased:
+        return columns, aliased
     return replace(
         columns,
         X=np.ascontiguousarray(columns.X[:, kept]),

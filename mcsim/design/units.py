@@ -111,7 +111,7 @@ def _resolve_units(
 
 
 def _categorical(codes: Ints, categories: Sequence[str]) -> pd.Series:
-    return pd.Series(pd.Categorical.from_codes(codes.tolist(), categories=pd.Index(categories)))
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories)))
 
 
 def _unit_labels(name: str, unit_of_row: Ints) -> pd.Series:

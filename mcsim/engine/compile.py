@@ -90,6 +90,26 @@ class CompiledDesign:
         return self.residual.structure.n_forms * len(self.residual.whitening.group)
 
 
+@dataclass(frozen=True)
+class Collapsed:
+    """Rows as classes of identical units: what designs share that differ in their structures.
+
+    order, stratum, innermost : (n_rows,) the sorting order and, sorted, what the SD of residuals
+        goes by and, as given, the innermost unit
+    R : (p, p) X = X~ R
+    """
+
+    builder: TreeBuilder
+    reduction: Reduction
+    order: Ints
+    stratum: Ints
+    innermost: Ints
+    R: Floats
+
+
+Known = list[tuple[list[Floats | Ints], Collapsed]]  # beside the arrays that determine it
+
+
 def compile_design(
     X: Floats,
     levels: tuple[Level, ...],
@@ -97,6 +117,7 @@ def compile_design(
     names: tuple[str, ...],
     is_reml: bool = True,
     residual: ResidualRows | None = None,
+    known: Known | None = None,
 ) -> CompiledDesign:
     """Compile a design, with the start of the search.
 
@@ -105,13 +126,16 @@ def compile_design(
     X : (n_rows, p) fixed-effect columns, called `names`
     levels : outermost first; without any, all rows are one unit
     residual : how the residuals of an innermost unit are correlated, or whose SD they have
+    known : of other designs; gains that of this one
 
     Raises
     ------
     DataError
         A column is zero or a combination of the columns before it, or too few rows.
     """
-    design = collapse_design(X, levels, names=names, is_reml=is_reml, residual=residual)
+    design = collapse_design(
+        X, levels, names=names, is_reml=is_reml, residual=residual, known=known
+    )
     return with_starts(design)
 
 
@@ -147,6 +171,7 @@ def collapse_design(
     names: tuple[str, ...],
     is_reml: bool = True,
     residual: ResidualRows | None = None,
+    known: Known | None = None,
 ) -> CompiledDesign:
     """Classes of identical units, and how responses reduce to their moments."""
     n, p = X.shape
@@ -154,25 +179,43 @@ def collapse_design(
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
     is_reml = is_reml and p > 0  # without fixed effects both are the same
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
-    units, order = _nested_units(levels, None if residual is None else residual.along)
-    X_tilde, R = _orthonormalise(X, names)
+    rows = _collapsed(X, levels, names, residual, [] if known is None else known)
+    R, reduction = rows.R, rows.reduction
     scales = tuple(_scale_of_level(level) for level in levels)
-    W = np.ascontiguousarray(np.hstack([*(level.Z for level in levels), X_tilde])[order])
-    builder = TreeBuilder([level.Z.shape[1] for level in levels], p)
-    stratum = np.zeros(n, dtype=np.int64)
-    if residual is not None and residual.stratum is not None:
-        stratum = residual.stratum[order]
-    reduction = builder.build(W, units[:, order], stratum)
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
     model = Model(0, float(n - p if is_reml else n), is_reml, log_constant)
     blocks = blocks_of([level.structures for level in reversed(levels)])
-    tree = builder.tree(blocks, scales, model)
-    design = CompiledDesign(tree, reduction, order, scales, R, n)
+    tree = rows.builder.tree(blocks, scales, model)
+    design = CompiledDesign(tree, reduction, rows.order, scales, R, n)
     if residual is None:
         return design
-    structure = KINDS[residual.kind](units[-1], residual)
-    own, reduction = residual_design(builder, tree, structure, reduction, stratum)
+    structure = KINDS[residual.kind](rows.innermost, residual)
+    own, reduction = residual_design(rows.builder, tree, structure, reduction, rows.stratum)
     return replace(design, reduction=reduction, residual=own)
+
+
+def _collapsed(
+    X: Floats,
+    levels: tuple[Level, ...],
+    names: tuple[str, ...],
+    residual: ResidualRows | None,
+    known: Known,
+) -> Collapsed:
+    """The rows as classes, taken from what is known where all that determines them is the same."""
+    along, stratum = (None, None) if residual is None else (residual.along, residual.stratum)
+    parts = [X, *(part for level in levels for part in (level.unit_of_row, level.Z))]
+    parts += [np.zeros(0) if part is None else part for part in (along, stratum)]
+    for own, found in known:
+        if len(own) == len(parts) and all(map(np.array_equal, own, parts)):
+            return found
+    units, order = _nested_units(levels, along)
+    X_tilde, R = _orthonormalise(X, names)
+    W = np.ascontiguousarray(np.hstack([*(level.Z for level in levels), X_tilde])[order])
+    builder = TreeBuilder([level.Z.shape[1] for level in levels], X.shape[1])
+    stratum = np.zeros(len(X), dtype=np.int64) if stratum is None else stratum[order]
+    reduction = builder.build(W, units[:, order], stratum)
+    known.append((parts, Collapsed(builder, reduction, order, stratum, units[-1], R)))
+    return known[-1][1]
 
 
 def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints, Ints]:
@@ -184,9 +227,8 @@ def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints
         outer = _numbered(outer * (int(unit.max()) + 1) + unit)
         units.append(outer)
     keys = (outer,) if along is None else (along, outer)
-    return np.array(units), np.lexsort(keys).astype(
-        np.int64
-    )  # rows that are equal keep their order
+    order = np.lexsort(keys).astype(np.int64)  # rows that are equal keep their order
+    return np.array(units), order
 
 
 def _numbered(values: Ints) -> Ints:

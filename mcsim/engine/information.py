@@ -22,7 +22,6 @@ from mcsim.engine.blocks import (
     covariance,
     entries,
     entry,
-    held_parameters,
     set_block,
 )
 from mcsim.engine.compile import CompiledDesign, likelihood_of
@@ -31,8 +30,8 @@ from mcsim.engine.likelihood import Likelihood, Points
 from mcsim.engine.nested.moments import Moments
 
 STEP = 1e-5  # of theta, for first derivatives; error about 1e-10 relative
-SECOND_STEP = 3e-4  # of a standard error of Psi, for second derivatives; error about 1e-8, and 2e-4
-# of the adjustment where a variance is nearly zero
+SECOND_STEP = 3e-4  # of a standard error of Psi, for second derivatives; error about 1e-8, and 1e-5
+# where a variance is nearly zero
 SMALL = 1e-4  # a pivot that stands for zero; Psi is off by its square
 
 
@@ -66,35 +65,25 @@ def information(design: CompiledDesign, moments: Moments, fit: Fit) -> Informati
     C + 2 C [sum W_rs (Q_rs - P_r C P_s)] C, which is C - sum W_rs d2C/dpsi_r dpsi_s in parameters
     psi that V is linear in; log sigma^2 drops out of it.
 
-    A variance of zero is no reason to be sure of it: W and the slopes count it, from a point just
-    inside the boundary. Only the adjustment leaves it out. A pivot that is nearly zero says as
-    little of its variance, and stands further inside too.
+    A variance of zero is no reason to be sure of it: all is seen from a point just inside the
+    boundary.
     """
-    at, likelihood = fit.curvature, likelihood_of(design, moments)
-    theta, everyone = (
-        _inside(design.blocks, at.theta, np.nextafter(0.0, 1.0)),
-        np.arange(len(at.theta)),
-    )
-    differences = _Differences(likelihood, everyone, theta, at.order, at.is_held)
+    at, everyone = fit.curvature, np.arange(len(fit.scale))
+    likelihood, theta = likelihood_of(design, moments), _inside(design.blocks, at.theta)
+    held = np.zeros(theta.shape, dtype=bool)
+    differences = _Differences(likelihood, everyone, theta, at.order, held)
     slopes, W = differences.all_slopes(), differences.inverse_information()
-    change = differences.curvature(W)
-    rows = np.flatnonzero(at.is_held.any(axis=1))
-    inside = _inside(design.blocks, theta[rows], 0.0)
-    held = held_parameters(design.blocks, inside)
-    differences = _Differences(likelihood, rows, inside, at.order[rows], held)
-    slopes[rows], W[rows] = differences.all_slopes(), differences.inverse_information()
-    to_given = np.tile(np.linalg.inv(design.R), (len(change), 1, 1))
-    change = product(product(to_given, change), transpose(to_given))
+    to_given = np.tile(np.linalg.inv(design.R), (len(W), 1, 1))
+    change = product(product(to_given, differences.curvature(W)), transpose(to_given))
     return Information(slopes, W, fit.covariance - fit.scale[:, None, None] * change)
 
 
-def _inside(blocks: Blocks, theta: Floats, least: float) -> Floats:
-    """Theta with SMALL in place of the smaller pivots, but for those below `least`."""
+def _inside(blocks: Blocks, theta: Floats) -> Floats:
+    """Theta with SMALL in place of smaller pivots."""
     theta = theta.copy()
     for t, (_, i, j) in enumerate(entries(blocks)):
         if i == j:
-            size = np.abs(theta[:, t])
-            is_small = (size >= least) & (size < SMALL)
+            is_small = np.abs(theta[:, t]) < SMALL
             theta[:, t] = np.where(is_small, np.copysign(SMALL, theta[:, t]), theta[:, t])
     return theta
 
@@ -156,37 +145,56 @@ class _Differences:
         return gradient
 
     def curvature(self, W: Floats) -> Floats:
-        """Sum of W_rs times the second derivatives of T^-1, as if Psi were linear in theta."""
+        """Sum of W_rs times the second derivatives of T^-1, as if Psi were linear in theta.
+
+        Where a step would leave the positive semi-definite matrices, all Psi are lifted above it,
+        and by twice as much: what they say is extrapolated to Psi itself.
+        """
         factor = semidefinite_factor(np.where(np.isfinite(W), W, 0.0)[:, :-1, :-1])
-        total = np.zeros_like(self._centre.T_inverse)
+        changes, lift = [], np.zeros(len(W))
         for k in range(factor.shape[2]):
-            below, centre, above = self._along(SECOND_STEP * factor[:, :, k])
-            total += (above + below - 2.0 * centre) / SECOND_STEP**2
+            own, needed = self._change(SECOND_STEP * factor[:, :, k])
+            changes.append(own)
+            lift = np.maximum(lift, needed)
+        everyone = np.arange(len(lift))
+        total = self._second_differences(everyone, changes, lift)
+        rows = np.flatnonzero(lift > 0.0)
+        if len(rows):
+            total[rows] = 2.0 * total[rows] - self._second_differences(rows, changes, 2.0 * lift)
         return np.where(np.isfinite(W[:, :1, :1]), total, np.nan)
 
-    def _along(self, step: Floats) -> tuple[Floats, ...]:
-        """T^-1 at Psi less the change to which a step of theta leads, at Psi, and at Psi plus it.
-
-        Where that would leave the positive semi-definite matrices, all Psi are lifted as much.
-        """
-        blocks = self._blocks
-        thetas = [self._theta.copy() for _ in range(3)]
-        is_lifted = np.zeros(len(step), dtype=bool)
+    def _change(self, step: Floats) -> tuple[list[Floats], Floats]:
+        """The change of Psi to which a step of theta leads, per block, and the lift it needs."""
+        blocks, changes, needed = self._blocks, [], np.zeros(len(step))
         for b, size in enumerate(blocks.size.tolist()):
             below, Psi, above = (
                 covariance(blocks, self._order, self._theta + sign * step, b)
                 for sign in (-1.0, 0.0, 1.0)
             )
-            change = 0.5 * (above - below)
-            least, _ = symmetric_eigen(Psi)
-            lift = np.maximum(0.0, size * np.abs(change).max(axis=(1, 2)) - least.min(axis=1))
-            is_lifted |= lift > 0.0
-            Psi = Psi + lift[:, None, None] * np.eye(size)
-            for theta, sign in zip(thetas, (-1.0, 0.0, 1.0), strict=True):
-                set_block(blocks, self._order, theta, b, Psi + sign * change)
-        below, above = self._at(thetas[0]).T_inverse, self._at(thetas[2]).T_inverse
-        centre = self._centre.T_inverse
-        if is_lifted.any():
-            lifted = self._at(thetas[1]).T_inverse
-            centre = np.where(is_lifted[:, None, None], lifted, centre)
-        return below, centre, above
+            changes.append(0.5 * (above - below))
+            least = symmetric_eigen(Psi)[0].min(axis=1)
+            needed = np.maximum(needed, size * np.abs(changes[b]).max(axis=(1, 2)) - least)
+        return changes, needed
+
+    def _second_differences(self, rows: Ints, changes: list[list[Floats]], lift: Floats) -> Floats:
+        """Sum over the changes of Psi, at the lifted Psi: (n_rows, p, p)."""
+        centre, total = self._centre.T_inverse[rows], np.zeros_like(self._centre.T_inverse[rows])
+        if np.any(lift[rows] > 0.0):
+            lifted = self._near(rows, [], lift)
+            centre = np.where(lift[rows, None, None] > 0.0, lifted, centre)
+        for own in changes:
+            below, above = (
+                self._near(rows, [sign * change for change in own], lift) for sign in (-1.0, 1.0)
+            )
+            total += (above + below - 2.0 * centre) / SECOND_STEP**2
+        return total
+
+    def _near(self, rows: Ints, changes: list[Floats], lift: Floats) -> Floats:
+        """T^-1 at the lifted Psi, plus a change of every block if there is one."""
+        blocks, theta, order = self._blocks, self._theta[rows], self._order[rows]
+        for b, size in enumerate(blocks.size.tolist()):
+            Psi = covariance(blocks, order, theta, b) + lift[rows, None, None] * np.eye(size)
+            if changes:
+                Psi = Psi + changes[b][rows]
+            set_block(blocks, order, theta, b, Psi)
+        return self._likelihood.at(self._rows[rows], theta, order, with_data=False).T_inverse

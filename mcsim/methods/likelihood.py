@@ -4,7 +4,7 @@ import numpy as np
 
 from mcsim.design.columns import ModelColumns
 from mcsim.design.residual_rows import residual_columns, residual_parameters
-from mcsim.engine.compile import CompiledDesign, Level, compile_design
+from mcsim.engine.compile import CompiledDesign, Known, Level, compile_design
 from mcsim.engine.dense import check_against_dense
 from mcsim.engine.fit import Fit, fit_moments, reduce_responses, reduction_key
 from mcsim.engine.information import covariance_slopes, information
@@ -43,9 +43,10 @@ from mcsim.scenario.true_values import Truth
 
 
 class Reducers:
-    """Moments of the last block, for all methods that need the same ones."""
+    """How rows collapse, and moments of the last block, for all methods that need the same ones."""
 
     def __init__(self) -> None:
+        self.known: Known = []
         self._last: dict[str, tuple[Floats, Moments]] = {}
 
     def reduce(self, key: str, design: CompiledDesign, responses: Floats) -> Moments:
@@ -71,7 +72,12 @@ class LikelihoodMethod:
         levels, rows = _levels_and_rows(columns, settings)
         self._levels = levels
         self.design = compile_design(
-            columns.X, levels, names=columns.names, is_reml=is_reml, residual=rows
+            columns.X,
+            levels,
+            names=columns.names,
+            is_reml=is_reml,
+            residual=rows,
+            known=shared.known,
         )
         self._bootstrap = None
         if settings.interval == "bootstrap":
@@ -205,9 +211,11 @@ def _check_innermost_units(columns: ModelColumns) -> None:
 def _check_units_between(columns: ModelColumns) -> None:
     """Refuse a level whose variance between units the fixed effects take up."""
     for level in columns.levels:
-        between = np.zeros((int(level.unit_of_row.max()) + 1, columns.X.shape[1]))
-        between[level.unit_of_row] = columns.X
-        is_constant = np.all(between[level.unit_of_row] == columns.X, axis=0)
+        unit, n_units = level.unit_of_row, int(level.unit_of_row.max()) + 1
+        between = np.zeros((n_units, columns.X.shape[1]))
+        between[unit] = columns.X
+        own = zip(between.T.copy(), columns.X.T, strict=True)
+        is_constant = [bool(np.all(of_unit[unit] == x)) for of_unit, x in own]
         n_effects = np.linalg.matrix_rank(between[:, is_constant])
         if len(between) <= n_effects:
             raise DataError(

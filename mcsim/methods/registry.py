@@ -55,11 +55,12 @@ def prepare_method(
             " `residual`"
         )
     shared = Reducers() if shared is None else shared
-    return METHODS[kind_of(settings.estimator)](without_aliased(columns)[0], settings, shared)
+    kept, _ = columns.once("aliased", without_aliased)
+    return METHODS[kind_of(settings.estimator)](kept, settings, shared)
 
 
 def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:
     """Fixed effects that a method leaves out: others determine them in what it analyses."""
     if settings.estimator == "image-means":
         columns = means_of_units(columns)[1]
-    return without_aliased(columns)[1]
+    return columns.once("aliased", without_aliased)[1]
