@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.formula import Formula, parse_formula
+from mcsim.formula import Formula, is_name, parse_formula
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")  # in a CSV file
 LARGEST = 1e150  # of a number: its square can still be added up
@@ -130,7 +130,7 @@ def _usable(frame: pd.DataFrame, formula: Formula, path: str, notes: list[str]) 
 
 def _check_column(name: str, names: Sequence[str], path: str) -> None:
     if name not in names:
-        near = nearest_name(name, names)
+        near = nearest_name(name, filter(is_name, names))  # others cannot be written
         raise DataError(f"{path} has no column {name!r}. It has: {', '.join(names)}.{near}")
     if names.count(name) > 1:
         raise DataError(f"{path} has {names.count(name)} columns {name!r}; rename the others")

@@ -222,9 +222,14 @@ def _read_token(match: re.Match[str]) -> Token:
     token = Token(kind, match[kind], match.start(kind), match.end())
     if kind == "other":
         allowed = f"+ - * / : ** ^ ( ) | || ~ , and {', '.join(FORMULA_FUNCTIONS)}"
+        if token.text in ("`", "."):
+            advice = "a formula names columns by letters, digits and _; rename others in the table"
+            raise _refusal(match.string, token, advice)
         raise _refusal(match.string, token, f"a formula holds only names, numbers, {allowed}")
     if kind == "name" and not is_name(token.text):
-        raise _refusal(match.string, token, "this cannot name a column; rename it")
+        raise _refusal(
+            match.string, token, "a formula cannot name this column; rename it in the table"
+        )
     return token
 
 

@@ -127,3 +127,17 @@ def test_labels_tell_which_units_lie_within_others(read, image, formula, groups)
     rows = [f"1,1,{animal},{own}" for animal, own in zip("aabb", image, strict=True)]
     table = read("y,x,animal,image", *rows, formula=f"y ~ x + {formula}")
     assert ["/".join(term.group) for term in table.formula.random] == groups
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ Mouse.ID", r"found '\.' .* names columns by letters, digits and _; rename others"),
+        ("y ~ `Distance (um)`", "names columns by letters, digits and _; rename others"),
+        ("y ~ yield", "found 'yield' .* cannot name this column; rename it in the table"),
+        ("y ~ MouseID", r"has no column 'MouseID'. It has: y, Mouse.ID, yield\.$"),
+    ],
+)
+def test_a_name_that_no_formula_can_write_is_not_suggested(read, formula, message):
+    with pytest.raises(DataError, match=message):
+        read("y,Mouse.ID,yield", "1,a,2", formula=formula)
