@@ -195,6 +195,7 @@ def fit(
     df: str = "containment",
     interval: str = "wald",
     confidence: float = 0.95,
+    identifiable: bool = True,
 ) -> FileFit:
     """Fit one model to a data frame, or to a CSV or Parquet file; text columns are factors.
 
@@ -204,7 +205,8 @@ def fit(
         The data, a column or the formula cannot be used.
     """
     options: dict[str, Any] = {
-        "estimator": estimator, "df": df, "interval": interval, "confidence": confidence
+        "estimator": estimator, "df": df, "interval": interval, "confidence": confidence,
+        "identifiable": identifiable,
     }  # fmt: skip
     if isinstance(data, pd.DataFrame):
         return fit_frame(data, formula, **options)

@@ -326,6 +326,8 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
               help="Intervals of the variance components.")  # fmt: skip
 @click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.01, 0.999))
+@click.option("--not-identifiable", "identifiable", flag_value=False, default=True,
+              help="Go on where the data cannot tell SDs apart, and leave them out.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
 def fit(data: Path, formula: str, form: str, **options: Any) -> None:

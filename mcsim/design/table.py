@@ -191,6 +191,9 @@ def _outermost_first(formula: Formula, frame: pd.DataFrame) -> Formula:
         n_pairs = len(np.unique(label[inner] * n_units[outer] + label[outer]))
         return n_units[outer] < n_units[inner] == n_pairs
 
-    return formula.outermost_first(
+    ordered = formula.outermost_first(
         lambda name: sum(is_within(name, other) for other in formula.groups)
     )
+    # with one inner unit in every outer one labels tell nothing: animal/image stays
+    effects = {(term.level, term.columns) for term in ordered.random}
+    return ordered if len(effects) == len(ordered.random) else formula

@@ -7,7 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
-from mcsim.engine.arithmetic.replicates import apply, dot, product, transpose
+from mcsim.engine.arithmetic.replicates import (
+    apply,
+    dot,
+    generalized_inverse,
+    inverse_positive,
+    product,
+    transpose,
+)
 from mcsim.engine.blocks import entries, n_parameters
 from mcsim.engine.compile import CompiledDesign, likelihood_of
 from mcsim.engine.nested.moments import Moments, reduce_block
@@ -50,12 +57,15 @@ class Curvature:
         and units of sigma
     slopes : per level (n_replicates, n_theta, q, q) derivatives of the factor in theta
     factors : per level (n_replicates, q, q) Lam
+    inverse : of an information matrix (n, m, m), which has null vectors where the design does not
+        tell covariances apart
     """
 
     def __init__(self, design: CompiledDesign, optima: Optima) -> None:
         self.theta, self.order, self.hessian = optima.theta, optima.order, optima.hessian
         self.is_held, self.nu = optima.is_held, design.nu
         self.T_inverse = optima.found.T_inverse
+        self.inverse = generalized_inverse if len(design.starts[0].flat) else inverse_positive
         self.slopes = factor_slopes(design, optima.order)
         self.factors = tuple(weighted(slope, optima.theta) for slope in self.slopes)
         self._design, self._optima = design, optima

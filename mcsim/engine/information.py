@@ -4,13 +4,13 @@ In units of sigma, V = I + sum Z Psi Z', and in the coordinates of the tree, unt
 X'V^-1X. Derivatives are differences of what one elimination gives: no n x n matrix is formed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
-    inverse_positive,
     product,
     semidefinite_factor,
     symmetric_eigen,
@@ -72,7 +72,7 @@ def information(design: CompiledDesign, moments: Moments, fit: Fit) -> Informati
     likelihood, theta = likelihood_of(design, moments), _inside(design.blocks, at.theta)
     held = np.zeros(theta.shape, dtype=bool)
     differences = _Differences(likelihood, everyone, theta, at.order, held)
-    slopes, W = differences.all_slopes(), differences.inverse_information()
+    slopes, W = differences.all_slopes(), differences.inverse_information(at.inverse)
     to_given = np.tile(np.linalg.inv(design.R), (len(W), 1, 1))
     change = product(product(to_given, differences.curvature(W)), transpose(to_given))
     return Information(slopes, W, fit.covariance - fit.scale[:, None, None] * change)
@@ -118,7 +118,7 @@ class _Differences:
         """Derivatives of T^-1, and T^-1 itself: (n, n_theta + 1, p, p)."""
         return np.stack([*self._slopes, self._centre.T_inverse], axis=1)
 
-    def inverse_information(self) -> Floats:
+    def inverse_information(self, inverse: Callable[[Floats], Floats]) -> Floats:
         """W; I_rs = tr(P V_r P V_s) / 2 = -<dN/dtheta_s, dPsi/dtheta_r> / 2."""
         n, n_theta = self._theta.shape
         full = np.zeros((n, n_theta + 1, n_theta + 1))
@@ -131,7 +131,7 @@ class _Differences:
         outside = held[:, :, None] | held[:, None, :]
         full[outside] = 0.0
         full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
-        return np.where(outside, 0.0, inverse_positive(full))
+        return np.where(outside, 0.0, inverse(full))
 
     def _along_psi(self, D: Floats) -> Floats:
         """<D, d(Lam Lam')/dtheta_t> for every t: 2 D Lam in Lam's free entries, (n, n_theta)."""

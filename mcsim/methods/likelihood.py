@@ -63,22 +63,10 @@ class LikelihoodMethod:
     def __init__(
         self, columns: ModelColumns, settings: MethodSettings, shared: Reducers, *, is_reml: bool
     ) -> None:
-        if columns.levels:
-            _check_innermost_units(columns)
-            _check_units_between(columns)
         self._columns, self._settings, self._shared = columns, settings, shared
         self._contrasts = fixed_contrasts(columns, settings)
         self._residual = residual_parameters(settings.residual, columns.frame)
-        levels, rows = _levels_and_rows(columns, settings)
-        self._levels = levels
-        self.design = compile_design(
-            columns.X,
-            levels,
-            names=columns.names,
-            is_reml=is_reml,
-            residual=rows,
-            known=shared.known,
-        )
+        self._levels, self.design = compile_model(columns, settings, shared, is_reml=is_reml)
         self._bootstrap = None
         if settings.interval == "bootstrap":
             self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
@@ -166,6 +154,21 @@ class LikelihoodMethod:
         return Sensitivity(to_given, fit.curvature.T_inverse, slopes)
 
 
+def compile_model(
+    columns: ModelColumns, settings: MethodSettings, shared: Reducers, *, is_reml: bool
+) -> tuple[tuple[Level, ...], CompiledDesign]:
+    """The levels of a model and its design as the engine takes them; errors as there."""
+    levels, rows = _levels_and_rows(columns, settings)
+    return levels, compile_design(
+        columns.X,
+        levels,
+        names=columns.names,
+        is_reml=is_reml,
+        residual=rows,
+        known=shared.known,
+    )
+
+
 def _levels_and_rows(
     columns: ModelColumns, settings: MethodSettings
 ) -> tuple[tuple[Level, ...], ResidualRows | None]:
@@ -197,32 +200,6 @@ def _check_residual_settings(settings: MethodSettings) -> None:
             f"interval {settings.interval!r} is for residuals that are independent with one SD;"
             " with `residual` leave it out"
         )
-
-
-def _check_innermost_units(columns: ModelColumns) -> None:
-    innermost = columns.levels[-1]
-    if int(innermost.unit_of_row.max()) + 1 == len(columns.X):
-        raise DataError(
-            f"every {innermost.level!r} has one observation, so its random effects cannot be told"
-            " from the residuals; leave that level out of the formula or observe more"
-        )
-
-
-def _check_units_between(columns: ModelColumns) -> None:
-    """Refuse a level whose variance between units the fixed effects take up."""
-    for level in columns.levels:
-        unit, n_units = level.unit_of_row, int(level.unit_of_row.max()) + 1
-        between = np.zeros((n_units, columns.X.shape[1]))
-        between[unit] = columns.X
-        own = zip(between.T.copy(), columns.X.T, strict=True)
-        is_constant = [bool(np.all(of_unit[unit] == x)) for of_unit, x in own]
-        n_effects = np.linalg.matrix_rank(between[:, is_constant])
-        if len(between) <= n_effects:
-            raise DataError(
-                f"{len(between)} of {level.level!r}, and the fixed effects differ between them in"
-                f" {n_effects} ways: the variance of {level.level!r} cannot be told from them;"
-                " observe more, or leave that level out of the formula"
-            )
 
 
 def _outcomes(fit: Fit) -> FitOutcomes:

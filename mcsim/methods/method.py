@@ -92,6 +92,7 @@ class MethodSettings:
     resamples: int = 200
     plugin: Plugin | None = None
     residual: ResidualModel | None = None
+    identifiable: bool = True
 
 
 def refuse_unsupported(settings: MethodSettings) -> None:

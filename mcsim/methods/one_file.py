@@ -12,9 +12,10 @@ import pandas as pd
 from mcsim.design.columns import model_columns, without_aliased
 from mcsim.design.table import Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
-from mcsim.methods.likelihood import LikelihoodMethod
+from mcsim.methods.identifiability import without
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
-from mcsim.methods.registry import prepare_method
+from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
 
 
@@ -61,7 +62,7 @@ class FileFit:
 
 def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
 
@@ -72,27 +73,33 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    return fit_table(read_table(path, formula), estimator, df, interval, confidence)
+    table = read_table(path, formula)
+    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
 
 
 def fit_frame(
     frame: pd.DataFrame, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a data frame; as `fit_file`."""
-    return fit_table(table_of(frame, formula), estimator, df, interval, confidence)
+    table = table_of(frame, formula)
+    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
 
 
 def fit_table(
     table: Table, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95,
+    interval: str = "wald", confidence: float = 0.95, *, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`."""
     y = table.frame[table.formula.response].to_numpy(dtype=np.float64)
     columns, aliased = without_aliased(model_columns(table.formula, table.frame))
-    settings = MethodSettings(estimator, (df,), confidence, interval=interval)
-    method = prepare_method(columns, settings)
-    analysis = method.analyse([method.take(y[None])], np.random.default_rng)
+    settings = MethodSettings(
+        estimator, (df,), confidence, interval=interval, identifiable=identifiable
+    )
+    shared = Reducers()
+    method = prepare_method(columns, settings, shared)
+    is_open = undetermined(method, columns, settings, shared)
+    analysis = without(method.analyse([method.take(y[None])], np.random.default_rng), is_open)
     if isinstance(method, LikelihoodMethod):
         method.check_against_dense(y)
     parameters = tuple(

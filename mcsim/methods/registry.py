@@ -7,13 +7,20 @@ from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
+from mcsim.methods.identifiability import left_open
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
-from mcsim.methods.likelihood import LikelihoodMethod, Reducers
-from mcsim.methods.method import Method, MethodSettings, refuse_unsupported
+from mcsim.methods.likelihood import LikelihoodMethod, Reducers, compile_model
+from mcsim.methods.method import (
+    Method,
+    MethodSettings,
+    derived_estimands,
+    refuse_unsupported,
+)
 from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
+from mcsim.names import Parameter
 from mcsim.scenario.estimators import kind_of
 
 METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
@@ -64,3 +71,24 @@ def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]
     if settings.estimator == "image-means":
         columns = means_of_units(columns)[1]
     return columns.once("aliased", without_aliased)[1]
+
+
+def undetermined(
+    method: Method, columns: ModelColumns, settings: MethodSettings, shared: Reducers
+) -> frozenset[Parameter]:
+    """Parameters of a method's model that the design leaves open.
+
+    Raises
+    ------
+    DataError
+        SDs are among them, and the settings do not allow it.
+    """
+    columns, _ = columns.once("aliased", without_aliased)
+    if isinstance(method, LikelihoodMethod):
+        design = method.design
+    elif isinstance(method, StatsmodelsMethod | RMethod):
+        _, design = compile_model(columns, settings, shared, is_reml=True)
+    else:
+        return frozenset()
+    derived = derived_estimands(columns, settings)
+    return left_open(design, columns, derived, is_allowed=not settings.identifiable)

@@ -179,6 +179,11 @@ class MethodSpec(Record):
         '{ "image.sd(x)" = "total.sd(x)" }',
     )
     resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
+    identifiable: bool = Field(
+        True,
+        description="whether a model with SDs that the design cannot tell apart is refused; false "
+        "goes on, and says nothing of them",
+    )
 
     @property
     def parsed(self) -> Formula:

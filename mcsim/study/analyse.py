@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError
+from mcsim.methods.identifiability import without
 from mcsim.methods.method import Analysis, StreamOf
 from mcsim.names import Parameter
 from mcsim.results.store import Chunk, PartFiles, encode
@@ -122,7 +123,10 @@ def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
             taken[name].append(method.take(block.y))
 
     stream_of = _streams(condition, replicates)
-    analyses = {name: method.analyse(taken[name], stream_of) for name, method in methods.items()}
+    analyses = {
+        name: without(one.method.analyse(taken[name], stream_of), one.undetermined)
+        for name, one in condition.ready.items()
+    }
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     return Sample(replicates, realized_values(simulator, per_level), analyses)
 

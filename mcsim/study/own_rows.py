@@ -15,6 +15,7 @@ from mcsim.design.columns import ModelFrame
 from mcsim.design.units import Design
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
+from mcsim.methods.identifiability import without
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Analysis, FitOutcomes, StreamOf, fixed_contrasts
@@ -48,7 +49,7 @@ def analyse_rows(
                 _remember(condition, (rows, name), prepare_again(planned, frame, shared))
             one = condition.known[rows, name]
             analysis = one.method.analyse([one.method.take(y)], stream_of)
-            found[name] = _as_planned(planned, one, analysis)
+            found[name] = without(_as_planned(planned, one, analysis), one.undetermined)
             reduced |= {name} if one.aliased else set()
         except (DataError, np.linalg.LinAlgError) as error:
             found[name] = failed(planned, str(error))

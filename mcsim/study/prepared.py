@@ -24,7 +24,7 @@ from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Method, MethodSettings
 from mcsim.methods.r.method import r_record
-from mcsim.methods.registry import left_out, prepare_method
+from mcsim.methods.registry import left_out, prepare_method, undetermined
 from mcsim.names import Parameter
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
@@ -44,6 +44,7 @@ class ReadyMethod:
     """A method that is ready for the responses of one design.
 
     columns : of the model; aliased : fixed effects that it leaves out since others determine them
+    undetermined : parameters that the design leaves open, which are null in the results
     """
 
     spec: MethodSpec
@@ -51,6 +52,7 @@ class ReadyMethod:
     method: Method
     columns: ModelColumns
     aliased: tuple[str, ...]
+    undetermined: frozenset[Parameter]
 
 
 @dataclass(frozen=True)
@@ -221,12 +223,18 @@ def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, 
         try:
             formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
             columns = model_columns(formula, data, spec.structure)
-            method = prepare_method(columns, settings, shared)
+            ready[spec.name] = _ready(spec, settings, columns, shared)
         except DataError as error:
             raise DataError(f"method {spec.name!r} in condition {label}: {error}") from error
-        aliased = left_out(columns, settings)
-        ready[spec.name] = ReadyMethod(spec, settings, method, columns, aliased)
     return ready
+
+
+def _ready(
+    spec: MethodSpec, settings: MethodSettings, columns: ModelColumns, shared: Reducers
+) -> ReadyMethod:
+    method = prepare_method(columns, settings, shared)
+    is_open = undetermined(method, columns, settings, shared)
+    return ReadyMethod(spec, settings, method, columns, left_out(columns, settings), is_open)
 
 
 def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> ReadyMethod:
@@ -240,10 +248,7 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     spec = before.spec
     columns = model_columns(before.columns.formula, data, spec.structure)
     columns = without_columns(columns, before.aliased)
-    method = prepare_method(columns, before.settings, shared)
-    return replace(
-        before, method=method, columns=columns, aliased=left_out(columns, before.settings)
-    )
+    return _ready(spec, before.settings, columns, shared)
 
 
 def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
@@ -256,4 +261,5 @@ def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
         spec.resamples,
         scenario.plugin,
         residual_model(spec.residual),
+        spec.identifiable,
     )

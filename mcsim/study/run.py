@@ -106,6 +106,15 @@ def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None
     }
     for name, columns in sorted(pair for pair in found if pair[1]):
         report(f"Method {name!r} leaves out {', '.join(columns)}: the columns before determine it.")
+    left_open = {
+        (name, parameter.name)
+        for one in study.all_conditions()
+        for name, ready in one.ready.items()
+        for parameter in ready.undetermined
+    }
+    for name in sorted({name for name, _ in left_open}):
+        own = ", ".join(sorted(parameter for method, parameter in left_open if method == name))
+        report(f"Method {name!r} says nothing of {own}: the design leaves it open.")
 
 
 def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:

@@ -120,6 +120,7 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path):
         (["1", "2", "3", "4"], "(1 | image:animal)", ["animal/image"]),
         (["1", "2", "3", "4"], "(1 | image) + (0 + x | image:animal)", ["image", "animal/image"]),
         (["1", "2", "1", "2"], "(1 | image:animal)", ["image/animal"]),
+        (["1", "1", "1", "1"], "(1 | animal/image)", ["animal", "animal/image"]),
         (["1", "2", "1", "2"], "(1 | animal) + (1 | image:animal)", ["animal", "animal/image"]),
     ],
 )

@@ -8,7 +8,6 @@ from mcsim.design.columns import model_columns, without_aliased
 from mcsim.engine.compile import Level, compile_design
 from mcsim.engine.fit import fit_block
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
-from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
@@ -55,22 +54,6 @@ def test_one_unit_per_group_and_thousands_of_units_are_certified(size):
 def frame_of(animal, image, x, y):
     names = {"animal": animal.astype(str), "image": image.astype(str)}
     return pd.DataFrame(names | {"x": x, "twice": 2 * x, "y": y}).astype({"animal": "category"})
-
-
-def test_one_observation_per_unit_is_refused_by_name():
-    frame = frame_of(*draw(10, 4, 1))
-    columns = model_columns(parse_formula("y ~ 1 + (1 | animal/image)"), frame)
-    with pytest.raises(DataError, match="every 'image' has one observation"):
-        prepare_method(columns, MethodSettings("reml", ("z",), 0.95))
-
-
-@pytest.mark.parametrize(("n_animals", "formula"), [(1, "y ~ x"), (2, "y ~ x + group")])
-def test_as_many_units_as_fixed_effects_between_them_are_refused_by_name(n_animals, formula):
-    frame = frame_of(*draw(n_animals, 4, 5))
-    frame["group"] = (frame["animal"] == frame["animal"].iloc[0]).astype(float)
-    columns = model_columns(parse_formula(f"{formula} + (1 | animal/image)"), frame)
-    with pytest.raises(DataError, match="the variance of 'animal' cannot be told from them"):
-        prepare_method(columns, MethodSettings("reml", ("z",), 0.95))
 
 
 def test_fixed_effects_that_others_determine_are_left_out_and_named():

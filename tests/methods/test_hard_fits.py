@@ -34,7 +34,9 @@ FITS = [
 
 @pytest.mark.parametrize(("data", "formula", "estimator", "loglik"), FITS)
 def test_loglik_is_the_best_that_lme4_finds(data, formula, estimator, loglik):
-    found = fit_file(REFERENCE / f"{data}.csv", formula, estimator=estimator, df="z")
+    # diet varies between animals: its SD and its correlation cannot be told apart
+    path = REFERENCE / f"{data}.csv"
+    found = fit_file(path, formula, estimator=estimator, df="z", identifiable=False)
     assert found.status in ("ok", "boundary")
     assert -1e-6 <= found.loglik - loglik <= 1e-3  # above: lme4 stopped early
 

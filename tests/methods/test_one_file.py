@@ -84,7 +84,9 @@ def test_a_model_without_fixed_effects(dogs, estimator, fixed, df):
     ],
 )
 def test_two_bars_keep_the_columns_of_one_term_correlated(dogs, random, loglik):
-    assert fit_frame(dogs, f"y ~ day + {random}").loglik == pytest.approx(loglik, abs=1e-5)
+    # the variances of (f || dog) cannot be told apart, the likelihood is what it is
+    fit = fit_frame(dogs, f"y ~ day + {random}", identifiable=False)
+    assert fit.loglik == pytest.approx(loglik, abs=1e-5)
 
 
 def test_five_nested_levels():

@@ -71,7 +71,7 @@ def test_a_measure_without_an_error_and_an_unknown_parameter_are_said(tmp_path):
             "level 'image' has the random effect 'Intercept' twice",
         ),
         ("(0 | animal)", "the term .* has no effect"),
-        ("(C(x) | animal/image)", None),
+        ("(C(x) | animal)", None),
         ("(poly(x, 30) | animal)", "makes up to 31 columns of these data; at most 20"),
     ],
 )

@@ -9,6 +9,8 @@ import numpy as np
 from mcsim.engine.arithmetic.arrays import Flags, Floats
 
 ROUNDING = 1e-14  # of a diagonal entry: a pivot below this is none
+NULL = 1e-6  # beside the largest: an eigenvalue of zero, to the error of differences
+NEXT_TO_NONE = 1e-8  # of the largest: a smaller diagonal entry may be an error of differences
 
 
 def product(P: Floats, Q: Floats) -> Floats:
@@ -97,6 +99,17 @@ def inverse_positive(H: Floats) -> Floats:
         np.where(is_positive, L, np.eye(size)), np.tile(np.eye(size), (n, 1, 1))
     )
     return np.where(is_positive, product(transpose(half), half), np.nan)
+
+
+def generalized_inverse(H: Floats) -> Floats:
+    """A generalized inverse of a positive semi-definite H, whose null vectors are left out.
+
+    What does not depend on them has the same variance by any (Rao 1973, section 4a.4).
+    """
+    size = np.abs(np.einsum("nii->ni", H))
+    scale = np.sqrt(np.maximum(size, NEXT_TO_NONE * size.max(axis=1, keepdims=True)))
+    scales = scale[:, :, None] * scale[:, None, :]
+    return np.asarray(np.linalg.pinv(H / scales, rcond=NULL, hermitian=True) / scales)
 
 
 def symmetric_eigen(A: Floats) -> tuple[Floats, Floats]:

@@ -32,6 +32,8 @@ from mcsim.engine.likelihood import Likelihood
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
+FLAT = 1e-9  # of a parameter's own information: what the design does not tell
+DOUBTFUL = 1e-5  # where the error of the differences, up to 1e-7, must be smaller to say so
 NO_INFORMATION = 1e-7  # of the largest eigenvalue: what the normal equations do not determine
 
 
@@ -42,11 +44,14 @@ class Start:
     z : the parameters after those of Lam
     inverse : (n_theta + 1, n_theta + 1) of the normal equations; n_theta parameters of Lam
     traces : (n_levels, q, q) sum Z'PZ at Psi0
+    flat : (m, n_theta + 1) orthonormal changes of psi, those of scaled columns, and of sigma2 that
+        P V P does not depend on
     """
 
     z: Floats
     inverse: Floats
     traces: Floats
+    flat: Floats
 
 
 def plain_start(blocks: Blocks, n: int) -> tuple[Floats, Ints]:
@@ -109,13 +114,25 @@ def start_of(likelihood: Likelihood, z: Floats) -> Start:
     ----------
     likelihood : of at least one replicate, whose data do not matter
     """
+    equations, traces = _normal_equations(likelihood, z, START_STEP)
+    inverse = np.ascontiguousarray(np.linalg.pinv(equations, rcond=NO_INFORMATION, hermitian=True))
+    values, vectors = _in_own_scale(equations)
+    if values[0] < DOUBTFUL:  # Richardson's extrapolation
+        wider, _ = _normal_equations(likelihood, z, 2.0 * START_STEP)
+        values, vectors = _in_own_scale((4.0 * equations - wider) / 3.0)
+    flat = np.linalg.qr(vectors[:, values < FLAT])[0].T
+    return Start(z, inverse, traces, np.ascontiguousarray(flat))
+
+
+def _normal_equations(likelihood: Likelihood, z: Floats, step: float) -> tuple[Floats, Floats]:
+    """tr(P V_r P V_s) at Psi0 by differences of a step, and sum Z'PZ there."""
     blocks = likelihood.blocks
     theta, order = plain_start(blocks, 1 + 2 * n_parameters(blocks))
     for t, (b, i, j) in enumerate(entries(blocks)):
         size = int(blocks.size[b])
         for row, side in ((1 + 2 * t, 1.0), (2 + 2 * t, -1.0)):
             Psi = START**2 * np.eye(size)
-            Psi[i, j] += side * START_STEP
+            Psi[i, j] += side * step
             Psi[j, i] = Psi[i, j]
             point = slice(row, row + 1)
             set_block(blocks, order[point], theta[point], b, Psi[None])
@@ -123,14 +140,23 @@ def start_of(likelihood: Likelihood, z: Floats) -> Start:
     found = likelihood.at(anyone, np.hstack([theta, points]), order, with_data=False)
     no_traces = np.zeros((len(theta), 0))
     traces = np.column_stack([*_along(blocks, found.D), no_traces])  # tr(P V_r) at every point
-    cross = -(traces[1::2] - traces[2::2]) / (2.0 * START_STEP)  # tr(P V_r P V_s)
+    cross = -(traces[1::2] - traces[2::2]) / (2.0 * step)  # tr(P V_r P V_s)
     psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(blocks)])
     equations = np.zeros((len(psi) + 1, len(psi) + 1))
     equations[:-1, :-1] = 0.5 * (cross + cross.T)
     equations[:-1, -1] = equations[-1, :-1] = traces[0] - equations[:-1, :-1] @ psi
     equations[-1, -1] = likelihood.nu - 2.0 * psi @ traces[0] + psi @ equations[:-1, :-1] @ psi
-    inverse = np.ascontiguousarray(np.linalg.pinv(equations, rcond=NO_INFORMATION, hermitian=True))
-    return Start(z, inverse, found.D[0])
+    return equations, found.D[0]
+
+
+def _in_own_scale(equations: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues, ascending, of equations with a diagonal of 1, and the vectors in psi."""
+    size = equations.diagonal()
+    is_told = size > FLAT * size.max()  # less is rounding
+    scale = np.sqrt(np.where(is_told, size, size.max()))
+    own = np.where(np.outer(is_told, is_told), equations, 0.0) / np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(own)
+    return values, vectors / scale[:, None]
 
 
 def _along(blocks: Blocks, D: Floats) -> list[Floats]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
+from mcsim.engine.arithmetic.replicates import apply, dot, product, transpose
 from mcsim.engine.fit import Curvature, Fit
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.names import SIGMA, Parameter
@@ -110,7 +110,7 @@ def component_covariance(at: Curvature) -> Floats:
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0
     full[~np.isfinite(full).all(axis=(1, 2))] = -np.eye(n_theta + 1)  # no information
-    covariance = 2.0 * inverse_positive(full)
+    covariance = 2.0 * at.inverse(full)
     covariance[held[:, :, None] | held[:, None, :]] = 0.0
     return covariance
 
