@@ -18,14 +18,22 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_file, fit_frame
-from mcsim.results.folder import Part, contents_of, read_columns, read_manifest, read_parts
+from mcsim.results.folder import (
+    Part,
+    contents_of,
+    read_columns,
+    read_conditions,
+    read_manifest,
+    read_parts,
+)
 from mcsim.results.ranges import Range, parse_ranges
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
 from mcsim.summary import summarize as summary
-from mcsim.summary.selection import Selection, filter_summary, matching
+from mcsim.summary.records import MATCH, matching
+from mcsim.summary.selection import Selection, filter_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,6 +136,7 @@ def summarize(
     *,
     method: str = "*",
     parameter: str = "*",
+    condition: str = "*",
     only_regular: bool = False,
     missing: str = "usable",
 ) -> pd.DataFrame:
@@ -136,7 +145,7 @@ def summarize(
     Parameters
     ----------
     results : a study's folder, a folder of studies, or several
-    method, parameter : globs, such as "*.sd(*"
+    method, parameter, condition : globs, such as "*.sd(*"
     only_regular : leave out fits on the boundary
     missing : "usable", "common" or "fallback", as of `mcsim summarize --missing`
 
@@ -147,7 +156,7 @@ def summarize(
     """
     folders = [results] if isinstance(results, Path | str) else results
     table = summary.summarize(list(map(Path, folders)), only_regular=only_regular, missing=missing)
-    table = filter_summary(table, methods=method, parameters=parameter)
+    table = filter_summary(table, methods=method, parameters=parameter, conditions=condition)
     return _frame(table)
 
 
@@ -250,15 +259,16 @@ def _read(
 ) -> pd.DataFrame:
     """Rows of the finished parts, condition by condition, in replicate order."""
     conditions = list(read_manifest(study)["conditions"])
+    wanted = _wanted(study, globs)
     contents = contents_of(read_manifest(study))
-    ranges = parse_ranges(replicates) if replicates else [(1, sys.maxsize)]
+    ranges = [(1, sys.maxsize)] if replicates is None else parse_ranges(replicates)
 
     def place(part: Part) -> tuple[int, int]:
         return conditions.index(contents[part.key].condition), part.first
 
     def read(parts: list[Part]) -> pa.Table:
         tables = [
-            _chosen(read_columns(study / part.path(folder), schema.names), globs, ranges)
+            _chosen(read_columns(study / part.path(folder), schema.names), wanted, ranges)
             for part in sorted(parts, key=place)
             if any(first <= part.last and part.first <= last for first, last in ranges)
         ]
@@ -267,15 +277,24 @@ def _read(
     return _frame(read_parts(study, read))
 
 
-def _chosen(table: pa.Table, globs: dict[str, str], ranges: Sequence[Range]) -> pa.Table:
+def _wanted(study: Path, globs: dict[str, str]) -> dict[str, list[str]]:
+    """The names that match, of all that the study has."""
+    known = read_conditions(study)
+    return {
+        name: MATCH.get(name, matching)(known[name].unique().to_pylist(), glob)
+        for name, glob in globs.items()
+    }
+
+
+def _chosen(table: pa.Table, chosen: dict[str, list[str]], ranges: Sequence[Range]) -> pa.Table:
     numbers = table["replicate"].to_numpy()
     wanted = np.zeros(len(numbers), dtype=bool)
     for first, last in ranges:
         wanted |= (numbers >= first) & (numbers <= last)
-    for name, glob in globs.items():
+    for name, names in chosen.items():
         column = table[name].combine_chunks()
         known = column.dictionary.to_pylist()
-        wanted &= np.isin(column.indices, np.flatnonzero(np.isin(known, matching(known, glob))))
+        wanted &= np.isin(column.indices, np.flatnonzero(np.isin(known, names)))
     return table.filter(pa.array(wanted))
 
 

@@ -39,12 +39,14 @@ class Measure(NamedTuple):
 class Sample:
     """What was reported on some parameters, in replicate order.
 
-    truth, is_scale : (n_rows,); the truth is NaN where there is none, `is_scale` marks an SD or a
-    variance. All other arrays are of shape (n_rows, n_replicates), NaN where missing.
+    truth, is_scale, is_at_edge : (n_rows,); the truth is NaN where there is none, `is_scale` marks
+    an SD or a variance, `is_at_edge` a truth that is the last possible value, such as an SD of 0.
+    All other arrays are of shape (n_rows, n_replicates), NaN where missing.
     """
 
     truth: Array
     is_scale: Bools
+    is_at_edge: Bools
     alpha: float
     estimates: Array
     std_errors: Array
@@ -163,8 +165,13 @@ def relative_error_se(sample: Sample) -> Measure:
 
 
 def coverage(sample: Sample) -> Measure:
-    """Share of the intervals that hold the truth; MCSE `sqrt(c (1 - c) / n)`."""
-    return _share(_n_covering(sample, sample.theta), sample.n_intervals)
+    """Share of the intervals that hold the truth; MCSE `sqrt(c (1 - c) / n)`.
+
+    Undefined where the truth lies at the edge and none holds it: intervals on the log scale cannot.
+    """
+    n_hits = _n_covering(sample, sample.theta)
+    n_hits[(n_hits[:, 0] == 0) & sample.is_at_edge] = math.nan
+    return _share(n_hits, sample.n_intervals)
 
 
 def be_coverage(sample: Sample) -> Measure:
@@ -206,6 +213,17 @@ def share_at_zero(sample: Sample) -> Measure:
     """Share of the estimates of an SD or a variance that are exactly 0."""
     n = np.where(sample.is_scale[:, None], _count(~np.isnan(sample.estimates)), 0.0)
     return _share(_count(sample.estimates == 0), n)
+
+
+SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")
+
+
+def mcse_bound(n: int) -> float:
+    """What the MCSE of a share is at most, about, where all or none of `n` count.
+
+    Its estimate is 0 then. Half of Wilson's (1927) interval, in SDs: z / (2 n) / (1 + z^2 / n).
+    """
+    return NORMAL_QUANTILE / (2 * n) / (1 + NORMAL_QUANTILE**2 / n)
 
 
 MEASURES: dict[str, Callable[[Sample], Measure]] = {

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 
 from mcsim.errors import FormulaError
 from mcsim.formula import read_column, same_column
+from mcsim.limits import LARGEST
 
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
@@ -78,6 +79,12 @@ class Parameter:
     def is_scale(self) -> bool:
         """Whether it is an SD or a variance, which cannot be negative."""
         return self.kind in ("sd", "variance", "sigma")
+
+    def is_at_edge(self, truth: float | None) -> bool:
+        """Whether a true value is the last that it can have, where intervals may have no place."""
+        if self.kind == "correlation":
+            return truth is not None and abs(truth) == 1.0
+        return truth == 0.0 and (self.is_scale or self.kind == "icc")
 
     @property
     def is_derived(self) -> bool:
@@ -173,12 +180,20 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
 
 
+def plain_label(label: str) -> str:
+    """A condition's label, or the same with whole keys and other spaces, in one spelling."""
+    tight = re.sub(r"\s*([=,:])\s*", r"\1", label.strip())
+    return re.sub(r"(^|,)(design\.levels|design|truth)\.", r"\1", tight)
+
+
 def show_value(value: object) -> str:
     """Value as a user would write it on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(show_value, value)) + "]"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return hex(value)  # Python writes no more than some thousand digits of others
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

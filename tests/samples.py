@@ -1,18 +1,21 @@
-"""Samples of a single row, and its measures as plain numbers: None where undefined."""
+"""Samples of a single row, and its measures as plain numbers; parts of a study, changed."""
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from mcsim.measures import MEASURES, Sample
+from mcsim.results.folder import digest
 
 
 def sample_of_one(truth, is_scale, alpha, *columns):
     """A row with this truth, or None, and its arrays in the order of `Sample`: (n,) each."""
     theta = np.array([math.nan if truth is None else truth])
     rows = (np.asarray(one, dtype=float)[None, :] for one in columns)
-    return Sample(theta, np.array([is_scale]), alpha, *rows)
+    return Sample(theta, np.array([is_scale]), is_scale & (theta == 0.0), alpha, *rows)
 
 
 def changed(sample, **changes):
@@ -27,3 +30,12 @@ def measured(name, sample):
     numbers = MEASURES[name](sample)
     assert all(one.shape == (1,) and one.dtype == np.float64 for one in numbers)
     return type(numbers)(*(None if math.isnan(one[0]) else float(one[0]) for one in numbers))
+
+
+def write_part(path, table):
+    """Put a table in the place of a part's file, and in its record."""
+    pq.write_table(table, path)
+    mark = path.parents[1] / "commits" / f"{path.stem}.json"
+    size, sha256 = digest(path.read_bytes())
+    recorded = json.loads(mark.read_bytes()) | {path.parent.name: {"bytes": size, "sha256": sha256}}
+    mark.write_text(json.dumps(recorded))

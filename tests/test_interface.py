@@ -91,7 +91,7 @@ def test_replicates_come_condition_by_condition_and_filtered(study):
 def test_two_methods_are_compared(study):
     found = study.compare("full", "flat")
     assert {"bias_difference", "relative_precision_mcse"} <= set(found.columns)
-    with pytest.raises(DataError, match="no method 'flt'"):
+    with pytest.raises(DataError, match="no method matches 'flt'"):
         mcsim.compare(study.directory, "full", "flt")
 
 

@@ -298,12 +298,15 @@ def test_rows_that_are_measured_together_have_the_bits_of_each_alone(seed, n, sh
     for values in columns.values():
         values[rng.uniform(size=values.shape) < share_missing] = math.nan
     truth, is_scale = np.array([0.0, 1.0, math.nan, 0.5, -2.0, 0.1, 3.0]), np.arange(7) % 2 == 0
-    together = Sample(truth, is_scale, 0.05, **columns)
+    is_at_edge = is_scale & (truth == 0.0)
+    together = Sample(truth, is_scale, is_at_edge, 0.05, **columns)
     for name in MEASURES:
         found = MEASURES[name](together)
         for row in range(7):
             own = {key: values[row : row + 1] for key, values in columns.items()}
-            alone = Sample(truth[row : row + 1], is_scale[row : row + 1], 0.05, **own)
+            alone = Sample(
+                *(one[row : row + 1] for one in (truth, is_scale, is_at_edge)), 0.05, **own
+            )
             for both, one in zip(found, MEASURES[name](alone), strict=True):
                 assert both[row : row + 1].tobytes() == one.tobytes(), (name, row)
 

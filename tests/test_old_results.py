@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mcsim.names import Parameter
+from mcsim.summary.records import OF_INTERVALS
 from tests.conftest import call_mcsim
 
 OLD = Path(__file__).parent / "golden" / "format_2"
@@ -44,6 +46,12 @@ def numbers(rows):
     return found
 
 
+def is_of_intervals(key):
+    """Whether a number is of the intervals of an SD or a variance."""
+    of_scale = Parameter.read(key[2]).is_scale
+    return of_scale and key[3].removesuffix("_mcse") in (*OF_INTERVALS, "n_missing_interval")
+
+
 def is_number(text):
     return text.lstrip("-")[:1].isdigit()
 
@@ -74,7 +82,10 @@ def test_more_replicates_are_added_and_make_the_study_of_that_size(study):
     assert before.items() <= content_of(study).items()
     grown, whole = (rows_of((one / "summary.csv").read_text()) for one in (study, new))
     assert {row["n_replicates"] for row in grown} == {"10"}
-    assert numbers(grown) == pytest.approx(numbers(whole), rel=1e-9, abs=1e-12)
+    # parts keep their bytes, and with them intervals of SDs next to 0, which a fit of today lacks
+    grown_numbers, of_today = ({k: v for k, v in numbers(rows).items() if not is_of_intervals(k)}
+                               for rows in (grown, whole))  # fmt: skip
+    assert grown_numbers == pytest.approx(of_today, rel=1e-9, abs=1e-12)
 
 
 def test_nothing_is_missing_so_that_a_run_adds_nothing(study):
@@ -87,7 +98,9 @@ def test_the_next_run_writes_it_in_the_present_format(study):
     call("run", study / "scenario.toml", "-o", study, cwd=study.parent)
     assert json.loads((study / "manifest.json").read_text())["format"] == 3
     call("report", study, cwd=study.parent)
-    assert "8 animals; 24 images, 3 per animal" in (study / "report.html").read_text()
+    assert (
+        "8 units of animal; 24 units of image, 3 per animal" in (study / "report.html").read_text()
+    )
 
 
 def test_it_is_verified_and_repaired(study):

@@ -1,8 +1,11 @@
 """The `mcsim` command: parse, call one function, print, map errors to exit codes."""
 
 import gc
+import os
 import platform
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +15,8 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
-from mcsim.errors import ExitCode, McsimError, StoppedError
+from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
+from mcsim.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.plan import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
 from mcsim.study.workers.signals import stop_on_signals
@@ -36,6 +40,13 @@ mcsim --help lists all commands; mcsim run --help says more of one."""
 class _Commands(click.Group):
     """A group whose commands end with the exit code of their error, without a traceback."""
 
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """As a program, workers included, show no warnings of libraries, unless asked to."""
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            os.environ["PYTHONWARNINGS"] = "ignore"
+        return super().__call__(*arguments, **options)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             with stop_on_signals():
@@ -46,6 +57,24 @@ class _Commands(click.Group):
         except McsimError as error:
             _say(str(error))
             sys.exit(error.exit_code)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            where = ascii(str(error.filename))[1:-1] if error.filename else "what is printed"
+            _say(f"{where}: cannot be read or written: {error.strerror or error}")
+        except MemoryError:
+            _say("not enough memory; use smaller data sets or fewer workers, -j")
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+class _Share(click.FloatRange):
+    """A number of a range; unlike click's, not one that is NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: Any) -> Any:
+        found = super().convert(value, param, context)
+        return self.fail(f"{value!r} is no number", param, context) if found != found else found
 
 
 def _say(message: str) -> None:
@@ -71,9 +100,8 @@ def _print_versions(context: click.Context, _option: object, is_asked: bool) -> 
 def main(context: click.Context) -> None:
     """Run Monte Carlo studies of nested mixed-effects designs.
 
-    Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed, of `fit` the one; 4 the folder
-    holds another study; 75 stopped by a signal, repeat the command to go on; 130 the same after
-    Ctrl-C.
+    Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed; 4 the folder holds another
+    study; 75 stopped by a signal, repeat the command to go on; 130 the same after Ctrl-C.
     """
     if context.invoked_subcommand is None:
         click.echo(FIRST_STEPS)
@@ -110,8 +138,11 @@ _plugin_option = click.option(
     "--plugin", type=click.Path(path_type=Path),
     help="Python file with your own estimators: plugin:NAME.",
 )  # fmt: skip
+_workers_option = click.option(
+    "-j", "n_workers", type=click.IntRange(1, MOST_PROCESSES), help="Processes; default: all CPUs."
+)
 _max_failures_option = click.option(
-    "--max-failures", default=MAX_FAILURES, show_default=True, type=click.FloatRange(0, 1),
+    "--max-failures", default=MAX_FAILURES, show_default=True, type=_Share(0, 1),
     help="Share of fits that may fail: more in the first tenth of a condition end the run, more at"
     " its end make the exit code 3.",
 )  # fmt: skip
@@ -120,7 +151,7 @@ _max_failures_option = click.option(
 @main.command()
 @_scenario_options
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
-@click.option("-j", "n_workers", type=click.IntRange(1), help="Processes; default: all CPUs.")
+@_workers_option
 @click.option("-n", "n_replicates", type=int, help="Replicates in all.")
 @click.option("--replicates", "ranges", help="Only these, such as 137 or 1201-1400.")
 @click.option("--shard", metavar="K/N", help="Only the Kth of N shares, for jobs of a batch queue.")
@@ -152,9 +183,11 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
         from mcsim.plan.dry_run import describe_plan
+        from mcsim.study.shards import parse_shard
 
         targets = dict(_read_target(one) for one in options["targets"])
-        click.echo(describe_plan(loaded, options["n_workers"], targets))
+        shard = parse_shard(options["shard"]) if options["shard"] else None
+        click.echo(describe_plan(loaded, options["n_workers"], targets, shard))
     else:
         from mcsim.cli.run import run_and_summarize
 
@@ -167,7 +200,7 @@ def _read_target(text: str) -> tuple[str, float]:
         mcse = float(number)
     except ValueError:
         mcse = 0.0
-    if not key or not mcse > 0.0:
+    if not key or not mcse > 0.0 or not is_of_size(mcse):
         raise McsimError(f"--target-mcse {text!r}: write MEASURE=MCSE, such as coverage=0.005")
     return key, mcse
 
@@ -186,16 +219,20 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 
     mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
-    from mcsim.plan.starter import scenario_path, starter, starter_from_data
+    from mcsim.plan.starter import starter, starter_from_data
+    from mcsim.results.whole_files import write_beside
 
     if (data is None) != (formula is None):
         raise McsimError("--from-data and --formula go together")
-    path = scenario_path(name)
-    if data is None:
-        text = starter(kind, path.stem)
-    else:
+    path = Path(name if name.endswith(".toml") else f"{name}.toml")
+    if not path.name.removesuffix(".toml").strip(". ") or not path.name.isprintable():
+        raise McsimError(f"{name!r} cannot name a scenario; write letters, such as mystudy")
+    if os.path.lexists(path):
+        raise McsimError(f"{path} is there already; name another file, or remove it first")
+    text = starter(kind, path.stem)
+    if data is not None:
         text = starter_from_data(data, str(formula), path.stem, _say)
-    path.write_text(text, encoding="utf-8")
+    write_beside(path, text.encode())
     _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
 
@@ -215,7 +252,7 @@ def status(results: Path) -> None:
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--repair", is_flag=True, help="Compute again what is damaged or missing.")
-@click.option("-j", "n_workers", type=click.IntRange(1), help="Processes; default: all CPUs.")
+@_workers_option
 def verify(results: Path, repair: bool, n_workers: int | None) -> None:
     """Check a study's files: truncated, corrupted, foreign or missing ones.
 
@@ -272,8 +309,10 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
 
 @main.command()
 @_scenario_options
-@click.option("--array", "n_shards", required=True, type=click.IntRange(1), help="Jobs.")
-@click.option("--cpus", "n_cpus", default=1, show_default=True, type=click.IntRange(1),
+@click.option("--array", "n_shards", required=True, type=click.IntRange(1, MOST_SHARDS),
+              help="Jobs.")  # fmt: skip
+@click.option("--cpus", "n_cpus", default=1, show_default=True,
+              type=click.IntRange(1, MOST_PROCESSES),
               help="Processes of each job.")  # fmt: skip
 @click.option("--time", "time_limit", default="01:00:00", show_default=True, help="Of each job.")
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
@@ -288,6 +327,8 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
     from mcsim.cli.slurm import Job, slurm_script
     from mcsim.scenario.load import load_scenario
 
+    if not re.fullmatch(r"(\d{1,3}-)?\d{1,6}(:\d{1,2}){0,2}", options["time_limit"], re.ASCII):
+        raise McsimError(f"--time {options['time_limit']!r}: write HH:MM:SS or D-HH:MM:SS")
     names = ("directory", "n_replicates", "max_failures", "plugin")
     directory, n_replicates, max_failures, plugin = (options.pop(name) for name in names)
     load_scenario(scenario, overrides=overrides, replicates=n_replicates, seed=seed)
@@ -301,7 +342,8 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
 
 @main.command()
 @_scenario_options
-@click.option("--replicate", required=True, type=click.IntRange(1), help="Number of the replicate.")
+@click.option("--replicate", required=True, type=click.IntRange(1, MOST_REPLICATES),
+              help="Number of the replicate.")  # fmt: skip
 @click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
 @click.option("-o", "output", type=click.Path(path_type=Path), help="File; default: print.")
 def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
@@ -309,12 +351,17 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
+    from mcsim.results.whole_files import write_beside
     from mcsim.scenario.load import load_scenario
     from mcsim.study.run import replicate_data
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     frame = replicate_data(loaded, options["replicate"], options["condition"])
-    frame.to_csv(options["output"] or sys.stdout, index=False)
+    text = frame.to_csv(index=False)
+    if options["output"] is None:
+        click.echo(text, nl=False)
+    else:
+        write_beside(options["output"], text.encode())
 
 
 @main.command()
@@ -325,7 +372,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
               show_default=True)  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
               help="Intervals of the variance components.")  # fmt: skip
-@click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.01, 0.999))
+@click.option("--confidence", default=0.95, show_default=True, type=_Share(0.01, 0.999))
 @click.option("--not-identifiable", "identifiable", flag_value=False, default=True,
               help="Go on where the data cannot tell SDs apart, and leave them out.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
@@ -344,8 +391,7 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
         _say(note)
     click.echo(datafile.FORMATS[form](result))
     if result.message:
-        _say(f"No usable fit ({result.status}): {result.message}")
-        sys.exit(ExitCode.TOO_MANY_FAILURES)
+        raise TooManyFailuresError(f"No usable fit ({result.status}): {result.message}")
 
 
 for command in (

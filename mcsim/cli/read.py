@@ -23,7 +23,11 @@ PLOTS = (  # of plots/
 @click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
               help="Replicates whose fits are not usable: each method by itself, only those that "
               "all methods have, or with the method's fallback in its place.")  # fmt: skip
-@click.option("--measure", help="One measure, methods side by side: coverage, rejection, rmse...")
+@click.option("--condition", default="*",
+              help="Only conditions whose label matches, such as 'animal.count=4*'.")  # fmt: skip
+@click.option("--measure", "measures", multiple=True,
+              help="Some measures, methods side by side: coverage, power (the same as rejection),"
+              " rmse,bias... May be repeated.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """Print performance measures with their Monte Carlo standard errors.
 
@@ -31,7 +35,7 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
 
     Examples: mcsim summarize results/stain_profile --parameter '*.sd(*'
 
-    mcsim summarize results/coverage --measure rejection
+    mcsim summarize results/coverage --measure power,coverage --condition animal.count=4
     """
     from mcsim.summary import printed
     from mcsim.summary import summarize as summary
@@ -40,13 +44,16 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     table = summary.summarize(
         list(results), only_regular=options["only_regular"], missing=options["missing"]
     )
-    table = filter_summary(table, methods=options["method"], parameters=options["parameter"])
-    if options["measure"] is None:
+    table = filter_summary(
+        table,
+        methods=options["method"],
+        parameters=options["parameter"],
+        conditions=options["condition"],
+    )
+    if measures := printed.measures_named(options["measures"]):
+        click.echo(printed.print_measures(table, measures, form), nl=False)
+    else:
         click.echo(printed.FORMATS[form](table), nl=form == "table")
-        return
-    if form not in printed.DRAWN:
-        raise McsimError(f"--measure prints as {' or '.join(printed.DRAWN)}, not {form}")
-    click.echo(printed.DRAWN[form](printed.side_by_side(table, options["measure"]), n_left=1))
 
 
 @click.command()
@@ -98,8 +105,9 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
               help="Only parameters that match, such as '*.sd(*'.")  # fmt: skip
 @click.option("--condition", "conditions", default="*",
               help="Only conditions whose label matches, such as 'animal.count=4*'.")  # fmt: skip
-@click.option("--measure", help="For lollipop, nested-loop and curves: coverage, rmse...")
-def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
+@click.option("--measure", "measures", multiple=True,
+              help="For lollipop, nested-loop and curves: coverage, power, rmse...")  # fmt: skip
+def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **options: Any) -> None:
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
 
     Examples: mcsim plot results/stain_profile --kind estimates -o estimates.png
@@ -109,7 +117,10 @@ def plot(results: Path, kind: str, out: Path, **options: Any) -> None:
     from mcsim.plots import kinds as plots
     from mcsim.summary.selection import Selection
 
-    path = plots.plot(results, kind, Selection(**options), out)
+    if len(measures) > 1:
+        raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
+    chosen = Selection(**options, measure=measures[0] if measures else None)
+    path = plots.plot(results, kind, chosen, out)
     click.echo(f"Wrote {path}", err=True)
 
 

@@ -38,6 +38,8 @@ Kinds = tuple[tuple[str, tuple[str, ...]], ...]
 MOST_KNOWN = 256
 _known: dict[tuple[str, Kinds], Labels | None] = {}  # what right-hand sides make of data
 
+NO_NUMBER = "is infinite, or not a number"
+
 
 @dataclass(frozen=True)
 class RandomColumns:
@@ -277,12 +279,14 @@ def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     from formulaic.errors import FormulaicError
 
     try:
-        matrix = ModelFormula(written).get_model_matrix(
-            frame, na_action="raise", context={"sqrt": np.sqrt}
-        )
+        with np.errstate(all="ignore"):  # what is no number is refused below, with its name
+            matrix = ModelFormula(written).get_model_matrix(
+                frame, na_action="raise", context={"sqrt": np.sqrt}
+            )
     # a column is not a number; C gets a second argument; hundreds of terms inside a call
     except (FormulaicError, ValueError, IndexError, RecursionError) as error:
-        raise DataError(f"{written!r} makes no columns of these data: {error}") from error
+        reason = f"a value {NO_NUMBER}" if "null values" in str(error) else str(error)
+        raise DataError(f"{written!r} makes no columns of these data: {reason}") from error
     indices = matrix.model_spec.term_indices
     numbers = [0] * matrix.shape[1]
     for number, positions in enumerate(indices.values()):
@@ -292,7 +296,7 @@ def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     names = tuple(matrix.model_spec.column_names)
     for name, is_finite in zip(names, np.isfinite(values).all(axis=0), strict=True):
         if not is_finite:
-            raise DataError(f"the column {name!r} of these data is infinite, or not a number")
+            raise DataError(f"the column {name!r} of these data {NO_NUMBER}")
     return values, names, tuple(numbers), tuple(map(str, indices))
 
 

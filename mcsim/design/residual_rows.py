@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
+from mcsim.design.positions import positions
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError, nearest_name
@@ -68,9 +69,12 @@ def residual_columns(model: ResidualModel, columns: ModelColumns) -> ResidualCol
             f"no two observations share a unit, so residual = {model.correlation!r} has nothing to"
             " estimate; leave it out"
         )
-    if not is_own_level and (KINDS[model.correlation].is_even or sizes.max() == 2):
+    along = None
+    if model.along is not None:
+        along = positions(_numbers(model.along, columns.frame), unit)
+    has_one = KINDS[model.correlation].is_even or (sizes.max() == 2 and _is_one_step(along, unit))
+    if has_one and not is_own_level:
         _refuse_intercepts(columns, unit)
-    along = None if model.along is None else _numbers(model.along, columns.frame)
     return ResidualColumns(ResidualRows(model.correlation, along), unit, is_own_level)
 
 
@@ -100,6 +104,14 @@ def _units(model: ResidualModel, columns: ModelColumns) -> tuple[Ints, bool]:
             f" {innermost.level!r}, or leave {innermost.level!r} out of the formula"
         )
     return innermost.unit_of_row, False
+
+
+def _is_one_step(along: Ints | None, unit: Ints) -> bool:
+    """Whether rows that follow each other in their units all have the same distance."""
+    if along is None:
+        return True
+    order = np.lexsort((along, unit))
+    return len(np.unique(np.diff(along[order])[np.diff(unit[order]) == 0])) == 1
 
 
 def _refuse_intercepts(columns: ModelColumns, unit: Ints) -> None:

@@ -6,11 +6,11 @@ from mcsim.design.units import Design
 
 
 def design_in_words(design: Design) -> str:
-    """Units per level, and rows: `50 animals; 500 images, 10 per animal; ...`."""
+    """Units per level, and rows: `50 units of animal; 500 units of image, 10 per animal; ...`."""
     pieces, outer = [], None
     for level, unit in design.unit_of_row.items():
         n_units = int(unit.max()) + 1
-        text = f"{n_units:,} {level}{'s' * (n_units != 1)}"
+        text = f"{n_units:,} unit{'s' * (n_units != 1)} of {level}"  # no plural of a user's name
         if outer is not None:
             parent = outer[1][np.unique(unit, return_index=True)[1]]
             text += f", {_each(np.bincount(parent))} per {outer[0]}"

@@ -95,7 +95,7 @@ class Collapsed:
     """Rows as classes of identical units: what designs share that differ in their structures.
 
     order, stratum, innermost : (n_rows,) the sorting order and, sorted, what the SD of residuals
-        goes by and, as given, the innermost unit
+        goes by, or steps without a row, and, as given, the innermost unit
     R : (p, p) X = X~ R
     """
 
@@ -212,13 +212,22 @@ def _collapsed(
     X_tilde, R = _orthonormalise(X, names)
     W = np.ascontiguousarray(np.hstack([*(level.Z for level in levels), X_tilde])[order])
     builder = TreeBuilder([level.Z.shape[1] for level in levels], X.shape[1])
-    stratum = np.zeros(len(X), dtype=np.int64) if stratum is None else stratum[order]
+    if along is not None:
+        stratum = _gaps(along[order], units[-1][order])
+    else:
+        stratum = np.zeros(len(X), dtype=np.int64) if stratum is None else stratum[order]
     reduction = builder.build(W, units[:, order], stratum)
     known.append((parts, Collapsed(builder, reduction, order, stratum, units[-1], R)))
     return known[-1][1]
 
 
-def _nested_units(levels: tuple[Level, ...], along: Floats | None) -> tuple[Ints, Ints]:
+def _gaps(along: Ints, unit: Ints) -> Ints:
+    """Steps that have no row, before every row and after the one before it in its unit."""
+    is_first = np.diff(unit, prepend=-1) != 0
+    return np.where(is_first, 0, np.diff(along, prepend=0) - 1)
+
+
+def _nested_units(levels: tuple[Level, ...], along: Ints | None) -> tuple[Ints, Ints]:
     """Unit numbers per level (outermost first), nested by construction, and the sorting order."""
     units = []
     outer = np.zeros(len(levels[0].unit_of_row), dtype=np.int64)

@@ -1,15 +1,16 @@
 """A user's function as a method: a data frame in, estimates out."""
 
 import contextlib
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.optimum.search import Status
-from mcsim.errors import McsimError
+from mcsim.errors import StoppedError
 from mcsim.methods.inference.fixed_effects import ParameterBlock, t_test
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import (
@@ -22,6 +23,15 @@ from mcsim.methods.method import (
 from mcsim.names import ESTIMATES, Parameter
 from mcsim.scenario.plugin_file import describe, function_of
 from mcsim.scenario.true_values import Truth
+
+_RULES: dict[str, tuple[str, Callable[[float], bool]]] = {  # what a number must be, or None
+    "estimate": ("a finite number", math.isfinite),
+    "std_error": ("a finite number of at least 0", lambda number: 0.0 <= number < math.inf),
+    "df": ("a number above 0", lambda number: number > 0.0),
+    "ci_lower": ("a number", lambda number: not math.isnan(number)),
+    "ci_upper": ("a number", lambda number: not math.isnan(number)),
+    "p_value": ("a number from 0 to 1", lambda number: 0.0 <= number <= 1.0),
+}
 
 
 class PluginMethod:
@@ -56,9 +66,9 @@ class PluginMethod:
         for row, y in enumerate(responses):
             try:
                 values[:, :, row] = self._estimates(y, stream_of(row))
-            except McsimError:
-                raise  # a signal that stops the run
-            except Exception as error:  # whatever the user's function raises
+            except (StoppedError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # whatever the user's function raises, sys.exit() too
                 status[row] = Status.FAILED
                 messages[row] = describe(error, self._plugin)
         blocks = [
@@ -83,9 +93,10 @@ class PluginMethod:
             if name not in self._function.parameters:
                 raise ValueError(f"{name!r} is none of what @estimator names")
         confidence = self._settings.confidence
-        return np.array(
-            [_row(name, found.get(name), confidence) for name in self._function.parameters]
-        )
+        rows = [_row(name, found.get(name), confidence) for name in self._function.parameters]
+        if all(np.isnan(row[0]) for row in rows):
+            raise ValueError("there is no estimate")
+        return np.array(rows)
 
 
 def _row(name: str, found: Any, confidence: float) -> list[float]:
@@ -95,6 +106,12 @@ def _row(name: str, found: Any, confidence: float) -> list[float]:
         if key not in ESTIMATES:
             raise ValueError(f"{key!r} of {name!r}; allowed are {', '.join(ESTIMATES)}")
     numbers = {key: np.nan if value is None else float(value) for key, value in given.items()}
+    for key, number in numbers.items():
+        rule, is_sound = _RULES[key]
+        if given[key] is not None and not is_sound(number):
+            raise ValueError(f"{key} of {name!r} is {number:g}; it must be {rule}")
+    if numbers.get("ci_lower", -np.inf) > numbers.get("ci_upper", np.inf):
+        raise ValueError(f"ci_lower of {name!r} lies above its ci_upper")
     row = {key: numbers.get(key, np.nan) for key in ESTIMATES}
     if "std_error" in numbers and not {"ci_lower", "ci_upper", "p_value"} & numbers.keys():
         df = np.array(numbers.get("df", np.inf))

@@ -11,11 +11,14 @@ import pyarrow as pa
 
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
+from mcsim.results.identity import grow
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import Scenario
 from mcsim.study.analyse import ChunkAnalyser
+from mcsim.study.chunks import plan_chunks
 from mcsim.study.prepared import PreparedStudy
+from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
     Target,
     largest_mcse,
@@ -47,8 +50,10 @@ class Pilot:
     summary: pa.Table
 
 
-def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -> str:
-    """The plan of a study as text; nothing is written but in a temporary folder.
+def describe_plan(
+    scenario: Scenario, n_workers: int | None, targets: Targets, shard: Shard | None = None
+) -> str:
+    """The plan of a study, or of a shard, as text; nothing is written but in a temporary folder.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def describe_plan(scenario: Scenario, n_workers: int | None, targets: Targets) -
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(study), ""]
     pilot, n_conditions = _pilot(study), len(study.conditions)
-    lines += _costs_in_words(scenario, n_conditions, pilot, n_workers or usable_cpus())
+    lines += _costs_in_words(study, pilot, n_workers or usable_cpus(), shard)
     if any(one.has_own_rows for one in study.conditions.values()):
         lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
@@ -117,14 +122,29 @@ def _try(analyser: ChunkAnalyser, n: int) -> Pilot:
 
 
 def _costs_in_words(
-    scenario: Scenario, n_conditions: int, pilot: Pilot, n_workers: int
+    study: PreparedStudy, pilot: Pilot, n_workers: int, shard: Shard | None
 ) -> list[str]:
-    n = scenario.replicates
-    names = sum(len(method_names(spec)) for spec in scenario.methods)
+    specs, n_conditions = study.scenario.methods, len(study.conditions)
+    n = study.scenario.replicates
+    names = [method_names(spec) for spec in specs]
+    shared = "; ".join(f"{', '.join(one)} from one fit" for one in names if len(one) > 1)
+    lines = [
+        f"{n:,} replicates of {_count(n_conditions, 'condition')} by"
+        f" {_count(sum(map(len, names)), 'method')}: {n * n_conditions * len(specs):,} fits"
+        + f" ({shared})"
+        * bool(shared)
+    ]
+    if shard is not None:
+        own = of_shard(plan_chunks(study, grow({}, study.identity), [(1, n)]), shard)
+        n_own, n_all = n_replicates(own), n * n_conditions
+        lines.append(
+            f"Shard {shard}: {n_own:,} of {n_all:,} data sets, {n_own * len(specs):,} fits, of"
+            " which are time and disk"
+        )
+        n = round(n_own / n_conditions)
     seconds = n * pilot.seconds_per_replicate / n_workers
     return [
-        f"{n:,} replicates of {_count(n_conditions, 'condition')} by {_count(names, 'method')}:"
-        f" {n * n_conditions * len(scenario.methods):,} fits",
+        *lines,
         f"Time: about {_duration(seconds)} with {_count(n_workers, 'process')}, after the start",
         f"Disk: about {n * pilot.bytes_per_replicate / 1e6:,.1f} MB",
     ]

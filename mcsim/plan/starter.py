@@ -40,30 +40,6 @@ def starter(kind: str, name: str) -> str:
     return text.replace("{name}", name)
 
 
-def scenario_path(name: str) -> Path:
-    """File of a new scenario called `name`, with or without the ending .toml.
-
-    Raises
-    ------
-    DataError
-        No file can be written there, or one is there already.
-    """
-    if not Path(name).name or not name.isprintable():
-        raise DataError(f"{name!r} cannot name a scenario; write a name such as study, or a path")
-    path = Path(name if name.endswith(".toml") else f"{name}.toml")
-    if path.suffixes[-2:-1] in ([".yaml"], [".yml"]):
-        raise DataError(f"mcsim init writes TOML: name the file {path.with_suffix('').stem}.toml")
-    try:
-        is_there = path.exists()
-    except OSError as error:  # a name of 300 letters
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
-    if is_there:
-        raise DataError(f"{path} is there already; name another file, or remove it first")
-    if not path.parent.is_dir():
-        raise DataError(f"there is no folder {str(path.parent)!r}; make it first")
-    return path
-
-
 def starter_from_data(
     path: Path, formula: str, name: str, say: Callable[[str], None] = lambda _: None
 ) -> str:

@@ -32,7 +32,7 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of,
 )
-from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing, value_text
 
 MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
@@ -78,7 +78,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
         The conditions do not differ in any swept value.
     """
     refuse_no_sweep(shown)
-    wanted = [check_measure(measure)] if measure else list(MEASURES)
+    wanted = [measure_named(measure)] if measure else list(MEASURES)
     refuse_nothing(shown.records, wanted, shown)
     measures = [name for name in wanted if any(r[name] is not None for r in shown.records)]
     records = one_per_fit(shown.records, measures)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError
 from mcsim.measures import NORMAL_QUANTILE
+from mcsim.summary.records import OF_INTERVALS, Record, has_gaps, share_missing
 
 Floats = NDArray[np.float64]
 
@@ -263,10 +264,18 @@ def robust_range(values: Floats, *points: float | None) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def error_note(records: Sequence[Mapping[str, Any]], measures: Sequence[str], note: str) -> str:
+def error_note(records: Sequence[Record], measures: Sequence[str], note: str) -> str:
     """How many replicates there are, and what shows their Monte Carlo error, if it is known."""
     is_known = any(record[f"{name}_mcse"] is not None for record in records for name in measures)
-    return f"{replicates_in_words(records)} {note if is_known else NO_ERROR_NOTE}"
+    missing = _missing_intervals(records) * any(name in OF_INTERVALS for name in measures)
+    return f"{replicates_in_words(records)} {note if is_known else NO_ERROR_NOTE}{missing}"
+
+
+def _missing_intervals(records: Sequence[Record]) -> str:
+    some = [record for record in records if has_gaps(record)]
+    if not some:
+        return ""
+    return f" Up to {max(map(share_missing, some)):.1%} of the estimates have no interval."
 
 
 def share_in_words(share: float, mcse: float | None) -> str:

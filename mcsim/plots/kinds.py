@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mcsim.errors import McsimError
+from mcsim.errors import McsimError, nearest_name
 from mcsim.plots.curves import draw_curves
 from mcsim.plots.drawing import FORMATS, render, style
 from mcsim.plots.estimates import draw_estimates
@@ -18,7 +18,7 @@ from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.results.folder import write_beside
+from mcsim.results.whole_files import write_beside
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
@@ -55,7 +55,9 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
 def figure(results: Path, kind: str, selection: Selection) -> Figure:
     """A figure of a study, or of a folder of studies; a McsimError where it cannot be drawn."""
     if kind not in KINDS:
-        raise McsimError(f"no kind {kind!r}. There are: {', '.join(KINDS)}.")
+        raise McsimError(
+            f"no kind {kind!r}. There are: {', '.join(KINDS)}.{nearest_name(kind, KINDS)}"
+        )
     if selection.measure is not None and kind not in OF_A_MEASURE:
         raise McsimError(
             f"--measure {selection.measure!r} goes with --kind {' or '.join(OF_A_MEASURE)},"

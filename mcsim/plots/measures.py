@@ -33,7 +33,7 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 
 DEFAULT_MEASURE = "coverage"
@@ -77,7 +77,7 @@ def draw_bias(shown: Shown, _measure: str | None) -> Figure:
 
 def draw_lollipop(shown: Shown, measure: str | None) -> Figure:
     """One measure of every parameter, condition and method."""
-    name = check_measure(measure or DEFAULT_MEASURE)
+    name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
     return _draw(shown, heading_of(name), _blocks(records, name, shown), has_stems=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mcsim.plots.curves import refuse_no_sweep
 from mcsim.plots.drawing import (
     BAND_NOTE,
+    LINE,
     Frame,
     colour,
     error_note,
@@ -32,13 +33,14 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.records import Record, check_measure, one_per_fit, unique
+from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing, value_text
 
 DEFAULT_MEASURE = "rmse"
 HEIGHT, WIDTH = 1.5, 7.5  # inches of a panel
 LANE = 0.45  # inches of a swept key
 LABEL_WIDTH = 26  # characters
+MOST_VALUES = 8  # of a swept key that are written out
 TITLE_WIDTH = 90
 
 
@@ -51,11 +53,13 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
         The conditions do not differ in any swept value.
     """
     refuse_no_sweep(shown)
-    name = check_measure(measure or DEFAULT_MEASURE)
+    name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
     parameters, methods = (unique(r[key] for r in records) for key in ("parameter", "shown_as"))
-    heights = [HEIGHT] * len(parameters) + [LANE * len(shown.swept) + 0.3]
+    labels = _lane_labels(shown)
+    lane = max(LANE, LINE * max(label.count("\n") + 2 for label in labels))
+    heights = [HEIGHT] * len(parameters) + [lane * len(labels) + 0.3]
     against = [] if name in NO_REFERENCE else [reference_words(name, shown.confidence)]
     handles = line_handles(methods) + reference_handles(against)
     frame = Frame(heading_of(name), shown.title, error_note(records, [name], BAND_NOTE), handles)
@@ -63,7 +67,7 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
     for parameter, axis in zip(parameters, axes[:, 0], strict=False):
         own = [record for record in records if record["parameter"] == parameter]
         _draw_panel(axis, own, name, shown, methods)
-    _draw_lanes(axes[-1, 0], shown)
+    _draw_lanes(axes[-1, 0], shown, labels)
     return figure
 
 
@@ -91,19 +95,26 @@ def _draw_panel(
     limit_upright(axis, measure)
 
 
-def _draw_lanes(axis: Axes, shown: Shown) -> None:
+def _lane_labels(shown: Shown) -> list[str]:
+    """Every swept key and its values; of many, the first and the last."""
+    labels = []
+    for key, name in shown.swept.items():
+        values = unique(value_text(record[key]) for record in shown.records)
+        values = values if len(values) <= MOST_VALUES else [*values[:2], "...", values[-1]]
+        words = wrapped(", ".join(values), LABEL_WIDTH)
+        labels.append(wrapped(f"{name}:", LABEL_WIDTH) + "\n" + words)
+    return labels
+
+
+def _draw_lanes(axis: Axes, shown: Shown, labels: Sequence[str]) -> None:
     """Swept values as steps, a lane per key, the values in words on the left."""
     first = {record["place"]: record for record in reversed(shown.records)}
     edges = np.arange(len(shown.places) + 1) - 0.5
-    labels = []
-    for lane, (key, name) in enumerate(shown.swept.items()):
+    for lane, key in enumerate(shown.swept):
         values = unique(value_text(record[key]) for record in shown.records)
         steps = [values.index(value_text(first[place][key])) for place in shown.places]
         heights = 0.7 * np.array(steps) / (len(values) - 1)
         axis.stairs(heights - lane, edges, baseline=None, color="black", lw=1.0)
-        labels.append(
-            wrapped(f"{name}:", LABEL_WIDTH) + "\n" + wrapped(", ".join(values), LABEL_WIDTH)
-        )
     axis.set_yticks([0.35 - lane for lane in range(len(labels))], labels)
     axis.set_ylim(0.8 - len(labels), 0.9)
     axis.set_xlim(edges[0], edges[-1])

@@ -21,6 +21,7 @@ from mcsim.plots.drawing import (
     robust_range,
     wrapped,
 )
+from mcsim.summary.compare import without_rounding
 from mcsim.summary.records import Record, one_per_fit, unique
 from mcsim.summary.selection import Shown
 from mcsim.summary.text import with_mcse
@@ -32,7 +33,6 @@ SAME_ESTIMATES = ("mean", "emp_se", "n")  # methods that agree in these have the
 MAX_COLUMNS = 8  # of panels of one parameter side by side
 LINE_LENGTH = 4  # panels on a line that several parameters share
 TITLE_WIDTH = 34  # characters
-ROUNDING = 1e-10  # of an estimate: methods that estimate the same
 
 
 class Look(NamedTuple):
@@ -131,7 +131,7 @@ def draw_points(axis: Axes, x: Floats, y: Floats, *others: float) -> str:
 
 
 def _mean_difference(A: Floats, B: Floats) -> str:
-    differences = np.where(np.isclose(A, B, rtol=ROUNDING, atol=0.0), 0.0, B - A)
+    differences = without_rounding(A, B) - A
     mcse = float(differences.std(ddof=1)) / A.size**0.5 if A.size > 1 else None
     return f"difference {with_mcse(float(differences.mean()), mcse)}"
 

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from mcsim.measures import NORMAL_QUANTILE
 from mcsim.plots.drawing import (
     BAR_NOTE,
+    COLOURS,
     GREY,
     LINE,
     MARKERS,
@@ -17,6 +18,8 @@ from mcsim.plots.drawing import (
     colour,
     error_note,
     half_width,
+    marker,
+    method_handles,
     panel_grid,
     reference_handles,
     wrapped,
@@ -56,12 +59,19 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
     return figure
 
 
+def _are_few(methods: Sequence[str], places: Sequence[str]) -> bool:
+    """Whether colours tell the methods apart and markers the conditions, else markers methods."""
+    return len(methods) <= len(COLOURS) and len(places) <= len(MARKERS)
+
+
 def _draw_panel(
     axis: Axes, records: Sequence[Record], methods: Sequence[str], places: Sequence[str]
 ) -> None:
-    are_few = len(places) <= len(MARKERS)
+    are_few = _are_few(methods, places)
     for n, method in enumerate(methods):
         own = [record for record in records if record["shown_as"] == method]
+        if not own:  # not every method has every parameter
+            continue
         if are_few:  # a line through more is a tangle
             x, y = ([record[name] for record in own] for name in MEASURES)
             axis.plot(x, y, color=colour(n), lw=0.7, alpha=0.6)
@@ -70,9 +80,10 @@ def _draw_panel(
             xerr, yerr = (
                 [half_width(record[f"{name}_mcse"]) for record in group] for name in MEASURES
             )
+            form = MARKERS[places.index(group[0]["place"])] if are_few else marker(n)
             axis.errorbar(
-                x, y, xerr=xerr, yerr=yerr, fmt=_marker(places, group[0]["place"]),
-                color=colour(n), ms=4 if are_few else 2.5, elinewidth=0.7,
+                x, y, xerr=xerr, yerr=yerr, fmt=form, color=colour(n), ms=4 if are_few else 3,
+                elinewidth=0.7,
             )  # fmt: skip
     _square(axis, records)
     axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
@@ -92,18 +103,16 @@ def _square(axis: Axes, records: Sequence[Record]) -> None:
     axis.set(xlim=span, ylim=span, aspect="equal")
 
 
-def _marker(places: Sequence[str], place: str) -> str:
-    """A marker of its own where there are enough of them."""
-    return MARKERS[places.index(place)] if len(places) <= len(MARKERS) else MARKERS[0]
-
-
 def _handles(methods: Sequence[str], places: Sequence[str]) -> list[Artist]:
+    against = reference_handles(["as large as the SD"])
+    if not _are_few(methods, places):
+        return method_handles(methods) + against
     handles: list[Artist] = []
     if len(methods) > 1:
         handles += [Line2D([], [], color=colour(n), lw=2, label=m) for n, m in enumerate(methods)]
-    if 1 < len(places) <= len(MARKERS):
+    if len(places) > 1:
         handles += [
-            Line2D([], [], color=GREY, marker=_marker(places, one), ls="none", ms=4, label=one)
-            for one in places
+            Line2D([], [], color=GREY, marker=MARKERS[n], ls="none", ms=4, label=one)
+            for n, one in enumerate(places)
         ]
-    return handles + reference_handles(["as large as the SD"])
+    return handles + against

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mcsim.plots.drawing import ORANGE, RED, SKY, half_width, robust_range, share_in_words
 from mcsim.plots.replicate_panels import Look, draw_panels, panel_rows, there
-from mcsim.summary.records import Record
+from mcsim.summary.records import Record, share_missing
 from mcsim.summary.selection import Numbers, Shown, refuse_nothing
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,8 @@ def _range(found: Intervals, truth: float) -> tuple[float, float]:
 def _in_words(record: Record) -> str:
     text = f"coverage {share_in_words(record['coverage'], record['coverage_mcse'])}"
     missing = record["n_missing_interval"]
-    return text + (f"\n{missing:,} without interval" if missing else "")
+    share = f" ({share_missing(record):.1%})" if missing else ""
+    return text + (f"\n{missing:,} without interval{share}" if missing else "")
 
 
 def _handles(confidence: float) -> list[Artist]:

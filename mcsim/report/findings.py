@@ -158,7 +158,16 @@ def _say(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]
     if worst.record["place"]:
         amount = (worst.amount, " in ", Name(worst.record["place"]))
     name = Name(worst.record["parameter"])
-    return say(topic.says[worst.sign], name=name, where=where, amount=amount, **words)
+    side = _side(worst) if "{side}" in topic.says[worst.sign] else ""
+    return say(topic.says[worst.sign], name=name, where=where, amount=amount, side=side, **words)
+
+
+def _side(worst: Verdict) -> str:
+    """Of a negative truth, what its relative bias, which has the other sign, says."""
+    truth = worst.record["truth"]
+    if truth is None or truth >= 0.0:
+        return ""
+    return f", too {'near to' if worst.sign > 0 else 'far from'} zero"
 
 
 def _describe_all(
@@ -285,8 +294,8 @@ TOPICS: tuple[Judged | Described, ...] = (
         "bias",
         _judge_bias,
         {
-            -1: "{name} is underestimated{where} by {amount}.",
-            1: "{name} is overestimated{where} by {amount}.",
+            -1: "{name} is underestimated{where} by {amount}{side}.",
+            1: "{name} is overestimated{where} by {amount}{side}.",
         },
         "The study cannot tell the bias of {names} from zero",
     ),

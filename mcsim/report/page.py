@@ -28,11 +28,18 @@ from mcsim.results.folder import (
     read_conditions,
     read_manifest,
     read_parts,
-    write_beside,
 )
 from mcsim.results.store import FAILED, Store
+from mcsim.results.whole_files import write_beside
 from mcsim.scenario.load import load_scenario
-from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.records import (
+    Record,
+    is_unreachable,
+    n_in_words,
+    note_on_intervals,
+    one_per_fit,
+    unique,
+)
 from mcsim.summary.selection import Selection, Shown, shown_rows
 from mcsim.summary.summarize import studies_in
 from mcsim.summary.text import percent, shown_as, with_mcse
@@ -62,7 +69,11 @@ OF_REPLICATES = (  # a panel per row
 )
 MAX_PANELS = 60  # of a figure of replicates
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
-HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "rejected %", "n", "at 0")
+HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
+UNREACHABLE = (
+    "No coverage where intervals cannot hold the truth, which is the last possible value, such as"
+    " an SD of 0."
+)
 COUNTS = ("n_replicates", "n_failed", "n_boundary")
 COUNT_WORDS = ("fits", "failed", "on the boundary")
 
@@ -75,11 +86,12 @@ class Figures(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The table of measures, how many of its columns are text, and rows that it has no room for."""
+    """The table of measures, how many of its columns are text, rows that it has no room for."""
 
     rows: Table
     n_left: int
     n_more: int
+    notes: Sequence[str]
 
     @property
     def is_folded(self) -> bool:
@@ -234,14 +246,15 @@ def _numbers(shown: Shown, n_rows: int) -> Numbers:
     labels = [("condition", "place")] * (len(order) > 1) + [("method", "shown_as")]
     rows: Table = [[*(name for name, _ in labels), *HEADER]]
     rows += [[*(Name(r[key]) for _, key in labels), *_cells(r)] for r in records[:n_rows]]
-    return Numbers(rows, len(labels) + 1, len(records) - len(rows) + 1)
+    notes = note_on_intervals(records) + [UNREACHABLE] * any(map(is_unreachable, records))
+    return Numbers(rows, len(labels) + 1, len(records) - len(rows) + 1, notes)
 
 
 def _cells(record: Record) -> list[str]:
     errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
     shares = [percent(record[n], record[f"{n}_mcse"]) for n in ("coverage", "rejection")]
     truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
-    return [Name(record["parameter"]), truth, *errors, *shares, f"{record['n']:,}", zeros]
+    return [Name(record["parameter"]), truth, *errors, *shares, n_in_words(record), zeros]
 
 
 def _fits(shown: Shown) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.names import Parameter, show_value
+from mcsim.names import SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.records import CovariateSpec, Scenario
 from mcsim.scenario.truth import RandomSpec
@@ -172,9 +172,17 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
 
 def _kind(record: Record) -> str:
     component = record["component"]
-    words = {"fixed": "fixed effect", "residual": "SD of the residuals", "terms": "test of a term"}
-    kind = Parameter.read(record["parameter"], component).kind
-    return words.get(component) or f"{KINDS[kind]}, {component}"
+    words = {"fixed": "fixed effect", "terms": "test of a term (marginal)"}
+    parameter = Parameter.read(record["parameter"], component)
+    if parameter.kind in ("sigma", "residual"):
+        return _of_residuals(parameter.name)
+    return words.get(component) or f"{KINDS[parameter.kind]}, {component}"
+
+
+def _of_residuals(name: str) -> str:
+    if name == SIGMA.name:
+        return "SD of the residuals"
+    return f"{'ratio of SDs' if name.startswith('sd_ratio') else 'correlation'} of the residuals"
 
 
 def _methods(scenario: Scenario) -> list[list[str | Sentence]]:

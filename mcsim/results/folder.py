@@ -1,29 +1,26 @@
 """The files of a study's folder: its manifest, its parts, and which of them are finished.
 
 A part is a chunk of replicates: a file in estimates/, one in fits/, and a record in commits/, which
-is written last and marks it as finished. Which files a study has is the business of store.py; how
-a file is written, whole or not at all, is said here.
+is written last and marks it as finished. Which files a study has is the business of store.py, how
+a file is written that of whole_files.py.
 """
 
-import errno
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from re import compile as pattern
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mcsim.engine.optimum.status import Status
-from mcsim.errors import DataError, McsimError, PartReplacedError, StudyMismatchError
+from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
 from mcsim.names import Parameter, condition_in_words
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import Range, outermost
@@ -35,8 +32,40 @@ READABLE = (2, FORMAT)  # format 2 lacks some columns of the table of conditions
 KINDS = ("estimates", "fits")
 STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
-FLUSHED_TOGETHER = 8  # files: a disk makes them durable in little more time than one of them
+MANIFEST, CHECKSUM = "manifest.json", "checksum"
+OWN_NAMES = (  # of what a folder holds beside its parts
+    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp"),
+    *SUFFIXES,
+)
+WRITTEN_AGAIN = "Repeat `mcsim run` of this study, which writes it again"
 NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
+
+
+class _Contents(BaseModel):
+    condition: str
+    methods: list[str]
+
+
+class _Manifest(BaseModel):
+    """What is read of a manifest, which has more."""
+
+    identity: dict[str, Any]
+    conditions: dict[str, str]
+    replicates: int = Field(ge=1)
+    confidence: float = Field(gt=0, lt=1)
+    parts: dict[str, _Contents] = {}
+    fallbacks: dict[str, str] = {}
+    files: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    title: str = ""
+    created: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        known = {one.condition for one in self.parts.values()} <= self.conditions.keys()
+        if not known or not isinstance(self.identity.get("methods.names"), list):
+            raise ValueError("parts of no condition, or no methods")
+        return self
 
 
 @dataclass(frozen=True, order=True)
@@ -71,12 +100,42 @@ class Listing:
 
 
 def find_manifest(directory: Path) -> dict[str, Any]:
-    """The study's manifest; empty where there is none, or one of another program."""
-    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-        manifest = json.loads((directory / "manifest.json").read_bytes())
-        if isinstance(manifest, dict) and {"format", "identity"} <= manifest.keys():
-            return manifest
-    return {}
+    """The study's manifest; empty where there is none, or one of another program.
+
+    Raises
+    ------
+    DataError
+        It cannot be read or lacks what every manifest has, or a link stands in the folder.
+    """
+    refuse_links(directory)
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+    except OSError as error:  # a folder or a link to itself in its place
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(manifest, dict) or not {"format", "identity"} <= manifest.keys():
+        return {}
+    if manifest["format"] in READABLE:
+        _refuse_other_shape(path, manifest)
+    return manifest
+
+
+def refuse_links(directory: Path) -> None:
+    """Raise a DataError for what leads out of the folder: nothing there is read or written."""
+    for path in (directory / name for name in OWN_NAMES):
+        if path.is_symlink():
+            raise DataError(f"{path} is a link; replace it by what it leads to")
+
+
+def _refuse_other_shape(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise a DataError for a manifest that no mcsim has written so."""
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "parts"
+        raise DataError(f"{path} is damaged at {where!r}. {WRITTEN_AGAIN}") from None
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -85,21 +144,38 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        There is no study.
+        There is no study, or its manifest is damaged.
     StudyMismatchError
         Another version of mcsim wrote it, with other files.
     """
     manifest = find_manifest(directory)
+    path = directory / MANIFEST
+    if not manifest and os.path.lexists(path):
+        raise DataError(f"{path} is none of a study, or damaged: mcsim cannot read it")
     if not manifest:
         raise DataError(f"{directory} holds no study; mcsim run makes one")
     refuse_other_format(directory, manifest)
+    if not is_as_written(manifest):
+        raise DataError(f"{path} is damaged: not what was written (SHA-256). {WRITTEN_AGAIN}")
     return manifest
+
+
+def is_as_written(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has its checksum; those of before have none."""
+    return manifest.get(CHECKSUM) in (None, checksum(manifest))
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest says, but for this number itself."""
+    said = {key: value for key, value in manifest.items() if key != CHECKSUM}
+    return digest(json.dumps(said, sort_keys=True).encode())[1]
 
 
 def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Raise a StudyMismatchError for a study whose files are laid out in another way."""
     if manifest["format"] not in READABLE:
-        version = manifest.get("versions", {}).get("mcsim", "?")
+        versions = manifest.get("versions")
+        version = versions.get("mcsim", "?") if isinstance(versions, dict) else "?"
         raise StudyMismatchError(
             f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
             f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
@@ -163,6 +239,22 @@ def record(part: Part, contents: PartContents, files: Mapping[str, tuple[int, st
     return (json.dumps(described, ensure_ascii=False) + "\n").encode()
 
 
+def recorded_digests(mark: bytes) -> Mapping[str, tuple[int, str]]:
+    """Bytes and SHA-256 by kind; empty where a record cannot be read."""
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        found = json.loads(mark)
+        return {kind: (int(found[kind]["bytes"]), found[kind]["sha256"]) for kind in KINDS}
+    return {}
+
+
+def damage_of(content: bytes, recorded: tuple[int, str]) -> str:
+    """What is wrong with a file's content, given what its record says; empty for nothing."""
+    found = digest(content)
+    if found[0] < recorded[0]:
+        return f"truncated: {found[0]} of {recorded[0]} bytes"
+    return "" if found == recorded else "corrupted: not what was written (SHA-256)"
+
+
 def digest(content: bytes) -> tuple[int, str]:
     """Bytes and SHA-256 of a file's content."""
     return len(content), hashlib.sha256(content).hexdigest()
@@ -207,8 +299,28 @@ def _as_of_format_3(table: pa.Table) -> pa.Table:
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
+    content = read_recorded(path)
     with _reading(path):
-        return read_parquet(path, columns).select(columns)
+        return read_parquet(pa.BufferReader(content), columns).select(columns)
+
+
+def read_recorded(path: Path) -> bytes:
+    """All bytes of a part's file, which are those of its record; errors as of `read_columns`."""
+    content = read_content(path)
+    mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
+    recorded = recorded_digests(read_content(mark))
+    damage = damage_of(content, recorded[path.parent.name]) if recorded else "no sound record"
+    if damage:
+        raise _damaged(path, damage)
+    return content
+
+
+def is_older(path: Path, time_ns: int) -> bool:
+    """Whether a part's file was last written before a time, and has the size of its record."""
+    state = path.stat()
+    mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
+    recorded = recorded_digests(read_content(mark))
+    return state.st_mtime_ns < time_ns and (recorded[path.parent.name][0] == state.st_size)
 
 
 def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:
@@ -217,6 +329,8 @@ def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None =
     One thread reads: one of pyarrow's that is still starting when the process ends aborts it
     (github.com/apache/arrow/issues/34314).
     """
+    if isinstance(source, Path):  # pyarrow opens no name that is not UTF-8
+        source = pa.BufferReader(source.read_bytes())
     file = pq.ParquetFile(source, page_checksum_verification=True)
     return file.read(columns, use_threads=False)
 
@@ -229,82 +343,19 @@ def read_content(path: Path) -> bytes:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
+    if path.is_symlink():
+        raise _damaged(path, "a link stands in its place")
     try:
         yield
     except FileNotFoundError:
         raise PartReplacedError(f"{path} was replaced by another run; repeat the command") from None
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        study = path.parent.parent
-        raise DataError(
-            f"{path} is damaged: {error}. `mcsim verify {study} --repair` computes it again"
-        ) from error
+        raise _damaged(path, getattr(error, "strerror", None) or str(error)) from error
 
 
-def write_whole(
-    contents: Mapping[Path, bytes], temporary: Path | None = None, *, is_durable: bool = True
-) -> None:
-    """Write files, each complete or not at all; all of them are durable at the end, if wanted.
-
-    Parameters
-    ----------
-    temporary : folder on the same disk for what is not complete; unless given, that of the file
-    """
-    started = {
-        path: (temporary or path.parent) / f".{uuid.uuid4().hex}-{path.name}" for path in contents
-    }
-    try:
-        write = partial(_write_new, is_durable=is_durable)
-        if is_durable:
-            with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
-                list(pool.map(write, started.values(), contents.values()))
-        else:
-            list(map(write, started.values(), contents.values()))
-        for path, unfinished in started.items():
-            unfinished.replace(path)
-    except BaseException:
-        for unfinished in started.values():  # on a full disk, half a file is in the way
-            unfinished.unlink(missing_ok=True)
-        raise
-    if is_durable:
-        for folder in {path.parent for path in contents}:
-            _flush_folder(folder)
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Write what is made of a study, and its folder if need be; a McsimError where that fails."""
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole({path: content}, is_durable=False)
-
-
-def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        if is_durable:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Turn what the system says when a file cannot be written into a McsimError."""
-    try:
-        yield
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free space" if is_full else "make it writable or name another folder with -o,"
-        raise McsimError(
-            f"cannot write to {directory}: {error.strerror or error}. What was finished is safe;"
-            f" {advice} and repeat the command"
-        ) from error
+def _damaged(path: Path, what: str) -> DataError:
+    advice = f"`mcsim verify {path.parent.parent} --repair` computes it again"
+    return DataError(f"{path} is damaged: {what}. {advice}")
 
 
 def _part(path: Path) -> Part | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import McsimError
+from mcsim.limits import MOST_REPLICATES
 
 Range = tuple[int, int]  # first and last replicate
 
@@ -39,12 +40,12 @@ def parse_ranges(text: str) -> tuple[Range, ...]:
     """Read `137` or `1201-1400` or several with commas; McsimError for any other text."""
     ranges = []
     for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece)
+        match = re.fullmatch(r"\s*(\d{1,20})\s*(?:-\s*(\d{1,20})\s*)?", piece)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last:
+        if not 1 <= first <= last <= MOST_REPLICATES:
             raise McsimError(
                 f"{text!r} is no range of replicates; write 137, 1201-1400 or 1-50,101-150,"
-                " counting from 1"
+                f" counting from 1 to {MOST_REPLICATES:,}"
             )
         ranges.append((first, last))
     return merge(ranges)

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,29 +23,34 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.engine.optimum.status import Status
-from mcsim.errors import StudyMismatchError
+from mcsim.errors import DataError, StudyMismatchError
 from mcsim.names import ESTIMATES
 from mcsim.results.folder import (
+    CHECKSUM,
     FORMAT,
     KINDS,
+    MANIFEST,
+    READABLE,
     STATUSES,
     SUFFIXES,
     Listing,
     Part,
+    checksum,
     contents_of,
     digest,
     find_manifest,
+    is_as_written,
     list_parts,
     read_columns,
     read_manifest,
     read_parts,
     record,
+    refuse_links,
     refuse_other_format,
-    write_whole,
-    writing,
 )
 from mcsim.results.identity import Identity, PartContents, changed_keys, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
+from mcsim.results.whole_files import write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
@@ -165,7 +171,7 @@ class Store:
             The folder holds something else; nothing was touched.
         """
         with writing(directory):
-            before = _manifest_or_refusal(directory)
+            before = _manifest_or_refusal(directory, description)
             if before and not overwrite:
                 _refuse_another_study(directory, before, description.identity)
             kept = {} if overwrite else before
@@ -221,10 +227,14 @@ class Store:
                     self._remove_part(part)
 
     def unmark(self, parts: Iterable[Part]) -> None:
-        """Take the marks off parts, so that they count as missing."""
+        """Take the marks off parts, so that they count as missing; and what is no file away.
+
+        A folder that holds something is renamed, and then foreign.
+        """
         with writing(self.directory):
             for part in parts:
-                (self.directory / part.path("commits")).unlink(missing_ok=True)
+                for folder in SUFFIXES:
+                    _clear(self.directory / part.path(folder), is_kept=folder != "commits")
 
     def status(self) -> list[ConditionStatus]:
         """How far every planned condition is."""
@@ -270,14 +280,15 @@ class Store:
             },
             "identity": identity.values,
         }
+        files = {
+            Path("scenario.toml"): description.scenario_text.encode(),
+            Path("conditions.parquet"): _parquet(description.conditions),
+        }
+        manifest["files"] = {str(path): digest(content)[1] for path, content in files.items()}
+        manifest[CHECKSUM] = checksum(manifest)
         # the manifest first: whoever is killed in between has claimed the folder
-        self._write({Path("manifest.json"): (json.dumps(manifest, indent=2) + "\n").encode()})
-        self._write(
-            {
-                Path("scenario.toml"): description.scenario_text.encode(),
-                Path("conditions.parquet"): _parquet(description.conditions),
-            }
-        )
+        self._write({Path(MANIFEST): (json.dumps(manifest, indent=2) + "\n").encode()})
+        self._write(files)
 
     def _remove_part(self, part: Part) -> None:
         for folder in SUFFIXES:  # its mark first
@@ -295,9 +306,23 @@ class Store:
         write_whole(whole, self.directory / ".tmp", is_durable=self.is_kept)
 
 
-def _manifest_or_refusal(directory: Path) -> dict[str, Any]:
-    """The manifest; empty for a folder that is free."""
-    manifest = find_manifest(directory)
+def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict[str, Any]:
+    """The manifest; empty for a folder that is free, or whose manifest is damaged.
+
+    Of a study with the same scenario, the manifest can be made again.
+    """
+    refuse_links(directory)
+    scenario, text = directory / "scenario.toml", description.scenario_text.encode()
+    is_ours = scenario.is_file() and scenario.read_bytes() == text
+    try:
+        manifest = find_manifest(directory)
+    except DataError:
+        if not is_ours:
+            raise
+        manifest = {}
+    if is_ours:
+        is_sound = is_as_written(manifest) or manifest["format"] not in READABLE
+        return manifest if is_sound or manifest["identity"] == description.identity.values else {}
     names = {path.name for path in directory.glob("*")} - {".tmp"}
     if names and not manifest:
         raise StudyMismatchError(
@@ -321,6 +346,17 @@ def _refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Id
             f"{directory} holds another study; these keys differ:\n{lines}"
             "Name another folder with -o, or replace the study with --overwrite."
         )
+
+
+def _clear(path: Path, *, is_kept: bool) -> None:
+    """Make room for a file; one that is there may be kept until it is replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_dir() and not is_kept):
+        path.unlink()
+    elif path.is_dir():
+        try:
+            path.rmdir()
+        except OSError:
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
 
 
 def _overlap(one: Part, other: Part) -> bool:

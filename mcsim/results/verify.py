@@ -1,9 +1,7 @@
 """A study's folder checked against its records, file by file. Reads only."""
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +10,20 @@ from mcsim.results.folder import (
     KINDS,
     SUFFIXES,
     Part,
+    damage_of,
     digest,
     list_parts,
     read_conditions,
     read_content,
+    read_manifest,
     record,
+    recorded_digests,
 )
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
+
+NO_FILE = "missing, or no file of its own: a folder or a link"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def find_faults(directory: Path) -> list[Fault]:
     faults = [_damages(directory, part, store.contents[part.key]) for part in marked]
     faults += [_gaps(directory, part) for part in listing.unfinished]
     return [
-        *_unreadable_conditions(directory),
+        *_unreadable_descriptions(directory),
         *itertools.chain.from_iterable(faults),
         *(Fault(str(one), "its replicates are in a larger part too") for one in listing.redundant),
         *(Fault(str(path), "foreign: no part of this study") for path in listing.foreign),
@@ -63,33 +66,37 @@ def find_faults(directory: Path) -> list[Fault]:
     ]
 
 
-def _unreadable_conditions(directory: Path) -> Iterator[Fault]:
+def _unreadable_descriptions(directory: Path) -> Iterator[Fault]:
+    """Of the files that say what the study is; studies of before have no digests of them."""
     try:
         read_conditions(directory)
     except DataError as error:
         yield Fault("conditions.parquet", f"damaged or missing: {error.__cause__}")
+        return
+    digests = read_manifest(directory).get("files", {"scenario.toml": None})
+    for name in ("scenario.toml", "conditions.parquet"):
+        if not _is_file(directory / name):
+            yield Fault(name, NO_FILE)
+        elif digests.get(name) not in (None, digest((directory / name).read_bytes())[1]):
+            yield Fault(name, "corrupted: not what was written (SHA-256)")
 
 
 def _damages(directory: Path, part: Part, contents: PartContents) -> Iterator[Fault]:
+    if no_files := [one for one in map(part.path, SUFFIXES) if not _is_file(directory / one)]:
+        yield from (Fault(str(one), NO_FILE, part) for one in no_files)
+        return
     mark = read_content(directory / part.path("commits"))
-    recorded = _recorded_digests(mark)
+    recorded = recorded_digests(mark)
     if not recorded or record(part, contents, recorded) != mark:
         yield Fault(str(part.path("commits")), "damaged: not the record of this part", part)
         return
     for kind in KINDS:
-        found, expected = digest(read_content(directory / part.path(kind))), recorded[kind]
-        if found[0] < expected[0]:
-            yield Fault(str(part.path(kind)), f"truncated: {found[0]} of {expected[0]} bytes", part)
-        elif found != expected:
-            yield Fault(str(part.path(kind)), "corrupted: not what was written (SHA-256)", part)
+        if damage := damage_of(read_content(directory / part.path(kind)), recorded[kind]):
+            yield Fault(str(part.path(kind)), damage, part)
 
 
-def _recorded_digests(mark: bytes) -> Mapping[str, tuple[int, str]]:
-    """Bytes and SHA-256 by kind; empty where a record cannot be read."""
-    with suppress(ValueError, TypeError, KeyError):
-        found = json.loads(mark)
-        return {kind: (int(found[kind]["bytes"]), found[kind]["sha256"]) for kind in KINDS}
-    return {}
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _gaps(directory: Path, part: Part) -> Iterator[Fault]:

@@ -13,11 +13,13 @@ from mcsim.scenario.checks import find_problems
 from mcsim.scenario.keys import KeyPath, plain_copy, put_value
 from mcsim.scenario.locations import Positions, n_repeated, toml_positions, yaml_positions
 from mcsim.scenario.records import Scenario
+from mcsim.scenario.yaml_core import CoreLoader
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 MAX_REPEATED = 10_000  # entries that aliases of YAML may add: far more than any study needs
 _QUOTED = "a name with other signs than letters, digits, _ and - stands in quotes"
 _NO_END = "text that begins with a quote has no end"
+TWICE = r"Cannot declare \((.*)\) twice"  # tomllib's message
 TOML_IN_WORDS = {  # of tomllib's messages; any other is shown as it is
     "Cannot overwrite a value": "a key stands twice in one table",
     "Expected '=' after a key in a key/value pair": f"a key without = and a value; {_QUOTED}",
@@ -34,15 +36,6 @@ TOML_IN_WORDS = {  # of tomllib's messages; any other is shown as it is
     "Illegal character '\\n'": _NO_END,
     'Expected "\'"': _NO_END,
 }
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Reads 1e-3 as the number that it is in TOML and in YAML 1.2."""
-
-
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def load_scenario(
@@ -93,7 +86,8 @@ def _override(raw: dict[str, Any], override: str) -> KeyPath:
     key, equals, text = (part.strip() for part in override.partition("="))
     if not equals:
         raise KeyError("write --set KEY=VALUE, such as --set truth.sigma=0.1")
-    if key in raw.get("sweep", ()):
+    sweep = raw.get("sweep")
+    if isinstance(sweep, dict) and key in sweep:
         instead = f"--set 'sweep.\"{key}\"=[...]'"
         raise KeyError(f"the sweep gives this key its values; change them with {instead}")
     return put_value(raw, key, _option_value(text))
@@ -102,7 +96,7 @@ def _override(raw: dict[str, Any], override: str) -> KeyPath:
 def _option_value(text: str) -> object:
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # the first also for numbers of thousands of digits
         return text
     return table["value"] if len(table) == 1 else text
 
@@ -145,14 +139,21 @@ def _parse_toml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
         found = re.match(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
         message, line, column = found.groups() if found else (str(error), None, None)
         place = (int(line or text.count("\n") + 1), int(column or 1))
-        words = TOML_IN_WORDS.get(message, message)
+        words = TOML_IN_WORDS.get(message, re.sub(TWICE, _twice, message))
         raise _refusal(name, f"this is not TOML: {words}", *place) from None
+    except ValueError:  # only this: Python reads no more than some thousand digits
+        raise _refusal(name, "a whole number has thousands of digits") from None
     return raw, toml_positions(text)
 
 
+def _twice(found: re.Match[str]) -> str:
+    table = ".".join(re.findall(r"'([^']*)'", found[1]))
+    return f"the table [{table}] stands twice; a list of tables has two brackets: [[{table}]]"
+
+
 def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Positions]:
-    loader = _YamlLoader(text)
     try:
+        loader = CoreLoader(text)
         node = loader.get_single_node()
         if n_repeated(node) > MAX_REPEATED:
             most = f"at most {MAX_REPEATED:,} entries may be repeated so; write the tables out"

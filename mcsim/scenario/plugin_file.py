@@ -15,12 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from mcsim.errors import DataError, nearest_name
+from mcsim.errors import DataError, StoppedError, nearest_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PREFIX = "plugin:"  # of an estimator in a scenario
 ARGUMENTS = ("data", "formula", "generator")  # that a function may take, by name
+LONGEST = 2_000  # letters of an error's text: it stands in a row of every failed fit
 _MARK = "mcsim_parameters"
 
 
@@ -118,7 +119,9 @@ def load_functions(plugin: Plugin) -> dict[str, UserFunction]:
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
         exec(compile(plugin.text, plugin.name, "exec"), vars(module))  # noqa: S102 - the user's
-    except Exception as error:  # whatever the user's lines raise
+    except (StoppedError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # whatever the user's lines raise, sys.exit() too
         raise DataError(f"--plugin {describe(error, plugin)}") from error
     marked = {
         name: found
@@ -128,14 +131,24 @@ def load_functions(plugin: Plugin) -> dict[str, UserFunction]:
     return {name: _read(found, plugin) for name, found in marked.items()}
 
 
-def describe(error: Exception, plugin: Plugin) -> str:
+def describe(error: BaseException, plugin: Plugin) -> str:
     """Where in the plugin, and what: `my_methods.py:12: ValueError: ...`."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == plugin.name]
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)
     where = f"{plugin.name}:{lines[-1]}" if lines else plugin.name
-    return f"{where}: {type(error).__name__}: {error}"
+    return f"{where}: {type(error).__name__}: {_text_of(error)}"
+
+
+def _text_of(error: BaseException) -> str:
+    """What an error says, as far as a file or a terminal can show it."""
+    try:
+        text = str(error)
+    except Exception:  # the user's own __str__
+        return "(its text cannot be had)"
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _read(function: Callable[..., Any], plugin: Plugin) -> UserFunction:
@@ -143,11 +156,15 @@ def _read(function: Callable[..., Any], plugin: Plugin) -> UserFunction:
     parameters = getattr(function, _MARK)
     where = f"--plugin {plugin.name}: {function.__name__}"
     _refuse_others(arguments, ARGUMENTS, f"{where} takes")
-    if not parameters or not all(isinstance(name, str) and name for name in parameters):
+    if not parameters or not all(map(_is_name, parameters)):
         raise DataError(f'{where} must name what it estimates, such as @estimator("x")')
     if len(set(parameters)) < len(parameters):
         raise DataError(f"{where} names a parameter twice: {', '.join(parameters)}")
     return UserFunction(function, parameters, arguments)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != "" and name.isprintable()
 
 
 def _refuse_others(names: Iterable[str], allowed: Iterable[str], where: str) -> None:

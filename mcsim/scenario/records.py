@@ -34,6 +34,8 @@ from mcsim.scenario.values import (
     Points,
     Positive,
     Record,
+    Replicates,
+    Resamples,
     Structure,
     SweptValues,
     TargetName,
@@ -178,7 +180,7 @@ class MethodSpec(Record):
         description="what parameters estimate, where that is not their namesake in the truth: "
         '{ "image.sd(x)" = "total.sd(x)" }',
     )
-    resamples: Positive = Field(200, description="data sets that a bootstrap interval rests on")
+    resamples: Resamples = Field(200, description="data sets that a bootstrap interval rests on")
     identifiable: bool = Field(
         True,
         description="whether a model with SDs that the design cannot tell apart is refused; false "
@@ -207,7 +209,7 @@ class Scenario(Record):
     """Everything that determines a study."""
 
     title: Text = Field("", description="a line for the reader")
-    replicates: Positive = Field(description="simulated data sets per condition")
+    replicates: Replicates = Field(description="simulated data sets per condition")
     seed: Whole = Field(description="start of every random stream")
     confidence: Confidence = Field(0.95, description="level of the intervals")
     target_mcse: dict[TargetName, AboveZero] = Field(

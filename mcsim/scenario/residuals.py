@@ -26,7 +26,9 @@ class ResidualModel(Record):
         None, description="level of these units; else the innermost one of the formula"
     )
     along: Text | None = Field(
-        None, description="ar1: covariate that orders the observations; else their own order"
+        None,
+        description="ar1: covariate whose steps count, so that lost observations leave a gap; else "
+        "the order of the observations",
     )
     by: Text | None = Field(
         None, description="factor with an SD per level, in place of a correlation: nlme's varIdent"

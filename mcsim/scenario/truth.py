@@ -117,12 +117,14 @@ class ResidualSpec(Record):
     )
     correlation: ResidualCorrelation | None = Field(
         None,
-        description='within an innermost unit: "ar1", phi ** distance, in steps of the order of '
-        '`along`; or "exchangeable", rho for every pair',
+        description='within an innermost unit: "ar1", phi ** distance, in steps of `along`; or '
+        '"exchangeable", rho for every pair',
     )
-    phi: InsideOne | None = Field(None, description="ar1: correlation of neighbours")
+    phi: InsideOne | None = Field(
+        None, description="ar1: correlation of observations that are one step apart"
+    )
     along: Text | None = Field(
-        None, description="ar1: covariate that orders the observations; else their own order"
+        None, description="ar1: covariate whose steps count; else the order of the observations"
     )
     rho: InsideOne | None = Field(None, description="exchangeable: correlation of every pair")
     sd_by: dict[str, dict[str, AboveZero]] = Field(

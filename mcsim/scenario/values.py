@@ -20,6 +20,7 @@ from pydantic import (
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
+from mcsim.limits import LARGEST, MOST_REPLICATES, MOST_RESAMPLES, SMALLEST, is_of_size
 from mcsim.measures import MEASURES
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, NAMED_ESTIMATORS, kind_of, offered
 from mcsim.scenario.plugin_file import PREFIX
@@ -43,7 +44,18 @@ class Record(BaseModel):
 def _must_be(rule: str, accepts: Callable[[Any], object]) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not accepts(value):
-            raise ValueError(f"must be {rule}")
+            is_list = isinstance(value, list | tuple)
+            all_fit = all(map(_is_of_size, value if is_list else [value]))
+            raise ValueError(f"must be {rule if all_fit else _SIZE_RULE}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _at_most(most: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if _is_number(value) and value > most:
+            raise ValueError(f"must be at most {most:,}")
         return value
 
     return BeforeValidator(check)
@@ -104,7 +116,12 @@ def _is_text(value: Any, pattern: str = r"[^\ud800-\udfff]*") -> bool:
 
 def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low <= value <= high and abs(value) < 1e300
+    return number and low <= value <= high and is_of_size(value)
+
+
+def _is_of_size(value: Any) -> bool:
+    is_finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return not is_finite or is_of_size(value)
 
 
 def _is_whole(value: Any, low: int) -> bool:
@@ -133,7 +150,7 @@ def _is_name(value: Any) -> bool:
 
 def _is_target(value: Any) -> bool:
     match = re.fullmatch(r"(\w+)(\(.+\))?", value) if isinstance(value, str) else None
-    return match is not None and match[1] in MEASURES
+    return match is not None and match[1] in (*MEASURES, "power")
 
 
 _NAME_RULE = (
@@ -141,6 +158,7 @@ _NAME_RULE = (
     + ", ".join(sorted(RESERVED_NAMES))
     + ")"
 )
+_SIZE_RULE = f"of a size between {SMALLEST:g} and {LARGEST:g}, or 0"
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
 _ALONG = [name for name, keys in RESIDUAL_CORRELATIONS.items() if "along" in keys]
@@ -190,6 +208,8 @@ Positive = Annotated[
     Field(ge=1),
     _must_be("a whole number of at least 1", lambda v: _is_whole(v, 1)),
 ]
+Replicates = Annotated[Positive, Field(le=MOST_REPLICATES), _at_most(MOST_REPLICATES)]
+Resamples = Annotated[Positive, Field(le=MOST_RESAMPLES), _at_most(MOST_RESAMPLES)]
 Count = Annotated[
     Int,
     Field(ge=1),

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from mcsim.design.positions import positions
 from mcsim.design.units import Design
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.residuals.kinds import KINDS
@@ -78,7 +79,8 @@ def _correlation(design: Design, spec: ResidualSpec) -> Correlate | None:
     if spec.correlation is None:
         return None
     kind = KINDS[spec.correlation]
-    along = None if spec.along is None else design.frame[spec.along].to_numpy(dtype=np.float64)
-    unit = list(design.unit_of_row.values())[-1]
+    unit, along = list(design.unit_of_row.values())[-1], None
+    if spec.along is not None:
+        along = positions(design.frame[spec.along].to_numpy(dtype=np.float64), unit)
     values = np.array([getattr(spec, name) for name in kind.parameters])
     return partial(kind(unit, ResidualRows(spec.correlation, along)).correlate, values=values)

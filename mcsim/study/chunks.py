@@ -1,12 +1,14 @@
 """What a run has to do: chunks of replicates, and small ones together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mcsim.results.identity import PartContents
 from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.estimators import facts_of
 from mcsim.study.prepared import PreparedStudy, named
+from mcsim.study.shards import halves
 
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
@@ -25,8 +27,10 @@ class Batch:
         return ", ".join(map(str, self.chunks))
 
 
-def plan_chunks(study: PreparedStudy, store: Store, wanted: Sequence[Range]) -> list[Chunk]:
-    """The chunks of every condition and method, done or not."""
+def plan_chunks(
+    study: PreparedStudy, parts: Mapping[str, PartContents], wanted: Sequence[Range]
+) -> list[Chunk]:
+    """The chunks of every condition and method, done or not; `parts` say what goes together."""
 
     def at_most(label: str, methods: Sequence[str]) -> int:
         of_rows = max(SLOW_CHUNK_SIZE, CHUNK_VALUES // study.n_rows(label))
@@ -34,7 +38,7 @@ def plan_chunks(study: PreparedStudy, store: Store, wanted: Sequence[Range]) -> 
 
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
-        for key, contents in store.contents.items()
+        for key, contents in parts.items()
         for first, last in cut(wanted, at_most(contents.condition, contents.methods))
     ]
 
@@ -94,8 +98,4 @@ def pieces_of(lost: Batch) -> list[Batch]:
         return []
     if chunk.first == chunk.last:
         return [Batch((replace(chunk, is_lost=True),))]
-    middle = (chunk.first + chunk.last) // 2  # halves of a block are blocks
-    return [
-        Batch((replace(chunk, last=middle),)),
-        Batch((replace(chunk, first=middle + 1),)),
-    ]
+    return [Batch((half,)) for half in halves(chunk)]

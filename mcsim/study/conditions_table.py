@@ -5,6 +5,7 @@ and its design.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
     Raises
     ------
     DataError
-        A method declares the truth of nothing, or one that there is not.
+        A method declares the truth of nothing, or one that there is not; or it has two parameters
+        of one name.
     """
     rows, swept = [], _swept_columns([one.condition for one in planned])
     for one in planned:
@@ -104,6 +106,11 @@ def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:
 def _check_declared(spec: MethodSpec, methods: Mapping[str, Method], truth: Truth) -> None:
     """Raise a DataError where a method declares a truth of nothing, or one that there is not."""
     own = [one.name for one in parameters_of(spec, methods)]
+    if twins := [name for name, n in Counter(own).items() if n > 1]:
+        raise DataError(
+            f"method {spec.name!r} reports {twins[0]!r} twice: the name of an estimand must be none"
+            f" of its parameters: {', '.join(dict.fromkeys(own))}"
+        )
     known = {one.name for one in truth.parameters} | {*truth.estimands}
     known |= {
         Parameter.of_level(one.kind, TOTAL, *one.columns).name

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsim.errors import DataError
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -23,6 +22,7 @@ from mcsim.study.workers.executor import Executor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.study.workers.signals import stop_on_signals
+from mcsim.summary.records import the_one
 
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
@@ -83,8 +83,10 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     _report_aliased(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
+        if options.cluster and (options.overwrite or not options.directory.exists()):
+            EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        planned = plan_chunks(study, store, options.replicates or [(1, n_planned)])
+        planned = plan_chunks(study, store.contents, options.replicates or [(1, n_planned)])
         chunks = left_to_do(_own(planned, options), store)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
@@ -123,8 +125,7 @@ def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
         return chunks
     own = of_shard(chunks, options.shard)
     options.report(
-        f"Shard {options.shard}: {len(own)} of {len(chunks)} chunks,"
-        f" {n_replicates(own):,} of {n_replicates(chunks):,} data sets."
+        f"Shard {options.shard}: {n_replicates(own):,} of {n_replicates(chunks):,} data sets."
     )
     return own
 
@@ -152,12 +153,6 @@ def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.
         The scenario has several conditions and `label` names none of them.
     """
     by_label = PreparedStudy(scenario).conditions
-    if label is None and len(by_label) == 1:
-        (label,) = by_label
-    if label not in by_label:
-        raise DataError(
-            f"--condition {label!r} is none of the scenario's conditions: {'; '.join(by_label)}"
-        )
-    condition = by_label[label]
+    condition = by_label[the_one("condition", label, by_label)]
     data = draw_data_set(condition, prepare_simulator(condition, scenario.seed), replicate)
     return data.design.frame.assign(**{scenario.design.response: data.y})

@@ -8,18 +8,19 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mcsim.errors import McsimError, nearest_name
-from mcsim.measures import MEASURES
+from mcsim.errors import DataError, McsimError, nearest_name
+from mcsim.measures import SHARES, mcse_bound
 from mcsim.results.folder import find_manifest
 from mcsim.results.store import Store
 from mcsim.scenario.records import Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.run import RunOptions, compile_before_all, run_prepared, run_study
 from mcsim.summary.cache import latest_summary
+from mcsim.summary.records import measure_named
 
 FIRST_BLOCK = 256  # replicates before the first look: fewer tell an MCSE badly
 SHARD_WITH_TARGETS = (
@@ -91,12 +92,12 @@ def read_targets(targets: Mapping[str, float]) -> list[Target]:
 def _target(key: str, mcse: float) -> Target:
     match = re.fullmatch(r"(\w+)(?:\((.+)\))?", key)
     measure = match[1] if match else key
-    if match is None or measure not in MEASURES:
+    try:
+        return Target(key, measure_named(measure), match[2] if match else None, mcse)
+    except DataError as error:
         raise McsimError(
-            f"target {key!r} names no measure; write coverage=0.005 or 'bias(x)=0.001'. Measures:"
-            f" {', '.join(MEASURES)}.{nearest_name(measure, MEASURES)}"
-        )
-    return Target(key, measure, match[2], mcse)
+            f"target {key!r}: {error} Write coverage=0.005 or 'bias(x)=0.001'"
+        ) from error
 
 
 def refuse_unknown_parameters(targets: Sequence[Target], names: Iterable[str]) -> None:
@@ -123,13 +124,22 @@ def blocks(n_replicates: int) -> Iterator[int]:
 
 def largest_mcse(summary: pa.Table, target: Target) -> Largest | None:
     """Of all methods and conditions; None where no row has one."""
-    column = f"{target.measure}_mcse"
     rows = [
-        Largest(row[column], row["n_replicates"], row["parameter"], row["method"])
+        Largest(mcse, row["n_replicates"], row["parameter"], row["method"])
         for row in summary.to_pylist()
-        if row[column] is not None and target.parameter in (None, row["parameter"])
+        if target.parameter in (None, row["parameter"])
+        and (mcse := _mcse(row, target.measure)) is not None
     ]
     return max(rows, default=None)
+
+
+def _mcse(row: Mapping[str, Any], measure: str) -> float | None:
+    """The MCSE of a row; of a share of 0 or 1, whose MCSE is 0, how large it may be."""
+    mcse: float | None = row[f"{measure}_mcse"]
+    if measure in SHARES and row[measure] in (0.0, 1.0):
+        n_missing = row["n_missing_interval"] if "coverage" in measure else 0
+        return mcse_bound(max(1, row["n"] - n_missing))
+    return mcse
 
 
 def is_met(summary: pa.Table, target: Target) -> bool:

@@ -14,14 +14,17 @@ import pyarrow.parquet as pq
 
 from mcsim import measures, names
 from mcsim.results.folder import (
+    KINDS,
     contents_of,
+    finished_parts,
+    is_older,
     list_parts,
     read_manifest,
     read_parquet,
-    write_whole,
-    writing,
+    read_recorded,
 )
 from mcsim.results.ranges import Range, merge
+from mcsim.results.whole_files import write_whole, writing
 from mcsim.summary import estimates, summarize
 from mcsim.summary.printed import to_csv
 
@@ -70,10 +73,20 @@ def write_summary(directory: Path, table: pa.Table) -> None:
 def _written_summary(directory: Path) -> pa.Table | None:
     """The one in the folder if it was made from the files that are there now."""
     with suppress(OSError, pa.ArrowException):
-        written = read_parquet(directory / "summary.parquet")
+        path = directory / "summary.parquet"
+        written, time_ns = read_parquet(path), path.stat().st_mtime_ns
         if (written.schema.metadata or {}).get(b"state") == _state(directory).encode():
+            _refuse_damaged(directory, time_ns)
             return written
     return None
+
+
+def _refuse_damaged(directory: Path, time_ns: int) -> None:
+    """Raise a DataError for a part that was damaged after the summary was made."""
+    for part in finished_parts(directory):
+        for path in (directory / part.path(kind) for kind in KINDS):
+            if not is_older(path, time_ns):
+                read_recorded(path)
 
 
 def _state(directory: Path) -> str:

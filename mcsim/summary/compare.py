@@ -1,7 +1,6 @@
 """Two methods on the same data sets: paired differences with their Monte Carlo errors."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.errors import DataError, nearest_name
 from mcsim.names import Parameter
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Results, read_results
+from mcsim.summary.records import the_one
 from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 ROUNDING = 1e-12  # of a squared correlation: methods that estimate the same
+SAME, SAME_AT_ZERO = 1e-10, 1e-13  # of a number, of the largest: numbers that are the same
 DIFFERENCES = ("bias", "mse", "coverage", "rejection", "ci_width")
 COLUMNS = pa.schema(
     [
@@ -52,8 +52,9 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
     """
     table = read_conditions(study)
     described = table.select(["condition", "method", "parameter", "component", "truth"]).to_pylist()
-    for name in (first, second):
-        _check_method(name, [row["method"] for row in described])
+    first, second = (
+        the_one("method", name, [row["method"] for row in described]) for name in (first, second)
+    )
     alpha = 1.0 - float(read_manifest(study)["confidence"])
     records = {}
     for rows, results in read_results(study, table, STATUSES[:2]):
@@ -64,25 +65,36 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
     return pa.Table.from_pylist([records[row] for row in sorted(records)], COLUMNS)
 
 
-def _check_method(name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        known = sorted(set(names))
-        hint = nearest_name(name, known)
-        raise DataError(f"no method {name!r}. The results have: {', '.join(known)}.{hint}")
-
-
 def _compared(results: Results, rows: tuple[int, int], described: Record, alpha: float) -> Record:
     (replicates, first), (others, second) = (results.numbered(row) for row in rows)
     _, here, there = np.intersect1d(replicates, others, return_indices=True)
-    A, B = first[:, here], second[:, there]
+    A = first[:, here]
+    B = without_rounding(A, second[:, there])
     theta = math.nan if described["truth"] is None else described["truth"]
+    parameter = Parameter.read(described["parameter"], described["component"])
+    is_at_edge = parameter.is_at_edge(described["truth"])
     record = {name: described[name] for name in ("condition", "parameter", "component")}
     record["n"] = int(np.sum(~np.isnan(A[0] + B[0])))
     for name in DIFFERENCES:
-        value, mcse = _mean(_score(name, B, theta, alpha) - _score(name, A, theta, alpha))
+        scores = [_score(name, numbers, theta, alpha) for numbers in (A, B)]
+        if name == "coverage" and is_at_edge and not all(np.nansum(one) for one in scores):
+            scores = [np.full(A.shape[1], np.nan)] * 2  # such as of an SD of 0 on the log scale
+        value, mcse = _mean(scores[1] - scores[0])
         record |= {f"{name}_difference": value, f"{name}_difference_mcse": mcse}
     value, mcse = _relative_precision(A[0], B[0])
     return record | {"relative_precision": value, "relative_precision_mcse": mcse}
+
+
+def without_rounding(A: Floats, B: Floats) -> Floats:
+    """B, with the bits of A where rounding alone makes them differ: numbers of replicates, (.., n).
+
+    It is told by their size and, for those that are 0 but for rounding, by the largest of A.
+    """
+    sizes = np.where(np.isfinite(A), np.abs(A), 0.0)
+    largest = sizes.max(axis=-1, keepdims=True, initial=0.0)
+    with np.errstate(invalid="ignore"):  # infinite limits
+        is_same = np.abs(B - A) <= SAME * sizes + SAME_AT_ZERO * largest
+    return np.where(is_same, A, B)
 
 
 def _score(measure: str, numbers: Floats, theta: float, alpha: float) -> Floats:

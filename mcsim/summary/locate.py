@@ -21,6 +21,7 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.names import TERMS, Parameter
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
+from mcsim.summary.records import chosen, fit_of, the_one, unique
 from mcsim.summary.text import aligned
 
 Floats = NDArray[np.float64]
@@ -136,8 +137,8 @@ def locate(
     """
     table = read_conditions(study)
     rows = table.select(["condition", "method", "parameter"]).to_pylist()
-    label = _chosen("condition", condition, [row["condition"] for row in rows])
-    name = _chosen("method", method or observed.method, [row["method"] for row in rows])
+    label = the_one("condition", condition, [row["condition"] for row in rows])
+    name = _method(method or observed.method, [row["method"] for row in rows])
     wanted = {
         row["parameter"]: number
         for number, row in enumerate(rows)
@@ -149,17 +150,11 @@ def locate(
                     np.array([observed.estimates[one] for one in names]))  # fmt: skip
 
 
-def _chosen(kind: str, wanted: str | None, names: list[str]) -> str:
-    """The one that is wanted; `general` stands for `general/containment`, with its estimates."""
-    known = list(dict.fromkeys(names))
-    found = [one for one in known if wanted in (one, one.partition("/")[0])]
-    if wanted is None and len({one.partition("/")[0] for one in known}) == 1:
-        found = known
-    if not found:
-        hint = "" if wanted is None else nearest_name(wanted, known)
-        problem = f"name one with --{kind}" if wanted is None else f"there is no {kind} {wanted!r}"
-        raise DataError(f"{problem}. The results have: {', '.join(known)}.{hint}")
-    return found[0]
+def _method(wanted: str | None, names: list[str]) -> str:
+    """The method; the first of those of one fit, whose estimates are the same."""
+    known = unique(names)
+    found = known if wanted is None else chosen("method", wanted, known)
+    return found[0] if len(set(map(fit_of, found))) == 1 else the_one("method", wanted, known)
 
 
 def _shared(given: Mapping[str, float], known: list[str], method: str) -> list[str]:

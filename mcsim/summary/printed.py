@@ -4,16 +4,29 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from mcsim.summary.records import Record, check_measure, fit_of, without_variances
-from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse
+from mcsim.measures import MEASURES
+from mcsim.summary.records import (
+    OF_INTERVALS,
+    Record,
+    fit_of,
+    has_gaps,
+    is_unreachable,
+    measure_named,
+    n_in_words,
+    note_on_intervals,
+    unique,
+    without_variances,
+)
+from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse, without_mcse
 
 LABELS = ("study", "condition")
-HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", "n", "at 0"]
+POWER = "power/type I"
+HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", POWER, "n", "at 0"]
 THEORY_HEADER = ["method", "parameter", "SD", "in theory", "rejected", "in theory", "exact df"]
 SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
@@ -21,14 +34,21 @@ SENTENCES = {
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
     "undefined": "  no estimate (a correlation where an SD is 0, or what the rows do not tell): {}",
-    "no interval": "  no interval (an SD of 0, or information that is not positive definite): {}",
+    "no interval": "  no interval (an SD of 0 or next to it, or too little information): {}",
+    "unreachable": "  no coverage (a truth at the edge of what can be, such as an SD of 0, which"
+    " these intervals cannot hold): {}",
+    "power": "{}: share of tests that reject, in percent: power where the truth is not 0, else the"
+    " Type I error.",
+    "marginal": "Tests of several columns (F) are marginal, given all other columns: beside an"
+    " interaction, that of a main\neffect is about the reference level of the other factor, not the"
+    " average over its levels.",
     "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
     "common": "Only replicates in which the fits of all methods are usable.\n",
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
-    "reading": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal "
-    "{}% intervals.\nat 0: share of estimates that are exactly 0.",
+    "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
+    " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
     " balanced designs\n(which know no boundary); exact df are those of the t test:",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
@@ -58,7 +78,7 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
     for rows in conditions:
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
         sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
-        paragraphs += ["\n".join(sentences), draw([HEADER, *_lines(rows, _cells)])]
+        paragraphs += ["\n".join(sentences), draw(_without_tests([HEADER, *_lines(rows, _cells)]))]
         known = [
             row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
         ]
@@ -76,10 +96,7 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
 
 
 def _heading(record: Record) -> str:
-    names = list(record)
-    swept = names[names.index("condition") + 1 : names.index("method")]
-    values = [f"{name} = {record[name]}" for name in swept if record[name] is not None]
-    return ": ".join(filter(None, [record.get("study"), ", ".join(values) or record["condition"]]))
+    return ": ".join(filter(None, [record.get("study"), record["condition"]]))
 
 
 def _lines(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:
@@ -115,17 +132,34 @@ def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
     lacking = {r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows}
     sentence = SENTENCES["fits"].format_map(method | {"n": n, "s": "" if n == 1 else "s"})
     yield sentence + (SENTENCES[boundary] if n_boundary else "")
-    for key, counts in (("undefined", undefined), ("no interval", lacking)):
-        if any(counts.values()):
-            yield SENTENCES[key].format(", ".join(f"{p} {n}" for p, n in counts.items() if n))
+    shares = {
+        r["parameter"]: f"{n} ({n / r['n']:.1%})" for r in rows if (n := lacking[r["parameter"]])
+    }
+    named = {parameter: str(n) for parameter, n in undefined.items() if n}
+    for key, amounts in (("undefined", named), ("no interval", shares)):
+        if amounts:
+            yield SENTENCES[key].format(", ".join(f"{p} {n}" for p, n in amounts.items()))
+    if held := [r["parameter"] for r in rows if is_unreachable(r)]:
+        yield SENTENCES["unreachable"].format(", ".join(held))
 
 
 def _cells(record: Record) -> list[str]:
-    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
+    show_mean = with_mcse if record["bias"] is None else without_mcse  # it is that of the bias
+    mean = show_mean(record["mean"], record["mean_mcse"])
+    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("bias", "rmse")]
     coverage = percent(record["coverage"], record["coverage_mcse"])
+    rejection = percent(record["rejection"], record["rejection_mcse"])
     truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
-    parameter, n = record["parameter"], str(record["n"])
-    return [parameter, truth, *errors, coverage, n, zeros]
+    parameter, n = record["parameter"], n_in_words(record)
+    return [parameter, truth, mean, *errors, coverage, rejection, n, zeros]
+
+
+def _without_tests(rows: list[list[str]]) -> list[list[str]]:
+    """The table without the column of tests where there are none."""
+    place = HEADER.index(POWER)
+    if any(row[place] != "-" for row in rows[1:]):
+        return rows
+    return [[*row[:place], *row[place + 1 :]] for row in rows]
 
 
 def _labels(record: Record) -> tuple[str | None, ...]:
@@ -150,21 +184,44 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
+    notes += note_on_intervals(printed)
+    notes += [SENTENCES["power"].format(POWER)] * any(
+        record["rejection"] is not None for record in printed
+    )
+    if any(record["component"] == "terms" for record in printed):
+        notes.append(SENTENCES["marginal"])
     if any("/" in record["method"] for record in printed):
         notes.append(SENTENCES["shared"])
     notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
 
 
-def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
-    """Rows of text: a measure per condition and parameter, the methods side by side.
+def only_measures(table: pa.Table, measures: Sequence[str]) -> pa.Table:
+    """The table with these measures alone, with their Monte Carlo errors."""
+    left_out = {f"{name}{end}" for name in MEASURES for end in ("", "_mcse")} - {
+        f"{name}{end}" for name in measures for end in ("", "_mcse")
+    }
+    return table.drop_columns([name for name in table.column_names if name in left_out])
 
-    Raises
-    ------
-    DataError
-        There is no such measure.
-    """
-    check_measure(measure)
+
+def measures_named(texts: Sequence[str]) -> list[str]:
+    """The measures of texts such as `coverage,bias`, each once; a DataError where one is none."""
+    return unique(measure_named(one) for text in texts for one in text.split(","))
+
+
+def print_measures(table: pa.Table, measures: Sequence[str], form: str) -> str:
+    """A table per measure, the methods side by side; in CSV and JSON their columns."""
+    if form not in DRAWN:
+        return FORMATS[form](only_measures(table, measures))
+    tables = [DRAWN[form](side_by_side(table, one), n_left=1) for one in measures]
+    records = without_variances(table.to_pylist())
+    notes = note_on_intervals(records) if set(measures) & set(OF_INTERVALS) else []
+    notes += [SENTENCES["power"].format("rejection")] * ("rejection" in measures)
+    return "\n\n".join([*tables, *["\n".join(notes)] * bool(notes)]) + "\n"
+
+
+def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
+    """Rows of text: a measure per condition and parameter, the methods side by side."""
     show = percent if measure in SHARES else with_mcse
     methods = table["method"].unique().to_pylist()
     records = table.to_pylist()
@@ -173,6 +230,12 @@ def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
     rows = [[f"{measure}{' in %' * (measure in SHARES)}", *methods]]
     for group in groups:
         cells = {row["method"]: show(row[measure], row[f"{measure}_mcse"]) for row in group}
+        if measure in OF_INTERVALS:
+            cells |= {
+                row["method"]: f"{cells[row['method']]} of {n_in_words(row)}"
+                for row in group
+                if row[measure] is not None and has_gaps(row)
+            }
         labels = [group[0].get("study"), group[0]["condition"] if several else None]
         label = ": ".join(filter(None, [*labels, group[0]["parameter"]]))
         if any(cell != "-" for cell in cells.values()):

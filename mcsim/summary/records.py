@@ -1,14 +1,27 @@
 """Rows of a summary as records, and which of them a table or a figure shows."""
 
+import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.names import Parameter
+from mcsim.names import Parameter, plain_label
 
 Record = dict[str, Any]
 T = TypeVar("T")
+
+WORDS = {  # what others call a measure
+    "power": "rejection", "type1": "rejection", "type_1_error": "rejection",
+    "type1_error": "rejection", "type_i_error": "rejection", "size": "rejection",
+    "width": "ci_width", "root_mean_squared_error": "rmse", "mean_squared_error": "mse",
+    "bias_eliminated_coverage": "be_coverage", "empirical_se": "emp_se",
+    "se": "emp_se (SD of the estimates) or model_se (what the method reports)",
+    "sd": "emp_se (SD of the estimates)", "variance": "emp_se (SD of the estimates)",
+    "accuracy": "rmse", "precision": "emp_se", "percent_bias": "relative_bias",
+}  # fmt: skip
+
+OF_INTERVALS = ("coverage", "be_coverage", "ci_width", "median_ci_width")
 
 
 def unique(values: Iterable[T]) -> list[T]:
@@ -45,9 +58,101 @@ def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Reco
     return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
 
 
-def check_measure(name: str) -> str:
-    """The name of a measure, or a DataError that lists them."""
-    if name not in MEASURES:
-        hint = nearest_name(name, MEASURES)
-        raise DataError(f"no measure {name!r}. There are: {', '.join(MEASURES)}.{hint}")
-    return name
+def measure_named(text: str) -> str:
+    """The name of a measure; `power` is another one of `rejection`.
+
+    Raises
+    ------
+    DataError
+        There is no such measure; says how mcsim calls it, if it is one under another name.
+    """
+    plain = text.strip().lower().replace("-", "_").replace(" ", "_")
+    if plain == "power" or plain in MEASURES:
+        return WORDS.get(plain, plain)
+    known = f"is called {WORDS[plain]} here" if plain in WORDS else "is no measure"
+    hint = "" if plain in WORDS else nearest_name(plain, MEASURES)
+    raise DataError(f"{text!r} {known}. Measures: {', '.join(MEASURES)} (or power).{hint}")
+
+
+def matching(names: Iterable[str], wanted: str) -> list[str]:
+    """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`.
+
+    Failing that, the methods of the fit with that name; failing that, the one (or the methods of
+    the one fit) that begins so.
+    """
+    known = unique(names)
+    globs = (wanted, wanted.replace("[", "[[]"))
+    found = [name for name in known if any(fnmatch.fnmatchcase(name, one) for one in globs)]
+    found = found or [name for name in known if fit_of(name) == wanted]
+    begun = [name for name in known if wanted and name.startswith(wanted)]
+    return found or (begun if len(begun) == 1 or len(set(map(fit_of, begun))) == 1 else [])
+
+
+def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
+    """Labels that match as above, with whole keys too: `design.levels.animal.count = 4`."""
+    plain = {plain_label(label): label for label in labels}
+    return [plain[one] for one in matching(plain, plain_label(wanted))]
+
+
+MATCH = {"condition": matching_conditions}
+
+
+def chosen(kind: str, wanted: str, names: Iterable[str]) -> list[str]:
+    """The methods, parameters or conditions (`kind`) that match, or a DataError that lists all."""
+    known = unique(names)
+    found = MATCH.get(kind, matching)(known, wanted)
+    if not found:
+        begun = [name for name in known if wanted and name.startswith(wanted)]
+        several = f" {len(begun)} begin so." if len(begun) > 1 else ""
+        raise DataError(
+            f"no {kind} matches {wanted!r}. There are: {'; '.join(known)}.{several}"
+            f"{nearest_name(wanted, known)}"
+        )
+    return found
+
+
+def the_one(kind: str, wanted: str | None, names: Iterable[str]) -> str:
+    """The one that matches; if none is asked for, the only one there is; else a DataError."""
+    known = unique(names)
+    found = known if wanted is None else chosen(kind, wanted, known)
+    if len(found) > 1:
+        several = f"there are {len(found)} {kind}s" if wanted is None else f"{wanted!r} is several"
+        raise DataError(f"{several}: name one of them with --{kind}: {'; '.join(found)}")
+    return found[0]
+
+
+def is_unreachable(record: Record) -> bool:
+    """Whether there are intervals, none of which can hold the truth, which is at the edge."""
+    known = None not in (record["truth"], record["ci_width"] or record["median_ci_width"])
+    return known and record["coverage"] is None
+
+
+def has_gaps(record: Record) -> bool:
+    """Whether some, but not all, of the estimates of a row lack an interval."""
+    return bool(0 < record["n_missing_interval"] < record["n"])
+
+
+def n_in_words(record: Record) -> str:
+    """`3000`, or `2316/3000` where not all estimates have an interval."""
+    n, missing = record["n"], record["n_missing_interval"]
+    return f"{n - missing}/{n}" if has_gaps(record) else str(n)
+
+
+def share_missing(record: Record) -> float:
+    """Share of the estimates that have no interval."""
+    return float(record["n_missing_interval"] / record["n"])
+
+
+def note_on_intervals(records: Iterable[Record]) -> list[str]:
+    """What ` of 2316` means, and where most are missing; empty where no interval is."""
+    found = [record for record in records if has_gaps(record)]
+    if not found:
+        return []
+    worst = max(found, key=share_missing)
+    where = (worst[name] for name in ("condition", "parameter", "method"))
+    names = ", ".join(name for name in where if name != "all")
+    n, missing = worst["n"], worst["n_missing_interval"]
+    return [
+        f"{n - missing}/{n}: so many of the estimates have an interval; coverage and widths are of"
+        f" those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
+    ]

@@ -3,9 +3,8 @@
 Works from the files alone. Knows no drawing.
 """
 
-import fnmatch
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mcsim.errors import DataError, nearest_name
+from mcsim.errors import DataError
 from mcsim.names import ROW, short_names, show_swept
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
-from mcsim.summary.records import Record, unique, without_variances
+from mcsim.summary.records import Record, chosen, unique, without_variances
 from mcsim.summary.summarize import DESCRIPTION, studies_in
 
 Key = tuple[str, ...]  # study, condition, method, parameter
@@ -95,10 +94,14 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
         There is no study, or a glob selects nothing.
     """
     table, studies = known_summary(results), studies_in(results)
-    table = filter_summary(table, methods=selection.methods, parameters=selection.parameters)
+    table = filter_summary(
+        table,
+        methods=selection.methods,
+        parameters=selection.parameters,
+        conditions=selection.conditions,
+    )
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
-    table = filter_conditions(table, selection.conditions)
     swept = _swept(table, has_studies=len(studies) > 1)
     is_single = len(unique(map(_condition, records := table.to_pylist()))) == 1
     for record in records:
@@ -113,34 +116,15 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     )
 
 
-def filter_summary(table: pa.Table, *, methods: str = "*", parameters: str = "*") -> pa.Table:
-    """Rows whose method and parameter match a glob (`diet[T.fed]*` too), or a DataError."""
-    for label, glob in (("method", methods), ("parameter", parameters)):
-        names = table[label].unique().to_pylist()
-        found = matching(names, glob)
-        if not found:
-            allowed, hint = ", ".join(sorted(names)), nearest_name(glob, names)
-            raise DataError(f"no {label} matches {glob!r}. The results have: {allowed}.{hint}")
+def filter_summary(
+    table: pa.Table, *, methods: str = "*", parameters: str = "*", conditions: str = "*"
+) -> pa.Table:
+    """Rows whose names match (`diet[T.fed]*` too), or a DataError."""
+    wanted = {"method": methods, "parameter": parameters, "condition": conditions}
+    for label, glob in wanted.items():
+        found = chosen(label, glob, table[label].unique().to_pylist())
         table = table.filter(pc.field(label).isin(found))
     return table
-
-
-def matching(names: Iterable[str], glob: str) -> list[str]:
-    """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`."""
-    globs = (glob, glob.replace("[", "[[]"))
-    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in globs)]
-
-
-def filter_conditions(table: pa.Table, glob: str) -> pa.Table:
-    """Rows whose condition matches a glob, or a DataError."""
-    labels = table["condition"].unique().to_pylist()
-    found = [label for label in labels if fnmatch.fnmatchcase(label, glob)]
-    if not found:
-        raise DataError(
-            f"no condition matches {glob!r}. The results have: {'; '.join(labels)}."
-            f"{nearest_name(glob, labels)}"
-        )
-    return table.filter(pc.field("condition").isin(found))
 
 
 def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Shown) -> None:

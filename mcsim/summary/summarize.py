@@ -4,6 +4,7 @@ Works from the files alone, also while a study runs: a part is complete once it 
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def join_summaries(tables: Mapping[Path, pa.Table]) -> pa.Table:
     labels = LABELS if len(tables) > 1 else LABELS[1:]
     table = _concatenate(
         [
-            one.add_column(0, "study", pa.array([str(study)] * one.num_rows, pa.string()))
+            one.add_column(0, "study", pa.array([_shown(study)] * one.num_rows, pa.string()))
             for study, one in tables.items()
         ]
     )
@@ -70,6 +71,11 @@ def join_summaries(tables: Mapping[Path, pa.Table]) -> pa.Table:
     swept = [name for name in table.column_names if name not in known]
     optional = [name for name in OPTIONAL if name in table.column_names]
     return table.select([*labels, *swept, *DESCRIPTION, *optional, *RESULTS.names])
+
+
+def _shown(study: Path) -> str:
+    """The name of a folder, which need not be text in UTF-8."""
+    return os.fsencode(study).decode(errors="backslashreplace")
 
 
 def studies_in(directory: Path) -> list[Path]:
@@ -104,10 +110,10 @@ class _Measured:
     """Counts and measures of every row of a conditions table, NaN where undefined."""
 
     def __init__(self, conditions: pa.Table, alpha: float) -> None:
-        names = zip(
-            *(conditions[one].to_pylist() for one in ("parameter", "component")), strict=True
-        )
-        self._is_scale = np.array([Parameter.read(*one).is_scale for one in names])
+        rows = conditions.select(["parameter", "component", "truth"]).to_pylist()
+        read = [(Parameter.read(r["parameter"], r["component"]), r["truth"]) for r in rows]
+        self._is_scale = np.array([one.is_scale for one, _ in read])
+        self._is_at_edge = np.array([one.is_at_edge(truth) for one, truth in read])
         self._truth = conditions["truth"].to_numpy().astype(np.float64)
         self._alpha = alpha
         self._counts = np.zeros((len(COUNTS), conditions.num_rows), dtype=np.int64)
@@ -129,7 +135,8 @@ class _Measured:
     def _measure(self, rows: Sequence[int], numbers: Sequence[Floats]) -> None:
         # (6, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
         own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
-        sample = Sample(self._truth[own], self._is_scale[own], self._alpha, *columns)
+        edge = self._is_at_edge[own]
+        sample = Sample(self._truth[own], self._is_scale[own], edge, self._alpha, *columns)
         has_estimate = ~np.isnan(sample.estimates)
         self._counts[1, own] = has_estimate.sum(axis=1)
         self._counts[4, own] = (has_estimate & ~sample.has_interval).sum(axis=1)

@@ -34,6 +34,11 @@ def percent(share: float | None, mcse: float | None) -> str:
     return "-" if share is None or mcse is None else f"{100 * share:.1f} ({100 * mcse:.1f})"
 
 
+def without_mcse(value: float | None, mcse: float | None) -> str:
+    """A number with the digits that it has beside its Monte Carlo error."""
+    return with_mcse(value, mcse).partition(" ")[0]
+
+
 def with_mcse(value: float | None, mcse: float | None) -> str:
     """A number and its Monte Carlo error, to the second significant digit of the error."""
     if value is None or not mcse:

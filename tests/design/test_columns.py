@@ -130,3 +130,10 @@ def test_groups_of_the_same_units_are_one_level():
     other = frame.assign(h=np.arange(40) // 8)  # crossed with g
     with pytest.raises(DataError, match="the groups h and g:h are crossed"):
         model_columns(formula, other)
+
+
+@pytest.mark.parametrize("formula", ["y ~ log(x)", "y ~ sqrt(x - 2)", "y ~ exp(1000 * x)"])
+def test_what_is_no_number_is_refused_in_our_words_without_warnings(formula):
+    frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match="infinite, or not a number"):
+        _matrix(frame, formula.removeprefix("y ~ "))

@@ -121,11 +121,64 @@ def own(data):
         ("{'b': 1}", "own.py: ValueError: 'b' is none of what @estimator names"),
         ("{'a': {'sd': 1}}", "own.py: ValueError: 'sd' of 'a'; allowed are estimate, std_error,"),
         ("{'a': 'much'}", "own.py: ValueError: could not convert string to float: 'much'"),
+        ("{}", "own.py: ValueError: there is no estimate"),
+        ("{'a': None}", "own.py: ValueError: there is no estimate"),
+        ("{'a': float('nan')}", "own.py: ValueError: estimate of 'a' is nan; it must be a finite"),
+        ("{'a': float('inf')}", "own.py: ValueError: estimate of 'a' is inf; it must be a finite"),
+        (
+            "{'a': {'estimate': 1, 'std_error': -1}}",
+            "own.py: ValueError: std_error of 'a' is -1; it must be a finite number of at least 0",
+        ),
+        (
+            "{'a': {'estimate': 1, 'p_value': 5}}",
+            "own.py: ValueError: p_value of 'a' is 5; it must be a number from 0 to 1",
+        ),
+        (
+            "{'a': {'estimate': 1, 'std_error': 1, 'df': -3}}",
+            "own.py: ValueError: df of 'a' is -3; it must be a number above 0",
+        ),
+        (
+            "{'a': {'estimate': 1, 'ci_lower': 2, 'ci_upper': 1}}",
+            "own.py: ValueError: ci_lower of 'a' lies above its ci_upper",
+        ),
+        (
+            "{'a': {'estimate': 1, 'ci_lower': float('nan')}}",
+            "own.py: ValueError: ci_lower of 'a' is nan; it must be a number",
+        ),
     ],
 )
 def test_a_result_that_cannot_be_read_is_a_failed_fit(returned, message):
     analysis = analyse(f"@estimator('a')\ndef own(data): return {returned}", np.zeros((1, 3)))
     assert str(analysis.fits.message[0]).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sys.exit(0)", "SystemExit: 0"),
+        ("raise Silent()", "Silent: (its text cannot be had)"),
+        ("raise ValueError('\\udcff' + 'a' * 5000)", "ValueError: \\udcff" + "a" * 1994 + "..."),
+        ("raise DataError('no fit')", "DataError: no fit"),
+    ],
+)
+def test_nothing_that_a_function_raises_ends_the_run(tmp_path, line, message):
+    raising = """
+import sys
+from mcsim.errors import DataError
+
+class Silent(Exception):
+    def __str__(self):
+        raise self
+"""
+    analysis = analyse(f"{raising}\n@estimator('a')\ndef own(data):\n    {line}", np.zeros((1, 3)))
+    assert (analysis.fits.status[0], analysis.fits.message[0]) == (
+        Status.FAILED,
+        f"own.py:12: {message}",
+    )
+    (tmp_path / "own.py").write_text(f"{raising}\n{line}")
+    with pytest.raises(DataError) as refusal:
+        read_plugin(tmp_path / "own.py")
+    assert str(refusal.value) == f"--plugin own.py:9: {message}"
 
 
 def test_intervals_follow_from_the_standard_error():

@@ -145,8 +145,16 @@ def test_single_observations_have_no_correlation(frame):
 
 def test_ar1_in_pairs_beside_a_random_intercept_is_refused(frame):
     pairs = frame[frame["x"] < 0.3]
-    with pytest.raises(DataError, match="are the same thing"):
-        analyse(pairs, "y ~ x + (1 | image)", "ar1")
+    for residual in ("ar1", "ar1(x)"):
+        with pytest.raises(DataError, match="are the same thing"):
+            analyse(pairs, "y ~ x + (1 | image)", residual)
+
+
+def test_pairs_at_several_distances_tell_ar1_from_a_random_intercept(frame):
+    place = np.arange(len(frame)) % N_POINTS
+    pairs = frame[(place == 0) | (place == 1 + UNIT % (N_POINTS - 1))]
+    _, analysis = analyse(pairs, "y ~ x + (1 | image)", "ar1(x)")
+    assert -1.0 < by_name(analysis)["phi"].estimate[0] < 1.0
 
 
 def test_a_covariate_may_not_have_the_name_of_a_parameter(frame):

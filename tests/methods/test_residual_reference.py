@@ -1,5 +1,6 @@
 """Models of the residuals against nlme (tests/reference/residual.R)."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from mcsim.engine.optimum.search import Status
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.conditions import conditions
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.residuals import ResidualModel, residual_model
+from mcsim.study.analyse import analyse_replicates
+from mcsim.study.prepared import prepare_condition
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 DATA = (
@@ -35,13 +40,15 @@ def read(name):
 
 
 @pytest.mark.parametrize("criterion", ["REML", "ML"])
-@pytest.mark.parametrize("model", ["slopes", "animal", "gls"])
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [*itertools.product(DATA, ["slopes", "animal", "gls"]), ("gaps", "animal")],
+)
 def test_fit_is_that_of_nlme(name, model, criterion):
     frame, models = read(name)
     nlme = models[model][criterion]
     residual = residual_model(nlme["residual_model"])
-    if residual.correlation is not None:
+    if residual.correlation is not None and residual.along is None:
         residual = ResidualModel(correlation=residual.correlation, within="image")
     columns = model_columns(parse_formula(nlme["formula"]), frame)
     settings = MethodSettings(criterion.lower(), ("containment",), 0.95, residual=residual)
@@ -68,3 +75,21 @@ def test_fit_is_that_of_nlme(name, model, criterion):
         scale = np.abs(expected).max()
         size = scale if is_inside else max(scale, 1e-3 * nlme["sigma"] ** 2)
         assert covariance[0] == pytest.approx(np.array(expected), abs=rel * size)
+
+
+def test_a_study_that_loses_rows_fits_what_nlme_fits_and_finds_phi():
+    # with gaps closed, 150 such data sets had the mean 0.5875 and the coverage 33%
+    scenario = load_scenario(REFERENCE / "residual_gaps.toml")
+    condition = prepare_condition(scenario, conditions(scenario)[0])
+    estimates, fits = analyse_replicates(condition, range(1, 41))
+    _, models = read("gaps")
+    nlme = models["animal"]["REML"]
+    assert fits["loglik"][0].as_py() == pytest.approx(nlme["logLik"], abs=1e-6)
+    rows = [row for row in estimates.to_pylist() if row["parameter"] == "phi"]
+    phi = np.array([row["estimate"] for row in rows])
+    assert phi[0] == pytest.approx(nlme["residual"][0], rel=1e-4)
+    # within 4 MCSE (error probability 6e-5) and the bias in samples of this size, below 0.01
+    assert len(phi) == 40
+    assert abs(phi.mean() - 0.7) < 0.01 + 4.0 * phi.std(ddof=1) / 40**0.5
+    covers = [row["ci_lower"] <= 0.7 <= row["ci_upper"] for row in rows]
+    assert sum(covers) > 30  # of 95%, 30 or fewer have the probability 1e-5

@@ -36,9 +36,8 @@ def residual_covariance(kind, unit, values, *, along=None, stratum=None):
     R = np.zeros((len(unit), len(unit)))
     for u in np.unique(unit):
         rows = np.flatnonzero(unit == u)
-        if along is not None:
-            rows = rows[np.argsort(along[rows], kind="stable")]
-        steps = np.abs(np.subtract.outer(np.arange(len(rows)), np.arange(len(rows))))
+        position = np.arange(len(rows)) if along is None else along[rows]
+        steps = np.abs(np.subtract.outer(position, position))
         own = values[0] ** steps if kind == "ar1" else np.where(steps == 0, 1.0, values[0])
         R[np.ix_(rows, rows)] = own
     return R

@@ -10,17 +10,18 @@ from mcsim.plan.dry_run import describe_plan
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.responses import prepare_simulator
+from mcsim.study.shards import Shard
 from tests.conftest import SMALL, run_mcsim
 
 
 def test_the_design_is_counted_in_words(small_scenario):
     scenario = load_scenario(small_scenario)
     design = prepare_simulator(conditions(scenario)[0], scenario.seed).design
-    expected = "9 animals; 36 images, 4 per animal; 180 observations, 5 per image"
+    expected = "9 units of animal; 36 units of image, 4 per animal; 180 observations, 5 per image"
     assert design_in_words(design) == expected
     drawn = load_scenario(small_scenario, overrides=["design.levels.image.count={uniform=[1,9]}"])
     words = design_in_words(prepare_simulator(conditions(drawn)[0], 1).design)
-    assert re.search(r"images, [1-9] to [1-9] per animal", words)
+    assert re.search(r"units of image, [1-9] to [1-9] per animal", words)
 
 
 def test_nothing_is_written_and_methods_and_costs_are_told(small_scenario, tmp_path):
@@ -29,8 +30,20 @@ def test_nothing_is_written_and_methods_and_costs_are_told(small_scenario, tmp_p
     assert (done.returncode, sorted(tmp_path.rglob("*"))) == (0, before)
     assert "Method right/containment, right/z: y ~ diet * x + (x | animal)" in done.stdout
     assert "animal.cor(Intercept,x)" in done.stdout
-    assert "5,000 replicates of 1 condition by 3 methods: 10,000 fits" in done.stdout
+    assert (
+        "5,000 replicates of 1 condition by 3 methods: 10,000 fits (right/containment, right/z from"
+        " one fit)\n"
+    ) in done.stdout
     assert re.search(r"Time: about \d+ (seconds?|minutes) with", done.stdout)
+
+
+def test_the_plan_of_a_shard_is_that_of_its_share(small_scenario):
+    scenario = load_scenario(small_scenario, replicates=640_000)
+    text, of_shard = (describe_plan(scenario, 1, {}, one) for one in (None, Shard(3, 10)))
+    assert "Shard 3/10: 64,000 of 640,000 data sets, 128,000 fits, of which" in of_shard
+    whole, own = (float(re.search(r"Disk: about ([\d.,]+)", one)[1].replace(",", "")) for one in
+                  (text, of_shard))  # fmt: skip
+    assert own == pytest.approx(whole / 10, rel=0.1)
 
 
 def test_replicates_needed_for_a_precision(small_scenario):

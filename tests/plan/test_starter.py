@@ -136,9 +136,7 @@ def test_names_of_data_files_do_not_end_a_comment(dogs):
     [
         ("", "'' cannot name a scenario"),
         ("a\nb", "cannot name a scenario"),
-        ("nowhere/study", "there is no folder 'nowhere'; make it first"),
-        ("x" * 300, "cannot be written: File name too long"),
-        ("study.yaml", "mcsim init writes TOML: name the file study.toml"),
+        ("x" * 300, "name too long"),
     ],
 )
 def test_names_that_no_file_can_have_are_refused(tmp_path, name, message):

@@ -32,6 +32,7 @@ from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim
+from tests.samples import write_part
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 SWEPT = '\n[sweep]\n"design.levels.image.count" = [2, 3, 8]\n"truth.sigma" = [0.5, 1.0]\n'
@@ -377,7 +378,7 @@ def rewritten(directory, folder, *, estimate, status=None):
             for name, value in values.items():
                 if kind == "estimates" or value is not None:
                     frame[name] = value
-            pq.write_table(type(table).from_pandas(frame, table.schema), path)
+            write_part(path, type(table).from_pandas(frame, table.schema))
     return copy
 
 
@@ -403,7 +404,7 @@ def test_what_cannot_be_drawn_is_an_error_of_the_user(single, arguments, message
 
 
 def test_too_many_panels_are_refused_with_what_to_choose(swept):
-    with pytest.raises(McsimError, match=r"132 panels.*too much to look at.*--condition"):
+    with pytest.raises(McsimError, match=r"128 panels.*too much to look at.*--condition"):
         figure_of(swept, "zip")
 
 

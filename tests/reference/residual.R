@@ -1,4 +1,5 @@
-# Data and fits of residual_*.csv and residual_*.json: Rscript residual.R, in this folder.
+# Data and fits of residual_*.csv and residual_*.json: Rscript residual.R, in this folder. The data
+# residual_gaps.csv: mcsim simulate residual_gaps.toml --replicate 1 -o residual_gaps.csv.
 # The best log-likelihood of two optimizers and several starts counts.
 library(nlme)
 
@@ -96,8 +97,7 @@ as_list <- function(value) structure(as.list(value), names = NULL)
 
 rows_of <- function(S) lapply(seq_len(nrow(S)), function(i) as_list(S[i, ]))
 
-write <- function(name, d, models) {
-  write.csv(d, paste0("residual_", name, ".csv"), row.names = FALSE, quote = FALSE)
+write_fits <- function(name, d, models) {
   models <- lapply(models, function(model) lapply(c(REML = "REML", ML = "ML"), function(method) {
     one <- told(model$fit(method), d, model$by)
     for (key in c("beta", "se", "df", "residual")) one[[key]] <- as_list(one[[key]])
@@ -148,7 +148,8 @@ make <- function(name, sizes, residuals, slope_sd, models) {
   d <- do.call(units, sizes)
   if (startsWith(name, "by_stain")) d$stain <- sample(c("blue", "green", "red"), nrow(d), TRUE)
   d$y <- responses(d, residuals(d), slope_sd)
-  write(name, d, models(d))
+  write.csv(d, paste0("residual_", name, ".csv"), row.names = FALSE, quote = FALSE)
+  write_fits(name, d, models(d))
 }
 of_diet <- function(d) ifelse(d$diet == "fed", 0.6, 0.3) * rnorm(nrow(d))
 of_stain <- function(d) c(blue = 0.3, green = 0.6, red = 0.45)[d$stain] * rnorm(nrow(d))
@@ -163,3 +164,10 @@ make("exchangeable_unbalanced", list(12, c(2, 6), c(3, 8)), even_by(0.1), 0.5,
      function(d) correlated(d, "exchangeable"))
 make("by_diet_balanced", list(10, 4, 8), of_diet, 0.5, function(d) uneven(d, "diet"))
 make("by_stain_unbalanced", list(12, c(2, 6), c(4, 10)), of_stain, 0.5, function(d) uneven(d, "stain"))
+
+# 30 points along x, of which two in five are lost: distances by the number of the point
+d <- read.csv("residual_gaps.csv")
+d$point <- round(29 * d$x)
+starts <- lapply(c(0.2, 0.6, 0.9), function(v) list(correlation = corAR1(v, ~ point | animal)))
+write_fits("gaps", d, list(animal = list(formula = animal_formula, residual = "ar1(x)",
+                                         fit = function(method) mixed(d, ~1 | animal, starts, method))))

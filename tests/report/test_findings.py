@@ -46,6 +46,17 @@ def covering(share, n=1000, measure="coverage", **known):
     return record(**{measure: share, f"{measure}_mcse": mcse, "n": n}, **known)
 
 
+def test_the_bias_of_a_negative_truth_says_which_way_in_words():
+    lines = said(
+        biased(0.517, -0.008, truth=-0.5, parameter="x"),
+        biased(-0.1, -0.008, truth=-0.5, parameter="z"),
+    )
+    assert lines["Bias", "general"] == [
+        "`x` is underestimated by 51.70% (MCSE 0.80%), too far from zero.",
+        "`z` is overestimated by 10.00% (MCSE 0.80%), too near to zero.",
+    ]
+
+
 def test_a_bias_beyond_two_standard_errors_is_named_with_its_size():
     lines = said(
         biased(-0.12, parameter="animal.sd(x)"),

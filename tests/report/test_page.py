@@ -22,9 +22,11 @@ from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import estimates
 from mcsim.summary.cache import latest_summary
+from mcsim.summary.records import n_in_words
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim, run_mcsim
+from tests.samples import write_part
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MAX_BYTES = 5_000_000
@@ -146,7 +148,8 @@ def test_the_five_parts_of_ademp_stand_in_order(page):
     ]  # fmt: skip
     words = text_of(page)
     assert "when design.levels.image.count is 2, 5." in words
-    assert "image.count=2: 9 animals; 18 images, 2 per animal; 90 observations, 5 per" in words
+    animals = "9 units of animal; 18 units of image, 2 per animal; 90 observations, 5 per"
+    assert f"image.count=2: {animals}" in words
     mean = "1 * Intercept + 0.5 * diet[T.fed] - 1 * x".replace("*", "\N{MULTIPLICATION SIGN}")
     assert f"Mean of y: {mean}." in words
     assert "Effects of animal: SD 0.6 of Intercept, 0.4 of x; correlation 0.3." in words
@@ -162,7 +165,7 @@ def test_tables_hold_the_truth_the_formulas_and_the_summary(swept, parsed):
     for row, record in zip(numbers[1:], records, strict=True):
         assert row[:3] == [record["condition"], "diagonal", record["parameter"]]
         assert row[6] == with_mcse(record["rmse"], record["rmse_mcse"])
-        assert row[9] == str(record["n"])
+        assert row[9] == n_in_words(record)
     n_boundary = [str(record["n_boundary"]) for record in records[:: len(records) // 2]]
     assert [row[4] for row in failures[1:]] == n_boundary
 
@@ -225,7 +228,7 @@ def test_failed_fits_are_counted_with_their_messages(swept, tmp_path):
     rows = table.to_pylist()
     for row, message in zip(rows, ["<no> certificate", "rare", "<no> certificate"], strict=False):
         row |= {"status": "failed", "message": message}
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    write_part(path, pa.Table.from_pylist(rows, table.schema))
     found = Page(report.page(copy))
     label = rows[0]["condition"]
     (counts,) = [row for row in found.tables[-2] if row[0] == label]

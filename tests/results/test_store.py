@@ -44,7 +44,7 @@ CONDITIONS = {"all": "cdef"}
 def describe(values=VALUES, conditions=CONDITIONS, replicates=100):
     return StudyDescription(
         identity=Identity(values, conditions),
-        manifest={"replicates": replicates},
+        manifest={"replicates": replicates, "confidence": 0.95},
         scenario_text="seed = 7\n",
         conditions=pa.table({"condition": list(conditions), "truth": [0.5] * len(conditions)}),
     )

@@ -1,15 +1,19 @@
 """Damaged, foreign and missing files of a study are named."""
 
+import contextlib
+import json
+import re
 import shutil
 
 import pytest
 
-from mcsim.errors import DataError
-from mcsim.results.folder import SUFFIXES, Part
+from mcsim.errors import DataError, McsimError
+from mcsim.results.folder import OWN_NAMES, SUFFIXES, Part, checksum, read_columns
+from mcsim.results.merge import merge_studies
 from mcsim.results.ranges import cut
 from mcsim.results.store import Store
 from mcsim.results.verify import find_faults
-from tests.results.test_store import KEY, chunk_of, commit, describe
+from tests.results.test_store import KEY, chunk_of, commit, describe, files
 
 N = 100
 
@@ -114,3 +118,135 @@ def test_foreign_files_are_named_and_count_for_nothing(store):
 def test_no_study_is_the_users_mistake(tmp_path):
     with pytest.raises(DataError, match="holds no study"):
         find_faults(tmp_path)
+
+
+def test_every_flipped_byte_of_a_manifest_is_told(store):
+    path = store.directory / "manifest.json"
+    content = path.read_bytes()
+    end = content.index(b'"checksum"')  # the name of the number cannot vouch for itself
+    for at in range(0, end, 7):
+        flip_a_bit(path, at)
+        with pytest.raises(McsimError, match=r"manifest\.json is|holds a study of format"):
+            find_faults(store.directory)
+        path.write_bytes(content)
+    assert faults_of(store) == []
+
+
+@pytest.mark.parametrize("name", ["scenario.toml", "conditions.parquet"])
+def test_a_changed_file_of_the_study_is_told(store, name):
+    path = store.directory / name
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n")
+    said = [fault for fault in faults_of(store) if name in fault]
+    assert len(said) == 1
+    assert re.match(f"{name}: (corrupted: not what was written|damaged or missing)", said[0])
+
+
+def test_a_folder_in_place_of_the_scenario_is_told(store):
+    (store.directory / "scenario.toml").unlink()
+    (store.directory / "scenario.toml").mkdir()
+    assert faults_of(store) == ["scenario.toml: missing, or no file of its own: a folder or a link"]
+
+
+def put_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def put_full_folder(path):
+    put_folder(path)
+    (path / "mine").write_text("mine")
+
+
+def put_link(path):
+    path.rename(path.with_name(".elsewhere"))
+    path.symlink_to(path.with_name(".elsewhere"))
+
+
+def put_dangling_link(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def put_link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+IN_PLACE = [put_folder, put_full_folder, put_link, put_dangling_link, put_link_to_itself]
+
+
+@pytest.mark.parametrize("put", IN_PLACE)
+@pytest.mark.parametrize("folder", ["commits", "estimates", "fits"])
+def test_what_stands_in_place_of_a_part_is_told_and_gives_way(store, folder, put):
+    path = path_of(store, folder)
+    put(path)
+    name = path.relative_to(store.directory)
+    assert f"{name}: missing, or no file of its own: a folder or a link" in faults_of(store)
+    with pytest.raises(DataError, match="damaged"):
+        read_columns(path, ["replicate"])
+    store.unmark([fault.part for fault in find_faults(store.directory) if fault.part])
+    commit(store, 1, 32)
+    rest = [fault for fault in faults_of(store) if "mine" not in fault]
+    assert all("foreign" in fault for fault in rest)
+    assert len(rest) == (put == put_full_folder)  # what it holds is not lost
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_nothing_is_read_or_written_through_a_link(store, tmp_path, name):
+    path, elsewhere = store.directory / name, tmp_path / "elsewhere"
+    if path.exists():
+        path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    for use in (
+        lambda: find_faults(store.directory),
+        lambda: Store.open(store.directory, describe()),
+        lambda: merge_studies([store.directory], tmp_path / "out", print),
+    ):
+        with pytest.raises(DataError, match=re.escape(f"{path} is a link")):
+            use()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parts": {"../../x": {"condition": "all", "methods": []}}},
+        {"parts": {"/etc/x": {"condition": "/etc", "methods": ["../../x"]}}},
+        {"parts": []},
+        {"parts": {KEY: 5}},
+        {"conditions": ["all"]},
+        {"replicates": "many"},
+        {"replicates": 0},
+        {"identity": []},
+        {"identity": {}},
+        {"versions": [], "format": 9},
+        {"files": {"../../secret": "0"}},
+    ],
+)
+def test_a_crafted_manifest_reaches_nothing_outside(store, tmp_path, changes):
+    path, outside = store.directory / "manifest.json", files(tmp_path)
+    manifest = json.loads(path.read_bytes()) | changes
+    path.write_text(json.dumps(manifest | {"checksum": checksum(manifest)}))
+    with contextlib.suppress(McsimError):
+        find_faults(store.directory)
+    with contextlib.suppress(McsimError):
+        merge_studies([store.directory], tmp_path / "study" / "out", print)
+    outside["study/manifest.json"] = path.read_bytes()
+    now = files(tmp_path)
+    assert {name: now[name] for name in outside} == outside
+    assert all(name.startswith("study/") for name in now)
+
+
+def test_a_damaged_manifest_is_made_again_by_the_same_scenario(store):
+    path = store.directory / "manifest.json"
+    for damaged in (
+        b"",
+        b"{}",
+        path.read_bytes().replace(b'"replicates": 100', b'"replicates": "1"'),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"manifest\.json is"):
+            Store.read(store.directory)
+        Store.open(store.directory, describe())
+        assert faults_of(store) == []

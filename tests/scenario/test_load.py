@@ -1,5 +1,6 @@
 """Scenario files: every mistake with its place, YAML as TOML, and options."""
 
+import math
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from mcsim.errors import ScenarioError
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
+from mcsim.scenario.yaml_core import CoreLoader
 from tests.conftest import SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -165,7 +167,7 @@ def test_a_swept_key_cannot_be_set_to_no_effect():
         ("s.yaml", "a: &a [*a]", f"s.yaml: {TOO_MANY_ALIASES}"),
         ("s.yaml", MULTIPLYING, f"s.yaml: {TOO_MANY_ALIASES}"),
         ("s.yaml", MERGING, f"s.yaml: {TOO_MANY_ALIASES}"),
-        ("s.yaml", "a: 2024-13-45", "s.yaml: this is not YAML: month must be in 1..12"),
+        ("s.yaml", "a: !!int x", "s.yaml:1:4: this is not YAML: 'x' cannot be read as int"),
         ("s.yaml", "- 1", "s.yaml: the file holds no keys; `mcsim init` writes one to start from"),
     ],
 )
@@ -204,3 +206,91 @@ def test_what_is_no_toml_is_said_in_plain_words(tmp_path, line, words):
     with pytest.raises(ScenarioError) as caught:
         load_scenario(tmp_path / "a.toml")
     assert words in str(caught.value)
+
+
+LARGE = "a data set has up to {} rows; at most 2,000,000: lower the counts"
+SIZE = "it must be of a size between 1e-50 and 1e+50, or 0"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("design.levels.image.count=1000000000", LARGE.format("45,000,000,000")),
+        ("design.levels.animal.count={ fasted = 1e20, fed = 1 }", LARGE.format("2.0e+21")),
+        ("design.observations.count={ uniform = [1, 50000000000] }",
+         LARGE.format("1,800,000,000,000")),
+        ("design.factors.diet=[" + ",".join(f"'{i}'" for i in range(501)) + "]",
+         "at most 500 cells may have counts of their own; write one number"),
+        ("truth.sigma=1e200", f"truth.sigma is 1e+200; {SIZE}"),
+        ("truth.random.animal.sd.x=1e200", f"truth.random.animal.sd.x is 1e+200; {SIZE}"),
+        ("truth.sigma=1e-200", f"truth.sigma is 1e-200; {SIZE}"),
+        ("design.covariates.x.grid=[0, 1e99]", f"design.covariates.x.grid is [0, 1e+99]; {SIZE}"),
+        ("truth.sigma=inf", "truth.sigma is inf; it must be a number above 0"),
+        ("replicates=3000000000", "replicates is 3000000000; it must be at most 10,000,000"),
+        ("methods.right.resamples=1e6", "resamples is 1000000.0; it must be at most 100,000"),
+        ("seed=" + "9" * 5000, "it must be a whole number of at least 0"),
+        ("seed=0x" + "f" * 5000, f"seed is 0x{'f' * 55}...; {SIZE}"),
+        ("truth.sigma=" + "[" * 5000, "it must be a number above 0"),
+        ("estimands=0.5", "estimands is 0.5; it must be a list of tables, each under double"),
+        ("estimands.0.name=1", "it must be a list of tables, each under double brackets"),
+        ("sweep=5", "sweep is 5; it must be a table"),
+        ("sweep={'design.levels.animal.count'=[4, 1000000000]}",
+         f"with design.levels.animal.count = 1000000000: {LARGE.format('40,000,000,000')}"),
+        ("sweep={'design.levels'=[[{count=3}]]}", "missing key 'name' in design.levels.0"),
+    ],
+)  # fmt: skip
+def test_what_is_too_large_is_told_before_anything_is_built(write, override, message):
+    found = message_of(write(SMALL), overrides=[override])
+    assert message in found
+    if "cells" not in message:
+        assert found.startswith(f"--set {override.partition('=')[0]}: ")
+
+
+def test_an_option_after_a_faulty_sweep_is_read(write):
+    found = message_of(write(SMALL), overrides=["sweep=5", "truth.sigma=0"])
+    assert found.splitlines() == [
+        "--set sweep: sweep is 5; it must be a table",
+        "--set truth.sigma: truth.sigma is 0; it must be a number above 0",
+    ]
+
+
+def test_a_whole_number_of_thousands_of_digits_is_refused(write):
+    path = write(SMALL.replace("seed = 7", "seed = " + "9" * 5000))
+    assert message_of(path) == "s.toml: a whole number has thousands of digits"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("010", 10), ("0o10", 8), ("0x1F", 31), ("-7", -7), ("+7", 7), ("1e3", 1000.0),
+        (".5", 0.5), ("5.", 5.0), ("-.inf", -math.inf), ("20:30", "20:30"), ("1_000", "1_000"),
+        ("0b11", "0b11"), ("2024-01-01", "2024-01-01"), ("yes", "yes"), ("no", "no"), ("on", "on"),
+        ("true", True), ("FALSE", False), ("~", None), ("null", None), ("", None), ("=", "="),
+        ("'010'", "010"), ("!!str 010", "010"), ("!!int '12'", 12), ("!!float 3", 3.0),
+    ],
+)  # fmt: skip
+def test_plain_values_of_yaml_are_those_of_its_core_schema(written, read):
+    # the table of YAML 1.2.2, section 10.3.2
+    found = yaml.load(f"a: {written}", CoreLoader)["a"]
+    assert (type(found), found) == (type(read), read)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("!!bool maybe", "s.yaml:1:4: this is not YAML: 'maybe' cannot be read as bool"),
+        ("!!timestamp x", "s.yaml:1:4: this is not YAML: could not determine a constructor for"),
+        ("!!set {1}", "s.yaml:1:4: this is not YAML: could not determine a constructor for"),
+        ("\0", "s.yaml: this is not YAML: unacceptable character #x0000"),
+        ("9" * 5000, f"s.yaml:1:4: this is not YAML: '{'9' * 40}' cannot be read as int"),
+    ],
+)
+def test_other_values_of_yaml_are_refused(write, written, message):
+    assert message_of(write(f"a: {written}", "s.yaml")).startswith(message)
+
+
+def test_a_table_that_stands_twice_is_said_in_plain_words(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[[methods]]\nname = 'a'\n[methods]\nname = 'b'\n")
+    with pytest.raises(ScenarioError, match=r"a.toml:3:.*table \[methods\] stands twice"):
+        load_scenario(path)

@@ -59,6 +59,16 @@ def test_autoregressive_residuals_follow_the_order_of_a_covariate(simulated):
     assert_agrees((e[:, 1:, 1] * e[:, :-1, 2]).mean(axis=1), 0.0)  # the last and the next first
 
 
+def test_autoregressive_residuals_count_the_steps_of_a_covariate(simulated):
+    frame, y = simulated(
+        *ONLY_RESIDUALS,
+        "design.covariates.x={values=[1.0, 0.0, 0.5, 2.5, 1.5]}",
+        'truth.residual={correlation="ar1", phi=-0.9, along="x"}',
+    )
+    steps = np.array([2, 0, 1, 5, 3])
+    assert_agrees(products_within(frame, y), 4 * (-0.9) ** np.abs(steps[:, None] - steps))
+
+
 def test_autoregressive_residuals_follow_the_order_of_the_rows_by_default(simulated):
     frame, y = simulated(*ONLY_RESIDUALS, 'truth.residual={correlation="ar1", phi=0.9}')
     ranks = np.arange(5)

@@ -21,7 +21,7 @@ def test_chunks_of_large_data_sets_are_smaller(scenario, tmp_path, monkeypatch):
     n_rows = study.n_rows("all")
 
     def largest():
-        planned = chunks.plan_chunks(study, store, [(1, 20_000)])
+        planned = chunks.plan_chunks(study, store.contents, [(1, 20_000)])
         assert n_replicates(planned) == 20_000
         return max(n_replicates([chunk]) for chunk in planned)
 

@@ -1,10 +1,13 @@
 """The table of conditions says what every row is, so that its readers need no scenario."""
 
 import json
+import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from mcsim.errors import DataError
 from mcsim.names import Parameter
 from mcsim.results.folder import read_conditions
 from mcsim.results.merge import merge_studies
@@ -59,7 +62,7 @@ def test_it_has_words_for_a_condition_and_its_design(study):
     words = {row["condition"]: (row["condition_in_words"], row["design_in_words"]) for row in rows}
     assert words["image.count=2, sigma=1"] == (
         "image.count = 2, sigma = 1",
-        "9 animals; 18 images, 2 per animal; 90 observations, 5 per image",
+        "9 units of animal; 18 units of image, 2 per animal; 90 observations, 5 per image",
     )
     assert len(words) == 4
 
@@ -76,6 +79,7 @@ def as_format_2(study, folder):
     table = pq.read_table(study / "conditions.parquet").drop_columns(list(ADDED))
     pq.write_table(table, folder / "conditions.parquet")
     manifest = json.loads((study / "manifest.json").read_text()) | {"format": 2}
+    del manifest["checksum"]  # which came later
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "scenario.toml").write_bytes((study / "scenario.toml").read_bytes())
     return folder
@@ -104,3 +108,27 @@ def test_a_total_of_effects_that_the_truth_lacks_is_zero_and_not_realized(tmp_pa
     assert {row["truth"] for row in rows if row["parameter"] == "total.sd(x)"} == {0.0}
     estimates = pq.read_table(folder / "estimates").to_pylist()
     assert {row["realized"] for row in estimates if row["parameter"] == "total.sd(x)"} == {None}
+
+
+@pytest.mark.parametrize("name", ["x", "sigma", "animal.sd(x)"])
+def test_an_estimand_with_the_name_of_a_parameter_is_refused(tmp_path, name):
+    text = f'{SMALL}\n[[estimands]]\nname = "{name}"\nfixed = {{ x = 1 }}\n'
+    message = f"method 'right' reports '{name}' twice: the name of an estimand must be none of its"
+    with pytest.raises(DataError, match=re.escape(message)):
+        run(tmp_path / "study", text)
+    assert not (tmp_path / "study" / "out").exists()
+
+
+def test_there_is_no_theory_where_a_level_has_no_degrees_of_freedom(tmp_path):
+    text = SMALL.replace("count = 4\n", "count = 1\n").replace("fed = 5", "fed = 4")
+    text = text.replace("(x | animal) + (1 | animal:image)", "(x | animal/image)")
+    table = read_conditions(run(tmp_path / "study", text))
+    assert table["theory_emp_se"].null_count == table.num_rows
+
+
+def test_nor_where_sigma_is_lost_to_rounding(tmp_path):
+    path = Path(__file__).parents[2] / "configs" / "stain_profile.toml"
+    text = path.read_text().replace("x = 0.08", "x = 2147483648").replace("= 25", "= 3")
+    text = re.sub("count = 10\\b", "count = 3", text)
+    table = read_conditions(run(tmp_path / "study", text))
+    assert table["theory_emp_se"].null_count == table.num_rows

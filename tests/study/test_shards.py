@@ -74,20 +74,34 @@ def test_what_is_no_shard_is_refused(text):
 def test_shards_are_disjoint_their_union_is_the_whole_and_they_are_even(n_per_condition, count):
     chunks = chunks_of(*n_per_condition)
     shards = [of_shard(chunks, Shard(number, count)) for number in range(1, count + 1)]
-    dealt = [chunk for shard in shards for chunk in shard]
-    assert len(dealt) == len(chunks)
-    assert set(dealt) == set(chunks)
-    for key in {chunk.key for chunk in chunks}:  # within a condition, to the largest chunk
+    for key, n in zip(dict.fromkeys(chunk.key for chunk in chunks), n_per_condition, strict=True):
         of_key = [[chunk for chunk in shard if chunk.key == key] for shard in shards]
-        shares = [n_replicates(shard) for shard in of_key]
-        largest = max(n_replicates([chunk]) for chunk in chunks if chunk.key == key)
-        assert max(shares) - min(shares) <= largest
+        dealt = [(chunk.first, chunk.last) for own in of_key for chunk in own]
+        assert merge(dealt) == ((1, n),)
+        shares = [n_replicates(own) for own in of_key]
+        assert sum(shares) == n
+        assert max(shares) - min(shares) <= 32
+    shares = [n_replicates(shard) for shard in shards]
+    assert max(shares) - min(shares) <= 32
+
+
+def test_many_shards_of_few_chunks_all_get_their_share():
+    shares = {n_replicates(of_shard(chunks_of(4_000), Shard(k, 40))) for k in range(1, 41)}
+    assert shares <= {96, 128}  # of 100 on average; 4,000 are cut into 20 chunks
 
 
 def test_shards_of_conditions_with_one_chunk_each_are_even_too():
     chunks = chunks_of(*[32] * 9)
     sizes = [len(of_shard(chunks, Shard(number, 3))) for number in (1, 2, 3)]
     assert sizes == [3, 3, 3]
+
+
+def test_the_numbers_are_those_of_the_whole_however_small_the_shards_are(run):
+    whole = run("whole", text=SMALL, n=320)
+    for number in range(1, 10):
+        shards = run("shards", f"{number}/9", text=SMALL, n=320)
+    assert len(parts(shards)) > len(parts(whole))
+    pd.testing.assert_frame_equal(rows(shards), rows(whole), check_exact=True)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -195,7 +209,7 @@ def test_the_command_says_what_a_shard_does_and_sums_up_at_the_last(small_scenar
     arguments = ["run", small_scenario, "-o", "out", "-j", 1]
     first = call_mcsim(*arguments, "--shard", "1/2", cwd=tmp_path)
     assert (first.returncode, first.stdout) == (0, "")
-    assert "Shard 1/2: 1 of 4 chunks, 32 of 60 data sets.\n" in first.stderr
+    assert "Shard 1/2: 32 of 60 data sets.\n" in first.stderr
     assert "Shard 1/2 is done, but not the whole study: `mcsim status out`" in first.stderr
     assert not (tmp_path / "out" / "summary.csv").exists()
     second = call_mcsim(*arguments, "--shard", "2/2", cwd=tmp_path)
@@ -204,7 +218,10 @@ def test_the_command_says_what_a_shard_does_and_sums_up_at_the_last(small_scenar
     assert (tmp_path / "out" / "summary.csv").exists()
     refused = call_mcsim(*arguments, "--shard", "3/2", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr == "'3/2' is no shard; write K/N, such as 2/5, with K from 1 to N\n"
+    assert (
+        refused.stderr
+        == "'3/2' is no shard; write K/N, such as 2/5, with K from 1 to N and N at most 10,000\n"
+    )
 
 
 def test_the_command_joins_folders_and_names_gaps(small_scenario, tmp_path):

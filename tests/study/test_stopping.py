@@ -3,6 +3,7 @@
 import itertools
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -126,5 +127,29 @@ def test_targets_are_no_part_of_what_determines_the_numbers(scenario, tmp_path):
     run_study(scenario("{}", 40), RunOptions(tmp_path / "out", n_workers=1))
     run_until_precise(scenario("{ coverage = 0.4 }", 300), RunOptions(tmp_path / "out"))
     assert read_manifest(tmp_path / "out")["replicates"] == 256
-    with pytest.raises(McsimError, match="names no measure"):
+    with pytest.raises(McsimError, match="is no measure"):
         read_targets({"coverag": 0.1})
+
+
+@pytest.mark.parametrize(("share", "measure"), [(0.0, "rejection"), (1.0, "coverage")])
+def test_a_share_of_none_or_all_is_not_known_exactly(share, measure):
+    def table(n, n_missing=0):
+        numbers = {measure: share, f"{measure}_mcse": 0.0, "n": n, "n_replicates": n}
+        names = {"parameter": "x", "method": "a", "n_missing_interval": n_missing}
+        return pa.Table.from_pylist([numbers | names])
+
+    [target] = read_targets({f"{measure}(x)": 0.002})
+    # half of Wilson's interval: prop.test(0, 256, correct = FALSE)$conf.int is (0, 0.01478386)
+    assert largest(table(256), target).mcse == pytest.approx(0.01478386 / 2 / 1.96, rel=1e-4)
+    assert [is_met(table(n), target) for n in (256, 384, 512)] == [False, False, True]
+    assert is_met(table(512, n_missing=256), target) == (measure == "rejection")
+    assert 480 < needed_replicates(largest(table(256), target), 0.002) < 1000
+
+
+def test_a_run_goes_on_where_every_test_rejects_so_far(small_scenario, tmp_path):
+    targets = 'target_mcse={ "rejection(Intercept)" = 0.002 }'
+    wanted = load_scenario(
+        small_scenario, overrides=[targets, "truth.fixed.Intercept=100"], replicates=600
+    )
+    run_until_precise(wanted, RunOptions(tmp_path / "out", n_workers=1))
+    assert read_manifest(tmp_path / "out")["replicates"] == 512

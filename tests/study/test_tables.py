@@ -84,8 +84,8 @@ def test_swept_tables_and_lists_are_columns_of_text(tmp_path):
     assert set(table[shapes]) == {"normal", "{mixture = [0.2, 4]}"}
     assert set(table["truth.sigma"]) == {0.5, 1.0}
     text = FORMATS["table"](summarize([store.directory]))
-    heading = "design.levels.image.count = {uniform = [3, 5]}, "
-    assert heading + "truth.random.animal.distribution = normal, truth.sigma = 0.5" in text
+    heading = "image.count={uniform = [3, 5]}, "
+    assert heading + "random.animal.distribution=normal, sigma=0.5\n" in text
 
 
 POOLED = """

@@ -1,17 +1,19 @@
 """A summary that is read from the folder is the one that would be computed."""
 
+import os
 import shutil
 import time
 
 import pytest
 
+from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary import cache as latest
-from mcsim.summary.cache import latest_summary
+from mcsim.summary.cache import known_summary, latest_summary
 from mcsim.summary.printed import FORMATS
 from mcsim.summary.summarize import summarize
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim, run_mcsim
 from tests.study.test_extend import SMALLER
 
 NAMES = ("summary.csv", "summary.parquet")
@@ -102,3 +104,26 @@ def test_repeating_a_finished_study_of_100000_replicates_costs_less_than_a_secon
     scenario.write_text(SMALL.partition("[[methods]]")[0] + methods)
     few, many = (seconds_to_repeat(scenario, n, tmp_path) for n in (1, 100_000))
     assert many - few < 1.0
+
+
+@pytest.mark.parametrize("is_truncated", [True, False])
+@pytest.mark.parametrize("kind", ["estimates", "fits"])
+def test_a_part_that_was_damaged_since_is_told_by_every_reader(study, kind, is_truncated):
+    (path,) = (study / kind).glob("part-*-0000001-0000016.parquet")
+    time_ns, content = path.stat().st_mtime_ns, bytearray(path.read_bytes())
+    size = len(content)
+    if is_truncated:
+        path.write_bytes(content[:-10])
+        os.utime(path, ns=(time_ns, time_ns))  # as a disk loses it, not a program
+        damage = f"truncated: {size - 10} of {size} bytes"
+    else:
+        content[size // 2] ^= 1
+        path.write_bytes(content)
+        damage = r"corrupted: not what was written \(SHA-256\)"
+    advice = f"`mcsim verify {study} --repair` computes it again"
+    for read in (latest_summary, lambda one: summarize([one]), known_summary):
+        with pytest.raises(DataError, match=rf"{path.name} is damaged: {damage}. {advice}"):
+            read(study)
+    done = call_mcsim("run", "any.toml", "-n", 20, "-o", "study", cwd=study.parent)
+    assert (done.returncode, "Results are in" in done.stderr) == (2, False)
+    assert "is damaged: " in done.stderr

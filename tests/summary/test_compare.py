@@ -12,7 +12,7 @@ import pytest
 from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
-from mcsim.summary.compare import _mean, _relative_precision, _score, compare
+from mcsim.summary.compare import _mean, _relative_precision, _score, compare, without_rounding
 from tests.conftest import SMALL, call_mcsim
 
 
@@ -57,6 +57,14 @@ def test_errors_of_paired_differences_are_those_of_repeated_studies():
     assert found[:, 2].mean() == pytest.approx(1 / (0.64 + 0.09) - 1, abs=0.05)
 
 
+def test_rounding_is_no_difference():
+    A = np.array([[1.0, 2.0, 0.0, np.nan, np.inf], [0.5, 0.25, 0.0, 1.0, 1.0]])
+    B = A + np.array([3e-15, -4e-12, 1e-16, 0.0, 0.0])
+    assert without_rounding(A, B).tobytes() == A.tobytes()
+    apart = A * (1 + 1e-8)
+    assert without_rounding(A, apart)[0, 0] == apart[0, 0]
+
+
 def test_methods_that_estimate_the_same_do_not_differ():
     assert _relative_precision(np.arange(9.0), np.arange(9.0)) == (0.0, 0.0)
     assert _relative_precision(np.zeros(9), np.arange(9.0)) == (None, None)
@@ -96,7 +104,7 @@ def test_the_command_prints_all_formats(directory, tmp_path):
 
 
 def test_unknown_methods_and_folders_are_refused(directory, tmp_path):
-    with pytest.raises(DataError, match=r"no method 'diagnal'.*Did you mean 'diagonal'"):
+    with pytest.raises(DataError, match=r"no method matches 'diagnal'.*Did you mean 'diagonal'"):
         compare(directory, "right/z", "diagnal")
     with pytest.raises(DataError, match="holds no study"):
         compare(tmp_path, "a", "b")

@@ -125,9 +125,9 @@ def test_a_fit_of_a_simulated_data_set_is_located_where_it_belongs(small, tmp_pa
         ("method = ['right']\n[estimates]\nsigma = 1", "method is .* it must be text in quotes"),
         ("a = " + "[" * 5000 + "]" * 5000, "lie too deep within each other"),
         ("[estimates", "cannot be read"),
-        ('method = "genral"\n[estimates]\nsigma = 1', "there is no method 'genral'"),
+        ('method = "genral"\n[estimates]\nsigma = 1', "no method matches 'genral'"),
         ('method = "right"\n[estimates]\nsigmo = 1', "Did you mean 'sigma'"),
-        ("[estimates]\nsigma = 1", "name one with --method"),
+        ("[estimates]\nsigma = 1", "name one of them with --method"),
     ],
 )
 def test_what_cannot_be_located_is_said_plainly(small, tmp_path, text, message):

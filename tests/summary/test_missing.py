@@ -8,7 +8,7 @@ from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import summarize as summary
-from mcsim.summary.printed import FORMATS, side_by_side
+from mcsim.summary.printed import FORMATS, measures_named, side_by_side
 from mcsim.summary.selection import filter_summary
 from tests.conftest import SMALL, call_mcsim
 
@@ -113,7 +113,7 @@ def test_one_measure_side_by_side(results):
     z = filter_summary(sds, methods="right/z")
     assert side_by_side(z, "coverage")[0] == ["coverage in %", "right/z"]
     with pytest.raises(DataError, match="Did you mean 'coverage'"):
-        side_by_side(table, "covrage")
+        measures_named(["covrage"])
 
 
 def test_one_measure_on_the_command_line(results, tmp_path):
@@ -122,5 +122,38 @@ def test_one_measure_on_the_command_line(results, tmp_path):
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("rejection in %")
     assert "sigma" not in done.stdout  # it has no test
-    other = call_mcsim("summarize", directory, "--measure", "rmse", "--format", "csv", cwd=tmp_path)
-    assert (other.returncode, other.stdout) == (2, "")
+    assert "share of tests that reject, in percent: power where the truth is not 0" in done.stdout
+    power = call_mcsim("summarize", directory, "--measure", "power", cwd=tmp_path)
+    assert power.stdout == done.stdout
+    several = ["--measure", "bias,coverage", "--measure", "rmse"]
+    tables = call_mcsim("summarize", directory, *several, cwd=tmp_path).stdout
+    assert [line.split()[0] for line in tables.split("\n") if "diagonal" in line] == [
+        "bias", "coverage", "rmse"
+    ]  # fmt: skip
+    found = call_mcsim("summarize", directory, *several, "--format", "csv", cwd=tmp_path).stdout
+    columns = found.splitlines()[0].split(",")
+    assert [name for name in columns if name.endswith("_mcse")] == [
+        "bias_mcse", "rmse_mcse", "coverage_mcse"
+    ]  # fmt: skip
+    assert {"truth", "n", "n_failed"} < set(columns)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("type1", "'type1' is called rejection here"),
+        ("type_i_error", "is called rejection here"),
+        ("se", r"is called emp_se \(SD of the estimates\) or model_se"),
+        ("width", "is called ci_width here"),
+        ("covrage", "is no measure.*Did you mean 'coverage'"),
+    ],
+)
+def test_usual_words_for_measures_are_answered_with_the_name(word, answer):
+    with pytest.raises(DataError, match=answer):
+        measures_named([word])
+
+
+def test_measures_have_one_spelling_each():
+    assert measures_named(["RMSE, power", "be-coverage", "rejection"]) == [
+        "rmse", "rejection", "be_coverage"
+    ]  # fmt: skip

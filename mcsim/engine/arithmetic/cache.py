@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOM = 2**23  # bytes: four times what is compiled for all kinds of fits
+
 
 def cache_folder(name: str) -> tuple[Path, str]:
     """A folder to keep what is compiled in; if it is not the usual one, the reason why.
@@ -23,11 +25,19 @@ def cache_folder(name: str) -> tuple[Path, str]:
         folder = folder.resolve(strict=True)  # once: links may be led elsewhere later
         reason = "; ".join(_doubts(folder))
         if not reason:
-            with tempfile.TemporaryFile(dir=folder):
-                return folder, ""
-    except OSError as error:  # a read-only home
+            _refuse_full_disk(folder)
+            return folder, ""
+    except OSError as error:  # a read-only home, or a full one
         reason = f"{folder} cannot be used: {error.strerror}"
     return Path(tempfile.mkdtemp(prefix="mcsim-kernels-")), reason
+
+
+def _refuse_full_disk(folder: Path) -> None:
+    """Raise an OSError where nothing can be written, or not all that is to be compiled."""
+    is_new = not any(folder.iterdir())
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if is_new and hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+            os.posix_fallocate(file.fileno(), 0, ROOM)
 
 
 def _doubts(folder: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The decorator of all compiled functions: one cache per machine and version of the sources."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -54,7 +55,20 @@ def _compile(function: Callable[..., Any], **options: str | bool) -> Callable[..
         )(function)
     finally:
         numba.config.CACHE_DIR = before
+    _keep_if_there_is_room(compiled)
     return compiled
+
+
+def _keep_if_there_is_room(compiled: Any) -> None:
+    """Have what is compiled used though it cannot be written: the disk may fill up meanwhile."""
+    cache = compiled._cache  # numba has no other way to say so
+    save = cache.save_overload
+
+    def save_or_go_on(signature: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(signature, data)
+
+    cache.save_overload = save_or_go_on
 
 
 def is_cold() -> bool:
@@ -64,4 +78,5 @@ def is_cold() -> bool:
 
 def note_complete() -> None:
     """Remember that all that a fit needs is in the cache."""
-    (CACHE / _COMPLETE).touch()
+    with contextlib.suppress(OSError):  # a disk that is full by now
+        (CACHE / _COMPLETE).touch()

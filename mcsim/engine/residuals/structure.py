@@ -29,21 +29,25 @@ class ResidualRows:
     """What a model says of its residuals; innermost units are those of the innermost level.
 
     kind : one of kinds.KINDS
-    along : (n_rows,) orders the rows of a unit, None for the order that they have
+    along : (n_rows,) whole numbers: where a row stands in its unit, all different there; None for
+        rows one step apart, in the order that they have
     stratum : (n_rows,) numbers from 0, the first being the one whose SD is sigma
     """
 
     kind: str
-    along: Floats | None = None
+    along: Ints | None = None
     stratum: Ints | None = None
 
 
 class UnitRows(NamedTuple):
-    """Innermost units in the compiled order: where their rows start, and the class of each."""
+    """Innermost units in the compiled order: where their rows start, and the class of each.
+
+    stratum : (n_rows,) what tells rows apart: strata, or steps without a row before each
+    """
 
     start: Positions  # (n_units + 1,)
     class_of_unit: Positions
-    stratum: Positions  # (n_rows,)
+    stratum: Positions
 
 
 class ResidualStructure(ABC):

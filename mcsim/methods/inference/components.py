@@ -2,10 +2,12 @@
 
 SDs: Wald on the log scale; correlations: on Fisher's z scale (Pinheiro & Bates 2000, section
 2.4.3); variances: the squares of the SD's; shares of variance: on the logit scale. Components on
-the boundary are held there and get no interval.
+the boundary are held there and get no interval; nor do SDs whose limits would be beyond a
+thousandth and the thousandfold of the estimate, which lie next to it.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +22,8 @@ from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.names import SIGMA, Parameter
 
 Floats = NDArray[np.float64]
+
+LARGEST_HALF_WIDTH = math.log(1e3)  # of the interval of log SD: a thousandth to the thousandfold
 
 
 @dataclass(frozen=True)
@@ -207,12 +211,12 @@ def _variance_of(weights: Floats, covariance: Floats) -> Floats:
 def _log_scale(
     parameter: Parameter, sd: Floats, log_variance: Floats, quantile: float
 ) -> ParameterBlock:
-    """Wald interval on the log scale; none at zero."""
+    """Wald interval on the log scale; none at zero, nor where its limits say nothing."""
     with np.errstate(invalid="ignore", over="ignore"):
         log_se = np.where(sd > 0, np.sqrt(log_variance), np.nan)
         lower, upper = sd * np.exp(-quantile * log_se), sd * np.exp(quantile * log_se)
-    upper = np.where(np.isfinite(upper), upper, np.nan)
-    lower = np.where(np.isfinite(upper), lower, np.nan)
+    says_something = np.isfinite(upper) & (quantile * log_se <= LARGEST_HALF_WIDTH)
+    upper, lower = (np.where(says_something, limit, np.nan) for limit in (upper, lower))
     return ParameterBlock(parameter, sd, sd * log_se, ci_lower=lower, ci_upper=upper)
 
 

@@ -97,7 +97,8 @@ def _contrast_test(
 ) -> ParameterBlock:
     c = np.tile(contrast.L[0], (len(beta), 1))
     df = df_method.of_contrast(contrast.L[0])
-    estimate, std_error = dot(c, beta), np.sqrt(dot(c, apply(df_method.covariance, c)))
+    estimate, variance = dot(c, beta), dot(c, apply(df_method.covariance, c))
+    std_error = np.sqrt(np.where(variance < 0.0, np.nan, variance))  # lost to rounding
     reported_df = np.where(np.isfinite(df), df, np.nan)
     tested = t_test(estimate, std_error, df, confidence)
     return ParameterBlock(contrast.parameter, estimate, std_error, reported_df, *tested)

@@ -68,7 +68,8 @@ def balanced(columns: ModelColumns) -> Balanced | None:
     scale = np.abs(columns.X).max(axis=0)
     X = (columns.X / scale)[rows]
     B = np.linalg.pinv(Z) @ X
-    G = np.stack([B[units[0] == unit].mean(axis=0) for unit in range(len(counts[0]))])
+    by_unit = np.split(B[np.argsort(units[0], kind="stable")], np.cumsum(counts[0])[:-1])
+    G = np.stack([of_unit.mean(axis=0) for of_unit in by_unit])
     residual = X - Z @ B
     is_between = np.allclose(B, G[units[0]], rtol=0.0, atol=TOLERANCE * np.abs(B).max())
     is_even = all(np.ptp(count) == 0 for count in counts)
@@ -141,7 +142,8 @@ def closed_forms(
 ) -> dict[str, dict[Parameter, Theory]]:
     """By df method and parameter: what REML's estimates do in repeated studies.
 
-    Empty where the design is not balanced or the truth is not one of the model's.
+    Empty where the design is not balanced, a level has no degrees of freedom (one image per
+    animal), or the truth is not one of the model's.
 
     Parameters
     ----------
@@ -149,13 +151,15 @@ def closed_forms(
     """
     covariances = _covariances(columns, truth)
     design = None if covariances is None else columns.once("balanced", balanced)
-    if covariances is None or design is None:
+    if covariances is None or design is None or not (design.df > 0).all():
         return {}
     M = _mean_squares(design, covariances, truth.sigma)
     components = _components(columns, design, M, truth.sigma)
     tests = [
         (one, *_of_contrast(columns, design, M, one.L[0])) for one in contrasts if len(one.L) == 1
     ]
+    if not all(se > 0.0 for _, se, _ in tests):  # lost to rounding beside far larger variances
+        return {}
     beta = _coefficients(columns, truth)
     found = {}
     for name, own_df in constant_df.items():
@@ -173,7 +177,7 @@ def _own(df: Floats | None, c: Floats) -> float | None:
 
 def _test(value: float, se: float, df: float | None, own_df: float | None, alpha: float) -> Theory:
     """Power of the t test; the statistic has `df`, its quantile `own_df` unless that is None."""
-    if df is None:
+    if df is None or df <= 0.0:
         return Theory(se)
     own_df = df if own_df is None else own_df
     is_normal = np.isinf(own_df)
@@ -230,6 +234,8 @@ def _components(
     columns: ModelColumns, design: Balanced, M: Sequence[Floats], sigma: float
 ) -> dict[Parameter, Theory]:
     """SD of the variance estimates: of a difference of two mean squares; and that of sigma."""
+    if not np.all(design.df > 0.0):  # a level or the residuals cannot be told apart
+        return {}
     spread = [2.0 * np.diag(one) ** 2 / df for one, df in zip(M, design.df, strict=True)]
     found = {}
     for depth, level in enumerate(columns.levels):
@@ -251,7 +257,7 @@ def _of_contrast(
     between, within = design.G @ weights, design.residual @ weights  # weights of the rows
     ZZ = design.Z.T @ design.Z
     variance = design.c[0] * np.einsum("ui,ij,uj->", between, ZZ @ M[0] @ ZZ, between)
-    se = float(np.sqrt(variance + (M[-1] @ ZZ)[0, 0] * np.sum(within**2)))
+    se = float(np.sqrt(max(0.0, variance + (M[-1] @ ZZ)[0, 0] * np.sum(within**2))))
     negligible = TOLERANCE * max(np.abs(between).max(), np.abs(within).max())
     used = np.abs(between).max(axis=0) > negligible
     if np.abs(within).max() > negligible:

@@ -1,12 +1,16 @@
 """What is wrong between the parts of a design."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
+from mcsim.limits import MOST_ROWS
 from mcsim.scenario.checks.columns import lacking, lacking_level
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames, DesignSpec
+from mcsim.scenario.values import UniformCount
 
+MOST_CELLS = 500  # that may each have a count of their own
 _SOURCES = ("grid", "normal", "uniform", "values")
 
 
@@ -16,10 +20,44 @@ def design_problems(draft: Draft) -> Iterator[Finding]:
     if design is None:
         return
     yield from _source_problems(design, draft)
+    yield from _size_problems(design, draft)
     if names is not None:
         yield from _name_problems(names)
         yield from _count_problems(design, names)
         yield from _covariate_level_problems(design, names)
+
+
+def _size_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
+    """Data sets that are too large, told by the counts alone; the largest count is to blame."""
+    parts = ("factors", "levels", "observations")
+    if any(("design", part) in draft.faulty for part in parts) or None in (
+        design.levels,
+        design.observations,
+    ):
+        return
+    sizes: dict[KeyPath, int] = {
+        ("design", "levels", number, "count"): _largest(level.count)
+        for number, level in enumerate(design.levels)
+    }
+    sizes["design", "observations", "count"] = _largest(design.observations.count)
+    if not isinstance(design.levels[0].count, Mapping):
+        sizes["design", "factors"] = _n_cells(design)
+    n_rows = math.prod(sizes.values())
+    if n_rows > MOST_ROWS:
+        blamed = max(sizes, key=lambda path: sizes[path])
+        found = f"{n_rows:,}" if n_rows < MOST_ROWS**2 else f"{n_rows:.1e}"
+        yield blamed, f"a data set has up to {found} rows; at most {MOST_ROWS:,}: lower the counts"
+
+
+def _largest(count: object) -> int:
+    """The largest number of units that a count stands for, or of all cells together."""
+    if isinstance(count, Mapping):
+        return sum(count.values())
+    return count.uniform[1] if isinstance(count, UniformCount) else int(str(count))
+
+
+def _n_cells(design: DesignNames) -> int:
+    return math.prod(map(len, design.factors.values()))
 
 
 def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
@@ -69,6 +107,9 @@ def _count_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]
             instead = "a whole number or { uniform = [low, high] }"
             yield path, f"a count per cell stands only {place}; write {instead}"
             continue
+        if _n_cells(names) > MOST_CELLS:
+            yield path, f"at most {MOST_CELLS} cells may have counts of their own; write one number"
+            continue
         for cell in cells:
             yield from lacking((*path, cell), "cell", cell, names.cells, "The factors have")
         for cell in set(names.cells) - cells.keys():
@@ -87,5 +128,4 @@ def most_observations(draft: Draft) -> int:
     design = draft.scenario.design
     if design is None or ("design", "observations") in draft.faulty:
         return 1
-    count = design.observations.count
-    return count if isinstance(count, int) else count.uniform[1]
+    return _largest(design.observations.count)

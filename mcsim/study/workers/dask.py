@@ -76,13 +76,19 @@ class DaskExecutor(Executor):
     Raises
     ------
     McsimError
-        Dask is not installed, or no scheduler answers.
+        Dask is not installed, no scheduler answers, or a worker has another version of PACKAGES.
     """
 
     def __init__(self, cluster: Cluster, report: Callable[[str], None]) -> None:
         self._client, self._address = _connect(cluster)
-        with self._answering():
-            n_workers = len(self._client.nthreads())
+        try:
+            with self._answering():
+                n_workers = len(self._client.nthreads())
+                found = self._client.run(_versions_by_value())
+            refuse_other_versions(found, versions_here())
+        except BaseException:
+            self.close()
+            raise
         report(f"Dask scheduler {self._address}: {n_workers or 'no'} workers at the start")
 
     def map_unordered(
@@ -96,15 +102,11 @@ class DaskExecutor(Executor):
         Raises
         ------
         McsimError
-            A worker has another version of PACKAGES, or the scheduler is gone.
+            A worker that came later has another version of PACKAGES, or the scheduler is gone.
         """
         from distributed import KilledWorker, as_completed
 
-        expected = versions_here()
-        with self._answering():
-            found = self._client.run(_versions_by_value())
-        refuse_other_versions(found, expected)
-        payload = pickle.dumps((expected, pickle.dumps(function)))
+        payload = pickle.dumps((versions_here(), pickle.dumps(function)))
         run = _Run(TaskQueue(tasks), as_completed(loop=self._client.loop))
         self._submit(payload, run)
         for future in run.arriving:
@@ -209,8 +211,9 @@ def _connect(cluster: Cluster) -> tuple[Any, str]:
         asyncio.run(_knock(address, security))
         client = Client(address, security=security, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
+        where = cluster.scheduler_file if cluster.scheduler is None else cluster.scheduler
         raise McsimError(
-            f"no Dask scheduler answers at {cluster.scheduler or cluster.scheduler_file}: {error}."
+            f"no Dask scheduler answers at {where}: {error}."
             " Is it running, and are the --tls options those of the cluster?"
         ) from error
     return client, address

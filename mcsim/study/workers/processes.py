@@ -35,6 +35,7 @@ from mcsim.study.workers.signals import STOP_SIGNALS
 
 HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+OF_WORKERS = ONE_THREAD | {"PYTHONSAFEPATH": "1"}  # no folder stands for a package of its name
 PATIENCE_S = 2.0  # for the workers to end before they are killed
 TASKS_PER_WORKER = 2  # one in hand, one waiting while the parent is busy with results
 DEATHS_PER_TASK = 2  # the first may be chance, such as another program that took the memory
@@ -165,13 +166,13 @@ def _end(workers: list[_Worker]) -> None:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries read these variables when the worker loads them."""
-    before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
-    os.environ.update(ONE_THREAD)
+    """Python and numerical libraries read these variables when the worker loads them."""
+    before = {name: os.environ[name] for name in OF_WORKERS if name in os.environ}
+    os.environ.update(OF_WORKERS)
     try:
         yield
     finally:
-        for name in ONE_THREAD:
+        for name in OF_WORKERS:
             del os.environ[name]
         os.environ.update(before)
 

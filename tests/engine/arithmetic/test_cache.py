@@ -1,5 +1,6 @@
 """The folder of what is compiled: what lies there is run, so it must be ours alone."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -108,3 +109,15 @@ def test_code_in_a_cache_that_all_can_write_to_is_not_run(usual, tmp_path):
     assert own.parent == usual.parent
     own.chmod(0o777)
     assert cache_of_a_process().parent == tmp_path
+
+
+def test_a_full_disk_is_not_used(usual, monkeypatch):
+    def is_full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", is_full)
+    folder, reason = cache_folder(NAME)
+    assert folder != usual
+    assert reason == f"{usual} cannot be used: No space left on device"
+    (usual / "compiled").mkdir(mode=0o700)  # what is there needs no room
+    assert cache_folder(NAME) == (usual, "")

@@ -59,7 +59,7 @@ def test_order_of_a_covariate_is_the_order_of_the_rows():
     )
     plain = fit_block(compile_design(X, levels, names=names, residual=ResidualRows("ar1")), y[None])
     by_x = compile_design(
-        X[order], shuffled, names=names, residual=ResidualRows("ar1", along=X[order, 2])
+        X[order], shuffled, names=names, residual=ResidualRows("ar1", along=order)
     )
     ordered = fit_block(by_x, y[None, order])
     unordered = fit_block(
@@ -86,8 +86,9 @@ def test_residuals_that_never_return_have_no_optimum():
 def test_units_of_any_size_are_a_stationary_series():
     # oracle: the correlation matrix of the whole series, unit by unit
     unit = np.array([0, 1, 1, 1, 2, 2])
-    same, ranks = unit[:, None] == unit, np.array([0, 2, 1, 0, 0, 1])
-    series = Autoregressive(unit, ResidualRows("ar1", along=ranks))
-    weights = series.correlate(np.eye(6), np.array([0.5]))  # rows: draws, columns: residuals
-    expected = same * 0.5 ** np.abs(ranks[:, None] - ranks)
-    assert weights.T @ weights == pytest.approx(expected)
+    same, places = unit[:, None] == unit, np.array([0, 2, 1, 5, 3, 7])
+    series = Autoregressive(unit, ResidualRows("ar1", along=places))
+    for phi in (0.5, -0.8):
+        weights = series.correlate(np.eye(6), np.array([phi]))  # rows: draws, columns: residuals
+        expected = same * phi ** np.abs(places[:, None] - places)
+        assert weights.T @ weights == pytest.approx(expected)

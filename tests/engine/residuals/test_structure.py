@@ -39,7 +39,9 @@ def rows_of(kind, levels, generator, *, is_within):
     """What a model says of its residuals: strata within units, or between the outermost ones."""
     n = len(levels[0].unit_of_row)
     if kind == "ar1":
-        return ResidualRows("ar1", generator.normal(size=n) if is_within else None)
+        # gaps of one to eight steps, the rows of a unit anywhere
+        places = np.cumsum(generator.choice([1, 1, 1, 2, 3, 8], size=n))
+        return ResidualRows("ar1", generator.permutation(places) if is_within else None)
     if kind == "exchangeable":
         return ResidualRows("exchangeable")
     if is_within:

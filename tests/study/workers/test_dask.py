@@ -215,6 +215,7 @@ def test_a_scheduler_that_does_not_answer_is_named(small_scenario, tmp_path, arg
     done = run_mcsim("run", "small.toml", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
+    assert not (tmp_path / "results").exists()
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,89 @@
+"""Files written whole or not at all, and what is said where that fails."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from mcsim.errors import McsimError
+
+FLUSHED_TOGETHER = 8  # files: a disk makes them durable in little more time than one of them
+NAME_END = 40  # letters of a name that its unfinished file keeps: names may be as long as can be
+
+
+def write_whole(
+    contents: Mapping[Path, bytes], temporary: Path | None = None, *, is_durable: bool = True
+) -> None:
+    """Write files, each complete or not at all; all of them are durable at the end, if wanted.
+
+    Parameters
+    ----------
+    temporary : folder on the same disk for what is not complete; unless given, that of the file
+    """
+    started = {
+        path: (temporary or path.parent) / f".{uuid.uuid4().hex}-{path.name[-NAME_END:]}"
+        for path in contents
+    }
+    try:
+        write = partial(_write_new, is_durable=is_durable)
+        if is_durable:
+            with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
+                list(pool.map(write, started.values(), contents.values()))
+        else:
+            list(map(write, started.values(), contents.values()))
+        for path, unfinished in started.items():
+            unfinished.replace(path)
+    except BaseException:
+        for unfinished in started.values():  # on a full disk, half a file is in the way
+            unfinished.unlink(missing_ok=True)
+        raise
+    if is_durable:
+        for folder in {path.parent for path in contents}:
+            _flush_folder(folder)
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Write what a user names, and its folder if need be; a McsimError where that fails.
+
+    What stands there and is no file of its own, such as a link or /dev/null, is written through.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(content)
+        else:
+            write_whole({path: content}, is_durable=False)
+
+
+def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        if is_durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turn what the system says when a file cannot be written into a McsimError."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free space" if is_full else "make it writable or name another folder with -o,"
+        raise McsimError(
+            f"cannot write to {directory}: {error.strerror or error}. What was finished is safe;"
+            f" {advice} and repeat the command"
+        ) from error

@@ -1,0 +1,139 @@
+"""Every command that writes, with every kind of place to write to."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcsim.errors import ExitCode
+from tests.conftest import SMALL, call_mcsim, run_mcsim
+from tests.odd_inputs import files
+
+COMMANDS = {  # what is written, a file or a folder
+    "run": (["run", "small.toml", "-n", 2, "-j", 1, "-o"], "folder"),
+    "merge": (["merge", "done", "-o"], "folder"),
+    "simulate": (["simulate", "small.toml", "--replicate", 1, "-o"], "file"),
+    "plot": (["plot", "done", "--kind", "realized", "-o"], "file"),
+    "init": (["init"], "file"),
+}
+ENDINGS = {"plot": ".png", "init": ".toml"}  # that a name needs
+IS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(SMALL)
+    done = call_mcsim("run", "small.toml", "-n", 5, "-j", 1, "-o", "done", cwd=folder)
+    assert done.returncode == 0
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def make_file(path):
+    path.write_text("mine")
+
+
+def make_full_folder(path):
+    path.mkdir()
+    (path / "mine").write_text("mine")
+
+
+def make_sealed(path):
+    path.parent.mkdir()
+    path.parent.chmod(0o500)
+
+
+def nothing(_path):
+    pass
+
+
+# name of the place, what stands there before, whether a file and whether a folder can be written
+PLACES = {
+    "new": ("new", nothing, True, True),
+    "relative": ("./a/../new", lambda path: path.parents[1].mkdir(), True, True),
+    "deep": ("a/b/c/new", nothing, True, True),
+    "unicode": ("né \u202e\U0001f400", nothing, True, True),
+    "not-utf-8": ("\udcff", nothing, True, True),
+    "spaces": (" a b ", nothing, True, True),
+    "newline": ("a\nb", nothing, True, True),
+    "dash": ("./-a", nothing, True, True),
+    "long": ("x" * 255, nothing, True, True),
+    "too-long": ("x" * 300, nothing, False, False),
+    "below-a-file": ("small.toml/new", nothing, False, False),
+    "a-file": ("mine", make_file, True, False),
+    "an-empty-folder": ("mine", lambda path: path.mkdir(), False, True),
+    "a-full-folder": ("mine", make_full_folder, False, False),
+    "a-link-to-itself": ("mine", lambda path: path.symlink_to(path.name), False, False),
+    "sealed": ("sealed/new", make_sealed, False, False),
+    "full": ("/dev/full", nothing, False, False),
+    "null": ("/dev/null", nothing, True, False),
+}
+UNPRINTABLE = ("unicode", "not-utf-8", "newline")  # what a scenario cannot be called
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_written_is_whole_or_nothing(folder, command, place):
+    name, make, takes_file, takes_folder = PLACES[place]
+    arguments, kind = COMMANDS[command]
+    if place == "sealed" and IS_ROOT:
+        pytest.skip("no mode stops root")
+    if command in ENDINGS:
+        if name.startswith("/dev"):
+            pytest.skip("its name has no ending")
+        name = name[: 255 - 4 - len(ENDINGS[command])] if place == "long" else name
+        name += ENDINGS[command]
+    path = folder / name
+    make(path)
+    can = takes_folder if kind == "folder" else takes_file
+    if command == "init":  # which replaces nothing
+        can = can and place not in ("a-file", *UNPRINTABLE)
+    before = files(folder)
+    done = call_mcsim(*arguments, name, cwd=folder)
+    if can:
+        assert done.returncode == 0, done.stderr
+        assert path.exists()
+    else:
+        assert done.returncode in (ExitCode.BAD_INPUT, ExitCode.OTHER_STUDY)
+        assert len(done.stderr.strip().splitlines()) == 1 or place == "newline"
+        assert files(folder) == before
+    if name.startswith("/dev"):
+        assert stat.S_ISCHR(Path(name).stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["summarize", "done"],
+        ["status", "done"],
+        ["simulate", "small.toml", "--replicate", "1"],
+        ["slurm", "small.toml", "--array", "2"],
+        ["--version"],
+    ],
+)
+def test_a_full_disk_behind_what_is_printed_is_told(folder, arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcsim", *arguments],
+            cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    message = "what is printed: cannot be read or written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_a_folder_of_results_stands_for_no_package(folder):
+    for name in ("coverage", "numpy", "mcsim"):
+        (folder / name).mkdir()
+    done = run_mcsim("run", "small.toml", "-n", 2, "-j", 1, "-o", "tqdm", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert run_mcsim("status", "tqdm", cwd=folder).returncode == 0

@@ -1,0 +1,88 @@
+"""Names that are printed are accepted, and beginnings that say enough."""
+
+import math
+
+import pytest
+
+from mcsim.errors import DataError
+from mcsim.names import Parameter
+from mcsim.summary.records import chosen, matching, matching_conditions, the_one
+from tests.samples import measured, sample_of_one
+
+METHODS = ["general/z", "general/containment", "diagonal"]
+LABELS = ["Mouse.count=12, sigma=0.5", "Mouse.count=120, sigma=0.5", "Mouse.count=7, sigma=1.0"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("general", METHODS[:2]),  # as tables print what the df methods share
+        ("general/z", METHODS[:1]),
+        ("dia", METHODS[2:]),
+        ("gen", METHODS[:2]),
+        ("*z", METHODS[:1]),
+        ("", []),
+        ("nothing", []),
+    ],
+)
+def test_methods_are_found_by_glob_by_fit_and_by_beginning(wanted, found):
+    assert matching(METHODS, wanted) == found
+
+
+def test_the_beginning_of_several_is_not_enough():
+    assert matching(["slope", "slopes", "sum"], "slope") == ["slope"]
+    with pytest.raises(DataError, match=r"no parameter matches 's'.*3 begin so"):
+        chosen("parameter", "s", ["slope", "slopes", "sum"])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "Mouse.count=12, sigma=0.5",
+        "design.levels.Mouse.count = 12, truth.sigma = 0.5",
+        "Mouse.count = 12,sigma = 0.5",
+        "Mouse.count=12,*",
+    ],
+)
+def test_conditions_are_found_under_every_name_that_is_printed(wanted):
+    assert matching_conditions(LABELS, wanted) == LABELS[:1]
+
+
+def test_conditions_with_lists_are_found():
+    labels = ["count={uniform = [1, 3]}", "count={uniform = [1, 9]}"]
+    assert matching_conditions(labels, labels[0]) == labels[:1]
+
+
+def test_one_of_several_is_to_be_named():
+    with pytest.raises(DataError, match="there are 3 conditions: name one of them"):
+        the_one("condition", None, LABELS)
+    assert the_one("condition", "Mouse.count=7", LABELS) == LABELS[2]
+    assert the_one("condition", None, LABELS[:1]) == LABELS[0]
+
+
+def coverage_of(truth, lower):
+    ones = [1.0, 1.0, 1.0]
+    sample = sample_of_one(truth, True, 0.05, ones, ones, lower, [2.0, 2.0, 2.0], ones, ones)
+    return measured("coverage", sample).value
+
+
+def test_an_sd_of_zero_has_a_coverage_only_where_intervals_can_hold_it():
+    assert coverage_of(0.0, [0.5, 0.1, 1e-9]) is None  # Wald on the log scale
+    assert coverage_of(0.0, [0.0, 0.0, 0.1]) == pytest.approx(2 / 3)  # profile
+    assert coverage_of(0.1, [0.5, 0.2, math.nan]) == 0.0  # none holds it, and could
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "is_at_edge"),
+    [
+        ("animal.sd(x)", 0.0, True),
+        ("animal.var(x)", 0.0, True),
+        ("animal.icc", 0.0, True),
+        ("animal.cor(Intercept,x)", 1.0, True),
+        ("animal.cor(Intercept,x)", 0.0, False),
+        ("x", 0.0, False),
+        ("animal.sd(x)", 0.1, False),
+    ],
+)
+def test_edges_are_those_of_scales_shares_and_correlations(name, truth, is_at_edge):
+    assert Parameter.read(name).is_at_edge(truth) == is_at_edge
