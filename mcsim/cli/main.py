@@ -15,7 +15,7 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
-from mcsim.errors import ExitCode, McsimError, StoppedError
+from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
 from mcsim.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.plan import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
@@ -229,10 +229,9 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
         raise McsimError(f"{name!r} cannot name a scenario; write letters, such as mystudy")
     if os.path.lexists(path):
         raise McsimError(f"{path} is there already; name another file, or remove it first")
-    if data is None:
-        text = starter(kind, path.stem)
-    else:
-        text = starter_from_data(data, str(formula), path.stem)
+    text = starter(kind, path.stem)
+    if data is not None:
+        text = starter_from_data(data, str(formula), path.stem, _say)
     write_beside(path, text.encode())
     _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
@@ -388,7 +387,11 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
 
     compile_engine(_say)
     result = datafile.fit_file(data, formula, **options)
+    for note in result.notes:
+        _say(note)
     click.echo(datafile.FORMATS[form](result))
+    if result.message:
+        raise TooManyFailuresError(f"No usable fit ({result.status}): {result.message}")
 
 
 for command in (

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mcsim.design.size import MAX_FIXED, MAX_RANDOM, check_size
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
@@ -156,13 +157,22 @@ def model_columns(
     for name in formula.names:
         if name != formula.response:
             _check_name(name, data.frame)
+    for text, most in (
+        (formula.fixed, MAX_FIXED),
+        *((one.columns, MAX_RANDOM) for one in formula.random),
+    ):
+        check_size(text, data.frame, most)
     X, names, term_of_column, terms = data.matrix(formula.fixed)
-    paths: dict[tuple[str, ...], list[RandomTerm]] = {}
-    for term in formula.random:
-        paths.setdefault(term.group, []).append(term)
+    random = tuple(
+        one for term in formula.random for one in _independent(term, data, structures or {})
+    )
+    formula = replace(formula, random=random)
+    by_level: dict[str, list[RandomTerm]] = {}
+    for term in random:
+        by_level.setdefault(term.level, []).append(term)
     levels = [
-        _random_columns(path, own, data, (structures or {}).get(path[-1], "general"))
-        for path, own in paths.items()
+        _random_columns(level, own, data, (structures or {}).get(level, "general"))
+        for level, own in by_level.items()
     ]
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
@@ -290,8 +300,26 @@ def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     return values, names, tuple(numbers), tuple(map(str, indices))
 
 
+def _independent(
+    term: RandomTerm, data: ModelFrame, structures: Mapping[str, str]
+) -> list[RandomTerm]:
+    """What a term with two bars stands for: as in lme4, columns of one factor stay correlated."""
+    if term.structure == "general":
+        return [term]
+    *_, pieces = data.matrix(term.columns)
+    columns = [piece if piece == "1" else f"0 + {piece}" for piece in pieces]
+    if all(data.matrix(one)[0].shape[1] == 1 for one in columns):
+        return [term]
+    if term.level in structures:
+        raise DataError(
+            f"({term.columns} || {term.level}) keeps the columns of one factor correlated; a"
+            f" structure of {term.level!r} goes with one bar: write ({term.columns} | {term.level})"
+        )
+    return [replace(term, columns=one, structure="general") for one in columns]
+
+
 def _random_columns(
-    path: tuple[str, ...], terms: Sequence[RandomTerm], data: ModelFrame, structure: str
+    level: str, terms: Sequence[RandomTerm], data: ModelFrame, structure: str
 ) -> RandomColumns:
     blocks: list[Floats] = []
     names: list[str] = []
@@ -300,15 +328,20 @@ def _random_columns(
         Z, term_names, *_ = data.matrix(term.columns)
         repeated = sorted(set(names) & set(term_names))
         if repeated:
-            raise DataError(f"level {path[-1]!r} has the random effect {repeated[0]!r} twice")
+            raise DataError(f"level {level!r} has the random effect {repeated[0]!r} twice")
+        if not term_names:
+            raise DataError(f"the term ({term.columns} | {level}) has no effect; leave it out")
         blocks.append(Z)
         names += term_names
         if "diagonal" in (term.structure, structure):
             structures += [("general", 1)] * Z.shape[1]
         else:
             structures.append((structure, Z.shape[1]))
-    unit = data.unit_of_row(path)
-    return RandomColumns(path[-1], unit, np.hstack(blocks), tuple(names), tuple(structures))
+    unit, *others = [data.unit_of_row(group) for group in dict.fromkeys(one.group for one in terms)]
+    if any(not np.array_equal(unit, other) for other in others):
+        groups = " and ".join(dict.fromkeys(":".join(one.group) for one in terms))
+        raise DataError(f"the groups {groups} are crossed; crossed grouping is not supported")
+    return RandomColumns(level, unit, np.hstack(blocks), tuple(names), tuple(structures))
 
 
 def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:
@@ -324,15 +357,20 @@ def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
     n_outer = int(outer.unit_of_row.max()) + 1
     pairs = np.unique(inner.unit_of_row * n_outer + outer.unit_of_row)
     if len(pairs) > int(inner.unit_of_row.max()) + 1:
+        a, b = outer.level, inner.level
         raise DataError(
-            f"{inner.level!r} is not nested in {outer.level!r}: some unit of {inner.level!r} lies"
-            f" in two of {outer.level!r}. Where labels repeat, write"
-            f" (... | {outer.level}/{inner.level}); crossed grouping is not supported"
+            f"{a!r} and {b!r} are crossed: units of each lie in several of the other, and crossed"
+            " grouping is not supported. Where labels repeat, say which units are parts:"
+            f" (... | {a}/{b}) if one label of {b!r} means another unit in every {a!r},"
+            f" (... | {b}/{a}) if one label of {a!r} means another unit in every {b!r}. Both can be"
+            " fitted and are different models; the data do not tell which is right"
         )
 
 
 def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:
     """The model without fixed effects that those before them determine, and their names."""
+    if not columns.names:
+        return columns, ()
     _, coefficients = orthonormal_basis(columns.X)
     kept = np.argmax(coefficients != 0.0, axis=1)  # where each vector of the basis began
     aliased = tuple(name for j, name in enumerate(columns.names) if j not in kept)

@@ -177,6 +177,7 @@ def collapse_design(
     n, p = X.shape
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
+    is_reml = is_reml and p > 0  # without fixed effects both are the same
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     rows = _collapsed(X, levels, names, residual, [] if known is None else known)
     R, reduction = rows.R, rows.reduction

@@ -5,21 +5,33 @@ see, and random terms; `diet[T.fed]:x` becomes its factors. Knows no data: wheth
 level exists is asked elsewhere.
 """
 
+import itertools
+import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from mcsim.errors import FormulaError
-from mcsim.formula.expression import Call, Expression, Name, variables, write
+from mcsim.formula.expression import (
+    Call,
+    Expression,
+    Name,
+    has_number_inside,
+    terms_of,
+    variables,
+    walk,
+    write,
+)
 from mcsim.formula.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
 __all__ = [
-    "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "parse_formula",
-    "read_column", "same_column", "variable_names", "written_anew",
+    "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "n_columns",
+    "parse_formula", "read_column", "same_column", "variable_names", "written_anew",
 ]  # fmt: skip
 
+_ONE: frozenset[Expression] = frozenset()  # the term of the intercept
 _BLANKS = re.compile(r"\s+(?![^\[]*\])")  # those inside a factor's level are part of it
 
 
@@ -60,8 +72,39 @@ class Formula:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name of a data column: response, right-hand side, groups."""
-        groups = (name for term in self.random for name in term.group)
-        return _unique((self.response, *self.columns, *groups))
+        return _unique((self.response, *self.columns, *self.groups))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the grouping columns."""
+        return _unique(name for term in self.random for name in term.group)
+
+    @property
+    def has_number_inside(self) -> bool:
+        """Whether 0 or 1 stand in parentheses or in a product of columns."""
+        expressions = (self.fixed, *(term.columns for term in self.random))
+        return any(has_number_inside(_read_terms(text)) for text in expressions)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Data columns that stand in C() and nowhere else: factors, whatever they hold."""
+        expressions = (self.fixed, *(term.columns for term in self.random))
+        found, others = [], []
+        for one in itertools.chain.from_iterable(walk(_read_terms(text)) for text in expressions):
+            match one:
+                case Call("C", (Name(name),)):
+                    found.append(name)
+                case Name(name):
+                    others.append(name)
+        return tuple(name for name in _unique(found) if found.count(name) == others.count(name))
+
+    def outermost_first(self, depth: Callable[[str], int]) -> "Formula":
+        """The formula with every group as a path from the outermost name, of depth 0, inwards.
+
+        Names of equal depth keep their order.
+        """
+        terms = (replace(one, group=tuple(sorted(one.group, key=depth))) for one in self.random)
+        return replace(self, random=tuple(terms))
 
 
 @dataclass(frozen=True)
@@ -99,13 +142,16 @@ def parse_formula(text: str) -> Formula:
     reader.take("~", "'~' after the response, which is the name of one column")
     reader.right_hand_side()
     _check_one_chain(reader.random)
-    return Formula(
+    found = Formula(
         text,
         f"{response} ~ {_joined(reader.pieces)}",
         response,
         _joined(reader.fixed) or "1",
-        tuple(sorted(reader.random, key=lambda term: len(term.group))),
+        _with_one_spelling(sorted(reader.random, key=lambda term: len(term.group))),
     )
+    if response in (*found.columns, *found.groups):
+        raise FormulaError(f"the response {response!r} stands on the right-hand side, too")
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -129,6 +175,21 @@ def written_anew(expression: str) -> str:
         Where the expression cannot be read as a whole.
     """
     return write(_read_terms(expression))
+
+
+def n_columns(expression: str, width: Callable[[Expression], int]) -> int:
+    """At most how many columns a right-hand side makes, told without making them.
+
+    Parameters
+    ----------
+    width : columns that a name or a call makes by itself
+
+    Raises
+    ------
+    FormulaError
+        The expression cannot be read, or has more than `MAX_TERMS` terms.
+    """
+    return sum(math.prod(map(width, term)) for term in terms_of(_read_terms(expression)) | {_ONE})
 
 
 @lru_cache(maxsize=1024)
@@ -246,13 +307,31 @@ def _joined(pieces: Iterable[str]) -> str:
 
 
 def _check_one_chain(random: list[RandomTerm]) -> None:
-    longest = max((term.group for term in random), key=len, default=())
-    for path in (term.group for term in random):
-        # a name alone may stand for a nested level with labels of its own: the data decide
-        if len(path) > 1 and longest[: len(path)] != path:
-            groups = f"{'/'.join(longest)} and {'/'.join(path)}"
+    # a name alone may stand for a nested level with labels of its own: the data decide
+    paths = sorted((term.group for term in random if len(term.group) > 1), key=len)
+    for shorter, longer in itertools.pairwise(paths):
+        if not set(shorter) <= set(longer):
+            groups = f"{'/'.join(longer)} and {'/'.join(shorter)}"
             advice = "each level must lie within the one before, as in animal/image"
             raise FormulaError(f"the groups {groups} do not form one chain; {advice}")
+
+
+def _with_one_spelling(terms: Iterable[RandomTerm]) -> tuple[RandomTerm, ...]:
+    """The terms, shortest groups first, with one path for all spellings of a group.
+
+    The names of the largest group within a group stand first: `animal` and `image:animal` are
+    `animal/image`.
+    """
+    paths: dict[frozenset[str], tuple[str, ...]] = {}
+    found = []
+    for term in terms:
+        group = frozenset(term.group)
+        if group not in paths:
+            inner = max((one for one in paths if one < group), key=len, default=frozenset())
+            rest = tuple(name for name in term.group if name not in inner)
+            paths[group] = paths.get(inner, ()) + rest
+        found.append(replace(term, group=paths[group]))
+    return tuple(found)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

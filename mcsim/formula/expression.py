@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mcsim.errors import FormulaError
+
+MAX_TERMS = 500
 PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3}  # of operators that make a Chain
 _SIGN, _POWER, _ATOM = 4, 5, 6
 
@@ -67,6 +70,7 @@ class Group:
 
 
 Expression: TypeAlias = Name | Number | Call | Signed | Power | Chain | Group
+Term: TypeAlias = frozenset[Expression]  # of a model: names and calls that are multiplied
 
 
 def write(expression: Expression) -> str:
@@ -111,6 +115,84 @@ def walk(expression: Expression) -> Iterator[Expression]:
             parts = ()
     for part in parts:
         yield from walk(part)
+
+
+def terms_of(expression: Expression) -> frozenset[Term]:
+    """Terms of a model, each a set of names and calls; that of the intercept is empty.
+
+    Raises
+    ------
+    FormulaError
+        There are more than `MAX_TERMS`.
+    """
+    match expression:
+        case Number(value):
+            return frozenset([frozenset()] if value else [])
+        case Group(inner):
+            return terms_of(inner)
+        case Signed(sign, operand):
+            return terms_of(operand) if sign == "+" else frozenset()
+        case Power(base, _, Number(int(exponent))):
+            found = one = terms_of(base)
+            for _ in range(exponent - 1):
+                found = _products(found, one) | one
+            return found
+        case Chain(first, rest):
+            found = terms_of(first)
+            for operator, operand in rest:
+                found = _joined(found, operator, terms_of(operand))
+            return found
+    return frozenset([frozenset([expression])])
+
+
+def has_number_inside(expression: Expression) -> bool:
+    """Whether 0 or 1, which mean the intercept, stand in parentheses or in a product."""
+    operands = [expression]
+    if isinstance(expression, Chain) and expression.rest[0][0] in ("+", "-"):
+        operands = [expression.first, *(operand for _, operand in expression.rest)]
+    return any(
+        isinstance(part, Number)
+        for one in operands
+        if not isinstance(one, Number)
+        for part in _outside_calls(one)
+    )
+
+
+def _outside_calls(expression: Expression) -> Iterator[Expression]:
+    match expression:
+        case Signed(_, Number()) | Call():
+            return
+        case Signed(_, one) | Power(one, _, _) | Group(one):
+            yield from _outside_calls(one)
+        case Chain(first, rest):
+            for one in (first, *(operand for _, operand in rest)):
+                yield from _outside_calls(one)
+        case _:
+            yield expression
+
+
+def _joined(left: frozenset[Term], operator: str, right: frozenset[Term]) -> frozenset[Term]:
+    match operator:
+        case "+":
+            found = left | right
+        case "-":
+            found = left - right
+        case ":":
+            found = _products(left, right)
+        case "*":
+            found = left | right | _products(left, right)
+        case _:  # a / b is a + a:b
+            every: Term = frozenset().union(*left)
+            found = left | _products(frozenset([every]), right)
+    if len(found) > MAX_TERMS:
+        raise FormulaError(f"the formula has more than {MAX_TERMS} terms; leave some out")
+    return found
+
+
+def _products(left: frozenset[Term], right: frozenset[Term]) -> frozenset[Term]:
+    if len(left) * len(right) > MAX_TERMS**2:
+        raise FormulaError(f"the formula has more than {MAX_TERMS} terms; leave some out")
+    return frozenset(one | other for one in left for other in right)
 
 
 def _operand(expression: Expression, loosest: int) -> str:

@@ -116,11 +116,17 @@ class Reader:
         """Operands and operators between them, the tightest ones innermost; a sign at the start."""
         if loosest > max(PRECEDENCE[one] for one in operators):
             return Signed(sign, operand()) if sign else operand()
+        start = self.next
         first = self.chain(operand, operators, loosest + 1, sign)
         own = [one for one in operators if PRECEDENCE[one] == loosest]
         rest = []
         while joint := self.accept(*own):
             rest.append((joint, self.chain(operand, operators, loosest + 1)))
+        is_product = rest and loosest > 1 and operand == self._term
+        if is_product and any(
+            isinstance(one, Number) for one in (first, *(one for _, one in rest))
+        ):
+            raise self.refusal(start, "0 and 1 stand alone, after + or -, not in a product")
         return Chain(first, tuple(rest)) if rest else first
 
     def variable_or_call(self, expected: str) -> Name | Call:
@@ -137,7 +143,20 @@ class Reader:
         while self.accept(","):
             arguments.append(self._arithmetic())
         self.take(")", "')', ',' or one of + - * / ** inside a call")
+        self._check_arguments(start, arguments)
         return Call(name, tuple(arguments))
+
+    def _check_arguments(self, call: Token, arguments: list[Expression]) -> None:
+        match call.text, arguments:
+            case (_, [_]):
+                return
+            case "poly", [_, Number(int(degree))] if degree > 0:
+                return
+            case "poly", _:
+                advice = "write poly(x, 2): a column, and a whole number from 1 on"
+            case _:
+                advice = f"{call.text}() takes one argument"
+        raise self.refusal(call, advice)
 
     def _term(self) -> Expression:
         """Read an operand outside any call, where operators build sets of columns."""
@@ -203,9 +222,14 @@ def _read_token(match: re.Match[str]) -> Token:
     token = Token(kind, match[kind], match.start(kind), match.end())
     if kind == "other":
         allowed = f"+ - * / : ** ^ ( ) | || ~ , and {', '.join(FORMULA_FUNCTIONS)}"
+        if token.text in ("`", "."):
+            advice = "a formula names columns by letters, digits and _; rename others in the table"
+            raise _refusal(match.string, token, advice)
         raise _refusal(match.string, token, f"a formula holds only names, numbers, {allowed}")
     if kind == "name" and not is_name(token.text):
-        raise _refusal(match.string, token, "this cannot name a column; rename it")
+        raise _refusal(
+            match.string, token, "a formula cannot name this column; rename it in the table"
+        )
     return token
 
 

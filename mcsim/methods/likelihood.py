@@ -223,4 +223,4 @@ def _message(code: int, violation: float, residual: Floats) -> str:
             f"the first-order conditions are violated by {violation:.1e}"
             f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
         )
-    return "the likelihood cannot be evaluated: no residual variation is left"
+    return "no residual variation is left: the model fits the response exactly"

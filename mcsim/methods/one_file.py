@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import model_columns, without_aliased
-from mcsim.design.table import complete_rows, read_formula, read_frame
+from mcsim.design.table import Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
-from mcsim.formula import parse_formula
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
@@ -45,6 +44,8 @@ class FileFit:
     n_obs: int
     aliased: tuple[str, ...]  # fixed effects left out, since those before determine them
     parameters: tuple[ParameterEstimate, ...]
+    message: str | None  # why there is no usable fit
+    notes: tuple[str, ...]  # what was left out of the data
 
     @property
     def table(self) -> pd.DataFrame:
@@ -72,9 +73,8 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    return _fit(
-        read_frame(path, formula), formula, estimator, df, interval, confidence, identifiable
-    )
+    table = read_table(path, formula)
+    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
 
 
 def fit_frame(
@@ -82,17 +82,17 @@ def fit_frame(
     interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit `formula` to a data frame; as `fit_file`."""
-    rows = complete_rows(frame, read_formula(formula), "the data frame")
-    return _fit(rows, formula, estimator, df, interval, confidence, identifiable)
+    table = table_of(frame, formula)
+    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
 
 
-def _fit(
-    frame: pd.DataFrame, formula: str, estimator: str, df: str, interval: str, confidence: float,
-    identifiable: bool,
+def fit_table(
+    table: Table, estimator: str = "reml", df: str = "containment",
+    interval: str = "wald", confidence: float = 0.95, *, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
-    parsed = parse_formula(formula)
-    y = frame[parsed.response].to_numpy(dtype=np.float64)
-    columns, aliased = without_aliased(model_columns(parsed, frame))
+    """Fit a table's formula to its rows; as `fit_file`."""
+    y = table.frame[table.formula.response].to_numpy(dtype=np.float64)
+    columns, aliased = without_aliased(model_columns(table.formula, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable
     )
@@ -119,6 +119,8 @@ def _fit(
         len(y),
         aliased,
         parameters,
+        fits.message[0] if np.ptp(y) else f"the response is {y[0]:g} in every row",
+        table.notes,
     )
 
 

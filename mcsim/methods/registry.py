@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mcsim.design.columns import ModelColumns, without_aliased
+from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
 from mcsim.methods.identifiability import left_open
@@ -52,6 +53,14 @@ def prepare_method(
         The design cannot support the model.
     """
     refuse_unsupported(settings)
+    is_plain = kind_of(settings.estimator) in ("reml", "ml", "plugin") and not settings.residual
+    if not columns.names and not columns.levels:
+        raise DataError(f"{columns.formula.text!r} has no effect, fixed or random; add a term")
+    if not columns.names and not is_plain:
+        raise DataError(
+            "the formula has no fixed effect; estimators 'reml' and 'ml' fit that, without"
+            " `residual`"
+        )
     shared = Reducers() if shared is None else shared
     kept, _ = columns.once("aliased", without_aliased)
     return METHODS[kind_of(settings.estimator)](kept, settings, shared)

@@ -47,6 +47,11 @@ class StatsmodelsMethod:
                     f"statsmodels has no structure like that of {level.level!r}; use general or"
                     " diagonal there, or estimator 'reml'"
                 )
+            if len(level.structures) > 1 and _largest(level.structures) > 1:
+                raise DataError(
+                    f"statsmodels correlates all random effects of {level.level!r} or none; use"
+                    " estimator 'reml'"
+                )
         for level in columns.levels[1:]:
             if _largest(level.structures) > 1:
                 raise DataError(

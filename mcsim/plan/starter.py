@@ -1,6 +1,7 @@
 """Scenarios to start from: commented ones by kind, and one whose truth is a fit of pilot data."""
 
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcsim.design.table import read_frame
+from mcsim.design.columns import ModelColumns, model_columns
+from mcsim.design.table import Table, read_formula, read_table
 from mcsim.errors import DataError
-from mcsim.formula import Formula, parse_formula
-from mcsim.methods.one_file import FileFit, fit_file
+from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.records import Scenario
@@ -39,34 +40,45 @@ def starter(kind: str, name: str) -> str:
     return text.replace("{name}", name)
 
 
-def starter_from_data(path: Path, formula: str, name: str) -> str:
+def starter_from_data(
+    path: Path, formula: str, name: str, say: Callable[[str], None] = lambda _: None
+) -> str:
     """TOML text of a scenario with the design of a data file and the truth of a fit to it.
 
     Parameters
     ----------
     name : of the scenario's file, without its ending
+    say : takes what was left out of the data
 
     Raises
     ------
     DataError
         The data cannot be read or fitted, or their design is none that a scenario can describe.
     """
-    parsed, frame = parse_formula(formula), read_frame(path, formula)
-    fit = fit_file(path, formula)
-    if fit.status not in ("ok", "boundary"):
-        raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status})")
+    if not read_formula(formula).random:
+        raise DataError(
+            f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
+            " (1 | animal)"
+        )
+    table, formula = read_table(path, formula), " ".join(formula.split())
+    fit = fit_table(table)
+    for note in table.notes:
+        say(note)
+    if fit.message:
+        raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
+    shown = "".join(one if one.isprintable() else "?" for one in path.name)
     raw = {
-        "title": f"Design and fit of {path.name}",
+        "title": f"Design and fit of {shown}",
         "replicates": 1000,
         "seed": 1,
-        "design": _design(frame, parsed),
+        "design": _design(table),
         "truth": _truth(fit),
         "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
     }
     if problems := find_problems(raw):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
-    head = FROM_DATA.format(data=path.name, formula=formula, name=name)
+    head = FROM_DATA.format(data=shown, formula=formula, name=name)
     return head + _with_comments(Scenario.model_validate(raw))
 
 
@@ -86,9 +98,16 @@ def _with_comments(scenario: Scenario) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _design(frame: pd.DataFrame, formula: Formula) -> dict[str, Any]:
-    levels = max((term.group for term in formula.random), key=len)
+def _design(table: Table) -> dict[str, Any]:
+    frame, formula = table.frame, table.formula
+    levels = _levels(model_columns(formula, frame))
     units = _units(frame, levels)
+    for name in formula.columns:
+        if f"C({name}" in formula.fixed and name not in formula.labels:
+            raise DataError(
+                f"{name!r} is a factor in C() and a covariate elsewhere in the formula; give the"
+                " factor a column of its own"
+            )
     factors = [name for name in formula.columns if not pd.api.types.is_float_dtype(frame[name])]
     for name in factors:
         if frame.groupby(units[0], sort=False)[name].nunique().max() > 1:
@@ -110,6 +129,12 @@ def _design(frame: pd.DataFrame, formula: Formula) -> dict[str, Any]:
         "observations": {"count": _count(np.bincount(innermost))},
         "covariates": covariates,
     }
+
+
+def _levels(columns: ModelColumns) -> tuple[str, ...]:
+    """Names of the grouping columns, outermost first."""
+    groups = {term.level: term.group for term in columns.formula.random}
+    return tuple(dict.fromkeys(name for one in columns.levels for name in groups[one.level]))
 
 
 def _units(frame: pd.DataFrame, levels: tuple[str, ...]) -> list[np.ndarray]:

@@ -226,7 +226,8 @@ def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, 
     for spec in scenario.methods:
         settings = _settings(scenario, spec)
         try:
-            columns = model_columns(spec.parsed, data, spec.structure)
+            formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
+            columns = model_columns(formula, data, spec.structure)
             ready[spec.name] = _ready(spec, settings, columns, shared)
         except DataError as error:
             raise DataError(f"method {spec.name!r} in condition {label}: {error}") from error
@@ -250,7 +251,7 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
         The rows cannot support the model.
     """
     spec = before.spec
-    columns = model_columns(spec.parsed, data, spec.structure)
+    columns = model_columns(before.columns.formula, data, spec.structure)
     columns = without_columns(columns, before.aliased)
     return _ready(spec, before.settings, columns, shared)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.names import Parameter
+from mcsim.names import TERMS, Parameter
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
 from mcsim.summary.records import chosen, fit_of, the_one, unique
@@ -30,6 +30,8 @@ IMPLAUSIBLE = 0.01  # adjusted tail probability below which a value cannot come 
 UNUSUAL = 0.05
 FAR = 6.0  # SDs from the mean, beyond all simulated estimates: the same with few replicates
 MONTE_CARLO_LEVEL = 0.95
+LARGEST = 1e150  # of an estimate
+LONGEST = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -85,27 +87,42 @@ def read_observed(path: Path) -> Observed:
         The file cannot be read, or holds no estimates.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
         raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except RecursionError:
+        raise DataError(f"{path}: tables and lists lie too deep within each other") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    given = raw.get("estimates") if isinstance(raw, dict) else None
-    if isinstance(raw, dict) and isinstance(raw.get("parameters"), list):
-        given = {
-            one["parameter"]: one["estimate"]
-            for one in raw["parameters"]
-            if one["estimate"] is not None and one["component"] != "terms"
-        }
-    if not isinstance(given, dict) or not all(_is_number(value) for value in given.values()):
+    raw = raw if isinstance(raw, dict) else {}
+    is_fit = isinstance(raw.get("parameters"), list)
+    given = _of_fit(raw["parameters"]) if is_fit else raw.get("estimates")
+    if not isinstance(given, dict) or not given:
         raise DataError(
             f"{path}: no estimates. Write a table [estimates] with lines such as sigma = 0.1, or"
             " give the JSON that mcsim fit prints"
         )
-    return Observed(raw.get("method"), {name: float(value) for name, value in given.items()})
+    for name, value in given.items():
+        if not _is_number(value):
+            found = repr(value)[:LONGEST]
+            raise DataError(f"{path}: estimates: {name!r} is {found}; it must be a finite number")
+    method = raw.get("method")
+    if not (method is None or isinstance(method, str)):
+        raise DataError(f"{path}: method is {repr(method)[:LONGEST]}; it must be text in quotes")
+    return Observed(method, {name: float(value) for name, value in given.items()})
+
+
+def _of_fit(parameters: list[Any]) -> dict[str, Any]:
+    """Estimates by name, of the rows that `mcsim fit` prints; those that do not exist left out."""
+    rows = [one for one in parameters if isinstance(one, dict) and one.get("component") != TERMS]
+    return {
+        str(one.get("parameter")): one.get("estimate")
+        for one in rows
+        if one.get("estimate", "") is not None
+    }
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def locate(

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from mcsim.design import columns
-from mcsim.design.columns import _library_matrix, _matrix
+from mcsim.design.columns import _library_matrix, _matrix, model_columns
 from mcsim.errors import DataError
+from mcsim.formula import parse_formula
 
 
 def frame_of(seed, n=40, levels=("low", "mid", "high")):
@@ -85,6 +86,50 @@ def test_data_of_another_kind_are_another_question(asked):
         np.testing.assert_array_equal(values, expected)
         assert labels == same
     assert len(asked) == 1 + len(others)
+
+
+def blocks(formula, structures=None):
+    frame = frame_of(1).assign(g=np.arange(40) % 5, h=np.arange(40) % 10)
+    (level,) = model_columns(parse_formula(f"y ~ 1 + {formula}"), frame, structures).levels
+    return level.names, level.structures
+
+
+@pytest.mark.parametrize(
+    ("formula", "names", "sizes"),
+    [  # lmer(y ~ 1 + (x * diet || g))@cnms in R, and so on
+        ("(x || g)", "Intercept x", (1, 1)),
+        ("(diet || g)", "Intercept diet[fasted] diet[fed:late]", (1, 2)),
+        ("(0 + diet || g)", "diet[fasted] diet[fed:late]", (2,)),
+        ("(x - 1 || g)", "x", (1,)),
+        ("(poly(x, 2) || g)", "Intercept poly(x, 2)[1] poly(x, 2)[2]", (1, 2)),
+        (
+            "(x * diet || g)",
+            "Intercept x diet[fasted] diet[fed:late] x:diet[fasted] x:diet[fed:late]",
+            (1, 1, 2, 2),
+        ),
+    ],
+)
+def test_two_bars_make_a_block_of_every_term(formula, names, sizes):
+    found, structures = blocks(formula)
+    assert " ".join(found) == names
+    assert structures == tuple(("general", size) for size in sizes)
+
+
+def test_a_structure_of_a_term_with_one_bar_is_of_its_columns():
+    names, structures = blocks("(diet | g)", {"g": "diagonal"})
+    assert (names, structures) == (("Intercept", "diet[T.fed:late]"), (("general", 1),) * 2)
+    with pytest.raises(DataError, match="goes with one bar"):
+        blocks("(diet || g)", {"g": "diagonal"})
+
+
+def test_groups_of_the_same_units_are_one_level():
+    formula = parse_formula("y ~ (1 | h) + (0 + x | g:h)").outermost_first("gh".index)
+    frame = frame_of(1).assign(g=np.arange(40) % 5, h=np.arange(40) % 10)
+    (level,) = model_columns(formula, frame).levels
+    assert (level.level, level.names) == ("h", ("Intercept", "x"))
+    other = frame.assign(h=np.arange(40) // 8)  # crossed with g
+    with pytest.raises(DataError, match="the groups h and g:h are crossed"):
+        model_columns(formula, other)
 
 
 @pytest.mark.parametrize("formula", ["y ~ log(x)", "y ~ sqrt(x - 2)", "y ~ exp(1000 * x)"])

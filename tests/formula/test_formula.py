@@ -12,12 +12,14 @@ from mcsim.formula import (
     FORMULA_FUNCTIONS,
     RandomTerm,
     is_name,
+    n_columns,
     parse_formula,
     read_column,
     same_column,
     variable_names,
     written_anew,
 )
+from mcsim.formula.expression import write
 from mcsim.formula.grammar import MAX_LENGTH
 
 NAMES = st.sampled_from(["x", "diet", "time_1", "z"])
@@ -49,6 +51,12 @@ def test_the_parts_of_a_formula():
         ("y ~ (x | a/b)", [("x", "a", "general"), ("x", "a/b", "general")]),
         ("y ~ (1 | a:b/c)", [("1", "a/b", "general"), ("1", "a/b/c", "general")]),
         ("y ~ (1 | a:b) + x + (x || a)", [("x", "a", "diagonal"), ("1", "a/b", "general")]),
+        ("y ~ (1 | a) + (1 | b:a)", [("1", "a", "general"), ("1", "a/b", "general")]),
+        ("y ~ (1 | b:a) + (x | a:b)", [("1", "b/a", "general"), ("x", "b/a", "general")]),
+        (
+            "y ~ (1 | c:b:a) + (1 | a) + (1 | b:a)",
+            [("1", "a", "general"), ("1", "a/b", "general"), ("1", "a/b/c", "general")],
+        ),
         ("y ~ (1 | animal) + (1 | image)", [("1", "animal", "general"), ("1", "image", "general")]),
         ("y ~ (1 + I(x ** 2) | g)", [("1 + I(x ** 2)", "g", "general")]),
     ],
@@ -111,6 +119,13 @@ def test_a_formula_is_written_anew_with_its_random_terms_in_place():
         ("y ~ I(x ** number)", 11, "'number'"),
         ("y ~ I(x * 1e999)", 10, "'1e999'"),
         ("y ~ x end", 6, "'end'"),
+        ("y ~ C(x, 3)", 4, "'C'"),
+        ("y ~ log(x, 2)", 4, "'log'"),
+        ("y ~ poly(x, 2.5)", 4, "'poly'"),
+        ("y ~ poly(x, 0)", 4, "'poly'"),
+        ("y ~ poly(x, z)", 4, "'poly'"),
+        ("y ~ x:1", 4, "'x'"),
+        ("y ~ z + 0 * x", 8, "'0'"),
         ("y ~ é", 4, "'é'"),
         ("y ~ x٣", 5, "'٣'"),
         ("y ~ \u200bx", 4, r"'\u200b'"),
@@ -267,3 +282,57 @@ def test_a_call_is_spelt_as_python_prints_it(text):
     assert ast.dump(ast.parse(written)) == ast.dump(ast.parse(printed))
     assert written == printed or "--" in printed  # a second sign in its parentheses
     assert written_anew(written) == written
+
+
+def test_the_response_does_not_explain_itself():
+    for text in ("y ~ x + y", "y ~ x + (y | g)", "y ~ x + (1 | g/y)", "y ~ log(y)"):
+        with pytest.raises(FormulaError, match="the response 'y' stands on the right-hand side"):
+            parse_formula(text)
+
+
+def test_paths_are_ordered_by_depth():
+    formula = parse_formula("y ~ (1 | c:a:b) + (1 | c)").outermost_first("abc".index)
+    assert [term.group for term in formula.random] == [("c",), ("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("1", 1), ("0", 1), ("x", 2), ("x * z", 4), ("f", 4), ("f * x", 8), ("f:g + x", 14),
+        ("(x + z + f) ** 2 - x:z", 12), ("x / f", 5), ("(x + z) / f", 6), ("f - f", 1),
+        ("(x + z) ** 9", 4), ("log(x) + x + x", 3),
+    ],
+)  # fmt: skip
+def test_columns_are_counted_before_they_are_made(text, n):
+    # x, z: numbers, f: 3 levels, g: 4; at most, since contrasts have one column less
+    width = {"f": 3, "g": 4}
+    assert n_columns(text, lambda one: width.get(write(one), 1)) == n
+
+
+def test_terms_without_number_are_refused_at_once():
+    with pytest.raises(FormulaError, match="more than 500 terms"):
+        n_columns(f"({' + '.join(f'x{i}' for i in range(60))}) ** 9", lambda _: 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x - 1", False), ("0 + x + (1 | g)", False), ("-1 + I(x + 1)", False),
+        ("(1 + x):diet", True), ("(x + 1) ** 2", True), ("x + (x + (1) | g)", True),
+    ],
+)  # fmt: skip
+def test_an_intercept_in_parentheses_is_found(text, expected):
+    assert parse_formula(f"y ~ {text}").has_number_inside is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("C(x) * z", ("x",)),
+        ("C(x) + x", ()),
+        ("z + (C(x) | g)", ("x",)),
+        ("C(I(x)) + C(z)", ("z",)),
+    ],
+)
+def test_variables_that_are_labels_alone(text, expected):
+    assert parse_formula(f"y ~ {text}").labels == expected

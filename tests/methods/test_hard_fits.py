@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mcsim.design.columns import model_columns
-from mcsim.design.table import read_frame
+from mcsim.design.table import read_table
 from mcsim.engine import dense
 from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
@@ -54,7 +54,7 @@ def test_df_and_standard_errors_are_those_of_lmertest_and_pbkrtest(df, rel):
 def prepared(residual):
     path = REFERENCE / "constant_columns_1.csv"
     formula = "y ~ diet * x + (0 + diet:x | animal)"
-    columns = model_columns(parse_formula(formula), read_frame(path, formula))
+    columns = model_columns(parse_formula(formula), read_table(path, formula).frame)
     settings = MethodSettings("reml", ("z",), 0.95, residual=residual)
     return prepare_method(columns, settings), columns.frame["y"].to_numpy()
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mcsim.design.words import design_in_words
-from mcsim.errors import McsimError
+from mcsim.errors import DataError, McsimError
 from mcsim.plan.dry_run import describe_plan
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
@@ -74,3 +74,25 @@ def test_a_measure_without_an_error_and_an_unknown_parameter_are_said(tmp_path):
     assert "MCSE of median_ci_width(x): nothing that was tried has one" in text
     with pytest.raises(McsimError, match="no method estimates 'nothing'"):
         describe_plan(load_scenario(path), 1, {"coverage(nothing)": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("random", "message"),
+    [
+        (
+            "(1 | image) + (x || animal/image)",
+            "level 'image' has the random effect 'Intercept' twice",
+        ),
+        ("(0 | animal)", "the term .* has no effect"),
+        ("(C(x) | animal)", None),
+        ("(poly(x, 30) | animal)", "makes up to 31 columns of these data; at most 20"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses(small_scenario, random, message):
+    formula = f'methods.right.formula="y ~ x + {random}"'
+    scenario = load_scenario(small_scenario, overrides=[formula])
+    if message is None:
+        assert "C(x)[T.1.0]" in describe_plan(scenario, 1, {})
+        return
+    with pytest.raises(DataError, match=message):
+        describe_plan(scenario, 1, {})

@@ -11,7 +11,7 @@ from mcsim.plan import KINDS
 from mcsim.plan.starter import starter, starter_from_data
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
-from tests.conftest import run_mcsim
+from tests.conftest import call_mcsim, run_mcsim
 
 FORMULA = "y ~ diet * x + (x | animal) + (1 | animal:image)"
 
@@ -78,3 +78,73 @@ def test_data_that_no_scenario_can_describe_are_refused(tmp_path):
     frame.to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(DataError, match="'arm' varies within 'animal'"):
         starter_from_data(tmp_path / "p.csv", "y ~ arm + (1 | animal)", "p")
+
+
+@pytest.fixture
+def dogs(tmp_path):
+    """Sides of dogs, whose labels repeat, and a dose in numbers."""
+    i = np.arange(48)
+    frame = pd.DataFrame({"day": i % 4, "side": i // 4 % 2, "dog": i // 8, "dose": i // 24 * 10})
+    frame["y"] = 3 * np.sin(7 * frame["dog"]) + np.cos(i // 4 * 5) + np.sin(i**2)
+    frame.to_csv(tmp_path / "dogs.csv", index=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("random", ["(1 | dog) + (1 | side:dog)", "(1 | dog/side)"])
+def test_every_spelling_of_a_level_makes_the_same_scenario_that_runs(dogs, random):
+    formula = f"y ~ day +\n  C(dose) + {random}"
+    done = call_mcsim("init", "s", "--from-data", "dogs.csv", "--formula", formula, cwd=dogs)
+    assert done.returncode == 0, done.stderr
+    raw = tomllib.loads((dogs / "s.toml").read_text())
+    assert [level["name"] for level in raw["design"]["levels"]] == ["dog", "side"]
+    assert raw["design"]["factors"] == {"dose": ["0", "10"]}
+    assert raw["truth"]["random"].keys() == {"dog", "side"}
+    assert "C(dose)[T.10]" in raw["truth"]["fixed"]
+    done = call_mcsim("run", "s.toml", "-n", 2, "-j", 1, "--max-failures", 1, cwd=dogs)
+    assert done.returncode == 0, done.stderr
+
+
+def test_levels_by_labels_of_their_own_are_in_the_design(dogs):
+    frame = pd.read_csv(dogs / "dogs.csv")
+    frame.assign(side=frame["dog"] * 2 + frame["side"]).to_csv(dogs / "own.csv", index=False)
+    formula = "y ~ 0 + (1 | side) + (1 | dog)"
+    design = tomllib.loads(starter_from_data(dogs / "own.csv", formula, "s"))["design"]
+    assert [(one["name"], one["count"]) for one in design["levels"]] == [("dog", 6), ("side", 2)]
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ day", "has no random term, so no units to simulate"),
+        ("y ~ C(day) + day + (1 | dog)", "'day' is a factor in C\\(\\) and a covariate elsewhere"),
+        ("y ~ C(day) + (1 | dog)", "'day' varies within 'dog'"),
+    ],
+)
+def test_formulas_that_no_scenario_is_made_of_are_refused(dogs, formula, message):
+    with pytest.raises(DataError, match=message):
+        starter_from_data(dogs / "dogs.csv", formula, "s")
+
+
+def test_names_of_data_files_do_not_end_a_comment(dogs):
+    (dogs / "a\nb.csv").write_bytes((dogs / "dogs.csv").read_bytes())
+    text = starter_from_data(dogs / "a\nb.csv", "y ~ day + (1 | dog)", "s")
+    assert tomllib.loads(text)["title"] == "Design and fit of a?b.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "'' cannot name a scenario"),
+        ("a\nb", "cannot name a scenario"),
+        ("x" * 300, "name too long"),
+    ],
+)
+def test_names_that_no_file_can_have_are_refused(tmp_path, name, message):
+    done = call_mcsim("init", name, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr, list(tmp_path.iterdir())) == (2, True, [])
+
+
+def test_a_name_keeps_its_dots(tmp_path):
+    for name in ("study.v2", "other.toml"):
+        assert call_mcsim("init", name, cwd=tmp_path).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"study.v2.toml", "other.toml"}

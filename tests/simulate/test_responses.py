@@ -143,7 +143,7 @@ def test_a_column_of_the_truth_is_that_of_the_formula(key, expression):
         ("poly(x, 2)[3]", r"'poly(x, 2)[3]' makes 0 columns; name one of them: ('poly(x, 2)[1]', "),
         ("I(x)[0]", r"'I(x)[0]' makes 0 columns; name one of them: ('I(x)',)"),
         ("log(z)", "the formula names 'z', which is no column of the data. The data have: x"),
-        ("C(x, 2)", "'0 + C(x, 2)' makes no columns of these data: "),
+        ("C(x, 2)", "'C(x, 2)' is no name of a column: found 'C' at character 1"),
         ("x.real", "'x.real' is no name of a column: found '.' at character 2"),
     ],
 )

@@ -19,7 +19,7 @@ FAILING = """
 NO_EFFECTS = SMALL.replace("sd = { Intercept = 0.6, x = 0.4 }", "sd = { Intercept = 0.0 }").replace(
     "variance = { Intercept = 0.25 }", "variance = { Intercept = 0.0 }"
 ).replace("correlation = 0.3\n", "")  # fmt: skip
-MESSAGE = "the likelihood cannot be evaluated: no residual variation is left"
+MESSAGE = "no residual variation is left: the model fits the response exactly"
 
 
 def chunk_of(first, last, condition="all"):

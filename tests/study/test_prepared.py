@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mcsim
+from mcsim.errors import DataError
 from mcsim.plan.dry_run import describe_plan
 from mcsim.scenario import conditions as module
 from mcsim.scenario.load import load_scenario
@@ -103,3 +104,44 @@ def test_a_study_travels_without_what_is_made_at_first_use(small_scenario):
     there = pickle.loads(pickle.dumps(study))
     assert list(there.conditions) == list(study.conditions)
     assert there.n_rows(next(iter(there.conditions))) > 0
+
+
+@pytest.mark.parametrize(
+    "random",
+    [
+        "(x | animal) + (1 | image:animal)", "(1 | image:animal) + (x | animal)",
+        "(x | animal) + (1 | image)",
+    ],
+)  # fmt: skip
+def test_a_level_has_one_name_in_every_spelling(small_scenario, random):
+    scenario = load_scenario(
+        small_scenario,
+        overrides=[
+            f'methods.right.formula="y ~ x + {random}"',
+            "methods.right.identifiable=false",
+            "methods.diagonal.identifiable=false",
+            "design.levels.image.count=1",  # labels do not tell which is the outer one
+        ],
+    )
+    names = [one.name for one in PreparedStudy(scenario).parameters["right"]]
+    assert names[2:6] == [
+        "animal.sd(Intercept)", "animal.sd(x)", "animal.var(Intercept)", "animal.var(x)"
+    ]  # fmt: skip
+    assert names[-3:] == ["image.sd(Intercept)", "image.var(Intercept)", "sigma"]
+
+
+def test_a_study_without_fixed_effects(small_scenario, tmp_path):
+    scenario = load_scenario(
+        small_scenario,
+        overrides=[
+            'methods.right.formula="y ~ 0 + (x | animal)"',
+            'methods.diagonal.formula="y ~ -1"',
+        ],
+        replicates=3,
+    )
+    with pytest.raises(DataError, match=r"method 'diagonal' .*: 'y ~ -1' has no effect"):
+        run_study(scenario, RunOptions(tmp_path / "out", n_workers=1))
+    alone = scenario.model_copy(update={"methods": scenario.methods[:1]})
+    run_study(alone, RunOptions(tmp_path / "out", n_workers=1))
+    fits = mcsim.read_fits(tmp_path / "out")
+    assert set(fits["status"]) <= {"ok", "boundary"}

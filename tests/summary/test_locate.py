@@ -111,7 +111,19 @@ def test_a_fit_of_a_simulated_data_set_is_located_where_it_belongs(small, tmp_pa
     ("text", "message"),
     [
         ("sigma = 1", "no estimates"),
-        ("[estimates]\nsigma = 'a'", "no estimates"),
+        ("[estimates]\nsigma = 'a'", "estimates: 'sigma' is 'a'; it must be a finite number"),
+        ("[estimates]\nsigma = nan", "'sigma' is nan; it must be a finite number"),
+        ("[estimates]\nsigma = -inf", "'sigma' is -inf; it must be a finite number"),
+        ("[estimates]\nsigma = true", "'sigma' is True; it must be a finite number"),
+        ("[estimates]\nsigma = 1" + "0" * 400, "'sigma' is 10+; it must be a finite number"),
+        ("[estimates]\nsigma = 1" + "0" * 5000, "cannot be read"),
+        ("[estimates]\nsigma = [1]", r"'sigma' is \[1\]; it must be a finite number"),
+        ("[estimates]", "no estimates"),
+        ("[[estimates]]\nsigma = 1", "no estimates"),
+        ("estimates = [1, 2]", "no estimates"),
+        ("method = 3\n[estimates]\nsigma = 1", "method is 3; it must be text in quotes"),
+        ("method = ['right']\n[estimates]\nsigma = 1", "method is .* it must be text in quotes"),
+        ("a = " + "[" * 5000 + "]" * 5000, "lie too deep within each other"),
         ("[estimates", "cannot be read"),
         ('method = "genral"\n[estimates]\nsigma = 1', "no method matches 'genral'"),
         ('method = "right"\n[estimates]\nsigmo = 1', "Did you mean 'sigma'"),
@@ -123,6 +135,22 @@ def test_what_cannot_be_located_is_said_plainly(small, tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         location.locate(small, location.read_observed(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "no estimates"),
+        ('{"parameters": []}', "no estimates"),
+        ('{"parameters": [1, {"parameter": "sigma"}]}', "'sigma' is None; it must be a finite"),
+        ('{"parameters": [{"estimate": NaN, "parameter": "sigma"}]}', "'sigma' is nan"),
+        ("[" * 100000, "lie too deep within each other"),
+    ],
+)
+def test_json_that_is_no_fit_is_said_plainly(tmp_path, text, message):
+    (tmp_path / "o.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        location.read_observed(tmp_path / "o.json")
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):

@@ -15,6 +15,8 @@ NEXT_TO_NONE = 1e-8  # of the largest: a smaller diagonal entry may be an error 
 
 def product(P: Floats, Q: Floats) -> Floats:
     """P Q: (n, i, m) and (n, m, j)."""
+    if P.shape[2] == 0:
+        return np.zeros((len(P), P.shape[1], Q.shape[2]))
     total = P[:, :, 0, None] * Q[:, None, 0, :]
     for m in range(1, P.shape[2]):
         total += P[:, :, m, None] * Q[:, None, m, :]

@@ -258,7 +258,9 @@ def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):
     fill(v.w, zero, 0.0, N)
     weigh(m.slope, data.S, v.kappas, N)
     spread_vectors(x.p3, found.beta, n_groups)
-    apply(v.v1, zero, Bx, zero, x.p3, zero, n)
+    fill(v.v1, zero, 0.0, n)
+    if Bx.shape[1] > 0:
+        apply(v.v1, zero, Bx, zero, x.p3, zero, n)
     if model.is_reml:
         spread(x.pp, zero, found.T_inverse, n_groups)
         multiply(x.p1, zero, Bx, zero, x.pp, zero, n)

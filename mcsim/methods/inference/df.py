@@ -185,7 +185,7 @@ def containment_df(
     """
     n_rows = len(X)
     sizes = [int(any(is_intercept)), *(int(unit.max()) + 1 for unit in units), n_rows]
-    stratum = np.array([_stratum(X[:, j], units) for j in range(X.shape[1])])
+    stratum = np.array([_stratum(X[:, j], units) for j in range(X.shape[1])], dtype=np.int64)
     for term in set(term_of_column):
         columns = [j for j, number in enumerate(term_of_column) if number == term]
         stratum[columns] = stratum[columns].max()

@@ -1,6 +1,9 @@
 """A model as a call of R's nlme or lme4."""
 
+import re
 from collections.abc import Sequence
+
+import pandas as pd
 
 from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.errors import DataError
@@ -8,7 +11,10 @@ from mcsim.formula import RandomTerm
 
 NLME_CLASSES = {"diagonal": "pdDiag", "identity": "pdIdent", "compound": "pdCompSymm"}
 R_LACKS = ("center",)  # of the functions of a formula
-R_WORDS = ("function", "repeat", "next", "TRUE", "FALSE", "NULL", "NA", "Inf", "NaN")
+R_WORDS = (
+    "function", "repeat", "next", "TRUE", "FALSE", "NULL", "Inf", "NaN", "NA", "NA_integer_",
+    "NA_real_", "NA_complex_", "NA_character_",
+)  # fmt: skip
 
 
 def r_call(columns: ModelColumns, estimator: str) -> str:
@@ -25,11 +31,32 @@ def r_call(columns: ModelColumns, estimator: str) -> str:
     for name in (*formula.names, *(name for name in R_LACKS if f"{name}(" in formula.written)):
         if name.startswith("_") or name in (*R_WORDS, *R_LACKS):
             raise DataError(f"R cannot read {name!r} in a formula; rename it, or leave it out")
+    if formula.has_number_inside:
+        raise DataError(
+            f"{formula.text!r} has 0 or 1 in parentheses, which R reads as another model; write the"
+            " terms out, as in diet + x:diet for (1 + x):diet"
+        )
+    _check_labels(columns)
     return {"nlme": _nlme_call, "lme4": _lme4_call}[estimator](columns)
 
 
+def in_r(text: str) -> str:
+    """A right-hand side as R writes it, whose C() takes factors alone."""
+    return re.sub(r"\bC\(", "factor(", text)
+
+
+def _check_labels(columns: ModelColumns) -> None:
+    """Refuse levels of factors that R does not keep as they are."""
+    for name in columns.formula.columns:
+        values = columns.frame[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            for label in map(str, values.cat.categories):
+                if not label.isprintable():
+                    raise DataError(f"R cannot take the level {label!r} of {name!r}; rename it")
+
+
 def _nlme_call(columns: ModelColumns) -> str:
-    fixed = f"{columns.formula.response} ~ {columns.formula.fixed}"
+    fixed = f"{columns.formula.response} ~ {in_r(columns.formula.fixed)}"
     return f"lme({fixed}, data = data, random = {_nlme_random(columns)})"
 
 
@@ -49,7 +76,7 @@ def _terms_of(level: RandomColumns, columns: ModelColumns) -> list[RandomTerm]:
 def _nlme_level(level: RandomColumns, terms: Sequence[RandomTerm]) -> str:
     parts = []
     for term in terms:
-        kind, text = _structure(term, level, terms), f"~ {term.columns}"
+        kind, text = _structure(term, level, terms), f"~ {in_r(term.columns)}"
         parts.append(f"{NLME_CLASSES[kind]}({text})" if kind in NLME_CLASSES else text)
     return parts[0] if len(parts) == 1 else f"pdBlocked(list({', '.join(parts)}))"
 
@@ -73,4 +100,14 @@ def _lme4_call(columns: ModelColumns) -> str:
                 f"lme4 has no structure like that of {level.level!r}; write the formula with || for"
                 " independent effects, or use estimator 'reml' or 'nlme'"
             )
-    return f"lmer({columns.formula.written}, data = data)"
+        groups = [":".join(term.group) for term in terms]
+        if len(set(groups)) > 1:
+            both = " and ".join(dict.fromkeys(groups))
+            raise DataError(f"{both} are the same units; write one of them, for lme4")
+        for term in terms:
+            if term.structure == "diagonal" and len(level.names) == 1:
+                raise DataError(
+                    f"lme4 cannot read ({term.columns} || ...) with one effect; write"
+                    f" ({term.columns} | {'/'.join(term.group)})"
+                )
+    return f"lmer({in_r(columns.formula.written)}, data = data)"

@@ -24,7 +24,7 @@ from mcsim.methods.method import (
     random_names,
     reml_theory,
 )
-from mcsim.methods.r.call import r_call
+from mcsim.methods.r.call import in_r, r_call
 from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
 from mcsim.names import SIGMA, Parameter
 from mcsim.scenario.true_values import Truth, derived_value
@@ -85,7 +85,7 @@ class RMethod:
         return RModel(
             packages=self.packages,
             call=self.call,
-            fixed=formula.fixed,
+            fixed=in_r(formula.fixed),
             response=formula.response,
             frame=columns.frame[[name for name in formula.names if name != formula.response]],
             levels=tuple(map(self._name_in_r, columns.levels)),

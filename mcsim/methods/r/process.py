@@ -171,7 +171,8 @@ def _read(line: str, model: RModel) -> RFit:
     if line.startswith("E"):
         return RFit(None, line[1:])
     *numbers, doubts = line.split("\t")
-    assert len(numbers) == model.n_numbers
+    if len(numbers) != model.n_numbers:
+        return RFit(None, "the random effects of R are not those of mcsim")
     values = np.array([math.nan if one == "NA" else float(one) for one in numbers])
     return RFit(values, doubts.removeprefix("W") or None)
 

@@ -58,11 +58,15 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
         yield f"the response of the formula is {formula.response!r}, but {response}"
     yield from variable_problems(formula.columns, names)
     levels = names.level_names
-    for path in dict.fromkeys(term.group for term in formula.random):
-        if lacked := [name for name in path if name not in levels]:
+    seen: dict[tuple[str, str], tuple[str, ...]] = {}
+    for term in formula.random:
+        if lacked := [name for name in term.group if name not in levels]:
             yield unknown("level", lacked[-1], levels, where=f" in {text!r}")
-        elif list(path) != (ordered := sorted(path, key=levels.index)):
-            yield f"{'/'.join(path)} is not outermost first; write {'/'.join(ordered)}"
+            continue
+        ordered = sorted(term.group, key=levels.index)
+        twin = seen.setdefault((ordered[-1], term.columns), term.group)
+        if twin != term.group:
+            yield f"{'/'.join(term.group)} is not outermost first; write {'/'.join(ordered)}"
 
 
 def _other_method_problems(

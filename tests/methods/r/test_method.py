@@ -89,6 +89,13 @@ def analysed(method, y):
         ("(0 + dose | animal)", {"animal": "compound"}, "list(animal = pdCompSymm(~ 0 + dose))"),
         ("(dose | animal)", {"animal": "identity"}, "list(animal = pdIdent(~ dose))"),
         ("(x | animal)", {"animal": "diagonal"}, "list(animal = pdDiag(~ x))"),
+        ("(1 || animal)", {}, "list(animal = pdDiag(~ 1))"),
+        (
+            "(dose + x || animal)",
+            {},
+            "list(animal = pdBlocked(list(~ 1, ~ 0 + dose, ~ 0 + x)))",
+        ),
+        ("(0 + C(dose) | animal)", {}, "~ 0 + factor(dose) | animal"),
         (
             "(1 | animal) + (0 + x | animal)",
             {},
@@ -113,15 +120,32 @@ def test_lme4_gets_the_formula_as_it_was_read(frame):
         ("y ~ center(x) + (1 | animal)", {}, "R cannot read 'center'"),
         ("y ~ TRUE + (1 | animal)", {}, "R cannot read 'TRUE'"),
         ("y ~ _x + (1 | animal)", {}, "R cannot read '_x'"),
+        ("y ~ NA_real_ + (1 | animal)", {}, "R cannot read 'NA_real_'"),
+        ("y ~ (1 + x):dose + (1 | animal)", {}, "has 0 or 1 in parentheses"),
+        ("y ~ x + (1 || animal)", {}, r"lme4 cannot read \(1 \|\| ...\) with one effect"),
+        (
+            "y ~ x + (1 | image) + (0 + x | animal:image)",
+            {},
+            "image and animal:image are the same units; write one of them",
+        ),
         ("y ~ x + (dose | animal)", {"animal": "compound"}, "lme4 has no structure like that of"),
         ("y ~ x + (x | animal)", {"animal": "diagonal"}, "lme4 has no structure like that of"),
     ],
 )
 def test_what_r_cannot_fit_is_refused(frame, formula, structure, message):
-    frame = frame.assign(TRUE=frame["x"], _x=frame["x"])
-    columns = model_columns(parse_formula(formula), frame, structure)
+    frame = frame.assign(TRUE=frame["x"], _x=frame["x"], NA_real_=frame["x"])
+    parsed = parse_formula(formula).outermost_first(["animal", "image"].index)
+    columns = model_columns(parsed, frame, structure)
     with pytest.raises(DataError, match=message):
         r_call(columns, "lme4")
+
+
+@pytest.mark.parametrize("label", ["low\t", "\x01", "\x7f", "\u2028"])
+def test_levels_that_r_would_change_are_refused(frame, label):
+    dose = frame["dose"].cat.rename_categories({frame["dose"].cat.categories[0]: label})
+    columns = model_columns(parse_formula("y ~ dose + (1 | animal)"), frame.assign(dose=dose))
+    with pytest.raises(DataError, match=r"R cannot take the level .* of 'dose'; rename it"):
+        r_call(columns, "nlme")
 
 
 def test_without_r_the_message_says_how_to_install_it(tmp_path, monkeypatch):

@@ -1,0 +1,144 @@
+"""Tables as people have them: what is read, what is left out and said, what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.design.table import read_table, table_of
+from mcsim.errors import DataError
+
+FORMULA = "y ~ x + (1 | animal)"
+HEAD = "y,x,animal"
+ROWS = ("1.5,0.1,a1", "2.5,0.2,a1", "3.5,0.3,a2")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads lines as a CSV file."""
+
+    def read_lines(*lines, formula=FORMULA, encoding="utf-8"):
+        path = tmp_path / "data.csv"
+        path.write_text("\n".join(lines) + "\n", encoding=encoding)
+        return read_table(path, formula)
+
+    return read_lines
+
+
+@pytest.mark.parametrize("head", [HEAD, f"{HEAD},", f"{HEAD},,", " y, x , animal "])
+@pytest.mark.parametrize("commas", ["", ",", ",,"])
+def test_commas_at_the_end_of_every_line_shift_no_column(read, head, commas):
+    table = read(head, *(row + commas for row in ROWS))
+    assert table.frame["y"].tolist() == [1.5, 2.5, 3.5]
+    assert table.frame["x"].tolist() == [0.1, 0.2, 0.3]
+    assert table.frame["animal"].tolist() == ["a1", "a1", "a2"]
+    assert bool(table.notes) == bool(commas)
+    assert all("after the last name of the head: it is empty" in one for one in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((HEAD, *(f"{row},7" for row in ROWS)), "line 2 has 4 fields, but the head has 3 names"),
+        ((HEAD, ROWS[0], "1,2", ROWS[1]), "line 3 has 2 fields, but the head has 3 names"),
+        ((HEAD, ROWS[0], "", "1,2,3,4"), "line 4 has 4 fields, but the head has 3 names"),
+        ((HEAD, ROWS[0], "1,2,3,"), "line 3 has 4 fields, but the head has 3 names"),
+        ((HEAD, '"1,2,3'), "cannot be read: unexpected end of data"),
+        ((HEAD,), "has no rows"),
+        (("",), "the first line holds no names of columns"),
+        ((HEAD, "NA,1,a"), "has no rows with a value in every column"),
+        ((HEAD.replace(",", ";"), "1;2;3"), "separate the columns by commas; the head is 'y;x"),
+        (("y,x,x,animal", "1,2,3,4"), "has 2 columns 'x'"),
+        ((HEAD, *ROWS, "inf,1,a2"), "line 5: 'y' is inf; it must be a number below 1e"),
+        ((HEAD, *ROWS, "1,1,a1", "-1e200,1,a2"), "line 6: 'y' is -1e"),
+        ((HEAD, *ROWS, "1,-inf,a2"), "line 5: 'x' is -inf"),
+        ((HEAD, *ROWS, "low,1,a2"), "the response 'y' is text"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_line(read, lines, message):
+    with pytest.raises(DataError, match=message):
+        read(*lines)
+
+
+def test_rows_without_a_value_are_left_out_and_counted(read):
+    # R: nrow(model.frame(y ~ x, d)); animal is a grouping factor, other columns do not count
+    lines = ["y,other,x,animal", "1,NA,1,a", "NA,1,2,a", "3,1,,b", "4,1,,NA", "5,NA,5,b"]
+    table = read(*lines)
+    assert table.frame["y"].tolist() == [1.0, 5.0]
+    (note,) = table.notes
+    assert note.endswith("left out 3 of 5 rows, which lack a value: y (1), x (2), animal (1)")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(read):
+    assert read(HEAD, *ROWS, encoding="utf-8-sig").frame["y"].tolist() == [1.5, 2.5, 3.5]
+
+
+def test_long_identifiers_stay_apart(read, tmp_path):
+    ids = [10**16 + number for number in range(12)]
+    frame = pd.DataFrame({"y": np.arange(12.0), "x": np.arange(12.0), "animal": ids})
+    frame.to_parquet(tmp_path / "data.parquet")
+    tables = [
+        read(HEAD, *(f"{one.y},{one.x},{one.animal}" for one in frame.itertuples())),
+        read_table(tmp_path / "data.parquet", FORMULA),
+        table_of(frame, FORMULA),
+    ]
+    assert [table.frame["animal"].nunique() for table in tables] == [12, 12, 12]
+
+
+def test_labels_that_are_a_covariate_too_are_not_merged_as_numbers():
+    frame = pd.DataFrame({"y": range(3), "x": [2**53, 2**53 + 1, 1]})
+    with pytest.raises(DataError, match="'x' is a covariate and a group"):
+        table_of(frame, "y ~ x + (1 | x)")
+
+
+def test_factors_keep_the_order_that_their_maker_or_their_numbers_have(read, tmp_path):
+    lines = ("y,dose,arm,site", "1,10,b,x_1", "2,9,a,1_2", "3,10,b,x_1", "4,0,None,1_2")
+    table = read(*lines, formula="y ~ C(dose) + arm + site")
+    orders = {name: list(own.cat.categories) for name, own in table.frame.items() if name != "y"}
+    assert orders == {
+        "dose": ["0", "9", "10"], "arm": ["None", "a", "b"], "site": ["1_2", "x_1"]
+    }  # fmt: skip
+    size = pd.Categorical(["mid", "low", "high"], categories=["low", "mid", "high", "huge"])
+    frame = pd.DataFrame({"y": range(3), "size": size, "dose": [2.0, 10.0, 1.0], "is": [True] * 3})
+    frame.to_parquet(tmp_path / "data.parquet")
+    read_back = read_table(tmp_path / "data.parquet", "y ~ size + C(dose)").frame
+    assert list(read_back["size"].cat.categories) == ["low", "mid", "high"]
+    assert list(read_back["dose"].cat.categories) == ["1", "2", "10"]
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path):
+    pd.DataFrame({"y": pd.Series(dtype=float)}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError, match="has no rows"):
+        read_table(tmp_path / "data.parquet", "y ~ 1")
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path / "data.parquet", "y ~ 1")
+
+
+@pytest.mark.parametrize(
+    ("image", "formula", "groups"),
+    [
+        (["1", "2", "3", "4"], "(1 | image:animal)", ["animal/image"]),
+        (["1", "2", "3", "4"], "(1 | image) + (0 + x | image:animal)", ["image", "animal/image"]),
+        (["1", "2", "1", "2"], "(1 | image:animal)", ["image/animal"]),
+        (["1", "1", "1", "1"], "(1 | animal/image)", ["animal", "animal/image"]),
+        (["1", "2", "1", "2"], "(1 | animal) + (1 | image:animal)", ["animal", "animal/image"]),
+    ],
+)
+def test_labels_tell_which_units_lie_within_others(read, image, formula, groups):
+    rows = [f"1,1,{animal},{own}" for animal, own in zip("aabb", image, strict=True)]
+    table = read("y,x,animal,image", *rows, formula=f"y ~ x + {formula}")
+    assert ["/".join(term.group) for term in table.formula.random] == groups
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ Mouse.ID", r"found '\.' .* names columns by letters, digits and _; rename others"),
+        ("y ~ `Distance (um)`", "names columns by letters, digits and _; rename others"),
+        ("y ~ yield", "found 'yield' .* cannot name this column; rename it in the table"),
+        ("y ~ MouseID", r"has no column 'MouseID'. It has: y, Mouse.ID, yield\.$"),
+    ],
+)
+def test_a_name_that_no_formula_can_write_is_not_suggested(read, formula, message):
+    with pytest.raises(DataError, match=message):
+        read("y,Mouse.ID,yield", "1,a,2", formula=formula)

@@ -1,0 +1,143 @@
+"""One fit of a table: numbers beside those of R's lme4, and fits that there are none of.
+
+The data, in R:
+    d <- expand.grid(day = 1:4, side = 1:2, dog = 1:6); i <- 1:48
+    d$y <- 10 + 3 * sin(7 * d$dog) + 2 * cos(3 * d$dog + 11 * d$side) + sin(i^2)
+    d$f <- c("a", "b", "c")[1 + i %% 3]
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsim.errors import DataError
+from mcsim.methods.one_file import fit_frame
+from tests.conftest import call_mcsim
+
+
+@pytest.fixture(scope="module")
+def dogs():
+    i = np.arange(1, 49)
+    frame = pd.DataFrame(
+        {"day": (i - 1) % 4 + 1.0, "side": (i - 1) // 4 % 2 + 1, "dog": (i - 1) // 8 + 1}
+    )
+    of_dog, of_side = (
+        3 * np.sin(7 * frame["dog"]),
+        2 * np.cos(3 * frame["dog"] + 11 * frame["side"]),
+    )
+    frame["y"] = 10 + of_dog + of_side + np.sin(i**2)
+    return frame.assign(f=np.array(["a", "b", "c"])[i % 3])
+
+
+def estimates(fit):
+    return {one.parameter: one.estimate for one in fit.parameters}
+
+
+@pytest.mark.parametrize(
+    "random",
+    [
+        "(1 | dog) + (1 | side:dog)", "(1 | side:dog) + (1 | dog)", "(1 | dog) + (1 | dog:side)",
+        "(1 | dog/side)",
+    ],
+)  # fmt: skip
+def test_a_level_is_the_same_in_every_spelling(dogs, random):
+    # lmer(y ~ day + (1 | dog) + (1 | side:dog), d)
+    fit = fit_frame(dogs, f"y ~ day + {random}")
+    assert fit.loglik == pytest.approx(-73.6659462, abs=1e-6)
+    found = estimates(fit)
+    assert found["dog.sd(Intercept)"] == pytest.approx(2.875887, rel=1e-4)
+    assert found["side.sd(Intercept)"] == pytest.approx(0.6929735, rel=1e-4)
+
+
+def test_labels_that_repeat_are_answered_by_both_readings(dogs):
+    with pytest.raises(DataError) as caught:
+        fit_frame(dogs, "y ~ day + (1 | dog) + (1 | side)")
+    message = str(caught.value)
+    assert "(... | dog/side) if one label of 'side' means another unit in every 'dog'" in message
+    assert "(... | side/dog) if one label of 'dog' means another unit in every 'side'" in message
+    # lmer(y ~ day + (1 | side/dog), d)
+    other = fit_frame(dogs, "y ~ day + (1 | side/dog)")
+    assert other.loglik == pytest.approx(-79.4812181, abs=1e-6)
+
+
+@pytest.mark.parametrize("fixed", ["0", "-1", "day - day - 1"])
+@pytest.mark.parametrize(
+    ("estimator", "df"),
+    [("reml", "containment"), ("ml", "satterthwaite"), ("reml", "kenward-roger"), ("ml", "z")],
+)
+def test_a_model_without_fixed_effects(dogs, estimator, fixed, df):
+    # lmer(y ~ 0 + (1 | dog), d, REML = TRUE or FALSE): the same
+    fit = fit_frame(dogs, f"y ~ {fixed} + (1 | dog)", estimator=estimator, df=df)
+    assert fit.loglik == pytest.approx(-85.6683931, abs=1e-6)
+    expected = {"dog.sd(Intercept)": 10.88467, "sigma": 0.9309330}
+    assert estimates(fit) | expected == pytest.approx(estimates(fit), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("random", "loglik"),
+    [
+        ("(0 + f || dog)", -77.0358935),  # lmer(y ~ day + (0 + f || dog), d)
+        ("(f || dog)", -77.0358935),  # lmer(y ~ day + (f || dog), d)
+        ("(poly(day, 2) || dog)", -77.2357622),  # lmer(y ~ day + (poly(day, 2) || dog), d)
+    ],
+)
+def test_two_bars_keep_the_columns_of_one_term_correlated(dogs, random, loglik):
+    # the variances of (f || dog) cannot be told apart, the likelihood is what it is
+    fit = fit_frame(dogs, f"y ~ day + {random}", identifiable=False)
+    assert fit.loglik == pytest.approx(loglik, abs=1e-5)
+
+
+def test_five_nested_levels():
+    # e <- expand.grid(r = 1:3, e = 1:2, d = 1:2, c = 1:2, b = 1:2, a = 1:3); i <- 1:144
+    # e$y <- sin(i^2) + sin(5*e$a) + cos(3*e$a + 7*e$b) + sin(2*e$a + 5*e$b + 11*e$c) +
+    #   cos(e$a + 2*e$b + 3*e$c + 13*e$d) + sin(4*e$a + 3*e$b + 2*e$c + e$d + 17*e$e)
+    # lmer(y ~ 1 + (1 | a/b/c/d/e), e); the n x n likelihood is compared by the fit itself
+    a, b, c, d, e, _ = (1 + one.ravel() for one in np.indices((3, 2, 2, 2, 2, 3)))
+    y = np.sin(np.arange(1, 145) ** 2) + np.sin(5 * a) + np.cos(3 * a + 7 * b)
+    y += np.sin(2 * a + 5 * b + 11 * c) + np.cos(a + 2 * b + 3 * c + 13 * d)
+    y += np.sin(4 * a + 3 * b + 2 * c + d + 17 * e)
+    frame = pd.DataFrame({"a": a, "b": b, "c": c, "d": d, "e": e, "y": y})
+    fit = fit_frame(frame, "y ~ 1 + (1 | a/b/c/d/e)")
+    assert fit.loglik == pytest.approx(-205.45108, abs=1e-4)
+    found = [estimates(fit)[f"{level}.sd(Intercept)"] for level in "abcde"]
+    assert found == pytest.approx([1.238898, 0.0, 1.157853, 0.0, 0.7322133], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ -1", "has no effect, fixed or random"),
+        ("y ~ day + (0 | dog)", r"the term \(0 \| dog\) has no effect"),
+        ("y ~ C(z)", "makes up to 41 columns of these data; at most 40 are fitted"),
+        ("y ~ 1 + (0 + C(z) | dog)", "makes up to 41 columns of these data; at most 20 are fitted"),
+        ("y ~ day + (1 | side) + (day || side)", "level 'side' has the random effect 'Intercept'"),
+    ],
+)
+def test_what_no_model_is_made_of_is_refused(dogs, formula, message, monkeypatch):
+    monkeypatch.setattr("mcsim.design.columns.MAX_FIXED", 40)
+    with pytest.raises(DataError, match=message):
+        fit_frame(dogs.assign(z=np.arange(48) % 40), formula)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [(4.0, "the response is 4 in every row"), ("day", "the model fits the response exactly")],
+)
+def test_a_fit_that_fails_says_why_and_ends_with_3(dogs, tmp_path, y, message):
+    response = dogs["day"] * 3 if y == "day" else y
+    dogs.assign(y=response).to_csv(tmp_path / "dogs.csv", index=False)
+    command = ("fit", "dogs.csv", "--formula", "y ~ day + (1 | dog)")
+    done = call_mcsim(*command, cwd=tmp_path)
+    assert done.returncode == 3
+    assert message in done.stderr
+    assert json.loads(call_mcsim(*command, "--format", "json", cwd=tmp_path).stdout)["message"]
+
+
+def test_what_is_left_out_of_the_data_is_said_on_stderr(dogs, tmp_path):
+    y = dogs["y"].where(dogs.index > 2)
+    dogs.assign(y=y).to_csv(tmp_path / "dogs.csv", index=False)
+    done = call_mcsim("fit", "dogs.csv", "--formula", "y ~ day", cwd=tmp_path)
+    assert done.stderr == "dogs.csv: left out 3 of 48 rows, which lack a value: y (3)\n"
+    assert "45 observations" in done.stdout
