@@ -363,8 +363,7 @@ def _width(sample: Sample) -> Array:
 
 def _count(hits: Bools) -> Array:
     """How many there are in every row: (n_rows, 1)."""
-    n: Array = hits.sum(axis=1, keepdims=True, dtype=np.float64)
-    return n
+    return np.asarray(hits.sum(axis=1, keepdims=True, dtype=np.float64))
 
 
 def _share(n_hits: Array, n: Array) -> Measure:
@@ -376,10 +375,8 @@ def _mean(values: Array) -> Array:
     with np.errstate(over="ignore"):  # an interval of a nearly flat likelihood may be that wide
         average = values.sum(axis=1) / values.shape[1]
     # rounding must not push the mean of equal values off their value
-    low, high = values.min(axis=1), values.max(axis=1)
-    average = np.where(np.isfinite(average) & (low > average), low, average)
-    held: Array = np.where(np.isfinite(average) & (high < average), high, average)
-    return held
+    held = np.clip(average, values.min(axis=1), values.max(axis=1))
+    return np.where(np.isfinite(average), held, average)
 
 
 def _variance(values: Array) -> Array:

@@ -14,7 +14,7 @@ from tests.study.test_extend import rows
 # without any variation the likelihood cannot be evaluated
 FAILING = """
 [sweep]
-"truth.sigma" = [0.5, 1e-200]
+"truth.sigma" = [0.5, 1e-40]
 """
 NO_EFFECTS = SMALL.replace("sd = { Intercept = 0.6, x = 0.4 }", "sd = { Intercept = 0.0 }").replace(
     "variance = { Intercept = 0.25 }", "variance = { Intercept = 0.0 }"
@@ -113,7 +113,7 @@ def test_a_run_ends_early_and_keeps_what_is_done(tmp_path):
 
 
 def test_the_command_says_what_to_do_and_it_can_be_done(tmp_path):
-    (tmp_path / "failing.toml").write_text(NO_EFFECTS.replace("sigma = 0.5", "sigma = 1e-200"))
+    (tmp_path / "failing.toml").write_text(NO_EFFECTS.replace("sigma = 0.5", "sigma = 1e-40"))
     stopped = call_mcsim("run", "failing.toml", "-n", 300, "-o", "out", "-j", 1, cwd=tmp_path)
     assert (stopped.returncode, stopped.stdout) == (3, "")
     assert f"method 'right/containment':\n{MESSAGE}\n" in stopped.stderr

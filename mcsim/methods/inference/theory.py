@@ -177,7 +177,7 @@ def _own(df: Floats | None, c: Floats) -> float | None:
 
 def _test(value: float, se: float, df: float | None, own_df: float | None, alpha: float) -> Theory:
     """Power of the t test; the statistic has `df`, its quantile `own_df` unless that is None."""
-    if df is None or df <= 0.0:
+    if df is None:
         return Theory(se)
     own_df = df if own_df is None else own_df
     is_normal = np.isinf(own_df)
@@ -234,8 +234,6 @@ def _components(
     columns: ModelColumns, design: Balanced, M: Sequence[Floats], sigma: float
 ) -> dict[Parameter, Theory]:
     """SD of the variance estimates: of a difference of two mean squares; and that of sigma."""
-    if not np.all(design.df > 0.0):  # a level or the residuals cannot be told apart
-        return {}
     spread = [2.0 * np.diag(one) ** 2 / df for one, df in zip(M, design.df, strict=True)]
     found = {}
     for depth, level in enumerate(columns.levels):

@@ -243,12 +243,3 @@ def test_simulation_holds_to_theory(tmp_path):
     assert sum("animal.var(x)" in line for line in text.splitlines()) == 1  # for all df methods
     stored = pq.read_table(store.directory / "conditions.parquet")
     assert stored["theory_df"].null_count < len(stored)
-
-
-def test_strata_without_df_have_no_closed_form(tmp_path):
-    # two observations of every image by intercept and slope leave none for sigma
-    path = scenario(tmp_path, animals="6")
-    *_, by_name = prepared(path, "design.observations.count=2")
-    found = by_name["containment"]
-    assert {name for name in found if "sd" in name or "var" in name or name == "sigma"} == set()
-    assert all(one.df is None or one.df > 0 for one in found.values())
