@@ -376,7 +376,7 @@ def _mean(values: Array) -> Array:
         average = values.sum(axis=1) / values.shape[1]
     # rounding must not push the mean of equal values off their value
     held = np.clip(average, values.min(axis=1), values.max(axis=1))
-    return np.where(np.isfinite(average), held, average)
+    return np.asarray(np.where(np.isfinite(average), held, average))
 
 
 def _variance(values: Array) -> Array:
