@@ -11,12 +11,12 @@ from functools import cached_property, lru_cache
 
 from mcsim.errors import FormulaError
 from mcsim.formula import read_column, same_column
-from mcsim.limits import LARGEST
 
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
 ESTIMATES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")  # of a replicate
 
+MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thousand at most
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
 _OF_LEVEL = re.compile(r"(\w+)\.(?:(sd|var|cor)\((.+)\)|icc)")
@@ -192,8 +192,8 @@ def show_value(value: object) -> str:
         return "{" + ", ".join(f"{key} = {show_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(show_value, value)) + "]"
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return hex(value)  # Python writes no more than some thousand digits of others
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return hex(value)
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

@@ -16,9 +16,9 @@ import click
 from mcsim import __version__
 from mcsim.cli import read as commands
 from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
-from mcsim.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.plan import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
+from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
 
 FITTED = estimators_with(lambda facts: facts.likelihood)

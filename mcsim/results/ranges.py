@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import McsimError
-from mcsim.limits import MOST_REPLICATES
+from mcsim.scenario.limits import MOST_REPLICATES
 
 Range = tuple[int, int]  # first and last replicate
 

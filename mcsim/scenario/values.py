@@ -20,9 +20,9 @@ from pydantic import (
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
-from mcsim.limits import LARGEST, MOST_REPLICATES, MOST_RESAMPLES, SMALLEST, is_of_size
 from mcsim.measures import MEASURES
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, NAMED_ESTIMATORS, kind_of, offered
+from mcsim.scenario.limits import LARGEST, MOST_REPLICATES, MOST_RESAMPLES, SMALLEST, is_of_size
 from mcsim.scenario.plugin_file import PREFIX
 
 DF_METHODS = offered(lambda facts: facts.df)

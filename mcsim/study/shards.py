@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mcsim.errors import McsimError
-from mcsim.limits import MOST_SHARDS
 from mcsim.results.store import Chunk
+from mcsim.scenario.limits import MOST_SHARDS
 
 SMALLEST = 32  # replicates of a chunk that is dealt whole
 

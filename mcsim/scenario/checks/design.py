@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from mcsim.limits import MOST_ROWS
 from mcsim.scenario.checks.columns import lacking, lacking_level
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.keys import Finding, KeyPath
+from mcsim.scenario.limits import MOST_ROWS
 from mcsim.scenario.records import DesignNames, DesignSpec
 from mcsim.scenario.values import UniformCount
 
