@@ -28,6 +28,7 @@ from mcsim.results.folder import (
 )
 from mcsim.results.ranges import Range, parse_ranges
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
+from mcsim.scenario.limits import MOST_REPLICATES
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
@@ -261,7 +262,7 @@ def _read(
     conditions = list(read_manifest(study)["conditions"])
     wanted = _wanted(study, globs)
     contents = contents_of(read_manifest(study))
-    ranges = [(1, sys.maxsize)] if replicates is None else parse_ranges(replicates)
+    ranges = [(1, sys.maxsize)] if replicates is None else parse_ranges(replicates, MOST_REPLICATES)
 
     def place(part: Part) -> tuple[int, int]:
         return conditions.index(contents[part.key].condition), part.first

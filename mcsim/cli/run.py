@@ -39,6 +39,7 @@ def run_and_summarize(
     import pyarrow as pa
 
     from mcsim.results.ranges import parse_ranges
+    from mcsim.scenario.limits import MOST_REPLICATES
     from mcsim.study.failures import check_failures
     from mcsim.study.run import RunOptions
     from mcsim.study.shards import parse_shard
@@ -53,7 +54,7 @@ def run_and_summarize(
             directory=directory,
             n_workers=options["n_workers"],
             overwrite=options["overwrite"],
-            replicates=None if ranges is None else parse_ranges(ranges),
+            replicates=None if ranges is None else parse_ranges(ranges, MOST_REPLICATES),
             shard=None if shard is None else parse_shard(shard),
             cluster=_cluster(options),
             max_failures=options["max_failures"],

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import McsimError
-from mcsim.scenario.limits import MOST_REPLICATES
 
 Range = tuple[int, int]  # first and last replicate
 
@@ -36,16 +35,22 @@ def _block_size(first: int, last: int, at_most: int) -> int:
     return size
 
 
-def parse_ranges(text: str) -> tuple[Range, ...]:
-    """Read `137` or `1201-1400` or several with commas; McsimError for any other text."""
+def parse_ranges(text: str, most: int) -> tuple[Range, ...]:
+    """Read `137` or `1201-1400` or several with commas, up to replicate `most`.
+
+    Raises
+    ------
+    McsimError
+        The text is another.
+    """
     ranges = []
     for piece in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,20})\s*(?:-\s*(\d{1,20})\s*)?", piece)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last <= MOST_REPLICATES:
+        if not 1 <= first <= last <= most:
             raise McsimError(
                 f"{text!r} is no range of replicates; write 137, 1201-1400 or 1-50,101-150,"
-                f" counting from 1 to {MOST_REPLICATES:,}"
+                f" counting from 1 to {most:,}"
             )
         ranges.append((first, last))
     return merge(ranges)
