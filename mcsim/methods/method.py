@@ -15,6 +15,7 @@ from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.inference.df import containment_df
 from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
+from mcsim.methods.terms import term_contrast
 from mcsim.names import FIXED, SIGMA, TOTAL, Parameter
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.plugin_file import Plugin
@@ -122,10 +123,10 @@ def random_names(columns: ModelColumns) -> list[RandomNames]:
 
 
 def fixed_contrasts(columns: ModelColumns, settings: MethodSettings) -> list[Contrast]:
-    """Every fixed effect, every term that has several columns, every weighted sum asked for.
+    """Every fixed effect, every term that has several columns, sums and tests asked for.
 
     A sum has the value 0 for columns that the model lacks; a sum that has none of the model's is
-    left out.
+    left out, as is the test of a term that it lacks. Errors as of `term_contrast`.
     """
     unit = np.eye(len(columns.names))
     contrasts = [
@@ -140,6 +141,10 @@ def fixed_contrasts(columns: ModelColumns, settings: MethodSettings) -> list[Con
         L = np.array([[weights.get(same_column(name), 0.0) for name in columns.names]])
         if np.any(L):
             contrasts.append(Contrast(Parameter.read(one.name, FIXED), L))
+        if one.term is not None:
+            tested = term_contrast(columns, one.term, one.test or "type 3")
+            if tested is not None:
+                contrasts.append(Contrast(Parameter.term(one.name, len(tested)), tested))
     return contrasts
 
 

@@ -172,7 +172,7 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
 
 def _kind(record: Record) -> str:
     component = record["component"]
-    words = {"fixed": "fixed effect", "terms": "test of a term (marginal)"}
+    words = {"fixed": "fixed effect", "terms": "test of a term"}
     parameter = Parameter.read(record["parameter"], component)
     if parameter.kind in ("sigma", "residual"):
         return _of_residuals(parameter.name)

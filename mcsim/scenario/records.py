@@ -39,6 +39,7 @@ from mcsim.scenario.values import (
     Structure,
     SweptValues,
     TargetName,
+    TermTest,
     Text,
     UniformCount,
     Whole,
@@ -202,6 +203,14 @@ class EstimandSpec(Record):
     )
     fixed: dict[str, Number] | None = Field(
         None, description="weights of fixed effects, whose sum is the estimand"
+    )
+    term: Text | None = Field(
+        None, description="term of the fixed effects, such as diet or diet:x, to test by F"
+    )
+    test: TermTest | None = Field(
+        None,
+        description='of the term: "type 3" (the default; given all other terms, averaged over the '
+        'levels of other factors) or "type 2" (given all terms that do not contain it)',
     )
 
 

@@ -84,7 +84,10 @@ def truth_of(
                     name = Parameter.of_level("correlation", level, column, other)
                     correlations[name] = one.correlation_of(column, other)
     stated = Truth(fixed, sds, correlations, _residual_values(spec, factors or {}))
-    return replace(stated, estimands={one.name: _estimand(one, stated) for one in estimands})
+    return replace(
+        stated,
+        estimands={one.name: _estimand(one, stated) for one in estimands if one.term is None},
+    )
 
 
 def _residual_values(

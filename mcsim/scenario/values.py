@@ -31,6 +31,7 @@ RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is nee
     "ar1": ("phi", "along"),
     "exchangeable": ("rho",),
 }
+TERM_TESTS = ("type 2", "type 3")  # mcsim.methods.terms has what is behind each
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
 
@@ -303,6 +304,7 @@ ResidualText = Annotated[
     ),
     WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),
 ]
+TermTest = Annotated[str, _one_of(TERM_TESTS), WithJsonSchema({"enum": [*TERM_TESTS]})]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
     tuple[Annotated[str, BeforeValidator(_given_by_estimator)], ...],

@@ -6,7 +6,7 @@ and its design.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -67,6 +67,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
             rows += [
                 described | row | swept[one.condition.label] for row in _rows(one, spec, truth)
             ]
+    _check_tested(scenario, {row["parameter"] for row in rows})
     table = pa.Table.from_pylist(rows, SCHEMA)
     for key in planned[0].condition.values:
         table = table.append_column(key, pa.array([row[key] for row in rows]))
@@ -97,6 +98,16 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
         for df, name in zip(spec.df, method_names(spec), strict=True)
         for one, value in zip(parameters, truths, strict=True)
     ]
+
+
+def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:
+    """Raise a DataError for the test of a term that no method's model has."""
+    for one in scenario.estimands:
+        if one.term is not None and one.name not in parameters:
+            raise DataError(
+                f"the estimand {one.name!r} tests the term {one.term!r}, which no method's formula"
+                " has; name one as the rows of terms are named, such as diet or diet:x"
+            )
 
 
 def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:

@@ -51,7 +51,7 @@ class Contrast:
 def fixed_effects(
     beta: Floats, contrasts: Sequence[Contrast], df_method: DfMethod, confidence: float
 ) -> list[ParameterBlock]:
-    """Estimates, t intervals and tests; for several rows F and its test.
+    """Estimates, t intervals and tests; for terms F and its test.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def fixed_effects(
     """
     return [
         _contrast_test(beta, one, df_method, confidence)
-        if len(one.L) == 1
+        if one.parameter.kind != "term"
         else _f_test(beta, one, df_method)
         for one in contrasts
     ]

@@ -118,6 +118,8 @@ class RMethod:
         blocks = []
         for position, contrast in enumerate(self._contrasts):
             estimate, std_error, df, p_value = tests[:, position].T
+            if contrast.parameter.kind == "term" and len(contrast.L) == 1:  # R gives t
+                estimate, std_error = (estimate / std_error) ** 2, np.full(len(estimate), np.nan)
             lower, upper, _ = t_test(estimate, std_error, df, self._settings.confidence)
             reported = np.where(np.isfinite(df), df, np.nan)
             numbers = (estimate, std_error, reported, lower, upper, p_value)

@@ -1,6 +1,7 @@
 """What is wrong between methods, and with methods and estimands, given the names of the design."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from mcsim.formula import parse_formula
 from mcsim.names import TOTAL, Parameter, derived_names
@@ -105,20 +106,30 @@ def estimand_problems(draft: Draft) -> Iterator[Finding]:
         path = ("estimands", number)
         yield from columns_problems((*path, "fixed"), estimand.fixed or (), draft.names)
         if estimand.name is not None:
-            is_sum = estimand.fixed is not None or (*path, "fixed") in draft.faulty
-            yield from _quantity_problems(path, estimand.name, draft.names, is_sum=is_sum)
+            given = {name for name in ("fixed", "term") if getattr(estimand, name) is not None}
+            given |= {name for name in ("fixed", "term") if (*path, name) in draft.faulty}
+            yield from _test_problems(path, estimand, given)
+            yield from _quantity_problems(path, estimand.name, draft.names, is_own=bool(given))
+
+
+def _test_problems(path: KeyPath, estimand: Any, given: Collection[str]) -> Iterator[Finding]:
+    """Why an estimand is not the test of a term."""
+    if len(given) > 1:
+        yield (*path, "term"), "an estimand has `fixed`, a sum, or `term`, a test; leave one out"
+    if estimand.test is not None and "term" not in given:
+        yield (*path, "test"), "`test` is of a term: name it, term = 'diet', or leave `test` out"
 
 
 def _quantity_problems(
-    path: KeyPath, name: str, names: DesignNames, *, is_sum: bool
+    path: KeyPath, name: str, names: DesignNames, *, is_own: bool
 ) -> Iterator[Finding]:
-    """Why a name is none of a sum of fixed effects, or none of a derived quantity."""
+    """Why a name is none of a sum or test of fixed effects, or none of a derived quantity."""
     parameter = Parameter.read(name)
-    if not parameter.is_derived and not is_sum:
+    if not parameter.is_derived and not is_own:
         allowed = "; ".join(derived_names(names.level_names))
-        message = f"the estimand {name!r} needs a table `fixed`, or one of the names: {allowed}"
+        message = f"the estimand {name!r} needs `fixed`, `term`, or one of the names: {allowed}"
         yield path, message
-    elif parameter.is_derived and is_sum:
+    elif parameter.is_derived and is_own:
         yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"
     elif parameter.is_derived and parameter.level not in (TOTAL, *names.level_names):
         yield from lacking_level((*path, "name"), str(parameter.level), repr(name), names)
