@@ -166,9 +166,14 @@ class PreparedStudy:
         return StudyDescription(
             identity=self.identity,
             manifest=_manifest(self.scenario, n_planned) | r_record(first.methods),
-            scenario_text=dump_scenario(self.scenario),
+            scenario_text=dump_scenario(self._of_size(n_planned)),
             conditions=self.table,
         )
+
+    def _of_size(self, n_planned: int) -> Scenario:
+        """The scenario, of as many replicates as the study has if it has more."""
+        n_replicates = max(self.scenario.replicates, n_planned)
+        return self.scenario.model_copy(update={"replicates": n_replicates})
 
     def __getstate__(self) -> dict[str, object]:
         return {

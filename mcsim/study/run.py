@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcsim.results.folder import find_manifest
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -79,7 +80,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     TooManyFailuresError
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
-    n_planned = options.planned or study.scenario.replicates
+    n_planned = _n_planned(study, options)
     _report_aliased(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
@@ -100,6 +101,15 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
                     watch.count(chunk, files)
         store.tidy()
     return store
+
+
+def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
+    """Replicates of the study for now: what is there is not taken away."""
+    wanted = options.planned or study.scenario.replicates
+    there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
+    if there > wanted:
+        options.report(f"The study stays at the {there:,} replicates that it has.")
+    return max(wanted, int(there))
 
 
 def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None:

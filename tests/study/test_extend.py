@@ -205,3 +205,11 @@ def test_new_methods_of_a_condition_get_one_key_and_old_ones_keep_theirs():
     ]
     assert first.items() <= then.items()
     assert grow(then, identity(["c", "a", "b", "d"], ["all", "more"])) == then
+
+
+def test_a_smaller_number_of_replicates_leaves_a_study_as_large_as_it_is(run):
+    said = []
+    before = files(run(SMALL, n=40))
+    after = files(run(SMALL, n=20, report=said.append))
+    assert after == before
+    assert "The study stays at the 40 replicates that it has." in said
