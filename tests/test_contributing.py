@@ -18,6 +18,6 @@ def test_every_folder_is_on_the_map():
     assert folders == set(re.findall(r"`mcsim/(\w+)`", TEXT.split("## Where is it?")[0]))
 
 
-def test_twelve_questions_are_answered():
+def test_twelve_questions_and_more_are_answered():
     table = TEXT.split("## Where is it?")[1].split("## How to add")[0]
-    assert len(re.findall(r"\| `mcsim/", table)) == 12
+    assert len(re.findall(r"\| `mcsim/", table)) >= 12
