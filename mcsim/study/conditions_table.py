@@ -21,7 +21,7 @@ from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import Truth, targets_of, truth_of
-from mcsim.study.implied_truth import implied_truth
+from mcsim.study.implied_truth import implied_truth, with_implied
 from mcsim.study.tables import method_names, parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
@@ -36,12 +36,13 @@ SCHEMA = pa.schema(  # a column per key of the sweep follows
 
 
 class Planned(NamedTuple):
-    """A condition with its design, and its methods and the columns of their models by name."""
+    """A condition with its design; by name, its methods, their columns, what is left open."""
 
     condition: Condition
     design: Design
     methods: Mapping[str, Method]
     columns: Mapping[str, ModelColumns]
+    undetermined: Mapping[str, frozenset[Parameter]]
 
 
 def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table:
@@ -81,7 +82,11 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
     implied = implied_truth(planned.columns[spec.name], planned.design, condition.truth.random)
     truths = [
-        implied[one] if one in implied and one not in targets else truth.of(targets.get(one, one))
+        None
+        if one in planned.undetermined[spec.name]
+        else truth.of(targets[one])
+        if one in targets
+        else with_implied(truth, implied, one)
         for one in parameters
     ]
     return [

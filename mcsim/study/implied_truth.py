@@ -5,6 +5,7 @@ is the sum of a factor's columns: their covariance is A S A'.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.design.units import Design
 from mcsim.methods.inference.components import RandomNames
 from mcsim.names import Parameter
+from mcsim.scenario.true_values import Truth
 from mcsim.scenario.truth import RandomSpec
 
 Floats = NDArray[np.float64]
@@ -33,6 +35,22 @@ def implied_truth(
         if level.level in random:
             found |= _of_level(level, design, random[level.level])
     return found
+
+
+def with_implied(
+    truth: Truth, implied: Mapping[Parameter, float | None], parameter: Parameter
+) -> float | None:
+    """The true value of a parameter, with what is implied in place of what is stated."""
+    if parameter in implied:
+        return implied[parameter]
+    levels = {one.level for one in implied}
+    if not (implied and parameter.is_derived):
+        return truth.of(parameter)
+    if any(value is None for one, value in implied.items() if one.kind == "sd"):
+        return None
+    stated = {one: value for one, value in truth.sds.items() if one.level not in levels}
+    own = {one: value for one, value in implied.items() if one.kind == "sd" and value is not None}
+    return replace(truth, sds=stated | own, estimands={}).of(parameter)
 
 
 def _of_level(

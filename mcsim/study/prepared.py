@@ -99,6 +99,11 @@ class PreparedCondition:
         """The columns of the methods' models by name."""
         return {name: one.columns for name, one in self.ready.items()}
 
+    @property
+    def undetermined(self) -> dict[str, frozenset[Parameter]]:
+        """What the design leaves open of the methods' models by name."""
+        return {name: one.undetermined for name, one in self.ready.items()}
+
     def only(self, names: Collection[str]) -> "PreparedCondition":
         """The same with some methods, and those that they are tested against; all if none named."""
         specs = named(self.specs, names)
@@ -149,7 +154,7 @@ class PreparedStudy:
     def table(self) -> pa.Table:
         """The table of conditions."""
         planned = [
-            Planned(one.condition, one.simulator.design, one.methods, one.columns)
+            Planned(one.condition, one.simulator.design, one.methods, one.columns, one.undetermined)
             for one in self.all_conditions()
         ]
         return conditions_table(self.scenario, planned)

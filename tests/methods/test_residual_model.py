@@ -250,7 +250,9 @@ def scenario_with(small_scenario):
 def truths(scenario):
     condition = conditions(scenario)[0]
     ready = prepare_condition(scenario, condition)
-    planned = Planned(condition, ready.simulator.design, ready.methods, ready.columns)
+    planned = Planned(
+        condition, ready.simulator.design, ready.methods, ready.columns, ready.undetermined
+    )
     table = conditions_table(scenario, [planned]).to_pylist()
     return {(row["method"], row["parameter"]): row["truth"] for row in table}
 

@@ -160,3 +160,19 @@ def test_there_is_no_truth_of_effects_that_cannot_stand_for_those_of_the_truth(t
     assert found["animal.sd(diet[fed])"] is None
     assert found["animal.var(diet[fed])"] is None
     assert truths(tmp_path / "fewer", "1")["animal.sd(Intercept)"] == ANIMAL["Intercept"]
+
+
+def test_totals_and_shares_have_the_truth_of_the_derived_sds(tmp_path):
+    text = SMALL.replace("(x | animal) +", "(I(x + 1) | animal) +")
+    text += '\n[[estimands]]\nname = "animal.icc"\n[[estimands]]\nname = "total.var(Intercept)"\n'
+    rows = pq.read_table(run(tmp_path / "study", text) / "conditions.parquet").to_pylist()
+    found = {row["parameter"]: row["truth"] for row in rows if row["method"].startswith("right")}
+    animal, image, sigma2 = found["animal.var(Intercept)"], 0.25, 0.25
+    assert animal == pytest.approx(0.6**2 + 0.4**2 - 2 * 0.3 * 0.6 * 0.4)
+    assert found["total.var(Intercept)"] == pytest.approx(animal + image)
+    assert found["animal.icc"] == pytest.approx(animal / (animal + image + sigma2))
+
+
+def test_what_a_design_leaves_open_has_no_truth(tmp_path):
+    found = truths(tmp_path / "study", "0 + diet")
+    assert found["animal.cor(diet[fasted],diet[fed])"] is None
