@@ -105,6 +105,8 @@ def read_observed(path: Path) -> Observed:
         if not _is_number(value):
             found = repr(value)[:LONGEST]
             raise DataError(f"{path}: estimates: {name!r} is {found}; it must be a finite number")
+        if value < 0 and Parameter.read(name).kind in ("sd", "variance", "sigma", "icc"):
+            raise DataError(f"{path}: estimates: {name!r} is {value}; it must not be negative")
     method = raw.get("method")
     if not (method is None or isinstance(method, str)):
         raise DataError(f"{path}: method is {repr(method)[:LONGEST]}; it must be text in quotes")

@@ -116,8 +116,10 @@ def the_one(kind: str, wanted: str | None, names: Iterable[str]) -> str:
     known = unique(names)
     found = known if wanted is None else chosen(kind, wanted, known)
     if len(found) > 1:
-        several = f"there are {len(found)} {kind}s" if wanted is None else f"{wanted!r} is several"
-        raise DataError(f"{several}: name one of them with --{kind}: {'; '.join(found)}")
+        several = f"{wanted!r} is several: name one of them"
+        if wanted is None:
+            several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
+        raise DataError(f"{several}: {'; '.join(found)}")
     return found[0]
 
 

@@ -112,6 +112,8 @@ def test_a_fit_of_a_simulated_data_set_is_located_where_it_belongs(small, tmp_pa
     [
         ("sigma = 1", "no estimates"),
         ("[estimates]\nsigma = 'a'", "estimates: 'sigma' is 'a'; it must be a finite number"),
+        ("[estimates]\nsigma = -1", "'sigma' is -1; it must not be negative"),
+        ("[estimates]\n'animal.sd(x)' = -0.5", "is -0.5; it must not be negative"),
         ("[estimates]\nsigma = nan", "'sigma' is nan; it must be a finite number"),
         ("[estimates]\nsigma = -inf", "'sigma' is -inf; it must be a finite number"),
         ("[estimates]\nsigma = true", "'sigma' is True; it must be a finite number"),

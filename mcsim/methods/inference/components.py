@@ -23,6 +23,7 @@ from mcsim.names import SIGMA, Parameter
 
 Floats = NDArray[np.float64]
 
+BELOW_ONE = np.nextafter(1.0, 0.0)  # the z scale holds no correlation of 1, whatever rounding says
 LARGEST_HALF_WIDTH = math.log(1e3)  # of the interval of log SD: a thousandth to the thousandfold
 
 
@@ -261,5 +262,6 @@ def _z_scale(
         correlation = np.where(inside, correlation, np.sign(correlation))
         std_error = np.where(inside, np.sqrt(variance), np.nan)
         z, z_se = np.arctanh(correlation), std_error / (1.0 - correlation**2)
-        lower, upper = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
+        limits = np.tanh(z - quantile * z_se), np.tanh(z + quantile * z_se)
+        lower, upper = (np.clip(limit, -BELOW_ONE, BELOW_ONE) for limit in limits)
     return ParameterBlock(parameter, correlation, std_error, ci_lower=lower, ci_upper=upper)
