@@ -145,8 +145,8 @@ def test_a_study_reports_estimands_with_their_truth(small_scenario, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("total.icc", "needs a table `fixed`, or one of the names: total.sd.COLUMN.; .* image.icc"),
-        ("slope", "needs a table `fixed`"),
+        ("total.icc", "needs `fixed`, `term`, or one of the names: total.sd.COLUMN.; .* image.icc"),
+        ("slope", "needs `fixed`, `term`"),
         ("cell.icc", "unknown level 'cell'"),
         ("total.sd(w)", "unknown column 'w'"),
     ],
