@@ -14,7 +14,7 @@ class CoreLoader(yaml.SafeLoader):
     """Reads what JSON has, and merges of tables; other tags, as that of dates, are refused."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as the base has it
-    yaml_constructors = {  # noqa: RUF012
+    yaml_constructors = {  # noqa: RUF012 - as the base has it
         tag: construct
         for tag, construct in yaml.SafeLoader.yaml_constructors.items()
         if tag in (None, *(TAG + kind for kind in ("null", "str", "seq", "map")))

@@ -81,14 +81,13 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     theory = method.theory(truth) if condition.is_standard else {}
     parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
     implied = implied_truth(planned.columns[spec.name], planned.design, condition.truth.random)
-    truths = [
-        None
-        if one in planned.undetermined[spec.name]
-        else truth.of(targets[one])
-        if one in targets
-        else with_implied(truth, implied, one)
-        for one in parameters
-    ]
+    is_open = planned.undetermined[spec.name]
+
+    def true_value(one: Parameter) -> float | None:
+        if one in is_open:
+            return None
+        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
+
     return [
         {
             "method": name,
@@ -97,11 +96,11 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
             "kind": one.kind,
             "level": one.level,
             "numerator_df": one.numerator_df,
-            "truth": value,
+            "truth": true_value(one),
             **dict(zip(THEORY, theory.get(df, {}).get(one, Theory(None)), strict=True)),
         }
         for df, name in zip(spec.df, method_names(spec), strict=True)
-        for one, value in zip(parameters, truths, strict=True)
+        for one in parameters
     ]
 
 
