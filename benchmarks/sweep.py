@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scenarios import SEED
-from mcsim.plan.dry_run import FIRST_REPLICATES
+from mcsim.planning.dry_run import FIRST_REPLICATES
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.responses import draw_responses
 from mcsim.study.prepared import PreparedStudy

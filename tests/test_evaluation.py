@@ -22,7 +22,7 @@ from mcsim.errors import McsimError
 from mcsim.formula import FORMULA_FUNCTIONS
 from mcsim.methods.one_file import fit_file
 from mcsim.methods.r.call import r_call
-from mcsim.plan.starter import starter_from_data
+from mcsim.planning.starter import starter_from_data
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import strategies as st
 
 from mcsim.cli.main import main
-from mcsim.plan import dry_run
+from mcsim.planning import dry_run
 from tests.conftest import SMALL, call_mcsim
 from tests.odd_inputs import (
     ODD,

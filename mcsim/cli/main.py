@@ -16,7 +16,7 @@ import click
 from mcsim import __version__
 from mcsim.cli import read as commands
 from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
-from mcsim.plan import KINDS
+from mcsim.planning import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
@@ -182,7 +182,7 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
         loaded = loaded.with_plugin(read_plugin(options["plugin"]))
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
-        from mcsim.plan.dry_run import describe_plan
+        from mcsim.planning.dry_run import describe_plan
         from mcsim.study.shards import parse_shard
 
         targets = dict(_read_target(one) for one in options["targets"])
@@ -219,7 +219,7 @@ def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
 
     mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
-    from mcsim.plan.starter import starter, starter_from_data
+    from mcsim.planning.starter import starter, starter_from_data
     from mcsim.results.whole_files import write_beside
 
     if (data is None) != (formula is None):

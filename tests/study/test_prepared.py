@@ -9,7 +9,7 @@ import pytest
 
 import mcsim
 from mcsim.errors import DataError
-from mcsim.plan.dry_run import describe_plan
+from mcsim.planning.dry_run import describe_plan
 from mcsim.scenario import conditions as module
 from mcsim.scenario.load import load_scenario
 from mcsim.study import prepared

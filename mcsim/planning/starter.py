@@ -36,7 +36,7 @@ SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
 
 def starter(kind: str, name: str) -> str:
     """TOML text of the commented scenario of a kind."""
-    text = (files("mcsim.plan") / "starters" / f"{kind}.toml").read_text()
+    text = (files("mcsim.planning") / "starters" / f"{kind}.toml").read_text()
     return text.replace("{name}", name)
 
 

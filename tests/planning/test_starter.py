@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.plan import KINDS
-from mcsim.plan.starter import starter, starter_from_data
+from mcsim.planning import KINDS
+from mcsim.planning.starter import starter, starter_from_data
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
 from tests.conftest import call_mcsim, run_mcsim

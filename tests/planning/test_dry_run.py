@@ -6,7 +6,7 @@ import pytest
 
 from mcsim.design.words import design_in_words
 from mcsim.errors import DataError, McsimError
-from mcsim.plan.dry_run import describe_plan
+from mcsim.planning.dry_run import describe_plan
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.responses import prepare_simulator
