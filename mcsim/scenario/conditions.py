@@ -52,6 +52,7 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
         "methods": {"__all__": {"fallback"}},
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
+    raw["design"]["factors"] = scenario.design.plain_factors
     for method in raw["methods"]:
         if method["identifiable"]:  # as in studies that are older than the key
             del method["identifiable"]
@@ -70,7 +71,7 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
     given = DesignSpec.model_validate(raw["design"])
     # a value that is written out and one left at its default are the same
     design = canonical(given.model_dump(exclude_defaults=True))
-    design["factors"] = canonical(list(given.factors.items()))
+    design["factors"] = canonical(list(given.plain_factors.items()))
     truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
     text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
     return Condition(

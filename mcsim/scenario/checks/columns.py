@@ -32,8 +32,9 @@ def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
     """Why the design cannot make a column named as the formula library names it."""
     if column == "Intercept":
         return
-    printed = [f"{f}[T.{level}]" for f, levels in names.factors.items() for level in levels[1:]]
-    full = {f"{f}[{level}]" for f, levels in names.factors.items() for level in levels}
+    factors = names.factor_levels
+    printed = [f"{f}[T.{level}]" for f, levels in factors.items() for level in levels[1:]]
+    full = {f"{f}[{level}]" for f, levels in factors.items() for level in levels}
     known = ["Intercept", *names.covariates, *printed]
     try:
         pieces = read_column(column)
@@ -71,7 +72,7 @@ def _labels(call: Call, names: DesignNames) -> Sequence[str] | None:
         case Call("poly", (_,)):
             return ["1"]
         case Call("C" | "I", (Name(name),)) if name in names.factors:
-            levels = names.factors[name]
+            levels = names.factor_levels[name]
             return [*(f"T.{level}" for level in levels[1:]), *levels]
     makes_several = any(isinstance(one, Call) and one.function in SEVERAL for one in walk(call))
     has_factor = any(name in names.factors for name in variables(call))

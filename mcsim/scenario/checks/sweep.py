@@ -87,7 +87,12 @@ def _problems_of(condition: Draft, draft: Draft) -> Iterator[Finding]:
 
 def _names_in(draft: Draft) -> object:
     names = draft.names
-    return names and (names.response, names.factors, names.level_names, set(names.covariates))
+    return names and (
+        names.response,
+        names.factor_levels,
+        names.level_names,
+        set(names.covariates),
+    )
 
 
 def _identity(scenario: Scenario) -> str:
