@@ -22,8 +22,8 @@ def test_factors_are_told_with_what_they_differ_between(small_scenario):
         " reference.",
         "Factor stain (a and b) differs between observations of one unit of image; a is the"
         " reference.",
-        "Factor drug (A and B) differs between cells of animal and stain as a Latin square; A is the"
-        " reference.",
+        "Factor drug (A and B) differs between cells of animal and stain as a Latin square; A is"
+        " the reference.",
         "z: 1 once the unit of animal has started, a step of stain after the other.",
     ):
         assert line in lines
