@@ -22,6 +22,7 @@ _MARKS = {  # of the byte order, at the start of a file
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+STRAY_SHARE = 0.5  # of a column's cells at most: more text than that, and it is one of labels
 LARGEST = 1e150  # of a number: its square can still be added up
 _WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _SEPARATORS = ("\t", ";", ",")
@@ -97,6 +98,13 @@ def as_numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
         return values.astype(np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def strays_of(values: "pd.Series[Any]", share: float = STRAY_SHARE) -> "pd.Series[Any]":
+    """The cells that are no numbers; none where they are more than a share of the column."""
+    is_other = isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values)
+    strays = values if is_other else values[pd.to_numeric(values, errors="coerce").isna()]
+    return strays if len(strays) <= share * len(values) else values[:0]
 
 
 def as_categories(values: "pd.Series[Any]", numbers: "pd.Series[Any] | None") -> "pd.Series[Any]":

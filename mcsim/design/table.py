@@ -18,11 +18,11 @@ from mcsim.table_file import (
     as_numbers,
     by_row,
     read_table_file,
+    strays_of,
     with_points,
 )
 
 MOST_SHOWN = 5  # cells or labels in a message
-STRAY_SHARE = 0.5  # of a column's cells at most: more text than that, and it is one of labels
 
 Column = "pd.Series[Any]"
 
@@ -134,11 +134,8 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
 
 def _refuse_strays(values: "pd.Series[Any]", is_response: bool, path: str) -> None:
     """Refuse a column of numbers in which some cells are none, and a response of text."""
-    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
-        strays = values
-    else:
-        strays = values[pd.to_numeric(values, errors="coerce").isna()]
-    if not is_response and len(strays) > STRAY_SHARE * len(values):
+    strays = strays_of(values, 1.0) if is_response else strays_of(values)
+    if strays.empty and not is_response:
         return
     counted, name = values.index.name, str(values.name)
     shown = ", ".join(f"{counted} {line} {cell!r}" for line, cell in strays[:MOST_SHOWN].items())

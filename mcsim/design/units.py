@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import column
-from mcsim.scenario.records import CovariateSpec, DesignSpec, cells_of
+from mcsim.scenario.records import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]
@@ -47,8 +47,10 @@ class Design:
         return self._columns[names]
 
 
-def is_drawn(spec: DesignSpec) -> bool:
+def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
     """Whether random numbers make a part of the design: two conditions then have two of it."""
+    if isinstance(spec, TableDesignSpec):
+        return False
     counts = [*(level.count for level in spec.levels), spec.observations.count]
     are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
     return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)

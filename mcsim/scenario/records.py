@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
+from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import TruthSpec
@@ -49,6 +50,7 @@ from mcsim.scenario.values import (
     Whole,
     default_df,
     shape_of_count,
+    shape_of_design,
     shape_of_factor,
 )
 
@@ -146,10 +148,8 @@ def cells_of(factors: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(":".join(cell) for cell in itertools.product(*factors.values()))
 
 
-class DesignNames(Record):
-    """Names that a design gives to its parts, whatever else its tables hold."""
-
-    model_config = ConfigDict(extra="ignore")
+class _DesignParts(Record):
+    """Names that every design gives to its parts."""
 
     response: Name = Field("y", description="name of the response column")
     factors: dict[Name, _Factor] = Field(
@@ -160,7 +160,6 @@ class DesignNames(Record):
     levels: Annotated[tuple[LevelName, ...], AtLeastOne] = Field(
         description="grouping levels, outermost first", json_schema_extra={"minItems": 1}
     )
-    covariates: dict[Name, Any] = Field({}, description="covariates of the observations")
 
     @property
     def level_names(self) -> tuple[str, ...]:
@@ -198,6 +197,21 @@ class DesignNames(Record):
         """Levels of the factors of a place and of those around it, outermost first."""
         return self.factors_of(*self.places[: self.places.index(place) + 1])
 
+    @property
+    def plain_factors(self) -> dict[str, Any]:
+        """The factors as a file has them, those of the outermost level as a list."""
+        raw = self.model_dump(include={"factors"}, exclude_defaults=True).get("factors", {})
+        levels, of, outermost = self.factor_levels, self.factor_places, self.level_names[0]
+        return {n: levels[n] if of[n] == outermost else one for n, one in raw.items()}
+
+
+class DesignNames(_DesignParts):
+    """Names of the parts of a design, whatever else its tables hold."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    covariates: dict[Name, Any] = Field({}, description="covariates of the observations")
+
 
 class DesignSpec(DesignNames):
     """Who is measured, and where."""
@@ -214,13 +228,46 @@ class DesignSpec(DesignNames):
         description="draw random counts and covariates anew in every replicate, not once for all",
     )
 
+
+class TableLevel(LevelName):
+    """A column of a table that tells units apart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TableDesignSpec(_DesignParts):
+    """A design that is a table: a row per observation, columns of units, factors and covariates."""
+
+    table: Text = Field(
+        description="file of the table, CSV, Parquet or Excel, seen from the scenario's folder"
+    )
+    levels: Annotated[tuple[TableLevel, ...], AtLeastOne] = Field(
+        description="columns that tell units apart, outermost first; labels count within the units "
+        "of the level above",
+        json_schema_extra={"minItems": 1},
+    )
+    factors: dict[Name, FactorLevels] = Field(  # type: ignore[assignment]
+        {},
+        description="levels of factors, where the first is to be another than that of the alphabet,"
+        " or where they are numbers; other columns of text are factors, those of numbers are "
+        "covariates",
+    )
+    copies: dict[Text, Positive] = Field(
+        {},
+        description="how often the units of a level stand in the design, each with all that lies "
+        "within it and a label of its own: { animal = 3 }",
+    )
+
     @property
-    def plain_factors(self) -> dict[str, Any]:
-        """The factors as a file has them, those of the outermost level as a list."""
-        raw = self.model_dump(include={"factors"}, exclude_defaults=True).get("factors", {})
-        of = self.factor_places
-        outermost = self.level_names[0]
-        return {n: self.factor_levels[n] if of[n] == outermost else one for n, one in raw.items()}
+    def redraw(self) -> bool:
+        """Whether replicates draw the design anew: nothing of a table is drawn."""
+        return False
+
+
+Design = Annotated[
+    Annotated[DesignSpec, Tag("<units>")] | Annotated[TableDesignSpec, Tag("<rows>")],
+    Discriminator(shape_of_design),
+]
 
 
 class MethodSpec(Record):
@@ -304,7 +351,7 @@ class Scenario(Record):
         description="Monte Carlo errors at which a run may end before `replicates`: "
         '{ coverage = 0.005, "bias(x)" = 0.001 }',
     )
-    design: DesignSpec = Field(description="who is measured, and where")
+    design: Design = Field(description="who is measured, and where")
     truth: TruthSpec = Field(description="parameters that the data are generated from")
     methods: Annotated[tuple[MethodSpec, ...], AtLeastOne] = Field(
         description="ways to analyse each data set", json_schema_extra={"minItems": 1}
@@ -316,6 +363,7 @@ class Scenario(Record):
         {}, description="values per dotted key of design or truth; each combination is a condition"
     )
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
+    _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own
 
     @property
     def plugin(self) -> Plugin | None:
@@ -326,6 +374,17 @@ class Scenario(Record):
         """The same scenario with a user's functions."""
         scenario = self.model_copy()
         scenario._plugin = plugin
+        return scenario
+
+    @property
+    def tables(self) -> dict[str, DesignTable]:
+        """The tables that designs are made of, by name."""
+        return self._tables
+
+    def with_tables(self, tables: dict[str, DesignTable]) -> "Scenario":
+        """The same scenario with the tables that it names."""
+        scenario = self.model_copy()
+        scenario._tables = tables
         return scenario
 
 

@@ -341,6 +341,12 @@ def shape_of_count(value: object) -> str:
     return "<table>" if isinstance(value, Mapping) else "<number>"
 
 
+def shape_of_design(value: object) -> str:
+    """Name the alternative that a design is written in: numbers of units, or a table of rows."""
+    has_table = "table" in value if isinstance(value, Mapping) else hasattr(value, "table")
+    return "<rows>" if has_table else "<units>"
+
+
 def shape_of_factor(value: object) -> str:
     """Name the alternative that a factor is written in: its levels alone, or a table."""
     return "<factor>" if isinstance(value, Mapping | Record) else "<levels>"

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mcsim.scenario.checks.columns import DESIGN, lacking, lacking_level
 from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.checks.tables import table_problems
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import DesignNames, DesignSpec, cells_of
-from mcsim.scenario.values import UniformCount
+from mcsim.scenario.records import DesignNames, DesignSpec, TableDesignSpec, cells_of
+from mcsim.scenario.values import OBSERVATION, UniformCount
 
 MOST_CELLS = 500  # that may each have a count of their own
 _SOURCES = ("grid", "normal", "starts", "uniform", "values")
@@ -18,7 +19,9 @@ _SOURCES = ("grid", "normal", "starts", "uniform", "values")
 def design_problems(draft: Draft) -> Iterator[Finding]:
     """Names used twice, counts of unknown cells, covariates without one source of values."""
     design, names = draft.scenario.design, draft.names
-    if design is None:
+    if isinstance(design, TableDesignSpec):
+        yield from table_problems(design, draft)
+    if not isinstance(design, DesignSpec):
         return
     yield from _source_problems(design, draft)
     if names is not None:
@@ -175,7 +178,10 @@ def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterato
 def most_observations(draft: Draft) -> int:
     """Largest number of observations of an innermost unit; 1 where it cannot be read."""
     design = draft.scenario.design
-    if design is None or draft.names is None or ("design", "observations") in draft.faulty:
+    if draft.names is None or ("design", "observations") in draft.faulty:
         return 1
+    if isinstance(design, TableDesignSpec):
+        columns = draft.tables[design.table].columns(design.level_names, design.factor_levels)
+        return columns.most_observations * design.copies.get(OBSERVATION, 1)
     own, count = design.factors_of(design.places[-1]), design.observations.count
     return _largest(count, len(own)) * (1 if isinstance(count, Mapping) else _n_cells(own))
