@@ -298,7 +298,7 @@ class _FormulaReader(Reader):
             path += (self.take("name", "a grouping level, as in '(x | animal/image)'"),)
             if start.text in path[:-1]:
                 raise self.refusal(start, "a level stands once in a path like animal/image")
-            joint = self.accept("/", ":")
+            joint = self.accept("/", ":", "%in%").replace("%in%", ":")
             text += written_name(start.text) + joint
             if joint != ":":
                 paths.append(path)

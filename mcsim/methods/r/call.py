@@ -60,7 +60,7 @@ def _in_r(one: Expression) -> Expression:
         case Call("C" | "factor", (Name(_) as name, Contrast(word, reference))):
             factor = Call("factor", (name,))
             if reference is None:
-                return Call("C", (factor, Contrast(f"contr.{CONTRASTS[word]}", None)))
+                return Call("C", (factor, Contrast(f'"contr.{CONTRASTS[word]}"', None)))
             return Call("relevel", (factor, Option("ref", f'"{reference}"')))
     return one
 

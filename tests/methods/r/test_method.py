@@ -142,7 +142,7 @@ def test_names_and_codings_in_the_words_of_r(frame):
     text = '`y (mV)` ~ C(if, Sum) + _x + TRUE + C(if, Treatment("low")):_x + (1 | `Mouse ID`)'
     columns = model_columns(parse_formula(text), frame)
     assert r_call(columns, "lme4") == (
-        "lmer(`y (mV)` ~ C(factor(`if`), contr.sum) + `_x` + `TRUE`"
+        'lmer(`y (mV)` ~ C(factor(`if`), "contr.sum") + `_x` + `TRUE`'
         ' + relevel(factor(`if`), ref = "low"):`_x` + (1 | `Mouse ID`), data = data)'
     )
     with pytest.raises(DataError, match=r"nlme cannot read the name 'y \(mV\)'; rename it"):
