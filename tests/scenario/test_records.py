@@ -100,7 +100,8 @@ KEYS = st.sampled_from(
     [
         "replicates", "seed", "confidence", "title", "design", "truth", "methods", "sweep",
         "design.factors", "design.factors.diet", "design.factors.stain.levels",
-        "design.factors.stain.of", "design.covariates.x.starts.level",
+        "design.factors.stain.of", "design.covariates.x.starts.level", "design.table",
+        "design.copies", "design.copies.animal",
         "design.levels", "design.levels.0",
         "design.levels.0.count", "design.levels.1.count", "design.levels.1.name",
         "design.observations", "design.observations.count", "design.covariates",
