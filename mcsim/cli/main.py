@@ -210,7 +210,7 @@ def _read_target(text: str) -> tuple[str, float]:
 @click.option("--kind", type=click.Choice(KINDS), default="nested", show_default=True,
               help="Design to start from.")  # fmt: skip
 @click.option("--from-data", "data", type=click.Path(path_type=Path),
-              help="Table whose design to use, with a fit as the truth: .csv, .xlsx ...")  # fmt: skip
+              help="Table (.csv, .xlsx ...) whose design to use; a fit is the truth.")  # fmt: skip
 @click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
 def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
     """Write a commented scenario to start from, NAME.toml.

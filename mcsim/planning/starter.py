@@ -15,7 +15,7 @@ from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.scenario.checks import find_problems
-from mcsim.scenario.records import Scenario
+from mcsim.scenario.records import LevelSpec, Scenario
 from mcsim.scenario.write import dump_scenario
 
 DIGITS = 4  # of an estimate that becomes a truth
@@ -92,7 +92,7 @@ def _with_comments(scenario: Scenario) -> str:
         meaning = found.description if found else None
         lines.append(f"{line:<42} # {meaning}" if meaning else line)
     outermost = scenario.design.levels[0]
-    if isinstance(outermost.count, int):
+    if isinstance(outermost, LevelSpec) and isinstance(outermost.count, int):
         counts = [outermost.count * times for times in (1, 2, 4)]
         lines += SWEEP.format(level=outermost.name, counts=counts).splitlines()
     return "\n".join(lines) + "\n"

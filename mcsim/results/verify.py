@@ -9,6 +9,7 @@ from mcsim.errors import DataError
 from mcsim.results.folder import (
     KINDS,
     SUFFIXES,
+    TABLES,
     Part,
     damage_of,
     digest,
@@ -18,6 +19,7 @@ from mcsim.results.folder import (
     read_manifest,
     record,
     recorded_digests,
+    tables_of,
 )
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
@@ -74,7 +76,8 @@ def _unreadable_descriptions(directory: Path) -> Iterator[Fault]:
         yield Fault("conditions.parquet", f"damaged or missing: {error.__cause__}")
         return
     digests = read_manifest(directory).get("files", {"scenario.toml": None})
-    for name in ("scenario.toml", "conditions.parquet"):
+    tables = (f"{TABLES}/{name}" for name in tables_of(read_manifest(directory)))
+    for name in ("scenario.toml", "conditions.parquet", *tables):
         if not _is_file(directory / name):
             yield Fault(name, NO_FILE)
         elif digests.get(name) not in (None, digest((directory / name).read_bytes())[1]):

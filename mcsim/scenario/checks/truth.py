@@ -148,7 +148,7 @@ def _residual_names(residual: ResidualSpec, names: DesignNames) -> Iterator[Find
         path = (*_RESIDUAL, "sd_by", factor)
         yield from lacking(path, "factor", factor, names.factors)
         for level in by_level or () if factor in names.factors else ():
-            known = names.factors[factor]
+            known = names.factor_levels[factor]
             yield from lacking((*path, level), "level", level, known, f"{factor!r} has")
 
 
