@@ -24,11 +24,18 @@ from mcsim.formula.expression import (
     walk,
     write,
 )
-from mcsim.formula.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
+from mcsim.formula.grammar import (
+    COLUMN_TOKEN,
+    FORMULA_FUNCTIONS,
+    OF_ALL_ROWS,
+    Reader,
+    is_name,
+    refuse_long,
+)
 
 __all__ = [
-    "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "n_columns",
-    "parse_formula", "read_column", "same_column", "variable_names", "written_anew",
+    "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "is_of_all_rows",
+    "n_columns", "parse_formula", "read_column", "same_column", "variable_names", "written_anew",
 ]  # fmt: skip
 
 _ONE: frozenset[Expression] = frozenset()  # the term of the intercept
@@ -220,6 +227,12 @@ def same_column(name: str) -> str:
         return ":".join(sorted(map(str, read_column(name))))
     except FormulaError:
         return _BLANKS.sub("", name)
+
+
+def is_of_all_rows(column: str) -> bool:
+    """Whether the values of a column change with the other rows of the data, as poly's do."""
+    parts = itertools.chain.from_iterable(walk(piece.base) for piece in read_column(column))
+    return any(isinstance(one, Call) and one.function in OF_ALL_ROWS for one in parts)
 
 
 class _FormulaReader(Reader):

@@ -25,6 +25,7 @@ from mcsim.formula.expression import (
 )
 
 FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "log", "log10", "poly", "scale", "sqrt")
+OF_ALL_ROWS = ("center", "poly", "scale")  # a value of theirs depends on every row of the data
 MAX_LENGTH = 2000  # characters: reading and expanding stay instant
 MAX_PARENTHESES = 50  # far below the depth at which Python gives up
 

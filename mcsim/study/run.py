@@ -1,6 +1,6 @@
 """A study from start to end: skip what is done, analyse what is left, commit, report progress."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import Batch, batches, is_slow, left_to_do, pieces_of, plan_chunks
+from mcsim.study.conditions_table import without_truth
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
@@ -25,6 +26,11 @@ from mcsim.study.workers.processes import usable_cpus
 from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import the_one
 
+NO_TRUTH = (
+    "Its columns do not make those of the truth, or change with the rows that a replicate has"
+    " (center, poly, scale); there is no bias or coverage. `truth` in the method names what it"
+    " estimates"
+)
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -81,7 +87,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     n_planned = _n_planned(study, options)
-    _report_aliased(study, options.report)
+    _report_columns(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
         if options.cluster and (options.overwrite or not options.directory.exists()):
@@ -112,7 +118,8 @@ def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
     return max(wanted, int(there))
 
 
-def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None:
+def _report_columns(study: PreparedStudy, report: Callable[[str], None]) -> None:
+    """Say what methods leave out, what the design leaves open, and what has no truth."""
     found = {
         (name, ready.aliased) for one in study.all_conditions() for name, ready in one.ready.items()
     }
@@ -124,9 +131,16 @@ def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None
         for name, ready in one.ready.items()
         for parameter in ready.undetermined
     }
-    for name in sorted({name for name, _ in left_open}):
-        own = ", ".join(sorted(parameter for method, parameter in left_open if method == name))
+    for name, own in _by_method(left_open):
         report(f"Method {name!r} says nothing of {own}: the design leaves it open.")
+    for name, own in _by_method(without_truth(study.table) - left_open):
+        report(f"Method {name!r} has no true value of {own}. {NO_TRUTH}")
+
+
+def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Methods, and their parameters on one line."""
+    for name in sorted({name for name, _ in pairs}):
+        yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
 
 
 def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
