@@ -344,7 +344,8 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
 @_scenario_options
 @click.option("--replicate", required=True, type=click.IntRange(1, MOST_REPLICATES),
               help="Number of the replicate.")  # fmt: skip
-@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("--condition", multiple=True,
+              help="Label of the condition, where the scenario has a sweep.")  # fmt: skip
 @click.option("-o", "output", type=click.Path(path_type=Path), help="File; default: print.")
 def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Write the data set of one replicate as CSV.

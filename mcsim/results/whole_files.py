@@ -59,6 +59,17 @@ def write_beside(path: Path, content: bytes) -> None:
             write_whole({path: content}, is_durable=False)
 
 
+def make_room(path: Path, *, is_kept: bool) -> None:
+    """Make room for a file; one that is there may be kept until it is replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_dir() and not is_kept):
+        path.unlink()
+    elif path.is_dir():
+        try:
+            path.rmdir()
+        except OSError:
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
+
+
 def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
     with path.open("xb") as file:
         file.write(content)

@@ -24,7 +24,7 @@ from mcsim.study.workers.executor import Executor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.study.workers.signals import stop_on_signals
-from mcsim.summary.records import the_one
+from mcsim.summary.records import Globs, the_one
 
 NO_TRUTH = (
     "Its columns do not make those of the truth, or change with the rows that a replicate has"
@@ -168,7 +168,7 @@ def _executor(study: PreparedStudy, todo: Sequence[Batch], options: RunOptions) 
     return EXECUTORS["processes"](Place(n_workers))
 
 
-def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.DataFrame:
+def replicate_data(scenario: Scenario, replicate: int, label: Globs | None) -> pd.DataFrame:
     """The data set of one replicate, columns as the scenario names them.
 
     Raises

@@ -10,6 +10,7 @@ from mcsim.names import Parameter, plain_label
 
 Record = dict[str, Any]
 T = TypeVar("T")
+Globs = str | Sequence[str]  # one, or several, any of which may match
 
 WORDS = {  # what others call a measure
     "power": "rejection", "type1": "rejection", "type_1_error": "rejection",
@@ -97,27 +98,41 @@ def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
 MATCH = {"condition": matching_conditions}
 
 
-def chosen(kind: str, wanted: str, names: Iterable[str]) -> list[str]:
-    """The methods, parameters or conditions (`kind`) that match, or a DataError that lists all."""
+def globs_of(wanted: Globs) -> Sequence[str]:
+    """One glob or several as several."""
+    return [wanted] if isinstance(wanted, str) else wanted
+
+
+def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
+    """The methods, parameters or conditions (`kind`) that match any glob, in their order.
+
+    Raises
+    ------
+    DataError
+        A glob matches none; lists all.
+    """
     known = unique(names)
-    found = MATCH.get(kind, matching)(known, wanted)
-    if not found:
-        begun = [name for name in known if wanted and name.startswith(wanted)]
-        several = f" {len(begun)} begin so." if len(begun) > 1 else ""
-        raise DataError(
-            f"no {kind} matches {wanted!r}. There are: {'; '.join(known)}.{several}"
-            f"{nearest_name(wanted, known)}"
-        )
-    return found
+    found: set[str] = set()
+    for glob in globs_of(wanted):
+        own = MATCH.get(kind, matching)(known, glob)
+        if not own:
+            begun = [name for name in known if glob and name.startswith(glob)]
+            several = f" {len(begun)} begin so." if len(begun) > 1 else ""
+            raise DataError(
+                f"no {kind} matches {glob!r}. There are: {'; '.join(known)}.{several}"
+                f"{nearest_name(glob, known)}"
+            )
+        found.update(own)
+    return [name for name in known if name in found]
 
 
-def the_one(kind: str, wanted: str | None, names: Iterable[str]) -> str:
+def the_one(kind: str, wanted: Globs | None, names: Iterable[str]) -> str:
     """The one that matches; if none is asked for, the only one there is; else a DataError."""
     known = unique(names)
-    found = known if wanted is None else chosen(kind, wanted, known)
+    found = chosen(kind, wanted, known) if wanted else known
     if len(found) > 1:
-        several = f"{wanted!r} is several: name one of them"
-        if wanted is None:
+        several = f"{' and '.join(map(repr, globs_of(wanted or ())))} is several: name one of them"
+        if not wanted:
             several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
         raise DataError(f"{several}: {'; '.join(found)}")
     return found[0]

@@ -137,3 +137,14 @@ def test_a_folder_of_results_stands_for_no_package(folder):
     done = run_mcsim("run", "small.toml", "-n", 2, "-j", 1, "-o", "tqdm", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert run_mcsim("status", "tqdm", cwd=folder).returncode == 0
+
+
+def test_filters_may_be_repeated(folder):
+    options = ["--method", "diagonal", "--method", "right/z", "--parameter", "sigma"]
+    csv = call_mcsim("summarize", "done", *options, "--format", "csv", cwd=folder).stdout
+    methods = [line.split(",")[1] for line in csv.splitlines()[1:]]
+    assert methods == ["right/z", "diagonal"]
+    (folder / "seen.toml").write_text("[estimates]\nsigma = 0.5\n")
+    done = call_mcsim("locate", "done", "--observed", "seen.toml", *options[:4], cwd=folder)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "'diagonal' and 'right/z' is several: name one of them" in done.stderr
