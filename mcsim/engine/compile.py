@@ -249,7 +249,9 @@ def _numbered(values: Ints) -> Ints:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+def _orthonormalise(
+    X: Floats, names: tuple[str, ...], kind: str = "fixed effect"
+) -> tuple[Floats, Floats]:
     """X = X~ R with X~'X~ = n I; refuses a column that the others already determine."""
     n = len(X)
     length = np.linalg.norm(X, axis=0)
@@ -259,7 +261,7 @@ def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
         if abs(R[j, j]) < 1e-9 or length[j] == 0:
             before = ", ".join(names[:j]) or "none"
             raise DataError(
-                f"the fixed effect {name!r} is zero or a combination of the columns before it"
+                f"the {kind} {name!r} is zero or a combination of the columns before it"
                 f" ({before}); leave it out of the formula"
             )
     R = R * length / np.sqrt(n)
@@ -300,7 +302,7 @@ def _scale_of_level(level: Level, meets: Flags) -> Floats:
         block = slice(start, start + size)
         Z = level.Z[:, block]
         if structure == "general":
-            _, R = _orthonormalise(Z, level.names[block])
+            _, R = _orthonormalise(Z, level.names[block], "random effect")
             R = np.where(meets[block, block], R, 0.0)
             inverse = np.linalg.inv(R)  # Z R^-1 has Z'Z = n I; S = chol(R^-1 R^-T) spans the same
             S[block, block] = np.linalg.cholesky(inverse @ inverse.T)

@@ -63,7 +63,7 @@ def with_implied(truth: Truth, implied: Implied, parameter: Parameter) -> float 
 def _of_fixed(
     columns: ModelColumns, design: Design, stated: Mapping[str, float], *, has_one: bool
 ) -> Implied:
-    columns, _ = without_aliased(columns)
+    columns, _ = columns.once("aliased", without_aliased)
     own = [Parameter.read(name, FIXED) for name in columns.names]
     named = {Parameter.read(name, FIXED) for name in stated}
     if named <= set(own) or not own:
