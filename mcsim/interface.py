@@ -5,7 +5,7 @@ Names that a user may import from `mcsim` stand in `mcsim/__init__.py`.
 
 import html
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -206,8 +206,14 @@ def fit(
     interval: str = "wald",
     confidence: float = 0.95,
     identifiable: bool = True,
+    reference: Mapping[str, str] | None = None,
 ) -> FileFit:
     """Fit one model to a data frame, or to a CSV or Parquet file; text columns are factors.
+
+    Parameters
+    ----------
+    reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
+        unless given, the first
 
     Raises
     ------
@@ -219,8 +225,8 @@ def fit(
         "identifiable": identifiable,
     }  # fmt: skip
     if isinstance(data, pd.DataFrame):
-        return fit_frame(data, formula, **options)
-    return fit_file(Path(data), formula, **options)
+        return fit_frame(data, formula, reference, **options)
+    return fit_file(Path(data), formula, reference, **options)
 
 
 def compare(results: Path | str, first: str, second: str) -> pd.DataFrame:

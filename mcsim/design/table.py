@@ -1,8 +1,8 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ class Table:
     notes: tuple[str, ...]
 
 
-def read_table(path: Path, formula: str) -> Table:
+References = Mapping[str, str]  # factor to its reference level, where that is not the first
+
+
+def read_table(path: Path, formula: str, references: References | None = None) -> Table:
     """Rows of a CSV or Parquet file.
 
     Raises
@@ -51,12 +54,29 @@ def read_table(path: Path, formula: str) -> Table:
         frame, notes = readers[path.suffix](path)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    return _usable(frame, parsed, str(path), notes)
+    return _referred(_usable(frame, parsed, str(path), notes), references or {})
 
 
-def table_of(frame: pd.DataFrame, formula: str) -> Table:
+def table_of(frame: pd.DataFrame, formula: str, references: References | None = None) -> Table:
     """Rows of a data frame; as `read_table`."""
-    return _usable(_by_row(frame), read_formula(formula), "the data frame", [])
+    table = _usable(_by_row(frame), read_formula(formula), "the data frame", [])
+    return _referred(table, references or {})
+
+
+def parse_references(texts: Iterable[str]) -> dict[str, str]:
+    """Reference levels from `FACTOR=LEVEL`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        factor, equals, level = (part.strip() for part in text.partition("="))
+        if not equals or found.setdefault(factor, level) != level:
+            raise DataError(f"--reference {text!r}: write FACTOR=LEVEL once per factor")
+    return found
+
+
+def first_label(labels: Sequence[str]) -> str:
+    """The level that comes first where nothing but text tells their order, as in a CSV file."""
+    text = pd.Series(labels)
+    return str(_categories(text, _numbers(text)).cat.categories[0])
 
 
 def read_formula(formula: str) -> Formula:
@@ -126,6 +146,34 @@ def _usable(frame: pd.DataFrame, formula: Formula, path: str, notes: list[str]) 
     found = {name: _converted(frame[name], formula, path) for name in formula.names}
     frame = pd.DataFrame(found).reset_index(drop=True)
     return Table(frame, _outermost_first(formula, frame), tuple(notes))
+
+
+def _referred(table: Table, references: References) -> Table:
+    """The table with the reference level of every factor first."""
+    frame = table.frame.copy()
+    for name, level in references.items():
+        _check_reference(name, level, frame)
+        others = [one for one in frame[name].cat.categories if one != level]
+        frame[name] = frame[name].cat.reorder_categories([level, *others])
+    return replace(table, frame=frame)
+
+
+def _check_reference(name: str, level: str, frame: pd.DataFrame) -> None:
+    """Refuse a reference level of what is no factor, or one that no row has."""
+    is_factor = frame.dtypes.map(lambda one: isinstance(one, pd.CategoricalDtype))
+    factors = [*map(str, frame.columns[is_factor])]
+    if name not in factors:
+        there = ", ".join(factors) or "none"
+        raise DataError(
+            f"--reference names {name!r}, which is no factor of the formula. Its factors:"
+            f" {there}.{nearest_name(name, factors)}"
+        )
+    levels = [*map(str, frame[name].cat.categories)]
+    if level not in levels:
+        raise DataError(
+            f"--reference {name}={level}: {name!r} has no level {level!r}. It has:"
+            f" {', '.join(levels)}.{nearest_name(level, levels)}"
+        )
 
 
 def _check_column(name: str, names: Sequence[str], path: str) -> None:

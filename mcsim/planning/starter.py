@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import ModelColumns, model_columns
-from mcsim.design.table import Table, read_formula, read_table
+from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
@@ -41,7 +41,11 @@ def starter(kind: str, name: str) -> str:
 
 
 def starter_from_data(
-    path: Path, formula: str, name: str, say: Callable[[str], None] = lambda _: None
+    path: Path,
+    formula: str,
+    name: str,
+    say: Callable[[str], None] = lambda _: None,
+    references: References | None = None,
 ) -> str:
     """TOML text of a scenario with the design of a data file and the truth of a fit to it.
 
@@ -49,6 +53,7 @@ def starter_from_data(
     ----------
     name : of the scenario's file, without its ending
     say : takes what was left out of the data
+    references : reference levels of factors, in place of the first
 
     Raises
     ------
@@ -60,7 +65,7 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table, formula = read_table(path, formula), " ".join(formula.split())
+    table, formula = read_table(path, formula, references), " ".join(formula.split())
     fit = fit_table(table)
     for note in table.notes:
         say(note)

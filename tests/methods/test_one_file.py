@@ -14,7 +14,7 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_frame
-from tests.conftest import call_mcsim
+from tests.conftest import SMALL, call_mcsim
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,37 @@ def test_what_is_left_out_of_the_data_is_said_on_stderr(dogs, tmp_path):
     done = call_mcsim("fit", "dogs.csv", "--formula", "y ~ day", cwd=tmp_path)
     assert done.stderr == "dogs.csv: left out 3 of 48 rows, which lack a value: y (3)\n"
     assert "45 observations" in done.stdout
+
+
+def test_codes_that_are_a_covariate_too_are_printed_as_in_the_table(dogs):
+    names = [*estimates(fit_frame(dogs, "y ~ day + C(day) + (1 | dog)"))]
+    assert names[:4] == ["Intercept", "day", "C(day)[T.2]", "C(day)[T.3]"]
+    random = [*estimates(fit_frame(dogs, "y ~ day + (0 + C(day) | dog)", identifiable=False))]
+    assert "dog.sd(C(day)[1])" in random
+
+
+def test_a_reference_level_that_is_not_the_first_of_the_alphabet(dogs):
+    # R: m <- lm(y ~ relevel(factor(f), "b"), d); coef(m)
+    found = estimates(fit_frame(dogs, "y ~ f", {"f": "b"}))
+    assert [*found][:3] == ["Intercept", "f[T.a]", "f[T.c]"]
+    assert [*found.values()][:3] == pytest.approx(
+        [10.4160432950, 0.2305326529, 0.1893911975], rel=1e-6
+    )
+
+
+def test_a_simulated_data_set_comes_back_with_its_reference_level(tmp_path):
+    text = SMALL.replace('["fasted", "fed"]', '["lean", "fed"]').replace("fasted", "lean")
+    (tmp_path / "small.toml").write_text(text)
+    made = call_mcsim("simulate", "small.toml", "--replicate", 1, "-o", "one.csv", cwd=tmp_path)
+    assert made.stderr == (
+        "CSV has no order of levels: for the parameters of this scenario, fit it with --reference"
+        " diet=lean (in R: relevel(factor(diet), 'lean'))\n"
+    )
+    formula = ["--formula", "y ~ diet * x + (1 | animal)", "--reference", "diet=lean"]
+    fitted = call_mcsim("fit", "one.csv", *formula, "--format", "json", cwd=tmp_path)
+    assert "diet[T.fed]" in [one["parameter"] for one in json.loads(fitted.stdout)["parameters"]]
+    written = call_mcsim("init", "back", "--from-data", "one.csv", *formula, cwd=tmp_path)
+    assert written.returncode == 0
+    assert 'diet = ["lean", "fed"]' in (tmp_path / "back.toml").read_text()
+    refused = call_mcsim("init", "other", "--reference", "diet=lean", cwd=tmp_path)
+    assert (refused.returncode, (tmp_path / "other.toml").exists()) == (2, False)
