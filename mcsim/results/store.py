@@ -49,7 +49,7 @@ from mcsim.results.folder import (
     refuse_other_format,
     refuse_other_size,
 )
-from mcsim.results.identity import Identity, PartContents, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
 from mcsim.results.whole_files import make_room, write_whole, writing
 
@@ -347,13 +347,14 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
 def _refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
     refuse_other_format(directory, manifest)
     there = Identity(manifest["identity"], manifest["conditions"])
-    lines = ""
+    found = []
     for key in changed_keys(there, here):
         old, new = (
             json.dumps(one.values[key]) if key in one.values else "absent" for one in (there, here)
         )
-        lines += f"  {key} is {old} there and {new} here\n"
-    if lines:
+        found.append(f"{key} is {old} there and {new} here")
+    if found:
+        lines = "".join(f"  {one}\n" for one in first_of(found))
         raise StudyMismatchError(
             f"{directory} holds another study; these keys differ:\n{lines}"
             "Name another folder with -o, or replace the study with --overwrite."
