@@ -82,7 +82,7 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
         click.echo(printed.FORMATS[form](table), nl=False)
         return
     click.echo(printed.DRAWN[form](comparison.to_rows(table), n_left=1))
-    click.echo("\n" + comparison.NOTE.format(first=methods[0], second=methods[1]))
+    click.echo("\n" + "\n".join(comparison.notes_on(table, *methods)))
 
 
 @click.command()

@@ -139,8 +139,8 @@ class ConditionStatus:
         ranges = format_ranges(self.missing)
         rest = f"missing: --replicates {ranges}" if ranges else "complete"
         return (
-            f"{self.condition}: {self.n_planned} planned, {self.n_done} done,"
-            f" {self.n_failed} fits failed; {rest}"
+            f"{self.condition}: {self.n_planned:,} planned, {self.n_done:,} done,"
+            f" {self.n_failed:,} fits failed; {rest}"
         )
 
 

@@ -150,9 +150,9 @@ def has_gaps(record: Record) -> bool:
 
 
 def n_in_words(record: Record) -> str:
-    """`3000`, or `2316/3000` where not all estimates have an interval."""
+    """`3,000`, or `2,316/3,000` where not all estimates have an interval."""
     n, missing = record["n"], record["n_missing_interval"]
-    return f"{n - missing}/{n}" if has_gaps(record) else str(n)
+    return f"{n - missing:,}/{n:,}" if has_gaps(record) else f"{n:,}"
 
 
 def share_missing(record: Record) -> float:
@@ -161,15 +161,14 @@ def share_missing(record: Record) -> float:
 
 
 def note_on_intervals(records: Iterable[Record]) -> list[str]:
-    """What ` of 2316` means, and where most are missing; empty where no interval is."""
+    """What `2,316/3,000` means, and where most are missing; empty where no interval is."""
     found = [record for record in records if has_gaps(record)]
     if not found:
         return []
     worst = max(found, key=share_missing)
-    where = (worst[name] for name in ("condition", "parameter", "method"))
-    names = ", ".join(name for name in where if name != "all")
-    n, missing = worst["n"], worst["n_missing_interval"]
+    where = (worst.get(name) for name in ("condition", "parameter", "method"))
+    names = ", ".join(name for name in where if name not in (None, "all"))
     return [
-        f"{n - missing}/{n}: so many of the estimates have an interval; coverage and widths are of"
-        f" those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
+        f"{n_in_words(worst)}: so many of the estimates have an interval; coverage and widths are"
+        f" of those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
     ]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -115,6 +116,16 @@ def test_words_do_not_overlap(single, swept, kind):
 @pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind not in OF_A_SWEEP])
 def test_long_names_do_not_overlap(tmp_path, kind):
     figure = figure_of(run(tmp_path, LONG_NAMES, 12), kind)
+    assert overlaps(figure) == []
+
+
+def test_ticks_of_standard_errors_that_are_known_well_do_not_overlap(single):
+    well_known = {"emp_se_mcse": 4.1e-05, "model_se": 0.005812, "model_se_mcse": 5e-06}
+    shown = shown_rows(single, Selection())
+    records = [r | {"emp_se": 0.005851} | well_known for r in shown.records if r["model_se"]]
+    with style():
+        figure = plots.KINDS["se"](replace(shown, records=records), None)
+        FigureCanvasAgg(figure).draw()
     assert overlaps(figure) == []
 
 
@@ -251,6 +262,9 @@ def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_inter
             [100 * (r[measure] + sign * 1.96 * r[f"{measure}_mcse"]) for sign in (-1, 1)]
             for r in shown
         ]
+        if measure == "coverage":  # no share is larger
+            assert any(high > 100.0 for _, high in expected)
+            expected = [[low, min(high, 100.0)] for low, high in expected]
         assert [segment[:, 0].tolist() for segment in segments] == [
             pytest.approx(one) for one in expected
         ]
