@@ -314,11 +314,13 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
     from mcsim.design.table import first_label
-    from mcsim.results.whole_files import write_beside
+    from mcsim.results.whole_files import refuse_place, write_beside
     from mcsim.scenario.load import load_scenario
     from mcsim.study.run import replicate_data
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
+    if options["output"] is not None:
+        refuse_place(options["output"])
     frame = replicate_data(loaded, options["replicate"], options["condition"])
     text = frame.to_csv(index=False)
     if options["output"] is None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mcsim.design.size import MAX_FIXED, MAX_RANDOM, check_size
+from mcsim.design.size import check_sizes
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
@@ -157,11 +157,7 @@ def model_columns(
     for name in formula.names:
         if name != formula.response:
             _check_name(name, data.frame)
-    for text, most in (
-        (formula.fixed, MAX_FIXED),
-        *((one.columns, MAX_RANDOM) for one in formula.random),
-    ):
-        check_size(text, data.frame, most)
+    check_sizes(formula, data.frame)
     X, names, term_of_column, terms = data.matrix(formula.fixed)
     random = tuple(
         one for term in formula.random for one in _independent(term, data, structures or {})

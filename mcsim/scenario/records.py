@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
-from mcsim.scenario.plugin_file import Plugin
+from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import (
@@ -243,6 +243,11 @@ class Scenario(Record):
     def plugin(self) -> Plugin | None:
         """The user's functions that methods with the estimator plugin:NAME call."""
         return self._plugin
+
+    @property
+    def has_plugin(self) -> bool:
+        """Whether a method is a user's function."""
+        return any(spec.estimator.startswith(PREFIX) for spec in self.methods)
 
     def with_plugin(self, plugin: Plugin) -> "Scenario":
         """The same scenario with a user's functions."""

@@ -163,7 +163,9 @@ def _executor(study: PreparedStudy, todo: Sequence[Batch], options: RunOptions) 
     chunks = [chunk for batch in todo for chunk in batch.chunks]
     n_values = sum(n_replicates([chunk]) * study.n_rows(chunk.condition) for chunk in chunks)
     is_any_slow = any(is_slow(study, chunk.condition, chunk.methods) for chunk in chunks)
-    if n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow):
+    is_small = n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow)
+    # a user's function may end its process: this one only where it was asked for, for a debugger
+    if options.n_workers == 1 or (is_small and not (todo and study.scenario.has_plugin)):
         return EXECUTORS["serial"](Place())
     return EXECUTORS["processes"](Place(n_workers))
 

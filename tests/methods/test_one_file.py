@@ -116,9 +116,16 @@ def test_five_nested_levels():
     ],
 )
 def test_what_no_model_is_made_of_is_refused(dogs, formula, message, monkeypatch):
-    monkeypatch.setattr("mcsim.design.columns.MAX_FIXED", 40)
+    monkeypatch.setattr("mcsim.design.size.MAX_FIXED", 40)
     with pytest.raises(DataError, match=message):
         fit_frame(dogs.assign(z=np.arange(48) % 40), formula)
+
+
+def test_columns_that_fill_the_memory_are_refused_with_their_size(dogs, monkeypatch):
+    monkeypatch.setattr("mcsim.design.size.MAX_NUMBERS", 400)
+    message = "makes up to 10 columns of 48 rows, 0.0 GB; at most 3.2e-06 GB are taken"
+    with pytest.raises(DataError, match=message):
+        fit_frame(dogs, "y ~ f * day + (day | dog)")
 
 
 @pytest.mark.parametrize(
