@@ -467,3 +467,8 @@ def test_wrapped_names_keep_all_their_characters(text, width):
     lines = wrapped(text, width)
     assert "".join(lines.split()) == "".join(text.split())
     assert all(len(line) <= width + SLACK for line in lines.split("\n"))
+
+
+def test_a_kind_that_is_none_is_answered_by_the_nearest(single):
+    with pytest.raises(McsimError, match=r"no kind 'curve'\. There are: .*Did you mean 'curves'"):
+        plots.figure(single, "curve", Selection())

@@ -385,6 +385,14 @@ def test_printed_table_of_a_thousand_replicates_fits_in_125_columns(tmp_path):
     assert text.startswith("general: 1,000 replicates, 2 failed, ")  # one condition: no heading
 
 
+def test_tests_of_terms_are_said_to_be_marginal_where_there_are_any(summary):
+    note = "Tests of several columns (F) are marginal, given all other columns"
+    assert note not in FORMATS["table"](summary)
+    kinds = ["terms" if one == "fixed" else one for one in summary["component"].to_pylist()]
+    place = summary.column_names.index("component")
+    assert note in FORMATS["table"](summary.set_column(place, "component", pa.array(kinds)))
+
+
 def test_printed_table_says_how_many_fits_failed_also_when_none_did(study, tmp_path):
     usable = study._replace(
         estimates=study.estimates.filter(pc.field("replicate") == 3),
