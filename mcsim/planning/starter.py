@@ -31,6 +31,10 @@ SWEEP = """
 # [sweep]
 # "design.levels.{level}.count" = {counts}
 """
+ON_BOUNDARY = (
+    "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
+    " seldom what is true. Look at that truth first"
+)
 SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
 
 
@@ -52,7 +56,7 @@ def starter_from_data(
     Parameters
     ----------
     name : of the scenario's file, without its ending
-    say : takes what was left out of the data
+    say : takes what was left out of the data, and what to look at
     references : reference levels of factors, in place of the first
 
     Raises
@@ -71,6 +75,8 @@ def starter_from_data(
         say(note)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
+    if fit.status == "boundary":
+        say(ON_BOUNDARY)
     shown = "".join(one if one.isprintable() else "?" for one in path.name)
     raw = {
         "title": f"Design and fit of {shown}",
