@@ -4,6 +4,7 @@ import gc
 import os
 import platform
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from mcsim.study.workers.signals import stop_on_signals
 MAX_FAILURES = 0.01
 REFERENCE = (
     "CSV has no order of levels: for the parameters of this scenario, fit it with"
-    " --reference {name}={first} (in R: relevel(factor({name}), {first!r}))"
+    " --reference {} (in R: relevel(factor({}), {!r}))"
 )
 LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
 FIRST_STEPS = """\
@@ -314,6 +315,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
     from mcsim.design.table import first_label
+    from mcsim.formula import written_name
     from mcsim.results.whole_files import refuse_place, write_beside
     from mcsim.scenario.load import load_scenario
     from mcsim.study.run import replicate_data
@@ -329,7 +331,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
         write_beside(options["output"], text.encode())
     for name, (first, *others) in loaded.design.factors.items():
         if first_label([first, *others]) != first:
-            _say(REFERENCE.format(name=name, first=first))
+            _say(REFERENCE.format(shlex.quote(f"{name}={first}"), written_name(name), first))
 
 
 for command in (

@@ -15,6 +15,7 @@ import pandas as pd
 from mcsim.design.columns import ModelColumns, model_columns, without_aliased
 from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
+from mcsim.formula import written_name
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
@@ -95,7 +96,7 @@ def fit_table(
     interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`."""
-    y = table.frame[table.formula.response].to_numpy(dtype=np.float64)
+    y = table.response
     found = model_columns(table.formula, table.frame)
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
@@ -132,11 +133,12 @@ def fit_table(
 def _with_whole_codes(columns: ModelColumns, frame: pd.DataFrame) -> ModelColumns:
     """The columns with `C(dose)[T.2]` for `[T.2.0]`, where dose is a covariate too."""
     whole = [
-        re.escape(f"C({name})")
+        re.escape(written_name(name))
         for name in columns.formula.columns
         if pd.api.types.is_float_dtype(frame[name]) and (frame[name] % 1 == 0).all()
     ]
-    pattern = re.compile(rf"((?:{'|'.join(whole)})\[(?:T\.)?-?\d+)\.0\]")
+    call = rf"(?:C|factor)\((?:{'|'.join(whole)})(?:,[^\[]*)?\)"
+    pattern = re.compile(rf"({call}\[(?:[A-Z]\.)?-?\d+)\.0\]")
 
     def renamed(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(pattern.sub(r"\1]", name) if whole else name for name in names)

@@ -1,8 +1,8 @@
 """True values of what a method writes in other columns than the truth.
 
-Where a method lacks columns of the truth, the mean T b is X a if its columns X make it, and effects
-of columns T with covariance S are effects A of columns Z where T = Z A, as an intercept is the sum
-of a factor's columns: their covariance is A S A'.
+Where a method lacks columns of the truth, or has an offset, the mean T b (less that offset) is X a
+if its columns X make it. Effects of columns T with covariance S are effects A of columns Z where
+T = Z A, as an intercept is the sum of a factor's columns: their covariance is A S A'.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns, RandomColumns, without_aliased
 from mcsim.design.units import Design
-from mcsim.formula import is_of_all_rows
+from mcsim.formula.column_names import is_of_all_rows
 from mcsim.methods.inference.components import RandomNames
 from mcsim.names import FIXED, Parameter
 from mcsim.scenario.conditions import Condition
@@ -66,12 +66,14 @@ def _of_fixed(
     columns, _ = columns.once("aliased", without_aliased)
     own = [Parameter.read(name, FIXED) for name in columns.names]
     named = {Parameter.read(name, FIXED) for name in stated}
-    if named <= set(own) or not own:
+    if not own or (named <= set(own) and columns.offset is None):
         return {}
-    T = design.columns(tuple(stated)).T
     if not (has_one or _is_same_in_all_rows((*columns.names, *stated))):
         return dict.fromkeys(own)
-    a = _in_columns(columns.X, T @ np.array(list(stated.values()))[:, None])
+    mean = np.zeros(len(columns.X)) if columns.offset is None else -columns.offset
+    for name, value in stated.items():
+        mean = mean + value * design.columns((name,))[0]
+    a = _in_columns(columns.X, mean[:, None])
     if a is None:
         return dict.fromkeys(one for one in own if one not in named)
     return dict(zip(own, _rounded(a[:, 0], columns.X).tolist(), strict=True))

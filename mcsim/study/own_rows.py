@@ -48,7 +48,7 @@ def analyse_rows(
             if (rows, name) not in condition.known:
                 _remember(condition, (rows, name), prepare_again(planned, frame, shared))
             one = condition.known[rows, name]
-            analysis = one.method.analyse([one.method.take(y)], stream_of)
+            analysis = one.method.analyse([one.take(y)], stream_of)
             found[name] = without(_as_planned(planned, one, analysis), one.undetermined)
             reduced |= {name} if one.aliased else set()
         except (DataError, np.linalg.LinAlgError) as error:

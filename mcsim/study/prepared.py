@@ -9,8 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.design.columns import (
@@ -36,6 +39,8 @@ from mcsim.simulate.responses import Simulator, prepare_simulator
 from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.tables import fallbacks, parameters_of
 
+Floats = NDArray[np.float64]
+
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 
@@ -53,6 +58,11 @@ class ReadyMethod:
     columns: ModelColumns
     aliased: tuple[str, ...]
     undetermined: frozenset[Parameter]
+
+    def take(self, responses: Floats) -> Any:
+        """What the method needs of responses (n_replicates, n_rows), without the offset."""
+        offset = self.columns.offset
+        return self.method.take(responses if offset is None else responses - offset)
 
 
 @dataclass(frozen=True)

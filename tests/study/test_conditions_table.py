@@ -184,6 +184,7 @@ for _name, _fixed in {
     "cells": "0 + diet + diet:x",
     "poly": "diet + poly(x, 2)",
     "fewer": "diet",
+    "offset": "diet + poly(x, 1, raw = TRUE) + offset(2 * x)",
     "log": "diet + log(x + 1)",
 }.items():
     FIXED += f'[[methods]]\nname = "{_name}"\nformula = "y ~ {_fixed} + (1 | animal)"\n'
@@ -211,6 +212,8 @@ def test_fixed_effects_in_other_columns_have_the_truth_that_makes_the_same_mean(
     # R: x <- rep(0:4 / 4, 36); coef(lm(1 - x ~ poly(x, 2))): 0.5, -4.743416, 0
     poly = {"Intercept": 0.5, "diet[T.fed]": 0.5, "poly(x, 2)[1]": -4.743416, "poly(x, 2)[2]": 0.0}
     assert found["poly"] == pytest.approx(poly, abs=1e-6)
+    (raw,) = (value for name, value in found["offset"].items() if "raw" in name)
+    assert (raw, found["offset"]["Intercept"]) == pytest.approx((-3.0, 1.0))
     assert found["fewer"] == {"Intercept": 1.0, "diet[T.fed]": 0.5}
     assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "log(x + 1)": None}
 
@@ -225,6 +228,7 @@ def test_columns_that_change_with_the_rows_of_a_replicate_have_no_derived_truth(
     found = fixed_truths(folder)
     assert {*found["poly"].values()} == {None}
     assert found["cells"]["diet[fed]"] == pytest.approx(1.5)
+    assert found["offset"]["Intercept"] == pytest.approx(1.0)
     assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "x": -1.0}
     rows = pq.read_table(folder / "conditions.parquet").to_pylist()
     random = {row["truth"] for row in rows if (row["method"], row["level"]) == ("log", "animal")}
