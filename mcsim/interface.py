@@ -208,7 +208,7 @@ def fit(
     identifiable: bool = True,
     reference: Mapping[str, str] | None = None,
 ) -> FileFit:
-    """Fit one model to a data frame, or to a CSV or Parquet file; text columns are factors.
+    """Fit one model to a data frame, or to a file with a table; text columns are factors.
 
     Parameters
     ----------

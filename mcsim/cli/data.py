@@ -38,7 +38,7 @@ class Share(click.FloatRange):
 @click.option("--kind", type=click.Choice(KINDS), default="nested", show_default=True,
               help="Design to start from.")  # fmt: skip
 @click.option("--from-data", "data", type=click.Path(path_type=Path),
-              help="CSV or Parquet file whose design to use, with a fit as the truth.")  # fmt: skip
+              help="Table whose design to use, with a fit as the truth: .csv ...")  # fmt: skip
 @click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
 @_reference_option
 def init(
@@ -85,7 +85,7 @@ def init(
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
 def fit(data: Path, formula: str, form: str, references: tuple[str, ...], **options: Any) -> None:
-    """Fit one model to a CSV or Parquet file.
+    """Fit one model to a table: .csv, .tsv, .txt, .xlsx or .parquet.
 
     Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
     """

@@ -67,7 +67,7 @@ class FileFit:
 def fit_file(
     path: Path, formula: str, references: References | None = None, **options: Any
 ) -> FileFit:
-    """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
+    """Fit `formula` to a file with a table; text columns are factors, levels sorted.
 
     Parameters
     ----------
