@@ -329,7 +329,9 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
         click.echo(text, nl=False)
     else:
         write_beside(options["output"], text.encode())
-    for name, (first, *others) in loaded.design.factors.items():
+    factors = frame.drop(columns=list(loaded.design.level_names)).select_dtypes("category")
+    for name, values in ((str(name), values) for name, values in factors.items()):
+        first, *others = values.cat.categories
         if first_label([first, *others]) != first:
             _say(REFERENCE.format(shlex.quote(f"{name}={first}"), written_name(name), first))
 

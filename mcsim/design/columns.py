@@ -114,7 +114,8 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
             return values.to_numpy(dtype=np.float64)
     base = write(piece.base)
     X, names, *_ = _matrix(frame, f"0 + {base}")
-    own = [j for j, name in enumerate(names) if piece.label is None or _is_of(name, piece)]
+    ending = "" if piece.label is None else f"[{piece.level}]"
+    own = [j for j, name in enumerate(names) if name.endswith(ending)]
     if not own:  # the contrasts of a factor go with an intercept
         X, names, *_ = _matrix(frame, base)
         own = [j for j, name in enumerate(names) if name == str(piece)]
@@ -130,11 +131,6 @@ def _dummy(values: "pd.Series[Any]", level: str) -> Floats:
         is_level = [str(category) == level for category in values.cat.categories]
         return np.array(is_level, dtype=np.float64)[values.cat.codes.to_numpy()]
     return np.asarray(values.astype(str).to_numpy() == level, dtype=np.float64)
-
-
-def _is_of(name: str, piece: ColumnPiece) -> bool:
-    """Whether this is the name of the piece's column among all that its call makes."""
-    return name.endswith(f"[{piece.level}]")
 
 
 class ModelFrame:

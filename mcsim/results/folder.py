@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from re import compile as pattern
 from typing import Any, Self, TypeVar
 
@@ -32,9 +32,9 @@ READABLE = (2, FORMAT)  # format 2 lacks some columns of the table of conditions
 KINDS = ("estimates", "fits")
 STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
-MANIFEST, CHECKSUM = "manifest.json", "checksum"
+MANIFEST, CHECKSUM, TABLES = "manifest.json", "checksum", "tables"
 OWN_NAMES = (  # of what a folder holds beside its parts
-    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp"),
+    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp", TABLES),
     *SUFFIXES,
 )
 WRITTEN_AGAIN = "Repeat `mcsim run` of this study, which writes it again"
@@ -182,6 +182,12 @@ def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
             f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
             " the study with --overwrite."
         )
+
+
+def tables_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Files of the tables of a study's designs, by names in its folder TABLES."""
+    files = map(PurePosixPath, manifest.get("files", {}))
+    return [one.name for one in files if one.parts == (TABLES, one.name)]
 
 
 def contents_of(manifest: Mapping[str, Any]) -> dict[str, PartContents]:

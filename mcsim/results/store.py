@@ -32,6 +32,7 @@ from mcsim.results.folder import (
     READABLE,
     STATUSES,
     SUFFIXES,
+    TABLES,
     WRITTEN_AGAIN,
     Listing,
     Part,
@@ -55,12 +56,8 @@ from mcsim.results.whole_files import make_room, write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
-ESTIMATES_SCHEMA = pa.schema(
-    [
-        *[*KEYS, ("parameter", NAME), ("component", NAME)],
-        *[(name, pa.float64()) for name in (*ESTIMATES, "realized")],
-    ]
-)
+_ESTIMATED = [(name, pa.float64()) for name in (*ESTIMATES, "realized")]
+ESTIMATES_SCHEMA = pa.schema([*KEYS, ("parameter", NAME), ("component", NAME), *_ESTIMATED])
 FITS_SCHEMA = pa.schema(
     [
         *[*KEYS, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
@@ -72,6 +69,7 @@ FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
     *("commits/part-*.json", "fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*"),
     *("scenario.toml", "conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
+    f"{TABLES}/*",
 )
 
 
@@ -116,13 +114,14 @@ def encode(estimates: pa.Table, fits: pa.Table) -> PartFiles:
 class StudyDescription:
     """What identifies a study and what a reader of its folder wants to know.
 
-    conditions : its table
+    conditions : its table; tables : contents of the files of its designs, by name
     """
 
     identity: Identity
     manifest: Mapping[str, object]
     scenario_text: str
     conditions: pa.Table
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -295,8 +294,11 @@ class Store:
         files = {
             Path("scenario.toml"): description.scenario_text.encode(),
             Path("conditions.parquet"): _parquet(description.conditions),
+            **{Path(TABLES) / name: content for name, content in description.tables.items()},
         }
-        manifest["files"] = {str(path): digest(content)[1] for path, content in files.items()}
+        if description.tables:
+            (self.directory / TABLES).mkdir(exist_ok=True)
+        manifest["files"] = {one.as_posix(): digest(content)[1] for one, content in files.items()}
         manifest[CHECKSUM] = checksum(manifest)
         # the manifest first: whoever is killed in between has claimed the folder
         self._write({Path(MANIFEST): (json.dumps(manifest, indent=2) + "\n").encode()})

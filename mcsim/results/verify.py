@@ -9,6 +9,7 @@ from mcsim.errors import DataError
 from mcsim.results.folder import (
     KINDS,
     SUFFIXES,
+    TABLES,
     Part,
     damage_of,
     digest,
@@ -18,12 +19,13 @@ from mcsim.results.folder import (
     read_manifest,
     record,
     recorded_digests,
+    tables_of,
 )
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
 
-SCENARIO = "scenario.toml"
+SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
 NO_FILE = "missing, or no file of its own: a folder or a link"
 
 
@@ -69,14 +71,16 @@ def find_faults(directory: Path) -> list[Fault]:
 
 def _unreadable_descriptions(directory: Path) -> Iterator[Fault]:
     """Of the files that say what the study is; studies of before have no digests of them."""
-    digests = read_manifest(directory).get("files", {})
-    for name in (SCENARIO, "conditions.parquet"):
+    manifest = read_manifest(directory)
+    digests = manifest.get("files", {})
+    tables = (f"{TABLES}/{name}" for name in tables_of(manifest))
+    for name in (SCENARIO, CONDITIONS, *tables):
         if not _is_file(directory / name):
             yield Fault(name, NO_FILE)
         elif name in digests:
             if digests[name] != digest((directory / name).read_bytes())[1]:
                 yield Fault(name, "corrupted: not what was written (SHA-256)")
-        elif name != SCENARIO:
+        elif name == CONDITIONS:
             try:
                 read_conditions(directory)
             except DataError as error:

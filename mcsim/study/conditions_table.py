@@ -56,7 +56,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
     """
     rows, swept = [], _swept_columns([one.condition for one in planned])
     for one in planned:
-        truth = truth_of(one.condition.truth, one.condition.design.factors, scenario.estimands)
+        truth = truth_of(one.condition.truth, one.design.factors, scenario.estimands)
         described = {
             "condition": one.condition.label,
             "condition_in_words": condition_in_words(one.condition.values),

@@ -29,6 +29,7 @@ from mcsim.methods.method import Method, MethodSettings
 from mcsim.methods.r.method import r_record
 from mcsim.methods.registry import left_out, prepare_method, undetermined
 from mcsim.names import Parameter
+from mcsim.results.folder import TABLES
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
@@ -181,8 +182,9 @@ class PreparedStudy:
         return StudyDescription(
             identity=self.identity,
             manifest=_manifest(self.scenario, n_planned) | r_record(first.methods),
-            scenario_text=dump_scenario(self._of_size(n_planned)),
+            scenario_text=dump_scenario(self._of_size(n_planned), tables_in=TABLES),
             conditions=self.table,
+            tables={name: one.content for name, one in self.scenario.tables.items()},
         )
 
     def _of_size(self, n_planned: int) -> Scenario:

@@ -87,6 +87,8 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     n_planned = _n_planned(study, options)
+    for note in (note for one in study.scenario.tables.values() for note in one.file.notes):
+        options.report(note)
     _report_columns(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:

@@ -9,7 +9,7 @@ from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_lev
 from mcsim.scenario.checks.design import most_observations
 from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames
+from mcsim.scenario.records import DesignNames, DesignSpec
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import (
@@ -128,7 +128,9 @@ def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Find
 def _gap_problems(missing: MissingSpec | None, draft: Draft) -> Iterator[Finding]:
     """Methods that count steps along grids whose own steps what is left does not tell."""
     design = draft.scenario.design
-    if not (missing and missing.observations and design and design.observations):
+    if not (missing and missing.observations and isinstance(design, DesignSpec)):
+        return
+    if design.observations is None:
         return
     grids = {name for name, spec in (design.covariates or {}).items() if spec and spec.grid}
     for number, method in numbered(draft.scenario.methods).items():
@@ -168,7 +170,7 @@ def _residual_names(residual: ResidualSpec, names: DesignNames) -> Iterator[Find
         path = (*_RESIDUAL, "sd_by", factor)
         yield from lacking(path, "factor", factor, names.factors)
         for level in by_level or () if factor in names.factors else ():
-            known = names.factors[factor]
+            known = names.factor_levels[factor]
             yield from lacking((*path, level), "level", level, known, f"{factor!r} has")
 
 
