@@ -20,9 +20,8 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, part, step
-from mcsim.engine.arithmetic.lanes import factorise, substitute
 from mcsim.engine.blocks import n_parameters
-from mcsim.engine.crossed.crossing import Crossing
+from mcsim.engine.crossed.crossing import LANES, Crossing
 from mcsim.engine.likelihood import Likelihood, Points, Shape, places_of, points_of
 from mcsim.engine.nested.moments import Moments
 from mcsim.engine.nested.steps import (
@@ -82,7 +81,7 @@ class CrossedLikelihood(Likelihood):
         self.blocks, self.nu, self.n_units = crossing.blocks, crossing.model.nu, crossing.n_units
         self._crossing, self._moments = crossing, moments
         self._shapes = _result_shapes(crossing)
-        self._found = _lane_points(self._shapes, crossing.model.width)
+        self._found = _lane_points(self._shapes)
         self._room = _new_room(crossing)
 
     def at(
@@ -111,35 +110,34 @@ def _result_shapes(crossing: Crossing) -> tuple[Shape, ...]:
     return (), (), (n_parameters(crossing.blocks),), (n_levels, q, q), (n_levels, q), (p,), (p, p)
 
 
-def _lane_points(shapes: tuple[Shape, ...], width: int) -> Points:
+def _lane_points(shapes: tuple[Shape, ...]) -> Points:
     places = places_of(shapes)
-    results = np.zeros((places[-1].stop, width))
-    views = [results[own].reshape(*shape, width) for own, shape in zip(places, shapes, strict=True)]
+    results = np.zeros((places[-1].stop, LANES))
+    views = [results[own].reshape(*shape, LANES) for own, shape in zip(places, shapes, strict=True)]
     return Points(results, *views)
 
 
 def _new_room(crossing: Crossing) -> tuple[Room, System, Block]:
-    width, n_rest = crossing.model.width, len(crossing.rest)
-    n_outer, (n_levels, q) = int(crossing.outer.first[-1]), crossing.turn.shape[:2]
-    p = n_rest - n_outer
-    n_columns = int(crossing.inner.first[-1]) + n_outer
+    n_rest, (n_levels, q) = len(crossing.rest), crossing.turn.shape[:2]
+    n_outer = int(crossing.outer.first[-1])
+    p, n_columns = n_rest - n_outer, int(crossing.inner.first[-1]) + n_outer
     first = crossing.inner.first[crossing.block_unit].astype(np.int64)
     b, m = int(np.diff(first).max()), int(np.diff(crossing.touch_start.astype(np.int64)).max())
+
+    def zeros(*shape: int) -> Floats:
+        return np.zeros((*shape, LANES))
+
     room = Room(
-        np.zeros((n_parameters(crossing.blocks), width)),
-        np.zeros((len(crossing.blocks.size), q, width), dtype=np.int64),
-        np.zeros((n_columns, width)),
-        np.zeros((4, width)),
-        np.zeros((n_levels, q, q, width)),
-        np.zeros((n_levels, q, q, width)),
-        np.zeros((p, p, width)),
-    )
-    A, F, B, Q, N = (np.zeros((n, n, width)) for n in (n_rest + 1, *[n_outer] * 4))
-    h, Uh = np.zeros((2, n_outer, p + 1, width))
-    system = System(A, F, B, Q, N, h, Uh, np.zeros((q, p + 1, width)), np.zeros((q, q, width)))
-    L, K, H, V = np.zeros((4, b, b, width))
-    E, x, k = (np.zeros((*shape, width)) for shape in ((m + 1, b), (b, p + 1), (b,)))
-    return room, system, Block(L, K, H, V, E, x, k)
+        zeros(n_parameters(crossing.blocks)),
+        np.zeros((len(crossing.blocks.size), q, LANES), dtype=np.int64),
+        zeros(n_columns), zeros(4), zeros(n_levels, q, q), zeros(n_levels, q, q), zeros(p, p),
+    )  # fmt: skip
+    F, B, Q, N = (zeros(n_outer, n_outer) for _ in range(4))
+    h, Uh = zeros(n_outer, p + 1), zeros(n_outer, p + 1)
+    A = zeros(n_rest + 1, n_rest + 1)
+    system = System(A, F, B, Q, N, h, Uh, zeros(q, p + 1), zeros(q, q))
+    L, K, H, V = (zeros(b, b) for _ in range(4))
+    return room, system, Block(L, K, H, V, zeros(m + 1, b), zeros(b, p + 1), zeros(b))
 
 
 @lean_kernel
@@ -149,9 +147,9 @@ def evaluate_points(
     results
 ):  # fmt: skip
     """Evaluate all points, as many at a time as there are lanes."""
-    n, width = len(replicates), model.width
-    for first in range(0, n, width):
-        for lane in range(width):
+    n = len(replicates)
+    for first in range(0, n, LANES):
+        for lane in range(LANES):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
             room.numbers[0, lane] = weight[point]
             room.numbers[2, lane] = rss[replicates[point]]
@@ -172,7 +170,7 @@ def evaluate_points(
             system, block, found,
         )  # fmt: skip
         _set_gradient(blocks, turn, room, found)
-        for lane in range(min(width, n - first)):
+        for lane in range(min(LANES, n - first)):
             store_lane(results, found.results, first + lane, lane)
 
 
@@ -192,8 +190,36 @@ def _set_factors(blocks, turn, room):
 
 
 @step
+def _factorise(K, n):
+    """Lower Cholesky factor of K (n, n), in place."""
+    for j in range(n):
+        for i in range(j, n):
+            for m in range(j):
+                for lane in range(LANES):
+                    K[i, j, lane] -= K[i, m, lane] * K[j, m, lane]
+            if i == j:
+                for lane in range(LANES):
+                    K[i, j, lane] = np.sqrt(K[i, j, lane])
+            else:
+                for lane in range(LANES):
+                    K[i, j, lane] /= K[j, j, lane]
+
+
+@step
+def _substitute(L, X, n, n_columns):
+    """Put L^-1 X into X (n, n_columns), for lower triangular L."""
+    for i in range(n):
+        for j in range(n_columns):
+            for m in range(i):
+                for lane in range(LANES):
+                    X[i, j, lane] -= L[i, m, lane] * X[m, j, lane]
+            for lane in range(LANES):
+                X[i, j, lane] /= L[i, i, lane]
+
+
+@step
 def _copy(out, values):
-    for lane in range(U(len(out))):
+    for lane in range(LANES):
         out[lane] = values[lane]
 
 
@@ -204,7 +230,7 @@ def _turn(out, A, P):
         for j in range(U(out.shape[1])):
             out[i, j] = 0.0
             for m in range(U(out.shape[0])):
-                for lane in range(U(out.shape[2])):
+                for lane in range(LANES):
                     out[i, j, lane] += A[i, m] * P[m, j, lane]
 
 
@@ -213,7 +239,7 @@ def _eliminate_inner(
     inner, block_unit, touch_start, touch, G_start, G, C_start, C, rest, room, system, block
 ):  # fmt: skip
     """A of the rest, and log|V| of what is eliminated."""
-    width, n_rest = U(room.numbers.shape[1]), U(len(rest))
+    n_rest = U(len(rest))
     n_inner, n_outer = U(inner.first[-1]), U(len(system.F))
     A, data, log_det = system.A, room.data, room.numbers[1]
     log_det[:] = 0.0
@@ -222,25 +248,25 @@ def _eliminate_inner(
             A[i, j] = rest[i, j]
     A[n_rest] = 0.0
     for j in range(n_outer):
-        for lane in range(width):
+        for lane in range(LANES):
             A[n_rest, j, lane] = data[n_inner + j, lane]
     for s in range(U(len(block_unit) - 1)):
         b = _factorise_block(
             inner, block_unit[s], block_unit[s + U(1)], G[G_start[s] :], room, block
         )
         for i in range(b):
-            for lane in range(width):
+            for lane in range(LANES):
                 log_det[lane] += 2.0 * np.log(block.K[i, i, lane])
         first = inner.first[block_unit[s]]
         touched = touch[touch_start[s] : touch_start[s + U(1)]]
-        _add_rows(block, C[C_start[s] :], data[first:], U(len(touched)), b, width)
-        _take_out(A, room.numbers[2], touched, block, b, n_rest, width)
+        _add_rows(block, C[C_start[s] :], data[first:], U(len(touched)), b)
+        _take_out(A, room.numbers[2], touched, block, b, n_rest)
 
 
 @step
 def _factorise_block(inner, unit, end, G, room, block):
     """K, its factor and H of one block; its number of columns."""
-    width, start = U(room.numbers.shape[1]), inner.first[unit]
+    start = inner.first[unit]
     b = inner.first[end] - start
     L, K, H, V = block.L, block.K, block.H, block.V
     for i in range(b):
@@ -250,59 +276,59 @@ def _factorise_block(inner, unit, end, G, room, block):
         at, level = inner.first[one] - start, inner.level[one]
         for i in range(inner.first[one + U(1)] - inner.first[one]):
             for j in range(inner.first[one + U(1)] - inner.first[one]):
-                for lane in range(width):
+                for lane in range(LANES):
                     L[at + i, at + j, lane] = room.Lam[level, i, j, lane]
     for i in range(b):  # V = G Lam, for now
         for j in range(b):
             V[i, j] = 0.0
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     V[i, j, lane] += G[i * b + m] * L[m, j, lane]
     for i in range(b):
         for j in range(b):
             K[i, j] = 1.0 if i == j else 0.0
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     K[i, j, lane] += L[m, i, lane] * V[m, j, lane]
-            for lane in range(width):
+            for lane in range(LANES):
                 H[i, j, lane] = L[j, i, lane]
-    factorise(K[:b, :b], U(0), width)
-    substitute(K[:b, :b], U(0), H[:b, :b], U(0), width)
+    _factorise(K, b)
+    _substitute(K, H, b, b)
     return b
 
 
 @step
-def _add_rows(block, C, y, n_touched, b, width):
+def _add_rows(block, C, y, n_touched, b):
     """Rows of R'W: those of the rest that are touched, and y'W."""
     E = block.E
     for r in range(n_touched):
         for i in range(b):
             E[r, i] = C[r * b + i]
     for i in range(b):
-        for lane in range(width):
+        for lane in range(LANES):
             E[n_touched, i, lane] = y[i, lane]
 
 
 @step
-def _take_out(A, yy, touched, block, b, n_rest, width):
+def _take_out(A, yy, touched, block, b, n_rest):
     """Take R'W M W'R out of A, and of y'y; E becomes R'W H'."""
     E, H, k, n = block.E, block.H, block.k, U(len(touched))
     for r in range(n + U(1)):
         for i in range(b):
             k[i] = 0.0
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     k[i, lane] += H[i, m, lane] * E[r, m, lane]
         for i in range(b):
-            for lane in range(width):
+            for lane in range(LANES):
                 E[r, i, lane] = k[i, lane]
         row = n_rest if r == n else touched[r]
         for c in range(min(r + U(1), n)):
             for i in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     A[row, touched[c], lane] -= E[r, i, lane] * E[c, i, lane]
     for i in range(b):
-        for lane in range(width):
+        for lane in range(LANES):
             yy[lane] -= E[n, i, lane] * E[n, i, lane]
 
 
@@ -310,88 +336,88 @@ def _take_out(A, yy, touched, block, b, n_rest, width):
 def _eliminate_outer(outer, room, system):
     """B, S, h, U and N of the dense system."""
     A, F, B, N, h, Uh = system.A, system.F, system.B, system.N, system.h, system.U
-    width, n = U(room.numbers.shape[1]), U(len(F))
+    n = U(len(F))
     n_fixed = U(h.shape[1])
     for i in range(n):
         for j in range(i):
-            for lane in range(width):
+            for lane in range(LANES):
                 A[j, i, lane] = A[i, j, lane]
     for one in range(U(len(outer.level))):
         first, end, Lam = outer.first[one], outer.first[one + U(1)], room.Lam[outer.level[one]]
         for i in range(n):
-            _add_row_times(F[i], A[i], Lam, first, end, width)
+            _add_row_times(F[i], A[i], Lam, first, end)
     for one in range(U(len(outer.level))):
         first, end, Lam = outer.first[one], outer.first[one + U(1)], room.Lam[outer.level[one]]
         for i in range(first, end):
             for j in range(n):
                 B[i, j] = 0.0
                 for m in range(first, end):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         B[i, j, lane] += Lam[m - first, i - first, lane] * F[m, j, lane]
             for j in range(n_fixed):
                 h[i, j] = 0.0
                 for m in range(first, end):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         h[i, j, lane] += Lam[m - first, i - first, lane] * A[n + j, m, lane]
     for i in range(n):
-        for lane in range(width):
+        for lane in range(LANES):
             B[i, i, lane] += 1.0
-    factorise(B, U(0), width)
+    _factorise(B, n)
     for i in range(n):
-        for lane in range(width):
+        for lane in range(LANES):
             room.numbers[1, lane] += 2.0 * np.log(B[i, i, lane])
-    substitute(B, U(0), h, U(0), width)
-    _inverse_in_outer(outer, room.Lam, B, system.Q, N, h, Uh, width)
-    _solve_rows(B, F, width)
+    _substitute(B, h, n, n_fixed)
+    _inverse_in_outer(outer, room.Lam, B, system.Q, N, h, Uh)
+    _solve_rows(B, F)
 
 
 @step
-def _add_row_times(out, row, Lam, first, end, width):
+def _add_row_times(out, row, Lam, first, end):
     """Put the row times Lam of one unit into out, in its columns."""
     for j in range(first, end):
         out[j] = 0.0
         for m in range(first, end):
-            for lane in range(width):
+            for lane in range(LANES):
                 out[j, lane] += row[m, lane] * Lam[m - first, j - first, lane]
 
 
 @step
-def _solve_rows(L, F, width):
+def _solve_rows(L, F):
     """Put L^-1 f into every row f of F."""
     n = U(len(F))
     for r in range(n):
         for i in range(n):
             for m in range(i):
-                for lane in range(width):
+                for lane in range(LANES):
                     F[r, i, lane] -= L[i, m, lane] * F[r, m, lane]
-            for lane in range(width):
+            for lane in range(LANES):
                 F[r, i, lane] /= L[i, i, lane]
 
 
 @step
-def _inverse_in_outer(outer, Lams, L, Q, N, h, Uh, width):
+def _inverse_in_outer(outer, Lams, L, Q, N, h, Uh):
     """N = Lam (L L')^-1 Lam' = Q Q' where row c of Q is L^-1 Lam' e_c; and U = Lam L'^-1 h."""
     n, n_fixed = U(len(L)), U(h.shape[1])
     for one in range(U(len(outer.level))):
         first, end, Lam = outer.first[one], outer.first[one + U(1)], Lams[outer.level[one]]
         for c in range(first, end):
             for i in range(first, n):  # before its unit a row is zero
-                for lane in range(width):
+                for lane in range(LANES):
                     Q[c, i, lane] = Lam[c - first, i - first, lane] if i < end else 0.0
                 for m in range(first, i):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         Q[c, i, lane] -= L[i, m, lane] * Q[c, m, lane]
-                for lane in range(width):
+                for lane in range(LANES):
                     Q[c, i, lane] /= L[i, i, lane]
             for j in range(n_fixed):
                 Uh[c, j] = 0.0
                 for i in range(first, n):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         Uh[c, j, lane] += Q[c, i, lane] * h[i, j, lane]
             for r in range(c + U(1)):
                 N[c, r] = 0.0
                 for i in range(first, n):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         N[c, r, lane] += Q[c, i, lane] * Q[r, i, lane]
                 _copy(N[r, c], N[c, r])
 
@@ -400,24 +426,24 @@ def _inverse_in_outer(outer, Lams, L, Q, N, h, Uh, width):
 def _solve_fixed_effects(model, room, system, found):
     """X'V^-1X, its factor and inverse, b, y'Py and -2 logLik."""
     A, h, T, beta, r2, f = system.A, system.h, room.T, found.beta, found.r2, found.f
-    width, p, n = U(model.width), U(len(T)), U(len(system.F))
+    p, n = U(len(T)), U(len(system.F))
     log_det, kappa, yy = room.numbers[1], room.numbers[3], room.numbers[2]
-    for lane in range(width):
+    for lane in range(LANES):
         r2[lane] = yy[lane]
     for i in range(p + U(1)):
         for j in range(i + U(1)):
             for m in range(n):
-                for lane in range(width):
+                for lane in range(LANES):
                     A[n + i, n + j, lane] -= h[m, i, lane] * h[m, j, lane]
     for i in range(p):
-        for lane in range(width):
+        for lane in range(LANES):
             beta[i, lane] = A[n + p, n + i, lane]
             for j in range(i + U(1)):
                 T[i, j, lane] = A[n + i, n + j, lane]
-    for lane in range(width):
+    for lane in range(LANES):
         r2[lane] += A[n + p, n + p, lane]
     solve_fixed_effects(T, beta, found.T_inverse, r2, kappa)
-    for c in range(width):
+    for c in range(LANES):
         if model.is_reml:
             log_det[c] += kappa[c] + model.log_constant
         f[c] = log_det[c] + model.nu * (1.0 + np.log(2.0 * np.pi * r2[c] / model.nu))
@@ -428,49 +454,49 @@ def _solve_fixed_effects(model, room, system, found):
 def _differentiate_outer(outer, is_reml, room, system, found):
     """D of the levels that make the dense system."""
     A, F, h, z, V = system.A, system.F, system.h, system.z, system.V
-    width, n, n_fixed = U(room.numbers.shape[1]), U(len(F)), U(h.shape[1])
+    n, n_fixed = U(len(F)), U(h.shape[1])
     for one in range(U(len(outer.level))):
         first, q = outer.first[one], outer.first[one + U(1)] - outer.first[one]
         for i in range(q):
             for j in range(n_fixed):
                 _copy(z[i, j], A[n + j, first + i])
                 for m in range(n):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         z[i, j, lane] -= F[first + i, m, lane] * h[m, j, lane]
             for j in range(i + U(1)):
                 _copy(V[i, j], A[first + i, first + j])
                 for m in range(n):
-                    for lane in range(width):
+                    for lane in range(LANES):
                         V[i, j, lane] -= F[first + i, m, lane] * F[first + j, m, lane]
-            _take_out_fixed(z[i], found.beta, width)
+            _take_out_fixed(z[i], found.beta)
         level = outer.level[one]
         for i in range(q):
             for j in range(i + U(1)):
                 _add_to_D(
                     found.D[level], i, j, V[i, j], z[i], z[j], found.T_inverse, is_reml,
-                    room.numbers[3], width,
+                    room.numbers[3],
                 )  # fmt: skip
 
 
 @step
-def _take_out_fixed(z, beta, width):
+def _take_out_fixed(z, beta):
     """Z'Py in place of the last of z, Z'V^-1y."""
     p = U(len(beta))
     for m in range(p):
-        for lane in range(width):
+        for lane in range(LANES):
             z[p, lane] -= z[m, lane] * beta[m, lane]
 
 
 @step
-def _add_to_D(D, i, j, v, zi, zj, T_inverse, is_reml, kappa, width):
+def _add_to_D(D, i, j, v, zi, zj, T_inverse, is_reml, kappa):
     """Add one entry of Z'PZ - kappa (Z'Py)(Z'Py)' to D, and its mirror image."""
     p = U(len(T_inverse))
-    for lane in range(width):
+    for lane in range(LANES):
         D[i, j, lane] += v[lane] - kappa[lane] * zi[p, lane] * zj[p, lane]
     if is_reml:
         for a in range(p):
             for b in range(p):
-                for lane in range(width):
+                for lane in range(LANES):
                     D[i, j, lane] -= zi[a, lane] * T_inverse[a, b, lane] * zj[b, lane]
     if i != j:
         _copy(D[j, i], D[i, j])
@@ -482,86 +508,89 @@ def _differentiate_inner(
     found
 ):  # fmt: skip
     """D of the levels that are eliminated."""
-    width, p = U(room.numbers.shape[1]), U(len(found.beta))
+    p = U(len(found.beta))
     for s in range(U(len(block_unit) - 1)):
         own = G[G_start[s] :]
         b = _factorise_block(inner, block_unit[s], block_unit[s + U(1)], own, room, block)
         start = inner.first[block_unit[s]]
         touched = touch[touch_start[s] : touch_start[s + U(1)]]
         n = U(len(touched))
-        _add_rows(block, C[C_start[s] :], room.data[start:], n, b, width)
-        _solve_rows_of_block(block, own, n, b, width)
-        _add_outer_part(block, system.U, touched, n - p, p, b, width)
+        _add_rows(block, C[C_start[s] :], room.data[start:], n, b)
+        _solve_rows_of_block(block, own, n, b)
+        _add_outer_part(block, system.U, touched, n - p, p, b)
         for i in range(b):
-            _take_out_fixed(block.x[i], found.beta, width)
+            _take_out_fixed(block.x[i], found.beta)
         for one in range(block_unit[s], block_unit[s + U(1)]):
             at, level = inner.first[one] - start, inner.level[one]
             q = inner.first[one + U(1)] - inner.first[one]
-            _take_out_outer(block, system.N, touched, n - p, at, q, width)
+            _take_out_outer(block, system.N, touched, n - p, at, q)
             for i in range(q):
                 for j in range(i + U(1)):
                     _add_to_D(
                         found.D[level], i, j, block.V[at + i, at + j], block.x[at + i],
-                        block.x[at + j], found.T_inverse, is_reml, room.numbers[3], width,
+                        block.x[at + j], found.T_inverse, is_reml, room.numbers[3],
                     )  # fmt: skip
 
 
 @step
-def _solve_rows_of_block(block, G, n_touched, b, width):
+def _solve_rows_of_block(block, G, n_touched, b):
     """V = G - G M G, and E = R'W - R'W M G, with G H' in the place of Lam."""
     L, H, V, E, k = block.L, block.H, block.V, block.E, block.k
     for i in range(b):
         for j in range(b):
             L[i, j] = 0.0
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     L[i, j, lane] += G[i * b + m] * H[j, m, lane]
     for i in range(b):
         for j in range(b):
             V[i, j] = G[i * b + j]
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     V[i, j, lane] -= L[i, m, lane] * L[j, m, lane]
     for r in range(n_touched + U(1)):
         for i in range(b):
             k[i] = 0.0
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     k[i, lane] += H[i, m, lane] * E[r, m, lane]
         for i in range(b):
             for m in range(b):
-                for lane in range(width):
+                for lane in range(LANES):
                     E[r, i, lane] -= L[i, m, lane] * k[m, lane]
 
 
 @step
-def _add_outer_part(block, Uh, touched, n_outer, p, b, width):
+def _add_outer_part(block, Uh, touched, n_outer, p, b):
     """W'V^-1X and W'V^-1y."""
     E, x = block.E, block.x
     for i in range(b):
         for j in range(p + U(1)):
-            for lane in range(width):
+            for lane in range(LANES):
                 x[i, j, lane] = E[n_outer + j, i, lane]
             for r in range(n_outer):
-                for lane in range(width):
+                for lane in range(LANES):
                     x[i, j, lane] -= Uh[touched[r], j, lane] * E[r, i, lane]
 
 
 @step
-def _take_out_outer(block, N, touched, n_outer, at, q, width):
+def _take_out_outer(block, N, touched, n_outer, at, q):
     """Take E' N E of one unit out of its V."""
     E, V, k = block.E, block.V, block.k
     for r in range(n_outer):
         for i in range(q):
-            k[i] = 0.0
-        for c in range(n_outer):
+            for lane in range(LANES):
+                k[i, lane] = 0.5 * N[touched[r], touched[r], lane] * E[r, at + i, lane]
+        for c in range(r):
             for i in range(q):
-                for lane in range(width):
+                for lane in range(LANES):
                     k[i, lane] += N[touched[r], touched[c], lane] * E[c, at + i, lane]
         for i in range(q):
-            for j in range(q):
-                for lane in range(width):
-                    V[at + i, at + j, lane] -= E[r, at + i, lane] * k[j, lane]
+            for j in range(i + U(1)):
+                for lane in range(LANES):
+                    V[at + i, at + j, lane] -= (
+                        E[r, at + i, lane] * k[j, lane] + k[i, lane] * E[r, at + j, lane]
+                    )
 
 
 @part
@@ -586,11 +615,11 @@ def _turn_both(D, A, room):
         for j in range(q):
             room[i, j] = 0.0
             for m in range(q):
-                for lane in range(U(D.shape[2])):
+                for lane in range(LANES):
                     room[i, j, lane] += D[i, m, lane] * A[m, j]
     for i in range(q):
         for j in range(q):
             D[i, j] = 0.0
             for m in range(q):
-                for lane in range(U(D.shape[2])):
+                for lane in range(LANES):
                     D[i, j, lane] += A[m, i] * room[m, j, lane]
