@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mcsim.errors import FormulaError
-from mcsim.formula.expression import Call, Contrast, Expression, Name, changed, write
+from mcsim.formula.expression import Call, Contrast, Expression, Name, changed, variables, write
 from mcsim.formula.grammar import COLUMN_TOKEN, CONTRASTS, Reader, refuse_long
 
 _BLANKS = re.compile(r"\s+(?![^\[]*\])")  # those inside a factor's level are part of it
@@ -47,6 +47,11 @@ def read_column(name: str) -> tuple[ColumnPiece, ...]:
         pieces.append(reader.piece())
     reader.take("end", "':' and another column, or the end")
     return tuple(pieces)
+
+
+def variables_of(name: str) -> set[str]:
+    """The variables that a column is made of; errors as of `read_column`."""
+    return {one for piece in read_column(name) for one in variables(piece.base)}
 
 
 @lru_cache(maxsize=1024)

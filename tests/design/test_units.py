@@ -117,7 +117,7 @@ def test_a_grid_runs_through_every_cell_of_an_innermost_unit(built):
 def test_a_dry_run_says_where_each_factor_varies(built):
     design = built(f"design.levels.image.{PER_CELL}")[1].design
     assert design_in_words(design).startswith("10 units of animal; 50 units of image, 3 to 7 per")
-    assert [*factors_in_words(design)] == [
+    assert [*factors_in_words(design, design.factors)] == [
         "diet differs between units of animal; units per cell of diet: 5 fasted, 5 fed",
         "region differs between units of image; units per cell of diet and region: 5 fasted:portal,"
         " 10 fasted:central, 15 fed:portal, 20 fed:central",
@@ -325,6 +325,12 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
     ]  # fmt: skip
 
 
+def test_a_level_may_be_called_observation(built):
+    text = WEDGE.replace("cluster", "observation").replace("starts = {", "uniform = [0, 1] } #")
+    frame = built(text=text)[1].design.frame
+    assert frame.groupby("period", observed=True)["observation"].nunique().tolist() == [7] * 4
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -355,6 +361,8 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
          "unknown level 'clustr' in design.covariates.z.starts. The design has: animal, image."),
         ("design.covariates.z={ starts = { level = 'animal', along = 'z' } }",
          "unknown variable 'z' in design.covariates.z.starts. The design has: diet, region, "),
+        ("design.covariates.z={ starts = { level = 'animal', along = 'diet' } }",
+         "'diet' does not differ within units of 'animal', so there are no steps; name one of"),
         ("design.covariates.z={ starts = { level = 'animal' } }",
          "missing key 'along' in design.covariates.z.starts"),
         ("design.covariates.z={ starts = { level = 'animal', along = 'stain' }, level = 'image' }",

@@ -128,13 +128,13 @@ def _factor_problems(names: DesignNames) -> Iterator[Finding]:
         how = getattr(names.factors[name], "dealt", None)
         where = f" in {'.'.join(path)}.of"
         if isinstance(of, str):
-            yield from lacking((*path, "of"), "level", of, names.places, DESIGN, where)
+            places = [*filter(None, names.places)]
+            yield from lacking((*path, "of"), "level", of, places, DESIGN, where)
             if how is not None:
                 yield (*path, "dealt"), "`dealt` goes with a list of two names in `of`"
             continue
         if how is None:
-            message = '`of` names two, so say how: dealt = "latin"'
-            yield (*path, "of"), message
+            yield (*path, "of"), '`of` names two, so say how: dealt = "latin"'
         known = [*names.level_names, *(one for one in names.factors if one not in dealt)]
         for one in of:
             yield from lacking((*path, "of"), "level or factor", one, known, DESIGN, where)
@@ -173,6 +173,19 @@ def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterato
             yield from lacking_level((*starts, "level"), spec.starts.level, where, names)
             along = spec.starts.along
             yield from lacking((*starts, "along"), "variable", along, steps, DESIGN, f" in {where}")
+            if not _varies_within(spec.starts.level, along, design, names):
+                within = f"{along!r} does not differ within units of {spec.starts.level!r}"
+                instead = "name one of an inner level or of observations"
+                yield (*starts, "along"), f"{within}, so there are no steps; {instead}"
+
+
+def _varies_within(level: str, along: str, design: DesignSpec, names: DesignNames) -> bool:
+    """Whether a variable may differ within units of a level; true where that cannot be told."""
+    covariate = design.covariates.get(along)
+    of = names.factor_places.get(along, covariate.level if covariate is not None else None)
+    places = names.places
+    known = level in places and isinstance(of, str) and of in places
+    return not known or places.index(str(of)) > places.index(level)
 
 
 def most_observations(draft: Draft) -> int:
