@@ -119,7 +119,8 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
         X, names, *_ = _matrix(frame, base)
         own = [j for j, name in enumerate(names) if name == str(piece)]
     if len(own) != 1:
-        raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {names}")
+        made = ", ".join(name for name in names if name != "Intercept")
+        raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {made}")
     return X[:, own[0]]
 
 

@@ -64,7 +64,7 @@ def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
     interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
-    """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
+    """Fit `formula` to a file with a table; text columns are factors, levels sorted.
 
     Raises
     ------

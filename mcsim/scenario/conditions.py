@@ -13,6 +13,7 @@ from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import Design, DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import TruthSpec
 
 DESIGNS: TypeAdapter[DesignSpec | TableDesignSpec] = TypeAdapter(Design)
@@ -88,7 +89,8 @@ def _condition(
     # a value that is written out and one left at its default are the same
     design = canonical(given.model_dump(exclude_defaults=True))
     design["factors"] = canonical(list(given.plain_factors.items()))
-    truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
+    stated = StatedTruth.model_validate(raw["truth"]).in_sds()
+    truth = canonical(stated.model_dump(exclude_defaults=True))
     table = tables.get(design.get("table"))
     rows = design if table is None else design | {"table": table.digest}
     text = json.dumps({"design": rows, "truth": truth}, separators=(",", ":"))

@@ -359,4 +359,4 @@ def shape_of_distribution(value: object) -> str:
 
 def shape_of_table(value: object) -> str:
     """Name the alternative of a value that is one number or a table of numbers."""
-    return shape_of_count(value).replace("<range>", "<table>")
+    return "<table>" if isinstance(value, Mapping | Record) else "<number>"

@@ -24,7 +24,7 @@ from mcsim.scenario.checks.fields import field_problems, path_of
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import Design, DesignNames, Scenario, TableDesignSpec
-from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import Record, shape_of_design
 
 Tables = Mapping[str, DesignTable]
@@ -54,7 +54,7 @@ class _Data(Record):
     model_config = ConfigDict(extra="ignore")
 
     design: Design
-    truth: TruthSpec
+    truth: StatedTruth
 
 
 def read_scenario(raw: Mapping[str, Any], tables: Tables | None = None) -> Draft:
