@@ -1,7 +1,7 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,10 @@ class Table:
         return measured_response(self.formula, self.frame)
 
 
-def read_table(path: Path, formula: str) -> Table:
+References = Mapping[str, str]  # factor to its reference level, where that is not the first
+
+
+def read_table(path: Path, formula: str, references: References | None = None) -> Table:
     """Rows of a file, as of `read_table_file`.
 
     Raises
@@ -55,12 +58,29 @@ def read_table(path: Path, formula: str) -> Table:
         The file, a column or the formula cannot be used.
     """
     parsed = read_formula(formula)  # before the file, which may be large
-    return _usable(read_table_file(path), parsed, str(path))
+    return _referred(_usable(read_table_file(path), parsed, str(path)), references or {})
 
 
-def table_of(frame: pd.DataFrame, formula: str) -> Table:
+def table_of(frame: pd.DataFrame, formula: str, references: References | None = None) -> Table:
     """Rows of a data frame; as `read_table`."""
-    return _usable(by_row(frame), read_formula(formula), "the data frame")
+    table = _usable(by_row(frame), read_formula(formula), "the data frame")
+    return _referred(table, references or {})
+
+
+def parse_references(texts: Iterable[str]) -> dict[str, str]:
+    """Reference levels from `FACTOR=LEVEL`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        factor, equals, level = (part.strip() for part in text.partition("="))
+        if not equals or found.setdefault(factor, level) != level:
+            raise DataError(f"--reference {text!r}: write FACTOR=LEVEL once per factor")
+    return found
+
+
+def first_label(labels: Sequence[str]) -> str:
+    """The level that comes first where nothing but text tells their order, as in a CSV file."""
+    text = pd.Series(labels)
+    return str(as_categories(text, as_numbers(text)).cat.categories[0])
 
 
 def read_formula(formula: str) -> Formula:
@@ -100,6 +120,34 @@ def _usable(file: TableFile, formula: Formula, path: str) -> Table:
     ordered = _outermost_first(formula, converted)
     notes += (f"{path}: {note}" for note in _doubts(ordered, converted))
     return Table(converted, ordered, tuple(notes))
+
+
+def _referred(table: Table, references: References) -> Table:
+    """The table with the reference level of every factor first."""
+    frame = table.frame.copy()
+    for name, level in references.items():
+        _check_reference(name, level, frame)
+        others = [one for one in frame[name].cat.categories if one != level]
+        frame[name] = frame[name].cat.reorder_categories([level, *others])
+    return replace(table, frame=frame)
+
+
+def _check_reference(name: str, level: str, frame: pd.DataFrame) -> None:
+    """Refuse a reference level of what is no factor, or one that no row has."""
+    is_factor = frame.dtypes.map(lambda one: isinstance(one, pd.CategoricalDtype))
+    factors = [*map(str, frame.columns[is_factor])]
+    if name not in factors:
+        there = ", ".join(factors) or "none"
+        raise DataError(
+            f"--reference names {name!r}, which is no factor of the formula. Its factors:"
+            f" {there}.{nearest_name(name, factors)}"
+        )
+    levels = [*map(str, frame[name].cat.categories)]
+    if level not in levels:
+        raise DataError(
+            f"--reference {name}={level}: {name!r} has no level {level!r}. It has:"
+            f" {', '.join(levels)}.{nearest_name(level, levels)}"
+        )
 
 
 def _check_column(name: str, names: Sequence[str], path: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import ModelColumns, model_columns
-from mcsim.design.table import Table, read_formula, read_table
+from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
@@ -31,6 +31,10 @@ SWEEP = """
 # [sweep]
 # "design.levels.{level}.count" = {counts}
 """
+ON_BOUNDARY = (
+    "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
+    " seldom what is true. Look at that truth first"
+)
 SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
 
 
@@ -41,14 +45,19 @@ def starter(kind: str, name: str) -> str:
 
 
 def starter_from_data(
-    path: Path, formula: str, name: str, say: Callable[[str], None] = lambda _: None
+    path: Path,
+    formula: str,
+    name: str,
+    say: Callable[[str], None] = lambda _: None,
+    references: References | None = None,
 ) -> str:
     """TOML text of a scenario with the design of a data file and the truth of a fit to it.
 
     Parameters
     ----------
     name : of the scenario's file, without its ending
-    say : takes what was left out of the data
+    say : takes what was left out of the data, and what to look at
+    references : reference levels of factors, in place of the first
 
     Raises
     ------
@@ -60,12 +69,14 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table, formula = read_table(path, formula), " ".join(formula.split())
+    table, formula = read_table(path, formula, references), " ".join(formula.split())
     fit = fit_table(table)
     for note in table.notes:
         say(note)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
+    if fit.status == "boundary":
+        say(ON_BOUNDARY)
     shown = "".join(one if one.isprintable() else "?" for one in path.name)
     raw = {
         "title": f"Design and fit of {shown}",

@@ -58,6 +58,7 @@ class _Manifest(BaseModel):
     files: dict[str, str] = {}
     versions: dict[str, str] = {}
     title: str = ""
+    scenario: str | None = None
     created: str = ""
 
     @model_validator(mode="after")
@@ -313,20 +314,33 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 def read_recorded(path: Path) -> bytes:
     """All bytes of a part's file, which are those of its record; errors as of `read_columns`."""
     content = read_content(path)
-    mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
-    recorded = recorded_digests(read_content(mark))
-    damage = damage_of(content, recorded[path.parent.name]) if recorded else "no sound record"
-    if damage:
+    if damage := damage_of(content, _recorded(path)):
         raise _damaged(path, damage)
     return content
+
+
+def refuse_other_size(path: Path) -> None:
+    """Raise a DataError for a part's file that is shorter or longer than its record says."""
+    with _reading(path):
+        size = path.stat().st_size
+    recorded, _ = _recorded(path)
+    if size != recorded:
+        raise _damaged(path, f"{size} of {recorded} bytes")
 
 
 def is_older(path: Path, time_ns: int) -> bool:
     """Whether a part's file was last written before a time, and has the size of its record."""
     state = path.stat()
+    return state.st_mtime_ns < time_ns and _recorded(path)[0] == state.st_size
+
+
+def _recorded(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a part's file by its record."""
     mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
     recorded = recorded_digests(read_content(mark))
-    return state.st_mtime_ns < time_ns and (recorded[path.parent.name][0] == state.st_size)
+    if not recorded:
+        raise _damaged(path, "no sound record")
+    return recorded[path.parent.name]
 
 
 def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:

@@ -19,7 +19,7 @@ from mcsim.results.folder import (
     record,
     tables_of,
 )
-from mcsim.results.identity import Identity, PartContents, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
 from mcsim.results.ranges import subtract
 from mcsim.results.store import Chunk, PartFiles, Store, StudyDescription
 
@@ -64,7 +64,7 @@ def _refuse_different_studies(manifests: Mapping[Path, Mapping[str, Any]]) -> No
         if keys:
             raise StudyMismatchError(
                 f"{first} and {folder} hold different studies; these keys differ:"
-                f" {', '.join(keys)}. Only shards of one study can be joined"
+                f" {', '.join(first_of(keys))}. Only shards of one study can be joined"
             )
 
 

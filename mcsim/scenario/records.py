@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design_table import DesignTable
-from mcsim.scenario.plugin_file import Plugin
+from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import (
@@ -369,6 +369,11 @@ class Scenario(Record):
     def plugin(self) -> Plugin | None:
         """The user's functions that methods with the estimator plugin:NAME call."""
         return self._plugin
+
+    @property
+    def has_plugin(self) -> bool:
+        """Whether a method is a user's function."""
+        return any(spec.estimator.startswith(PREFIX) for spec in self.methods)
 
     def with_plugin(self, plugin: Plugin) -> "Scenario":
         """The same scenario with a user's functions."""

@@ -80,7 +80,7 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     condition, method = planned.condition, planned.methods[spec.name]
     theory = method.theory(truth) if condition.is_standard else {}
     parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
-    implied = implied_truth(planned.columns[spec.name], planned.design, condition.truth.random)
+    implied = implied_truth(planned.columns[spec.name], planned.design, condition)
     is_open = planned.undetermined[spec.name]
 
     def true_value(one: Parameter) -> float | None:
@@ -102,6 +102,13 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
         for df, name in zip(spec.df, method_names(spec), strict=True)
         for one in parameters
     ]
+
+
+def without_truth(table: pa.Table) -> set[tuple[str, str]]:
+    """Methods with fixed effects and SDs that nothing is true of."""
+    rows = table.select(["method", "parameter", "kind", "truth"]).to_pylist()
+    empty = [one for one in rows if one["truth"] is None and one["kind"] in ("fixed", "sd")]
+    return {(one["method"].partition("/")[0], one["parameter"]) for one in empty}
 
 
 def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:

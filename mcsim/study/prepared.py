@@ -235,14 +235,16 @@ def prepare_condition(
     design = None if known is None else known.design
     simulator = prepare_simulator(condition, scenario.seed, design)
     if known is None:
-        ready = _ready_methods(scenario, condition.label, simulator.design)
+        ready = _ready_methods(scenario, condition, simulator.design)
         known = ReadyDesign(simulator.design, ready)
         if not is_drawn(condition.design):
             designs[key] = known
     return PreparedCondition(condition, simulator, scenario.methods, known.ready, known.known)
 
 
-def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, ReadyMethod]:
+def _ready_methods(
+    scenario: Scenario, condition: Condition, design: Design
+) -> dict[str, ReadyMethod]:
     data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
@@ -252,8 +254,17 @@ def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, 
             columns = model_columns(formula, data, spec.structure)
             ready[spec.name] = _ready(spec, settings, columns, shared)
         except DataError as error:
-            raise DataError(f"method {spec.name!r} in condition {label}: {error}") from error
+            where = f"method {spec.name!r} in condition {condition.label}"
+            raise DataError(f"{where}: {error}{_of_draw(scenario, condition)}") from error
     return ready
+
+
+def _of_draw(scenario: Scenario, condition: Condition) -> str:
+    """What a refusal is about, where random numbers make a part of the design."""
+    if not is_drawn(condition.design):
+        return ""
+    own = ", not those that replicates draw for themselves (`redraw`)" * condition.design.redraw
+    return f". This is about the one design that seed {scenario.seed} draws for the condition{own}"
 
 
 def _ready(

@@ -54,6 +54,18 @@ def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp
     assert len(frame) == 9 * 4 * 5
 
 
+def test_a_fit_on_the_boundary_is_said_to_be_no_truth_to_believe_in(tmp_path):
+    x = np.tile([0.0, 0.5, 1.0], 6)
+    frame = pd.DataFrame({"y": x + np.tile([0.1, -0.2, 0.1], 6), "x": x})
+    frame["animal"] = np.repeat([*"abcdef"], 3)
+    said = []
+    for y, n in ((frame["y"], 1), (frame["y"] + np.repeat(np.arange(6.0), 3), 0)):
+        frame.assign(y=y).to_csv(tmp_path / "p.csv", index=False)
+        said.clear()
+        starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)", "p", said.append)
+        assert sum("on the boundary" in one for one in said) == n
+
+
 def test_unequal_units_and_covariates_are_drawn(tmp_path):
     generator = np.random.default_rng(5)
     animal = np.repeat(np.arange(12), generator.integers(3, 9, 12))

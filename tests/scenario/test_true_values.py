@@ -98,8 +98,8 @@ def test_estimands():
     ]
     found = truth(estimands)
     assert found.of(Parameter.read("both", "fixed")) == pytest.approx(2 * 0.3 + 0.7)
-    assert found.estimands["animal.icc"] == of("animal.icc")
-    assert found.estimands["total.var(x)"] == pytest.approx(0.16)
+    assert found.of(Parameter.read("animal.icc")) == of("animal.icc")
+    assert found.of(Parameter.read("total.var(x)")) == pytest.approx(0.16)
 
 
 def test_all_that_is_stated_has_that_value():
