@@ -41,9 +41,12 @@ class Share(click.FloatRange):
               help="Table whose design to use, with a fit as the truth: .csv ...")  # fmt: skip
 @click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
 @_reference_option
+@click.option("--keep-design", is_flag=True,
+              help="With --from-data: the rows as they are, in a table.")  # fmt: skip
 def init(
-    name: str, kind: str, data: Path | None, formula: str | None, references: tuple[str, ...]
-) -> None:
+    name: str, kind: str, data: Path | None, formula: str | None, references: tuple[str, ...],
+    *, keep_design: bool,
+) -> None:  # fmt: skip
     """Write a commented scenario to start from, NAME.toml.
 
     Examples: mcsim init mystudy --kind longitudinal
@@ -51,22 +54,31 @@ def init(
     mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
     """
     from mcsim.design.table import parse_references
-    from mcsim.planning.starter import starter, starter_from_data
+    from mcsim.planning.columns_in_words import formula_wanted
+    from mcsim.planning.starter import Start, starter, starter_from_data
     from mcsim.results.whole_files import write_beside
 
-    if (data is None) != (formula is None):
-        raise McsimError("--from-data and --formula go together")
-    if references and data is None:
-        raise McsimError("--reference goes with --from-data; in a scenario, order the levels")
+    if data is None and (formula or references or keep_design):
+        raise McsimError("--formula, --reference and --keep-design go with --from-data TABLE")
+    if data is not None and formula is None:
+        raise McsimError(formula_wanted(data))
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     if not path.name.removesuffix(".toml").strip(". ") or not path.name.isprintable():
         raise McsimError(f"{name!r} cannot name a scenario; write letters, such as mystudy")
-    if os.path.lexists(path):
-        raise McsimError(f"{path} is there already; name another file, or remove it first")
-    text = starter(kind, path.stem)
+    stem = path.name.removesuffix(".toml")
+    table = path.with_name(f"{stem}.csv")
+    for one in (path, table) if keep_design else (path,):
+        if os.path.lexists(one):
+            raise McsimError(f"{one} is there already; name another file, or remove it first")
+    made = Start(starter(kind, stem))
     if data is not None:
-        text = starter_from_data(data, str(formula), path.stem, _say, parse_references(references))
-    write_beside(path, text.encode())
+        made = starter_from_data(
+            data, str(formula), stem, _say, parse_references(references), keep_design=keep_design
+        )
+    if made.table is not None:
+        write_beside(table, made.table.encode())
+        _say(f"Wrote {table}, the rows of the design")
+    write_beside(path, made.text.encode())
     _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
 

@@ -104,7 +104,7 @@ def read_design_tables(
     problems: list[Finding] = []
     for holder, key, path in places_of_tables(raw):
         try:
-            table = _read(folder / holder[key])
+            table = read_design_table(folder / holder[key])
         except DataError as error:
             problems.append((path, str(error)))
             continue
@@ -131,7 +131,8 @@ def _names_table(design: Any) -> bool:
     return isinstance(design, dict) and isinstance(design.get("table"), str)
 
 
-def _read(path: Path) -> DesignTable:
+def read_design_table(path: Path) -> DesignTable:
+    """The table in a file; a DataError where there is none."""
     from mcsim.table_file import read_table_file  # pandas takes its time: most designs need none
 
     if not path.is_file():
