@@ -36,6 +36,7 @@ SWEEP = """
 # To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
 # [sweep]
 """
+OWN_LEVEL = "{0!r} tells units apart and is a column of the model; the level is called {1!r}"
 LOST = (
     "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
     " as many at random (truth.missing)"
@@ -88,7 +89,7 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table = read_table(path, formula, references)
+    table = _with_own_levels(read_table(path, formula, references))
     fit = fit_table(table)
     for note in table.notes:
         say(note)
@@ -118,6 +119,16 @@ def starter_from_data(
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
     head = FROM_DATA.format(data=shown, formula=formula, name=name)
     return Start(head + _with_comments(Scenario.model_validate(raw)), text)
+
+
+def _with_own_levels(table: Table) -> Table:
+    """The table with levels by names of their own, where a factor or covariate is one too."""
+    names = {one: f"{one}.unit" for one in table.formula.groups if one in table.formula.columns}
+    if not names:
+        return table
+    frame = table.frame.assign(**{new: table.frame[name] for name, new in names.items()})
+    notes = tuple(OWN_LEVEL.format(name, new) for name, new in names.items())
+    return Table(frame, table.formula.with_groups(names), (*table.notes, *notes))
 
 
 def _as_read(text: str, name: str) -> DesignTable:

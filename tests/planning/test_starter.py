@@ -1,6 +1,7 @@
 """Scenarios to start from."""
 
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -262,3 +263,21 @@ def test_a_name_keeps_its_dots(tmp_path):
     for name in ("study.v2", "other.toml"):
         assert call_mcsim("init", name, cwd=tmp_path).returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {"study.v2.toml", "other.toml"}
+
+
+def test_a_factor_that_is_a_level_too_gives_the_level_a_name_of_its_own():
+    # Machines of nlme: lmer(score ~ Machine + (1 | Worker/Machine)): SDs 4.781, 3.730, 0.9616
+    path = Path(__file__).parent.parent / "reference" / "classical" / "Machines.csv"
+    said = []
+    formula = "score ~ Machine + (1 | Worker/Machine)"
+    raw = tomllib.loads(starter_from_data(path, formula, "s", said.append).text)
+    assert [(one["name"], one["count"]) for one in raw["design"]["levels"]] == [
+        ("Worker", 6), ("Machine.unit", 1)
+    ]  # fmt: skip
+    assert raw["design"]["factors"]["Machine"]["of"] == "Machine.unit"
+    assert raw["truth"]["random"]["Worker"]["sd"]["Intercept"] == 4.781
+    assert raw["truth"]["random"]["Machine.unit"]["sd"]["Intercept"] == 3.73
+    assert said == [
+        "'Machine' tells units apart and is a column of the model; the level is called"
+        " 'Machine.unit'"
+    ]
