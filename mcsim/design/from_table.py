@@ -9,8 +9,8 @@ import pandas as pd
 
 from mcsim.design.units import Design, Ints
 from mcsim.errors import DataError
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
-from mcsim.scenario.records import TableDesignSpec
 from mcsim.scenario.values import OBSERVATION
 
 

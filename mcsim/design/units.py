@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import column
-from mcsim.scenario.records import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
+from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]

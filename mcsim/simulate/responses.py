@@ -12,7 +12,7 @@ from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.formula import variables_of
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.records import TableDesignSpec
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from mcsim.scenario.checks.columns import DESIGN, lacking, lacking_level
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.checks.tables import table_problems
+from mcsim.scenario.design import DesignNames, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import DesignNames, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import OBSERVATION, UniformCount
 
 MOST_CELLS = 500  # that may each have a count of their own

@@ -7,10 +7,11 @@ from typing import Any
 
 from mcsim.scenario.checks.columns import DESIGN, lacking
 from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, TableColumns
 from mcsim.scenario.keys import Finding
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 
 
