@@ -23,6 +23,7 @@ from mcsim.scenario.values import (
     Record,
     Text,
     UniformCount,
+    Whole,
     shape_of_count,
     shape_of_design,
     shape_of_factor,
@@ -31,7 +32,7 @@ from mcsim.scenario.values import (
 _Count = Annotated[
     Annotated[Count, Tag("<number>")]
     | Annotated[UniformCount, Tag("<range>")]
-    | Annotated[dict[str, Positive], Tag("<table>")],
+    | Annotated[dict[str, Whole], Tag("<table>")],
     Discriminator(shape_of_count),
 ]
 
@@ -52,7 +53,8 @@ class LevelSpec(LevelName):
     count: _Count = Field(
         description="units per unit of the level above and per cell of this level's own factors; "
         "{ uniform = [low, high] } draws it; { fasted = 25, fed = 20 } has a count per cell of the "
-        'factors down to this level, joined by colons: { "fasted:portal" = 3, ... }'
+        'factors down to this level, joined by colons, { "fasted:portal" = 3, ... }; of 0 where a '
+        "cell is not there"
     )
 
 

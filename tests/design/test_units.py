@@ -325,6 +325,17 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
     ]  # fmt: skip
 
 
+def test_cells_may_not_be_there_as_where_sites_lie_in_countries(built):
+    text = WEDGE.replace("period = ", 'site = ["s1", "s2", "s3"]\nland = ["A", "B"]\nperiod = ')
+    sites = '{ "s1:A" = 2, "s2:A" = 3, "s3:A" = 0, "s1:B" = 0, "s2:B" = 0, "s3:B" = 4 }'
+    condition, simulator = built(f"design.levels.cluster.count={sites}", text=text)
+    frame = simulator.design.frame.drop_duplicates("cluster")
+    assert frame["land"].value_counts().to_dict() == {"A": 5, "B": 4}
+    assert len(simulator.effects[0].cells.n_units) == 3
+    assert np.isfinite(draw_data_set(condition, simulator, 1).realized[
+        Parameter.read("cluster.sd(Intercept)")]).all()  # fmt: skip
+
+
 def test_a_level_may_be_called_observation(built):
     text = WEDGE.replace("cluster", "observation").replace("starts = {", "uniform = [0, 1] } #")
     frame = built(text=text)[1].design.frame
@@ -354,6 +365,10 @@ def test_a_level_may_be_called_observation(built):
          " fed:central."),
         ("design.observations.count={ 'fasted:portal:a' = 3 }",
          "no count for the cell 'fed:central:b'; each needs one: fasted:portal:a"),
+        ("design.levels.animal.count={ fasted = 0, fed = 0 }", "all counts are 0; one at least"),
+        ("design.levels.image.count={ 'fasted:portal' = 0, 'fasted:central' = 0, 'fed:portal' = 5,"
+         " 'fed:central' = 1 }", "all counts in the cell 'fasted' are 0; one at least must be"),
+        ("design.levels.animal.count={ fasted = -1, fed = 2 }", "must be a whole number of at least"),
         ("design.levels.animal.count=100000", "a data set has up to 7,200,000 rows"),
         ("design.levels.image.count={ 'fasted:portal' = 9, 'fasted:central' = 1000000,"
          " 'fed:portal' = 5, 'fed:central' = 1000000 }", "a data set has up to 60,000,540 rows"),

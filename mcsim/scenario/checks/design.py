@@ -31,7 +31,8 @@ def design_problems(draft: Draft) -> Iterator[Finding]:
         counts = _counts(design, draft)
         yield from _size_problems(counts, names)
         for place, (path, count) in counts.items():
-            yield from _count_problems(path, count, names.factors_down_to(place), place)
+            n_own = len(names.factors_of(place))
+            yield from _count_problems(path, count, names.factors_down_to(place), place, n_own)
 
 
 def _counts(design: DesignSpec, draft: Draft) -> dict[str, tuple[KeyPath, object]]:
@@ -72,11 +73,16 @@ def _largest(count: object, n_factors: int) -> int:
     """The largest number of units that a count stands for, of all cells of the own factors."""
     if not isinstance(count, Mapping):
         return count.uniform[1] if isinstance(count, UniformCount) else int(str(count))
-    of_outer: Counter[tuple[str, ...]] = Counter()
+    return max(_by_outer_cell(count, n_factors).values(), default=0)
+
+
+def _by_outer_cell(count: Mapping[str, int], n_own: int) -> dict[tuple[str, ...], int]:
+    """The numbers of units of the cells of own factors together, by cell of the others."""
+    found: Counter[tuple[str, ...]] = Counter()
     for cell, number in count.items():
         pieces = cell.split(":")
-        of_outer[tuple(pieces[: len(pieces) - n_factors])] += number
-    return max(of_outer.values(), default=0)
+        found[tuple(pieces[: len(pieces) - n_own])] += number
+    return found
 
 
 def _n_cells(factors: Mapping[str, Sequence[str]]) -> int:
@@ -141,9 +147,12 @@ def _factor_problems(names: DesignNames) -> Iterator[Finding]:
 
 
 def _count_problems(
-    path: KeyPath, count: object, factors: Mapping[str, Sequence[str]], place: str
+    path: KeyPath, count: object, factors: Mapping[str, Sequence[str]], place: str, n_own: int
 ) -> Iterator[Finding]:
-    """Counts per cell that do not name each cell once."""
+    """Counts per cell that do not name each cell once, or leave a unit empty.
+
+    n_own : how many of the factors are of this place
+    """
     if not isinstance(count, Mapping):
         return
     if not factors:
@@ -158,6 +167,10 @@ def _count_problems(
         yield from lacking((*path, cell), "cell", cell, cells, f"Cells of {', '.join(factors)}")
     for cell in set(cells) - count.keys():
         yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(cells)}"
+    for outer, n in _by_outer_cell(count, n_own).items():
+        if n == 0:
+            where = f" in the cell {':'.join(outer)!r}" if outer else ""
+            yield path, f"all counts{where} are 0; one at least must be larger"
 
 
 def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
