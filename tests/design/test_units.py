@@ -368,7 +368,7 @@ def test_a_level_may_be_called_observation(built):
         ("design.levels.animal.count={ fasted = 0, fed = 0 }", "all counts are 0; one at least"),
         ("design.levels.image.count={ 'fasted:portal' = 0, 'fasted:central' = 0, 'fed:portal' = 5,"
          " 'fed:central' = 1 }", "all counts in the cell 'fasted' are 0; one at least must be"),
-        ("design.levels.animal.count={ fasted = -1, fed = 2 }", "must be a whole number of at least"),
+        ("design.levels.animal.count={ fasted = -1, fed = 2 }", "it must be a whole number of"),
         ("design.levels.animal.count=100000", "a data set has up to 7,200,000 rows"),
         ("design.levels.image.count={ 'fasted:portal' = 9, 'fasted:central' = 1000000,"
          " 'fed:portal' = 5, 'fed:central' = 1000000 }", "a data set has up to 60,000,540 rows"),
