@@ -61,7 +61,9 @@ def _unusable(
     design: TableDesignSpec, columns: TableColumns, file: str, scenario: Scenario
 ) -> Iterator[Finding]:
     """Columns that are used and cannot be what they are used as."""
-    raw = scenario.model_dump(include={"truth", "methods", "estimands"})
+    if not columns.unusable:
+        return
+    raw = scenario.model_dump(include={"truth", "methods", "estimands"}, warnings=False)
     used = "\n".join(_texts(raw))
     for name, reason in columns.unusable.items():
         message = f"column {name!r} of {file} {reason}"
