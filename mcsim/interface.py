@@ -202,7 +202,7 @@ def fit(
     formula: str,
     *,
     estimator: str = "reml",
-    df: str = "containment",
+    df: str | None = None,
     interval: str = "wald",
     confidence: float = 0.95,
     identifiable: bool = True,
@@ -212,6 +212,7 @@ def fit(
 
     Parameters
     ----------
+    df : unless given, containment, or satterthwaite where units cross
     reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
         unless given, the first
 

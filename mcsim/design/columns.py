@@ -3,7 +3,6 @@
 Knows names and data frames; the engine gets the arrays.
 """
 
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -17,6 +16,7 @@ from mcsim.design.arithmetic import offset_of
 from mcsim.design.library import Matrix, library_matrix
 from mcsim.design.size import check_sizes
 from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.crossed.crossing import units_that_cross
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
     ColumnPiece,
@@ -59,6 +59,7 @@ class ModelColumns:
 
     X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
     offset : (n_rows,), what every response has without any coefficient; None without one
+    are_crossed : whether units of some levels lie in several of another
     """
 
     X: Floats
@@ -69,6 +70,7 @@ class ModelColumns:
     formula: Formula
     frame: pd.DataFrame
     offset: Floats | None = None
+    are_crossed: bool = False
     _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
@@ -171,10 +173,11 @@ def model_columns(
         for level, own in by_level.items()
     ]
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
-    for outer, inner in itertools.pairwise(levels):
-        _check_nested(outer, inner)
+    are_crossed = units_that_cross([level.unit_of_row for level in levels])
     offset = offset_of(formula, data.frame) if formula.offsets else None
-    return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame, offset)
+    return ModelColumns(
+        X, names, term_of_column, terms, tuple(levels), formula, data.frame, offset, are_crossed
+    )
 
 
 def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
@@ -321,20 +324,6 @@ def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:
         own, labels = pd.factorize(frame[name])
         codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
     return codes
-
-
-def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
-    n_outer = int(outer.unit_of_row.max()) + 1
-    pairs = np.unique(inner.unit_of_row * n_outer + outer.unit_of_row)
-    if len(pairs) > int(inner.unit_of_row.max()) + 1:
-        a, b = outer.level, inner.level
-        raise DataError(
-            f"{a!r} and {b!r} are crossed: units of each lie in several of the other, and crossed"
-            " grouping is not supported. Where labels repeat, say which units are parts:"
-            f" (... | {a}/{b}) if one label of {b!r} means another unit in every {a!r},"
-            f" (... | {b}/{a}) if one label of {a!r} means another unit in every {b!r}. Both can be"
-            " fitted and are different models; the data do not tell which is right"
-        )
 
 
 def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:
