@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mcsim.design.units import Design, Ints, cells_of_units
+from mcsim.design.units import Design, Ints
 from mcsim.errors import DataError
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
-from mcsim.scenario.records import TableDesignSpec
 from mcsim.scenario.values import OBSERVATION
 
 
@@ -38,12 +38,7 @@ def design_of_table(spec: TableDesignSpec, table: DesignTable | None) -> Design:
             frame[name] = labels[name]
         elif name in others and name != spec.response:
             frame[name] = others[name].iloc[rows].reset_index(drop=True)
-    codes = [
-        frame[name].cat.codes.to_numpy().astype(np.int64)
-        for name in columns.factors
-        if name in frame
-    ]
-    return Design(pd.DataFrame(frame), unit_of_row, cells_of_units(codes, unit_of_row))
+    return Design(pd.DataFrame(frame), unit_of_row)
 
 
 def _copied(n_rows: int, spec: TableDesignSpec) -> tuple[Ints, dict[str, Ints]]:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import column
-from mcsim.scenario.records import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
+from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]
@@ -23,12 +23,10 @@ class Design:
 
     frame : one row per observation: factors, unit labels, covariates
     unit_of_row : per level (n_rows,), 0 .. n_units - 1
-    cell_of_unit : per level (n_units,), the factor cell that each unit belongs to
     """
 
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
-    cell_of_unit: Mapping[str, Ints]
     _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -39,6 +37,15 @@ class Design:
             for name, values in self.frame.items()
             if name not in self.unit_of_row and isinstance(values.dtype, pd.CategoricalDtype)
         }
+
+    def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
+        """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
+        unit = self.unit_of_row[level]
+        first = np.unique(unit, return_index=True)[1]
+        codes = (self.frame[name].cat.codes.to_numpy() for name in factors)
+        own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
+        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
+        return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     def columns(self, names: tuple[str, ...]) -> Floats:
         """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
@@ -85,38 +92,25 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
         frame[name] = _categorical(codes[name], levels)
     for level in spec.level_names:
         frame[level] = _unit_labels(level, unit_of_row[level])
-    cell_of_unit = cells_of_units(codes.values(), unit_of_row)
+    design = Design(frame, unit_of_row)
     for name, covariate in spec.covariates.items():
         if covariate.starts is None:
             frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
     for name, covariate in spec.covariates.items():
         if covariate.starts is not None:
             level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
-            frame[name] = _has_started(along, unit_of_row[level], cell_of_unit[level])
-    return Design(frame, unit_of_row, cell_of_unit)
-
-
-def cells_of_units(factors: Iterable[Ints], unit_of_row: Mapping[str, Ints]) -> dict[str, Ints]:
-    """The factor cell of every unit, per level (n_units,): of factors that are one in all its rows.
-
-    factors : (n_rows,) codes of each
-    """
-    found = {}
-    for level, unit in unit_of_row.items():
-        first = np.unique(unit, return_index=True)[1]
-        own = [codes[first] for codes in factors if np.array_equal(codes[first][unit], codes)]
-        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
-        found[level] = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    return found
+            cells = design.cell_of_unit(level, codes)
+            frame[name] = _has_started(along, unit_of_row[level], cells)
+    return design
 
 
 def only_rows(design: Design, is_kept: Flags) -> Design:
     """The design with the rows (n_rows,) that are kept, and the units that have any."""
-    unit_of_row, cell_of_unit = {}, {}
-    for level, unit in design.unit_of_row.items():
-        left, unit_of_row[level] = np.unique(unit[is_kept], return_inverse=True)
-        cell_of_unit[level] = design.cell_of_unit[level][left]
-    return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row, cell_of_unit)
+    unit_of_row = {
+        level: np.unique(unit[is_kept], return_inverse=True)[1]
+        for level, unit in design.unit_of_row.items()
+    }
+    return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row)
 
 
 def _units(

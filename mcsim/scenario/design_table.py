@@ -6,7 +6,7 @@ The file is read once and travels with the study to the workers and into its fol
 import hashlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,12 @@ class DesignTable:
     content: bytes = field(repr=False)
     file: "TableFile" = field(repr=False, compare=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(map(str, self.file.frame.columns))
@@ -68,7 +68,7 @@ class TableColumns:
     covariates: dict[str, "pd.Series[Any]"]
     unusable: dict[str, str]
 
-    @property
+    @cached_property
     def unit_of_row(self) -> dict[str, "NDArray[np.int64]"]:
         """The unit of every row (n_rows,), per level: numbered as they come, within outer units."""
         import numpy as np
@@ -83,7 +83,7 @@ class TableColumns:
             found[str(level)] = number.to_numpy().astype(np.int64)
         return found
 
-    @property
+    @cached_property
     def most_observations(self) -> int:
         """Rows of the largest innermost unit."""
         import numpy as np

@@ -10,8 +10,9 @@ from mcsim.design.from_table import design_of_table
 from mcsim.design.units import Design, build_design
 from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
+from mcsim.formula import variables_of
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.records import TableDesignSpec
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in
@@ -109,8 +110,9 @@ def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
         mean += coefficient * design.columns((name,))[0]
+    factors = _factors(condition, design)
     effects = tuple(
-        _level_effects(design, level.name, condition.truth.random[level.name])
+        _level_effects(design, level.name, condition.truth.random[level.name], factors)
         for level in condition.design.levels
         if level.name in condition.truth.random
     )
@@ -119,7 +121,16 @@ def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
     return Simulator(key, design, mean, sigma, effects, residuals)
 
 
-def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects:
+def _factors(condition: Condition, design: Design) -> list[str]:
+    """Factors whose cells have means of their own: of a table, those of the fixed effects alone."""
+    is_table = condition.table is not None
+    used = {name for key in condition.truth.fixed for name in variables_of(key)}
+    return [name for name in design.factors if name in used or not is_table]
+
+
+def _level_effects(
+    design: Design, level: str, spec: RandomSpec, factors: Sequence[str]
+) -> LevelEffects:
     """Effects with the stated covariance: a root of it times independent draws.
 
     Where the draws are not normal it is the symmetric root: effects that are not correlated have
@@ -128,7 +139,7 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
     names = spec.columns
     sd = np.array([spec.standard_deviations[name] for name in names])
     correlation = np.array([[spec.correlation_of(a, b) for b in names] for a in names])
-    cells = design.cell_of_unit[level]
+    cells = design.cell_of_unit(level, factors)
     values, vectors = np.linalg.eigh(correlation)  # a Cholesky factor needs full rank
     factor = sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
     if spec.distribution != "normal":  # for normal effects, all roots are the same

@@ -21,9 +21,10 @@ from pydantic import (
 from pydantic_core import PydanticUndefined
 
 from mcsim.scenario.checks.fields import field_problems, path_of
+from mcsim.scenario.design import Design, DesignNames, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import Design, DesignNames, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import Record, shape_of_design
 
