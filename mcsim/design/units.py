@@ -59,6 +59,8 @@ def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
     if isinstance(spec, TableDesignSpec):
         return False
     counts = [*(level.count for level in spec.levels), spec.observations.count]
+    if any(level.met is not None for level in spec.levels):
+        return True
     are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
     return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)
 
@@ -67,13 +69,17 @@ def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
 class _Place:
     """The units of a level, or the observations: parent (n,) above and own cell (n,) of each.
 
+    Of a level that crosses with those before they are pairs: a unit and what it meets.
+
     n_each : (n_parents x n_own_cells,) how many there are; cell : (n,) of all factors down to here
+    unit : (n,) number of the unit
     """
 
     parent: Ints
     own_cell: Ints
     cell: Ints
     n_each: Ints
+    unit: Ints
 
 
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
@@ -83,10 +89,18 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
     counts = [*(level.count for level in spec.levels), spec.observations.count]
     for place, count in zip(spec.places, counts, strict=True):
         places[place] = _units(spec, place, count, cell, generator)
+        if (met := _share_met(spec, place)) is not None:
+            places[place] = _some_pairs(places[place], met, generator)
         cell = places[place].cell
     n_points = places[spec.places[-1]].n_each
-    unit_of_row = _units_of_rows(spec, places)
-    codes = _factor_codes(spec, places, unit_of_row)
+    slot_of_row = _slots_of_rows(spec, places)
+    unit_of_row = {
+        level: np.unique(places[level].unit[slot], return_inverse=True)[1].astype(np.int64)
+        if spec.crossed_levels
+        else slot
+        for level, slot in slot_of_row.items()
+    }
+    codes = _factor_codes(spec, places, slot_of_row, unit_of_row)
     frame = pd.DataFrame(index=pd.RangeIndex(len(cell)))
     for name, levels in spec.factor_levels.items():
         frame[name] = _categorical(codes[name], levels)
@@ -125,7 +139,27 @@ def _units(
     else:
         n_each = _draw_counts(count, len(cells), generator)
     slot = np.repeat(np.arange(len(cells)), n_each)
-    return _Place(slot // n_own, slot % n_own, cells[slot], n_each)
+    parent, unit = slot // n_own, np.arange(len(slot))
+    if place in spec.crossed_levels:  # as many in every parent
+        unit %= len(slot) // len(outer)
+    return _Place(parent, slot % n_own, cells[slot], n_each, unit)
+
+
+def _share_met(spec: DesignSpec, place: str) -> float | None:
+    """The share of the pairs that meet, None for all."""
+    return next((one.met for one in spec.levels if one.name == place), None)
+
+
+def _some_pairs(place: _Place, met: float, generator: np.random.Generator) -> _Place:
+    """A share of the pairs, at random."""
+    n = len(place.unit)
+    kept = np.sort(generator.permutation(n)[: max(1, round(met * n))])
+    n_parents, n_own = int(place.parent.max()) + 1, int(place.own_cell.max()) + 1
+    slots = place.parent[kept] * n_own + place.own_cell[kept]
+    n_each = np.bincount(slots, minlength=n_parents * n_own)
+    return _Place(
+        place.parent[kept], place.own_cell[kept], place.cell[kept], n_each, place.unit[kept]
+    )
 
 
 def _draw_counts(count: object, n_units: int, generator: np.random.Generator) -> Ints:
@@ -136,22 +170,25 @@ def _draw_counts(count: object, n_units: int, generator: np.random.Generator) ->
     return np.full(n_units, count, dtype=np.int64)
 
 
-def _units_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
-    """Unit of every row, per level, outermost first."""
-    found, unit = {}, places[spec.places[-1]].parent
+def _slots_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
+    """Unit of every row, or the pair where units cross, per level, outermost first."""
+    found, slot = {}, places[spec.places[-1]].parent
     for level in reversed(spec.level_names):
-        found[level] = unit
-        unit = places[level].parent[unit]
+        found[level] = slot
+        slot = places[level].parent[slot]
     return dict(reversed(found.items()))
 
 
 def _factor_codes(
-    spec: DesignSpec, places: Mapping[str, _Place], unit_of_row: Mapping[str, Ints]
+    spec: DesignSpec,
+    places: Mapping[str, _Place],
+    slot_of_row: Mapping[str, Ints],
+    unit_of_row: Mapping[str, Ints],
 ) -> dict[str, Ints]:
     """The level of every factor in every row (n_rows,), by number."""
     codes: dict[str, Ints] = {}
     for place, units in places.items():
-        own_cell = units.own_cell[unit_of_row.get(place, slice(None))]
+        own_cell = units.own_cell[slot_of_row.get(place, slice(None))]
         for name, levels in reversed(spec.factors_of(place).items()):  # the last changes fastest
             own_cell, codes[name] = np.divmod(own_cell, len(levels))
     for name, of in spec.factor_places.items():

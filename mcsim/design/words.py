@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mcsim.design.units import Design, Ints
+from mcsim.engine.crossed.crossing import is_within
 
 MAX_CELLS = 8  # whose numbers of units are told one by one
 
@@ -12,14 +13,21 @@ MAX_CELLS = 8  # whose numbers of units are told one by one
 def design_in_words(design: Design) -> str:
     """Units per level, and rows: `50 units of animal; 500 units of image, 10 per animal; ...`."""
     pieces, outer = [], None
+    seen: dict[str, Ints] = {}
     for level, unit in design.unit_of_row.items():
         n_units = int(unit.max()) + 1
         text = f"{n_units:,} unit{'s' * (n_units != 1)} of {level}"  # no plural of a user's name
-        if outer is not None:
+        crossed_with = [name for name, other in seen.items() if not is_within(unit, other)]
+        if crossed_with:
+            met = np.unique(np.column_stack([unit, seen[crossed_with[-1]]]), axis=0)[:, 0]
+            text += f", each meets {_each(np.bincount(met))} units of {crossed_with[-1]}"
+        elif outer is not None:
             parent = outer[1][np.unique(unit, return_index=True)[1]]
             text += f", {_each(np.bincount(parent))} per {outer[0]}"
         pieces.append(text)
-        outer = level, unit
+        seen[level] = unit
+        if not crossed_with:
+            outer = level, unit
     assert outer is not None
     text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
     return "; ".join([*pieces, text])

@@ -21,6 +21,7 @@ from mcsim.scenario.values import (
     Points,
     Positive,
     Record,
+    Share,
     Text,
     UniformCount,
     Whole,
@@ -55,6 +56,14 @@ class LevelSpec(LevelName):
         "{ uniform = [low, high] } draws it; { fasted = 25, fed = 20 } has a count per cell of the "
         'factors down to this level, joined by colons, { "fasted:portal" = 3, ... }; of 0 where a '
         "cell is not there"
+    )
+    crossed: Flag | None = Field(
+        None,
+        description="true: its units are the same for all units of the levels before, which meet "
+        "all of them; the count is then that of the level alone",
+    )
+    met: Share | None = Field(
+        None, description="crossed: share of the pairs that meet, drawn at random; else all do"
     )
 
 
@@ -164,6 +173,11 @@ class _DesignParts(Record):
             for name, one in self.factors.items()
         }
 
+    @property
+    def crossed_levels(self) -> tuple[str, ...]:
+        """Levels whose units cross with those of the levels before."""
+        return tuple(one.name for one in self.levels if getattr(one, "crossed", None))
+
     def factors_of(self, *places: str) -> dict[str, tuple[str, ...]]:
         """Levels of the factors of some places, those of the first place first."""
         levels, of = self.factor_levels, self.factor_places
@@ -209,6 +223,10 @@ class TableLevel(LevelName):
     """A column of a table that tells units apart."""
 
     model_config = ConfigDict(extra="forbid")
+
+    crossed: Flag | None = Field(
+        None, description="true: a label is the same unit in all units of the levels above"
+    )
 
 
 class TableDesignSpec(_DesignParts):

@@ -23,9 +23,10 @@ from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
 class LevelEffects:
     """Random effects of one level as they are drawn.
 
-    factor : (q, q), factor factor' is the covariance; Z : (q, n_rows)
+    factor : (q, q), factor factor' is the covariance
     draw : independent draws of mean 0 and SD 1
-    unit_start : (n_units + 1,) the rows of a unit stand together
+    order : (n_rows,) rows unit by unit, None where they stand so; Z : (q, n_rows), so ordered
+    unit_start : (n_units + 1,) where the rows of a unit begin in this order
     cells : factor cells, whose means the realized values leave out
     """
 
@@ -33,6 +34,7 @@ class LevelEffects:
     names: tuple[str, ...]
     factor: Floats
     draw: Draw
+    order: Ints | None
     Z: Floats
     unit_start: Positions
     cells: Cells
@@ -144,15 +146,18 @@ def _level_effects(
     factor = sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
     if spec.distribution != "normal":  # for normal effects, all roots are the same
         factor = factor @ vectors.T
+    unit, Z, order = design.unit_of_row[level], design.columns(names), None
+    if np.any(np.diff(unit) < 0):  # units that cross with those around whom the rows stand
+        order = np.argsort(unit, kind="stable")
+        unit, Z = unit[order], np.ascontiguousarray(Z[:, order])
     return LevelEffects(
         level=level,
         names=names,
         factor=factor,
         draw=draw_of(spec.distribution),
-        Z=design.columns(names),
-        unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
-            np.uint64
-        ),
+        order=order,
+        Z=Z,
+        unit_start=np.searchsorted(unit, np.arange(len(cells) + 1)).astype(np.uint64),
         cells=cells_of(cells),
     )
 
@@ -188,11 +193,14 @@ def draw_responses(
         y[:] = simulator.mean
     products = []
     for effects, (own, _) in zip(simulator.effects, parts[:-1], strict=True):
+        rows = y if effects.order is None else np.zeros_like(y)
         products.append(
             add_effects(
-                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, y
+                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, rows
             )
         )
+        if effects.order is not None:
+            y[:, effects.order] += rows
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     return ResponseBlock(y, tuple(products))

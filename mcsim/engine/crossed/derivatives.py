@@ -31,6 +31,7 @@ def differentiate_outer(outer, is_reml, room, system, found):
             _take_out_fixed(z[i], found.beta)
         level = outer.level[one]
         for i in range(q):
+            _add(found.scale[level, i], V[i, i])
             for j in range(i + U(1)):
                 _add_to_D(
                     found.D[level], i, j, V[i, j], z[i], z[j], found.T_inverse, is_reml,
@@ -45,6 +46,12 @@ def _take_out_fixed(z, beta):
     for m in range(p):
         for lane in range(LANES):
             z[p, lane] -= z[m, lane] * beta[m, lane]
+
+
+@step
+def _add(out, values):
+    for lane in range(LANES):
+        out[lane] += values[lane]
 
 
 @step
@@ -85,6 +92,7 @@ def differentiate_inner(
             q = inner.first[one + U(1)] - inner.first[one]
             _take_out_outer(block, system.N, touched, n - p, at, q)
             for i in range(q):
+                _add(found.scale[level, i], block.V[at + i, at + i])
                 for j in range(i + U(1)):
                     _add_to_D(
                         found.D[level], i, j, block.V[at + i, at + j], block.x[at + i],
@@ -159,6 +167,7 @@ def set_gradient(blocks, turn, room, found):
     D, Lam, factor, gradient = found.D, room.Lam, room.factor, found.gradient
     for level in range(len(turn)):
         _turn_both(D[level], turn[level], Lam[level])
+        _turn_scale(found.scale[level], turn[level], Lam[level, 0])
     for b in range(len(blocks.size)):
         level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
         set_gradient_of_block(
@@ -183,3 +192,16 @@ def _turn_both(D, A, room):
             for m in range(q):
                 for lane in range(LANES):
                     D[i, j, lane] += A[m, i] * room[m, j, lane]
+
+
+@step
+def _turn_scale(scale, A, room):
+    """The scale of turned columns, as if those that they are made of were orthogonal."""
+    q = U(len(scale))
+    for i in range(q):
+        room[i] = 0.0
+        for m in range(q):
+            for lane in range(LANES):
+                room[i, lane] += A[m, i] * A[m, i] * scale[m, lane]
+    for i in range(q):
+        copy(scale[i], room[i])

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcsim.scenario.checks.columns import DESIGN, lacking, lacking_level
-from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.checks.draft import Draft, columns_of, numbered
 from mcsim.scenario.checks.tables import table_problems
 from mcsim.scenario.design import DesignNames, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.keys import Finding, KeyPath
@@ -28,11 +28,25 @@ def design_problems(draft: Draft) -> Iterator[Finding]:
         yield from _name_problems(names)
         yield from _factor_problems(names)
         yield from _covariate_level_problems(design, names)
+        yield from _crossing_problems(design, names)
         counts = _counts(design, draft)
         yield from _size_problems(counts, names)
         for place, (path, count) in counts.items():
             n_own = len(names.factors_of(place))
             yield from _count_problems(path, count, names.factors_down_to(place), place, n_own)
+
+
+def _crossing_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
+    """Levels that cross with nothing, or whose numbers of units differ between what they meet."""
+    for number, level in numbered(design.levels).items():
+        path = ("design", "levels", number)
+        if level.crossed and number == 0:
+            yield (*path, "crossed"), "the first level has nothing before it to cross with"
+        if level.crossed and level.count is not None and not isinstance(level.count, int):
+            message = "a level that crosses has the same units for all: write a whole number"
+            yield (*path, "count"), message
+        if level.met is not None and not level.crossed:
+            yield (*path, "met"), "`met` goes with crossed = true"
 
 
 def _counts(design: DesignSpec, draft: Draft) -> dict[str, tuple[KeyPath, object]]:
@@ -207,7 +221,7 @@ def most_observations(draft: Draft) -> int:
     if draft.names is None or ("design", "observations") in draft.faulty:
         return 1
     if isinstance(design, TableDesignSpec):
-        columns = draft.tables[design.table].columns(design.level_names, design.factor_levels)
+        columns = columns_of(design, draft.tables)
         return columns.most_observations * design.copies.get(OBSERVATION, 1)
     own, count = design.factors_of(design.places[-1]), design.observations.count
     return _largest(count, len(own)) * (1 if isinstance(count, Mapping) else _n_cells(own))

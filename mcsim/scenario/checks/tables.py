@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcsim.scenario.checks.columns import DESIGN, lacking
-from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.checks.draft import Draft, columns_of, numbered
 from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, TableColumns
 from mcsim.scenario.keys import Finding
@@ -30,7 +30,7 @@ def table_problems(design: TableDesignSpec, draft: Draft) -> Iterator[Finding]:
     if not {("design", "levels"), ("design", "factors"), ("design", "copies")} & draft.faulty:
         yield from _name_problems(design)
         yield from _copies_problems(design, table)
-        columns = table.columns(design.level_names, design.factor_levels)
+        columns = columns_of(design, draft.tables)
         yield from _unusable(design, columns, table.name, draft.scenario)
 
 
