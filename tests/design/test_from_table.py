@@ -166,6 +166,8 @@ def test_the_folder_of_a_study_has_all_that_shards_and_repairs_need(folder):
     assert [str(one) for one in find_faults(out)] == [
         "tables/pilot.csv: corrupted: not what was written (SHA-256)"
     ]
+    with pytest.raises(DataError, match=r"pilot\.csv cannot be computed again: put the file back"):
+        repair_study(find_faults(out), RunOptions(out, 1))
     with pytest.raises(DataError, match=r"pilot\.csv is damaged or missing"):
         merge_studies([out], folder / "other", lambda _: None)
 
