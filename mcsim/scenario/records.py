@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
 from mcsim.formula import Formula, parse_formula
+from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.truth import TruthSpec
@@ -193,6 +194,11 @@ class MethodSpec(Record):
         """The formula, taken apart."""
         return parse_formula(self.formula)
 
+    @property
+    def result_names(self) -> list[str]:
+        """One name, or with several df methods one per entry: `general/containment`."""
+        return [self.name] if len(self.df) == 1 else [f"{self.name}/{df}" for df in self.df]
+
 
 class EstimandSpec(Record):
     """A quantity to estimate beside the parameters of the models."""
@@ -211,6 +217,11 @@ class EstimandSpec(Record):
         None,
         description='of the term: "type 3" (the default; given all other terms, averaged over the '
         'levels of other factors) or "type 2" (given all terms that do not contain it)',
+    )
+    equivalence: Interval | None = Field(
+        None,
+        description="of a sum: limits within which it counts as no effect, [-0.1, 0.1]; how often "
+        "two one-sided tests show that is the measure `equivalence`",
     )
 
 
@@ -236,6 +247,9 @@ class Scenario(Record):
     )
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"
+    )
+    plan: PlanSpec | None = Field(
+        None, description="which design to take, for `mcsim plan`; a run takes no notice of it"
     )
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
 

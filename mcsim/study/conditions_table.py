@@ -17,12 +17,12 @@ from mcsim.design.words import design_in_words
 from mcsim.errors import DataError, nearest_name
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Method
-from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
+from mcsim.names import EQUIVALENCE, TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import Truth, targets_of, truth_of
 from mcsim.study.implied_truth import implied_truth, with_implied
-from mcsim.study.tables import method_names, parameters_of
+from mcsim.study.tables import parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
 TEXTS = ("condition", "condition_in_words", "design_in_words", "swept", "method", "parameter")
@@ -70,6 +70,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
             ]
     _check_tested(scenario, {row["parameter"] for row in rows})
     table = pa.Table.from_pylist(rows, SCHEMA)
+    table = _with_limits(table, scenario)
     for key in planned[0].condition.values:
         table = table.append_column(key, pa.array([row[key] for row in rows]))
     return table
@@ -99,9 +100,18 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
             "truth": true_value(one),
             **dict(zip(THEORY, theory.get(df, {}).get(one, Theory(None)), strict=True)),
         }
-        for df, name in zip(spec.df, method_names(spec), strict=True)
+        for df, name in zip(spec.df, spec.result_names, strict=True)
         for one in parameters
     ]
+
+
+def _with_limits(table: pa.Table, scenario: Scenario) -> pa.Table:
+    """The table with the limits of equivalence, if there are any."""
+    limits = {one.name: one.equivalence for one in scenario.estimands if one.equivalence}
+    found = [limits.get(name, (None, None)) for name in table["parameter"].to_pylist()]
+    for place, column in enumerate(EQUIVALENCE if limits else ()):
+        table = table.append_column(column, pa.array([one[place] for one in found], pa.float64()))
+    return table
 
 
 def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:

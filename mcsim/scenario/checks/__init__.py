@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcsim.scenario.checks.draft import read_scenario
+from mcsim.scenario.checks.plan import plan_problems
 from mcsim.scenario.checks.sweep import OF_ANALYSES, OF_DATA, sweep_problems
 from mcsim.scenario.keys import Finding
 
@@ -16,6 +17,6 @@ def find_problems(raw: Mapping[str, Any]) -> list[Finding]:
     """Every mistake of a scenario as read from its file; none means that it can be run."""
     draft = read_scenario(raw)
     found = list(draft.findings)
-    for find in (*OF_DATA, *OF_ANALYSES):
+    for find in (*OF_DATA, *OF_ANALYSES, plan_problems):
         found += find(draft)
     return found + list(dict.fromkeys(sweep_problems(raw, draft, frozenset(found))))
