@@ -15,6 +15,7 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
+from mcsim.cli.plan import plan
 from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
 from mcsim.planning import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
@@ -394,7 +395,5 @@ def fit(data: Path, formula: str, form: str, **options: Any) -> None:
         raise TooManyFailuresError(f"No usable fit ({result.status}): {result.message}")
 
 
-for command in (
-    commands.summarize, commands.compare, commands.locate, commands.plot, commands.report,
-):  # fmt: skip
+for command in (*commands.COMMANDS, plan):
     main.add_command(command)
