@@ -207,7 +207,7 @@ def fit(
     confidence: float = 0.95,
     identifiable: bool = True,
 ) -> FileFit:
-    """Fit one model to a data frame, or to a CSV or Parquet file; text columns are factors.
+    """Fit one model to a data frame, or to a file with a table; text columns are factors.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from mcsim.errors import FormulaError
-from mcsim.formula import read_column, same_column
+from mcsim.formula import read_column, same_column, written_name
 
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
@@ -21,7 +21,8 @@ AT_TRUTH = ("shift", "true_se")  # of a fixed effect, where the truth is normal
 MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thousand at most
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
-_OF_LEVEL = re.compile(r"(\w+)\.(?:(sd|var|cor)\((.+)\)|icc)")
+_CLOSING = {"[": "]", "`": "`", '"': '"'}  # within these a comma is part of a name
+_OF_LEVEL = re.compile(r"(`[^`]+`|[\w.]+?)\.(?:(sd|var|cor)\((.+)\)|icc)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +53,10 @@ class Parameter:
     @classmethod
     def of_level(cls, kind: str, level: str, *columns: str) -> "Parameter":
         """An sd, variance, correlation or icc of a level's effects, or of their `total`."""
+        written = written_name(level)
         if kind == "icc":
-            return cls(f"{level}.icc", kind, level, level, ("Intercept",))
-        name = f"{level}.{_SHORT[kind]}({','.join(columns)})"
+            return cls(f"{written}.icc", kind, level, level, ("Intercept",))
+        name = f"{written}.{_SHORT[kind]}({','.join(columns)})"
         return cls(name, kind, level, level, columns)
 
     @classmethod
@@ -70,7 +72,7 @@ class Parameter:
     @classmethod
     def sd_ratio(cls, factor: str, level: str) -> "Parameter":
         """The residuals' SD at a level of a factor, over that at its first level."""
-        return cls.read(f"sd_ratio({factor}[T.{level}])", RESIDUAL)
+        return cls.read(f"sd_ratio({written_name(factor)}[T.{level}])", RESIDUAL)
 
     @property
     def is_variance(self) -> bool:
@@ -138,10 +140,11 @@ def _read(name: str, component: str | None) -> Parameter:
     if component in (TERMS, RESIDUAL):
         return Parameter(name, "term" if component == TERMS else "residual", component)
     match = _OF_LEVEL.fullmatch(name)
-    if match and component in (None, match[1]):
+    level = match[1].strip("`") if match else None
+    if match and level and component in (None, level):
         kind = _KINDS.get(match[2], "icc")
         columns = split_pair(match[3]) if kind == "correlation" else (match[3],)
-        return replace(Parameter.of_level(kind, match[1], *columns), name=name)
+        return replace(Parameter.of_level(kind, level, *columns), name=name)
     if _is_column(name):
         return Parameter(name, "fixed", component or FIXED, columns=(name,))
     return Parameter(name, "own", component or FIXED)
@@ -162,14 +165,14 @@ def derived_names(levels: Iterable[str]) -> list[str]:
 
 
 def split_pair(key: str) -> tuple[str, ...]:
-    """Split `Intercept,x`, the key of a correlation, at the commas outside brackets."""
-    pieces, depth, in_label = [""], 0, False
+    """Split `Intercept,x`, the key of a correlation, at the commas outside brackets and quotes."""
+    pieces, depth, closing = [""], 0, ""
     for character in key:
-        if in_label or character == "[":
-            in_label = character != "]"
+        if closing or character in _CLOSING:
+            closing = "" if character == closing else closing or _CLOSING[character]
         else:
             depth += (character == "(") - (character == ")")
-        if character == "," and not (depth or in_label):
+        if character == "," and not (depth or closing):
             pieces.append("")
         else:
             pieces[-1] += character

@@ -43,7 +43,7 @@ def test_blocks_run_in_order(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_scenario_fragments_are_valid(page, tmp_path):
     fragments = [code for kind, code in BLOCK.findall(page.read_text()) if kind == "toml"]
-    head = (ROOT / "mcsim" / "plan" / "starters" / "nested.toml").read_text()
+    head = (ROOT / "mcsim" / "planning" / "starters" / "nested.toml").read_text()
     for number, code in enumerate(fragments):
         start = head[: head.index("[[methods]]" if "[[methods]]" in code else "[[estimands]]")]
         path = tmp_path / f"{number}.toml"

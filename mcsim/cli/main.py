@@ -211,7 +211,7 @@ def _read_target(text: str) -> tuple[str, float]:
 @click.option("--kind", type=click.Choice(KINDS), default="nested", show_default=True,
               help="Design to start from.")  # fmt: skip
 @click.option("--from-data", "data", type=click.Path(path_type=Path),
-              help="CSV or Parquet file whose design to use, with a fit as the truth.")  # fmt: skip
+              help="Table whose design to use, its fit as the truth: .csv, .xlsx ...")  # fmt: skip
 @click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
 def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
     """Write a commented scenario to start from, NAME.toml.
@@ -379,7 +379,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
 def fit(data: Path, formula: str, form: str, **options: Any) -> None:
-    """Fit one model to a CSV or Parquet file.
+    """Fit one model to a table: .csv, .tsv, .txt, .xlsx or .parquet.
 
     Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
     """

@@ -2,7 +2,7 @@
 
 Knows names and data frames; the engine gets the arrays. The formula library evaluates what it gets
 as Python, and gets it in one place, `_library_matrix`: text that our own grammar has read as a
-whole and written anew, of names that are columns of the data.
+whole and written anew, of names that are columns of the data or symbols for them.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mcsim.design.arithmetic import offset_of
 from mcsim.design.size import MAX_FIXED, MAX_RANDOM, check_size
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
@@ -23,10 +24,12 @@ from mcsim.formula import (
     Formula,
     RandomTerm,
     read_column,
+    read_terms,
     variable_names,
-    written_anew,
+    written_name,
 )
 from mcsim.formula.expression import Name, write
+from mcsim.formula.library import for_library
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -61,6 +64,7 @@ class ModelColumns:
     """What a formula makes of a data frame, and both of these; levels outermost first.
 
     X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
+    offset : (n_rows,), what every response has without any coefficient; None without one
     """
 
     X: Floats
@@ -70,6 +74,7 @@ class ModelColumns:
     levels: tuple[RandomColumns, ...]
     formula: Formula
     frame: pd.DataFrame
+    offset: Floats | None = None
     _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
@@ -107,10 +112,15 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
             return _dummy(values, piece.level)
         if not isinstance(values.dtype, pd.CategoricalDtype):
             return values.to_numpy(dtype=np.float64)
-    X, names, *_ = _matrix(frame, f"0 + {write(piece.base)}")
+    base = write(piece.base)
+    X, names, *_ = _matrix(frame, f"0 + {base}")
     own = [j for j, name in enumerate(names) if piece.label is None or _is_of(name, piece)]
+    if not own:  # the contrasts of a factor go with an intercept
+        X, names, *_ = _matrix(frame, base)
+        own = [j for j, name in enumerate(names) if name == str(piece)]
     if len(own) != 1:
-        raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {names}")
+        made = ", ".join(name for name in names if name != "Intercept")
+        raise DataError(f"{str(piece)!r} makes {len(own)} columns; name one of them: {made}")
     return X[:, own[0]]
 
 
@@ -177,7 +187,8 @@ def model_columns(
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
     for outer, inner in itertools.pairwise(levels):
         _check_nested(outer, inner)
-    return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame)
+    offset = offset_of(formula, data.frame) if formula.offsets else None
+    return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame, offset)
 
 
 def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
@@ -207,7 +218,7 @@ def _matrix(frame: pd.DataFrame, right_hand_side: str) -> Matrix:
     it was asked before for the same columns of the same kinds of data, they are made here. That is
     done only if it gave the same bits the first time.
     """
-    written = written_anew(right_hand_side)
+    written = write(read_terms(right_hand_side))
     for name in variable_names(written):
         _check_name(name, frame)
     kinds = _kinds(frame, written)
@@ -278,26 +289,36 @@ def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     from formulaic import Formula as ModelFormula
     from formulaic.errors import FormulaicError
 
+    names = list(map(str, frame.columns))
+    library = for_library(written, names)
+    symbols = [library.symbols.get(name, name) for name in names]
     try:
         with np.errstate(all="ignore"):  # what is no number is refused below, with its name
-            matrix = ModelFormula(written).get_model_matrix(
-                frame, na_action="raise", context={"sqrt": np.sqrt}
+            matrix = ModelFormula(library.text).get_model_matrix(
+                frame.set_axis(symbols, axis="columns") if library.symbols else frame,
+                na_action="raise",
+                context={"sqrt": np.sqrt},
             )
     # a column is not a number; C gets a second argument; hundreds of terms inside a call
     except (FormulaicError, ValueError, IndexError, RecursionError) as error:
         reason = f"a value {NO_NUMBER}" if "null values" in str(error) else str(error)
+        for name, symbol in library.symbols.items():
+            reason = reason.replace(symbol, written_name(name))
         raise DataError(f"{written!r} makes no columns of these data: {reason}") from error
-    indices = matrix.model_spec.term_indices
+    indices = {
+        library.own_name(str(term)): positions
+        for term, positions in matrix.model_spec.term_indices.items()
+    }
     numbers = [0] * matrix.shape[1]
     for number, positions in enumerate(indices.values()):
         for position in positions:
             numbers[position] = number
     values = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64))
-    names = tuple(matrix.model_spec.column_names)
-    for name, is_finite in zip(names, np.isfinite(values).all(axis=0), strict=True):
+    own_names = tuple(map(library.own_name, matrix.model_spec.column_names))
+    for name, is_finite in zip(own_names, np.isfinite(values).all(axis=0), strict=True):
         if not is_finite:
             raise DataError(f"the column {name!r} of these data {NO_NUMBER}")
-    return values, names, tuple(numbers), tuple(map(str, indices))
+    return values, own_names, tuple(numbers), tuple(indices)
 
 
 def _independent(

@@ -32,9 +32,9 @@ def _width(frame: pd.DataFrame, expression: Expression) -> int:
     match expression:
         case Name(name) if isinstance(frame[name].dtype, pd.CategoricalDtype):
             return len(frame[name].cat.categories)
-        case Call("C"):
+        case Call("C" | "factor"):
             return max(1, len(frame[[*variables(expression)]].drop_duplicates()))
-        case Call("poly", (_, Number(int(degree)))):
+        case Call("poly", (_, Number(int(degree)), *_)):
             return degree
         case Call(_, arguments):
             return max(_width(frame, one) for argument in arguments for one in walk(argument))

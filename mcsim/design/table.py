@@ -1,7 +1,7 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
-import csv
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcsim.design.arithmetic import measured_response
+from mcsim.design.table_file import TableFile, by_row, read_table_file
 from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.formula import Formula, is_name, parse_formula
+from mcsim.formula import Formula, is_name, parse_formula, written_name
 
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")  # in a CSV file
 LARGEST = 1e150  # of a number: its square can still be added up
+MOST_SHOWN = 5  # cells or labels in a message
+STRAY_SHARE = 0.5  # of a column's cells at most: more text than that, and it is one of labels
+_WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 
 Column = "pd.Series[Any]"
 
@@ -24,16 +28,21 @@ class Table:
 
     frame : columns that the formula names: floats, factors as categories, labels of units as they
         are; formula : with every group from the outermost unit inwards
-    notes : what was left out, a sentence each
+    notes : what was left out or may be meant otherwise, a sentence each
     """
 
     frame: pd.DataFrame
     formula: Formula
     notes: tuple[str, ...]
 
+    @property
+    def response(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """What is fitted: a function of the response, less the offsets, (n_rows,)."""
+        return measured_response(self.formula, self.frame)
+
 
 def read_table(path: Path, formula: str) -> Table:
-    """Rows of a CSV or Parquet file.
+    """Rows of a file, as of `read_table_file`.
 
     Raises
     ------
@@ -41,22 +50,12 @@ def read_table(path: Path, formula: str) -> Table:
         The file, a column or the formula cannot be used.
     """
     parsed = read_formula(formula)  # before the file, which may be large
-    readers: dict[str, Callable[[Path], tuple[pd.DataFrame, list[str]]]] = {
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: data come as .csv or .parquet, not {path.suffix!r}")
-    try:
-        frame, notes = readers[path.suffix](path)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    return _usable(frame, parsed, str(path), notes)
+    return _usable(read_table_file(path), parsed, str(path))
 
 
 def table_of(frame: pd.DataFrame, formula: str) -> Table:
     """Rows of a data frame; as `read_table`."""
-    return _usable(_by_row(frame), read_formula(formula), "the data frame", [])
+    return _usable(by_row(frame), read_formula(formula), "the data frame")
 
 
 def read_formula(formula: str) -> Formula:
@@ -67,48 +66,11 @@ def read_formula(formula: str) -> Formula:
         raise DataError(f"--formula {formula!r}: {error}") from None
 
 
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    return _by_row(pd.read_parquet(path)), []
-
-
-def _by_row(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with rows counted from 1, for messages."""
-    return frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"), axis=0)
-
-
-def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Columns as text, by the line that they stand in; None where a value is missing."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        head = [name.strip() for name in next(reader, [])]
-        found = ((reader.line_num, row) for row in reader)
-        rows = {line: row for line, row in found if row}
-    n_names = max((number for number, name in enumerate(head, 1) if name), default=0)
-    if n_names <= 1 and any(sign in "".join(head) for sign in ";\t"):
-        raise DataError(f"{path}: separate the columns by commas; the head is {head[0]!r}")
-    if not n_names:
-        raise DataError(f"{path}: the first line holds no names of columns")
-    notes = []
-    n_fields = {*map(len, rows.values())}
-    is_wider = len(n_fields) == 1 and min(n_fields) > n_names  # commas at the end of every line
-    if is_wider and not any(any(row[n_names:]) for row in rows.values()):
-        rows = {line: row[:n_names] for line, row in rows.items()}
-        notes = [f"{path}: left out what stands after the last name of the head: it is empty"]
-    for line, row in rows.items():
-        if len(row) != n_names:
-            raise DataError(
-                f"{path}: line {line} has {len(row)} fields, but the head has {n_names} names; give"
-                " every column a name and every line a field for it (text with commas in quotes)"
-            )
-    values = [[None if one in MISSING else one for one in row] for row in rows.values()]
-    index = pd.Index(list(rows), name="line")
-    return pd.DataFrame(values, index, pd.Index(head[:n_names]), dtype=object), notes
-
-
-def _usable(frame: pd.DataFrame, formula: Formula, path: str, notes: list[str]) -> Table:
+def _usable(file: TableFile, formula: Formula, path: str) -> Table:
     """Rows that have a value in every column of the formula, and these columns."""
+    frame, notes = file.frame, list(file.notes)
     for name in formula.names:
-        _check_column(name, [*map(str, frame.columns)], path)
+        _check_column(name, [*frame.columns], path)
     frame = frame[list(formula.names)]
     is_missing = frame.isna()
     is_kept = ~is_missing.any(axis=1)
@@ -116,22 +78,30 @@ def _usable(frame: pd.DataFrame, formula: Formula, path: str, notes: list[str]) 
         n_lost = is_missing.sum()
         where = ", ".join(f"{name} ({n})" for name, n in n_lost.items() if n)
         lost = f"left out {int((~is_kept).sum())} of {len(frame)} rows, which lack a value"
-        notes = [*notes, f"{path}: {lost}: {where}"]
+        notes.append(f"{path}: {lost}: {where}")
         frame = frame[is_kept]
     if frame.empty:
         raise DataError(
             f"{path} has no rows"
             + " with a value in every column of the formula" * bool(len(is_kept))
         )
-    found = {name: _converted(frame[name], formula, path) for name in formula.names}
-    frame = pd.DataFrame(found).reset_index(drop=True)
-    return Table(frame, _outermost_first(formula, frame), tuple(notes))
+    found = {
+        name: _converted(_with_points(frame[name], file.decimal), formula, path)
+        for name in formula.names
+    }
+    converted = pd.DataFrame(found)
+    _refuse_undefined(formula, converted, path)
+    converted = converted.reset_index(drop=True)
+    ordered = _outermost_first(formula, converted)
+    notes += (f"{path}: {note}" for note in _doubts(ordered, converted))
+    return Table(converted, ordered, tuple(notes))
 
 
 def _check_column(name: str, names: Sequence[str], path: str) -> None:
     if name not in names:
-        near = nearest_name(name, filter(is_name, names))  # others cannot be written
-        raise DataError(f"{path} has no column {name!r}. It has: {', '.join(names)}.{near}")
+        written = [written_name(one) if is_name(one) else repr(one) for one in names if one]
+        near = nearest_name(name, map(written_name, filter(is_name, names)))
+        raise DataError(f"{path} has no column {name!r}. It has: {', '.join(written)}.{near}")
     if names.count(name) > 1:
         raise DataError(f"{path} has {names.count(name)} columns {name!r}; rename the others")
 
@@ -142,8 +112,8 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
     if name in formula.groups and name not in (formula.response, *formula.columns):
         return values  # labels tell units apart as they are; numbers would merge long ones
     numbers = _numbers(values)
-    if name == formula.response and numbers is None:
-        raise DataError(f"{path}: the response {name!r} is text; it must be numbers")
+    if numbers is None and name not in (*formula.groups, *formula.labels):
+        _refuse_strays(values, name == formula.response, path)
     if numbers is None or name in formula.labels:
         return _categories(values, numbers)
     for faulty, number in numbers[~(numbers.abs() < LARGEST)].items():
@@ -157,6 +127,14 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
     return numbers
 
 
+def _with_points(values: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
+    """Numbers with a decimal comma as numbers with a point, where the file may have commas."""
+    if decimal == ".":
+        return values
+    is_number = values.map(lambda one: _WITH_COMMA.fullmatch(one) is not None)
+    return values.where(~is_number, values.str.replace(",", "."))
+
+
 def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
     """The column as floats; None where it holds text."""
     if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
@@ -167,6 +145,42 @@ def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
         return values.astype(np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def _refuse_strays(values: "pd.Series[Any]", is_response: bool, path: str) -> None:
+    """Refuse a column of numbers in which some cells are none, and a response of text."""
+    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
+        strays = values
+    else:
+        strays = values[pd.to_numeric(values, errors="coerce").isna()]
+    if not is_response and len(strays) > STRAY_SHARE * len(values):
+        return
+    counted, name = values.index.name, str(values.name)
+    shown = ", ".join(f"{counted} {line} {cell!r}" for line, cell in strays[:MOST_SHOWN].items())
+    more = f" and {len(strays) - MOST_SHOWN} more" * (len(strays) > MOST_SHOWN)
+    what = "the response must be numbers" if is_response else "most cells are numbers"
+    factor = "" if is_response else f"; for a factor write factor({written_name(name)})"
+    raise DataError(
+        f"{path}: {name!r} has cells that are no numbers ({what}): {shown}{more}. Mend them, or"
+        f" leave them empty{factor}"
+    )
+
+
+def _refuse_undefined(formula: Formula, frame: pd.DataFrame, path: str) -> None:
+    """Refuse rows in which a function of the response, or an offset, has no value."""
+    for name in (name for name in formula.offset_names if not _is_numbers(frame[name])):
+        raise DataError(f"{path}: the offset {name!r} is text; it must be numbers")
+    values = measured_response(formula, frame)
+    for position in np.flatnonzero(~(np.abs(values) < LARGEST)).tolist():
+        given = f"{formula.response} = {frame[formula.response].iloc[position]:g}"
+        raise DataError(
+            f"{path}: {frame.index.name} {frame.index[position]}: {formula.measured} is"
+            f" {values[position]:g} ({given}); it must be a number below {LARGEST:g} in size"
+        )
+
+
+def _is_numbers(values: "pd.Series[Any]") -> bool:
+    return values.dtype == np.float64
 
 
 def _categories(values: "pd.Series[Any]", numbers: "pd.Series[Any] | None") -> "pd.Series[Any]":
@@ -197,3 +211,34 @@ def _outermost_first(formula: Formula, frame: pd.DataFrame) -> Formula:
     # with one inner unit in every outer one labels tell nothing: animal/image stays
     effects = {(term.level, term.columns) for term in ordered.random}
     return ordered if len(effects) == len(ordered.random) else formula
+
+
+def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
+    """What the labels may mean otherwise, or what is taken for granted."""
+    if not formula.random:
+        yield f"no random term: its {len(frame)} rows are taken as independent"
+        return
+    path = formula.random[0].group
+    unit = frame.groupby(list(path), sort=False, observed=True).ngroup()
+    for name in formula.columns:
+        if isinstance(frame[name].dtype, pd.CategoricalDtype) and name not in path:
+            yield from _repeated_labels(unit, frame, path, name)
+
+
+def _repeated_labels(
+    unit: "pd.Series[int]", frame: pd.DataFrame, path: Sequence[str], factor: str
+) -> Iterator[str]:
+    """A label in two levels of a factor: one unit that saw both, or two of the same name."""
+    n_levels = frame.groupby(unit, sort=False)[factor].nunique()
+    is_repeated = n_levels > 1
+    labels = frame[path[-1]].groupby(unit, sort=False).first().astype(str)
+    is_counted = labels.str.fullmatch("[0-9]{1,2}").all()  # as 1, 2, 3 in every group
+    if not is_repeated.any() or (is_repeated.all() and not is_counted):
+        return
+    shown = ", ".join(labels[is_repeated][:MOST_SHOWN])
+    more = ", ..." if is_repeated.sum() > MOST_SHOWN else ""
+    groups = ":".join(map(written_name, (factor, *path)))
+    yield (
+        f"{path[-1]!r} {shown}{more} has rows in several levels of {factor!r}, and is taken as one"
+        f" unit in all of them; if these are different units, write (... | {groups})"
+    )

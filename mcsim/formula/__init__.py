@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from mcsim.errors import FormulaError
+from mcsim.formula.column_names import ColumnPiece, read_column, same_column
 from mcsim.formula.expression import (
     Call,
     Expression,
@@ -23,16 +24,18 @@ from mcsim.formula.expression import (
     variables,
     walk,
     write,
+    written_name,
 )
-from mcsim.formula.grammar import COLUMN_TOKEN, FORMULA_FUNCTIONS, Reader, is_name, refuse_long
+from mcsim.formula.grammar import FORMULA_FUNCTIONS, Reader, is_name, refuse_long
 
 __all__ = [
     "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "n_columns",
-    "parse_formula", "read_column", "same_column", "variable_names", "written_anew",
+    "parse_formula", "read_arithmetic", "read_column", "read_terms", "same_column",
+    "variable_names", "written_name",
 ]  # fmt: skip
 
 _ONE: frozenset[Expression] = frozenset()  # the term of the intercept
-_BLANKS = re.compile(r"\s+(?![^\[]*\])")  # those inside a factor's level are part of it
+_OF_LME = re.compile(r",?\s*random\s*=\s*(?:~\s*(?P<term>[^|,]*\|[^|,)]*))?")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,10 @@ class RandomTerm:
 class Formula:
     """A formula taken apart; the random terms stand outermost first.
 
-    text : as the user wrote it, for messages; written : anew, from what was read, as are `fixed`
-        and the columns of the random terms
+    text : as the user wrote it, for messages; written : anew, from what was read, as are `fixed`,
+        the columns of the random terms and the following
+    measured : what of the response is fitted, its name or `log(y)`
+    offsets : what is added to the fixed part with a coefficient of 1
     """
 
     text: str
@@ -62,12 +67,24 @@ class Formula:
     response: str
     fixed: str
     random: tuple[RandomTerm, ...]
+    measured: str
+    offsets: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the data columns on the right-hand side, grouping columns left out."""
-        expressions = (self.fixed, *(term.columns for term in self.random))
-        return _unique(name for text in expressions for name in variable_names(text))
+        found = (variable_names(text) for text in self._right_hand_sides)
+        return _unique([*itertools.chain(*found), *self.offset_names])
+
+    @property
+    def offset_names(self) -> tuple[str, ...]:
+        """Names of the data columns in offsets."""
+        trees = map(read_arithmetic, self.offsets)
+        return _unique(itertools.chain.from_iterable(map(variables, trees)))
+
+    @property
+    def _right_hand_sides(self) -> tuple[str, ...]:
+        return (self.fixed, *(term.columns for term in self.random))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,21 +99,28 @@ class Formula:
     @property
     def has_number_inside(self) -> bool:
         """Whether 0 or 1 stand in parentheses or in a product of columns."""
-        expressions = (self.fixed, *(term.columns for term in self.random))
-        return any(has_number_inside(_read_terms(text)) for text in expressions)
+        return any(has_number_inside(read_terms(text)) for text in self._right_hand_sides)
+
+    @property
+    def made_factors(self) -> tuple[str, ...]:
+        """Data columns that stand in C() or factor()."""
+        return _unique(self._in_factors())
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Data columns that stand in C() and nowhere else: factors, whatever they hold."""
-        expressions = (self.fixed, *(term.columns for term in self.random))
-        found, others = [], []
-        for one in itertools.chain.from_iterable(walk(_read_terms(text)) for text in expressions):
-            match one:
-                case Call("C", (Name(name),)):
-                    found.append(name)
-                case Name(name):
-                    others.append(name)
+        """Data columns that stand in C() or factor() and nowhere else: never numbers."""
+        found = [*self._in_factors()]
+        trees = map(read_terms, self._right_hand_sides)
+        others = [*itertools.chain.from_iterable(map(variables, trees))]
+        others += self.offset_names
         return tuple(name for name in _unique(found) if found.count(name) == others.count(name))
+
+    def _in_factors(self) -> Iterable[str]:
+        trees = map(read_terms, self._right_hand_sides)
+        for one in itertools.chain.from_iterable(map(walk, trees)):
+            match one:
+                case Call("C" | "factor", (Name(name), *_)):
+                    yield name
 
     def outermost_first(self, depth: Callable[[str], int]) -> "Formula":
         """The formula with every group as a path from the outermost name, of depth 0, inwards.
@@ -105,26 +129,6 @@ class Formula:
         """
         terms = (replace(one, group=tuple(sorted(one.group, key=depth))) for one in self.random)
         return replace(self, random=tuple(terms))
-
-
-@dataclass(frozen=True)
-class ColumnPiece:
-    """One factor of a column's name, such as `x`, `diet[T.fed]`, `I(x ** 2)` or `poly(x, 2)[1]`.
-
-    label : what stands in brackets, None without any
-    """
-
-    base: Name | Call
-    label: str | None
-
-    def __str__(self) -> str:
-        label = "" if self.label is None else f"[{self.label}]"
-        return f"{write(self.base)}{label}"
-
-    @property
-    def level(self) -> str:
-        """The label without the mark of a contrast, `fed` of `T.fed`."""
-        return (self.label or "").removeprefix("T.")
 
 
 @lru_cache(maxsize=256)
@@ -137,17 +141,19 @@ def parse_formula(text: str) -> Formula:
         Where the text holds anything but names, numbers, operators and `FORMULA_FUNCTIONS`.
     """
     refuse_long(text)
+    _refuse_lme(text)
     reader = _FormulaReader(text)
-    response = reader.take("name", "the name of one column first, the response, as in 'y ~ x'")
-    reader.take("~", "'~' after the response, which is the name of one column")
+    response, measured = reader.left_hand_side()
     reader.right_hand_side()
     _check_one_chain(reader.random)
     found = Formula(
         text,
-        f"{response} ~ {_joined(reader.pieces)}",
+        f"{measured} ~ {_joined(reader.pieces)}",
         response,
         _joined(reader.fixed) or "1",
         _with_one_spelling(sorted(reader.random, key=lambda term: len(term.group))),
+        measured,
+        tuple(reader.offsets),
     )
     if response in (*found.columns, *found.groups):
         raise FormulaError(f"the response {response!r} stands on the right-hand side, too")
@@ -163,18 +169,31 @@ def variable_names(expression: str) -> tuple[str, ...]:
     FormulaError
         Where the expression cannot be read.
     """
-    return _unique(variables(_read_terms(expression)))
+    return _unique(variables(read_terms(expression)))
 
 
-def written_anew(expression: str) -> str:
-    """A right-hand side written from what was read: the text that the formula library may get.
+@lru_cache(maxsize=256)
+def read_terms(expression: str) -> Expression:
+    """The tree of a right-hand side.
 
     Raises
     ------
     FormulaError
         Where the expression cannot be read as a whole.
     """
-    return write(_read_terms(expression))
+    reader = Reader(expression)
+    terms = reader.terms()
+    reader.take("end", "an operator or the end")
+    return terms
+
+
+@lru_cache(maxsize=256)
+def read_arithmetic(expression: str) -> Expression:
+    """The tree of what stands inside a call, or is fitted as the response; errors as there."""
+    reader = Reader(expression)
+    found = reader.arithmetic()
+    reader.take("end", "an operator of arithmetic or the end")
+    return found
 
 
 def n_columns(expression: str, width: Callable[[Expression], int]) -> int:
@@ -189,37 +208,7 @@ def n_columns(expression: str, width: Callable[[Expression], int]) -> int:
     FormulaError
         The expression cannot be read, or has more than `MAX_TERMS` terms.
     """
-    return sum(math.prod(map(width, term)) for term in terms_of(_read_terms(expression)) | {_ONE})
-
-
-@lru_cache(maxsize=1024)
-def read_column(name: str) -> tuple[ColumnPiece, ...]:
-    """Factors of a column's name: `diet[T.fed]:x` gives `diet[T.fed]` and `x`.
-
-    Raises
-    ------
-    FormulaError
-        Where the name is none that the formula library prints.
-    """
-    refuse_long(name)
-    reader = _ColumnReader(name, COLUMN_TOKEN)
-    pieces = [reader.piece()]
-    while reader.accept(":"):
-        pieces.append(reader.piece())
-    reader.take("end", "':' and another column, or the end")
-    return tuple(pieces)
-
-
-@lru_cache(maxsize=1024)
-def same_column(name: str) -> str:
-    """One spelling for all names of a column: `x:I(z**2)` and `I(z ** 2):x` are the same.
-
-    Other names, as a user's estimators may have, differ by more than blanks.
-    """
-    try:
-        return ":".join(sorted(map(str, read_column(name))))
-    except FormulaError:
-        return _BLANKS.sub("", name)
+    return sum(math.prod(map(width, term)) for term in terms_of(read_terms(expression)) | {_ONE})
 
 
 class _FormulaReader(Reader):
@@ -229,13 +218,32 @@ class _FormulaReader(Reader):
         super().__init__(text)
         self.pieces: list[str] = []
         self.fixed: list[str] = []
+        self.offsets: list[str] = []
         self.random: list[RandomTerm] = []
+
+    def left_hand_side(self) -> tuple[str, str]:
+        """The response's name, and what of it is fitted."""
+        start = self.next
+        if start.kind == "end":
+            raise self.refusal(start, "write the response first, one column, as in 'y ~ x'")
+        found = self.arithmetic()
+        self.take("~", "'~' after the response, which is one column or a function of it")
+        names = _unique(variables(found))
+        if len(names) != 1:
+            raise self.refusal(start, "the response is one column, as in y ~ x or log(y) ~ x")
+        if bad := [one.function for one in walk(found) if _is_of_rows(one)]:
+            raise self.refusal(start, f"{bad[0]}() of a response is not known; make it a column")
+        return names[0], write(found)
 
     def right_hand_side(self) -> None:
         sign = self.accept("+", "-") or "+"
         while sign:
             start = self.next
-            if not self._at_random_term():
+            if self._accept_offset():
+                if sign == "-":
+                    raise self.refusal(start, "an offset is added with '+', not taken away")
+                text = self._offset()
+            elif not self._at_random_term():
                 text = write(self.products())
                 self.fixed += [sign, text]
             elif sign == "+":
@@ -246,12 +254,25 @@ class _FormulaReader(Reader):
             sign = self.accept("+", "-")
         self.take("end", "'+' and another term, or the end")
 
+    def _accept_offset(self) -> bool:
+        """Take `offset(`."""
+        is_offset = self.next.text == "offset" and self.tokens[self.index + 1].text == "("
+        self.index += 2 * is_offset
+        return is_offset
+
+    def _offset(self) -> str:
+        text = write(self.arithmetic())
+        self.take(")", "')' after the offset")
+        self.offsets.append(text)
+        return f"offset({text})"
+
     def _at_random_term(self) -> bool:
         """Whether a parenthesis opens here that holds a bar of its own."""
         depth = 0
         for token in self.tokens[self.index :]:
-            depth += (token.text == "(") - (token.text == ")")
-            if depth == 0 or (depth == 1 and token.text in ("|", "||")):
+            sign = token.text if token.kind == "operator" else ""
+            depth += (sign == "(") - (sign == ")")
+            if depth == 0 or (depth == 1 and sign in ("|", "||")):
                 return depth == 1
         return False
 
@@ -277,29 +298,25 @@ class _FormulaReader(Reader):
             path += (self.take("name", "a grouping level, as in '(x | animal/image)'"),)
             if start.text in path[:-1]:
                 raise self.refusal(start, "a level stands once in a path like animal/image")
-            joint = self.accept("/", ":")
-            text += start.text + joint
+            joint = self.accept("/", ":", "%in%").replace("%in%", ":")
+            text += written_name(start.text) + joint
             if joint != ":":
                 paths.append(path)
         return text, paths
 
 
-class _ColumnReader(Reader):
-    """Reads the factors of a column's name; brackets follow at once, without a blank."""
-
-    def piece(self) -> ColumnPiece:
-        base = self.variable_or_call("a column or a function")
-        end = self.tokens[self.index - 1].end
-        if self.next.kind != "label" or self.next.start != end:
-            return ColumnPiece(base, None)
-        return ColumnPiece(base, self.take("label", "a level in brackets")[1:-1])
+def _is_of_rows(one: Expression) -> TypeGuard[Call]:
+    """Whether this is a function that looks at all rows, or makes several columns."""
+    return isinstance(one, Call) and one.function in ("C", "center", "factor", "poly", "scale")
 
 
-def _read_terms(expression: str) -> Expression:
-    reader = Reader(expression)
-    terms = reader.terms()
-    reader.take("end", "an operator or the end")
-    return terms
+def _refuse_lme(text: str) -> None:
+    """Answer nlme's way of writing with the form to write."""
+    found = _OF_LME.search(text)
+    if found:
+        fixed, term = text[: found.start()].strip(), (found["term"] or "x || animal").strip()
+        form = f"{fixed} + ({term})" if found["term"] else f"them as in {fixed} + ({term})"
+        raise FormulaError(f"random terms stand in the formula itself; write {form}", found.start())
 
 
 def _joined(pieces: Iterable[str]) -> str:

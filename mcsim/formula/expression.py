@@ -1,17 +1,19 @@
 """What a formula says, as a tree of names, numbers, calls and operators, and the text of a tree.
 
-The text is made from the tree alone, so nothing gets into it that was not read. Inside a call it
-is spelt as the formula library prints names: `I(x ** 2)`, `poly(x, 2)`.
+The text is made from the tree alone, so nothing gets into it that was not read.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from mcsim.errors import FormulaError
 
+BARE = r"(?:[^\W\d]|\.(?![0-9]))[\w.]*"  # a name that needs no backticks, as in R
 MAX_TERMS = 500
-PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3}  # of operators that make a Chain
+PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3, "%in%": 3}  # of operators that make a Chain
 _SIGN, _POWER, _ATOM = 4, 5, 6
 
 
@@ -30,8 +32,24 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """How C() codes a factor, in the user's word for it; `reference` is a level."""
+
+    word: str
+    reference: str | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """An argument with a name, `raw = TRUE`."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Call:
-    """A function of the formula library and what it is called with."""
+    """A function and what it is called with."""
 
     function: str
     arguments: tuple["Expression", ...]
@@ -69,29 +87,41 @@ class Group:
     inner: "Expression"
 
 
-Expression: TypeAlias = Name | Number | Call | Signed | Power | Chain | Group
+Expression: TypeAlias = Name | Number | Contrast | Option | Call | Signed | Power | Chain | Group
 Term: TypeAlias = frozenset[Expression]  # of a model: names and calls that are multiplied
 
 
-def write(expression: Expression) -> str:
-    """Text of a tree: the only text that the formula library gets."""
+def written_name(name: str) -> str:
+    """A column's name as a formula has it: in backticks where it is not plain."""
+    return name if re.fullmatch(BARE, name) and name != "." else f"`{name}`"
+
+
+def write(expression: Expression, named: Callable[[str], str] = written_name) -> str:
+    """Text of a tree; `named` writes the names."""
+    again = partial(write, named=named)
     match expression:
         case Name(text):
-            return text
+            return named(text)
+        case Contrast(word, reference):
+            quote = "'" if '"' in str(reference) else '"'
+            return word if reference is None else f"{word}({quote}{reference}{quote})"
+        case Option(name, value):
+            return f"{name} = {value}"
         case Number(value):
             return repr(value)
         case Call(function, arguments):
-            return f"{function}({', '.join(map(write, arguments))})"
+            return f"{function}({', '.join(map(again, arguments))})"
         case Group(inner):
-            return f"({write(inner)})"
+            return f"({again(inner)})"
         case Signed(sign, operand):
-            return f"{sign}{_operand(operand, _POWER)}"
+            return f"{sign}{_within(operand, _POWER, again)}"
         case Power(base, operator, exponent):
-            return f"{_operand(base, _ATOM)} {operator} {_operand(exponent, _ATOM)}"
+            base_text, power = (_within(one, _ATOM, again) for one in (base, exponent))
+            return f"{base_text} {operator} {power}"
         case Chain(first, rest):
             loosest = _precedence(expression)
-            later = (f"{_spaced(sign)}{_operand(one, loosest + 1)}" for sign, one in rest)
-            return "".join([_operand(first, loosest), *later])
+            later = (f"{_spaced(sign)}{_within(one, loosest + 1, again)}" for sign, one in rest)
+            return "".join([_within(first, loosest, again), *later])
 
 
 def variables(expression: Expression) -> Iterator[str]:
@@ -115,6 +145,36 @@ def walk(expression: Expression) -> Iterator[Expression]:
             parts = ()
     for part in parts:
         yield from walk(part)
+
+
+def changed(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The tree with every part changed, the innermost first."""
+    again = partial(changed, change=change)
+    match expression:
+        case Call(function, arguments):
+            expression = Call(function, tuple(map(again, arguments)))
+        case Signed(sign, operand):
+            expression = Signed(sign, again(operand))
+        case Power(base, operator, exponent):
+            expression = Power(again(base), operator, exponent)
+        case Chain(first, rest):
+            later = tuple((sign, again(operand)) for sign, operand in rest)
+            expression = Chain(again(first), later)
+        case Group(inner):
+            expression = Group(again(inner))
+    return change(expression)
+
+
+def factors_of(expression: Expression) -> Iterator["Name | Call"]:
+    """Names and calls that terms are made of, in the order of the text."""
+    match expression:
+        case Name() | Call():
+            yield expression
+        case Signed(_, one) | Power(one, _, _) | Group(one):
+            yield from factors_of(one)
+        case Chain(first, rest):
+            for one in (first, *(operand for _, operand in rest)):
+                yield from factors_of(one)
 
 
 def terms_of(expression: Expression) -> frozenset[Term]:
@@ -195,8 +255,8 @@ def _products(left: frozenset[Term], right: frozenset[Term]) -> frozenset[Term]:
     return frozenset(one | other for one in left for other in right)
 
 
-def _operand(expression: Expression, loosest: int) -> str:
-    text = write(expression)
+def _within(expression: Expression, loosest: int, written: Callable[[Expression], str]) -> str:
+    text = written(expression)
     return text if _precedence(expression) >= loosest else f"({text})"
 
 

@@ -3,51 +3,69 @@
 A text is read as a whole or refused, and none of it is evaluated. Knows no data.
 """
 
-import builtins
-import keyword
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
 from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula.expression import (
+    BARE,
     PRECEDENCE,
     Call,
     Chain,
+    Contrast,
     Expression,
     Group,
     Name,
     Number,
+    Option,
     Power,
     Signed,
     variables,
 )
 
-FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "log", "log10", "poly", "scale", "sqrt")
+FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "factor", "log", "log10", "poly", "scale", "sqrt")
+CONTRASTS = {  # of C(), by the words of Python and of R
+    "Treatment": "treatment", "contr.treatment": "treatment",
+    "Sum": "sum", "contr.sum": "sum",
+    "Helmert": "helmert", "contr.helmert": "helmert",
+    "Poly": "poly", "contr.poly": "poly",
+}  # fmt: skip
+TRUE_WORDS = ("TRUE", "T", "True")
 MAX_LENGTH = 2000  # characters: reading and expanding stay instant
 MAX_PARENTHESES = 50  # far below the depth at which Python gives up
 
-PRODUCT = ("*", "/", ":")
+PRODUCT = ("*", "/", ":", "%in%")
 SUM = ("+", "-", *PRODUCT)
-_KINDS = ("name", "number", "label", "end")
+_KINDS = ("name", "number", "string", "label", "end")
 _ARITHMETIC = ("+", "-", "*", "/")
+_ADVICE = {  # what R's users write for what stands elsewhere
+    "offset": "an offset stands by itself after a '+', as in y ~ x + offset(z) + (1 | g)",
+    "as.factor": "write factor(g)",
+    "s": "smooth terms are not known; write poly(x, 3)",
+    "ns": "splines are not known; write poly(x, 3)",
+    "bs": "splines are not known; write poly(x, 3)",
+    "cbind": "the response is one column",
+}
 _POWERS = tuple("123456789")  # (a + b) ** 9 holds every interaction of nine columns
 _PIECES = (
-    r"\s*(?:(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"
-    r"|(?P<name>[A-Za-z_]\w*)|(?P<operator>\*\*|\|\||[-+*/:^()|~,]){more}"
+    r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))"
+    rf"|(?P<name>{BARE}|`[^`\n]*`)"
+    r"|(?P<string>\"[^\"\\\n]*\"|'[^'\\\n]*')"
+    r"|(?P<operator>\*\*|\|\||%in%|[-+*/:^()|~,=]){more}"
     r"|(?P<end>\Z)|(?P<other>.))"
 )
 # a level of a factor may hold any sign, also ]: it ends where the column or its factor does
 _LABEL = r"|(?P<label>\[(?:[^\]]|\](?!\s*(?::|\Z)))*\](?=\s*(?::|\Z)))"
-FORMULA_TOKEN = re.compile(_PIECES.format(more=""), re.ASCII | re.DOTALL)
-COLUMN_TOKEN = re.compile(_PIECES.format(more=_LABEL), re.ASCII | re.DOTALL)
+FORMULA_TOKEN = re.compile(_PIECES.replace("{more}", ""), re.DOTALL)
+COLUMN_TOKEN = re.compile(_PIECES.replace("{more}", _LABEL), re.DOTALL)
 
 
 def is_name(text: str) -> bool:
-    """Whether a formula can name a column `text`."""
-    plain = re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII) is not None
-    return plain and not keyword.iskeyword(text) and not text.startswith("__")
+    """Whether a formula can name a column `text`, if need be in backticks."""
+    return text.isprintable() and text.strip() == text != "" and "`" not in text and text != "."
 
 
 def refuse_long(text: str) -> None:
@@ -58,7 +76,10 @@ def refuse_long(text: str) -> None:
 
 
 class Token(NamedTuple):
-    """A piece of the text: its kind (a group of the pattern), and where it stands."""
+    """A piece of the text: its kind (a group of the pattern), and where it stands.
+
+    text : without quotes
+    """
 
     kind: str
     text: str
@@ -70,8 +91,8 @@ class Reader:
     """Recursive descent over the tokens of a text."""
 
     def __init__(self, text: str, pattern: re.Pattern[str] = FORMULA_TOKEN) -> None:
-        self.text = text
-        self.tokens = [_read_token(match) for match in pattern.finditer(text)]
+        self.text = unicodedata.normalize("NFC", text)  # an accent may come as two characters
+        self.tokens = [_read_token(match) for match in pattern.finditer(self.text)]
         self.index = 0
 
     @property
@@ -82,16 +103,16 @@ class Reader:
     def take(self, wanted: str, expected: str) -> str:
         """Text of the next token, which must be of the kind or have the text that is wanted."""
         token = self.next
-        if wanted != (token.kind if wanted in _KINDS else token.text):  # a column may be named end
+        if not (token.kind == wanted if wanted in _KINDS else _is_sign(token, wanted)):
             raise self.refusal(token, f"expected {expected}")
         self.index += 1
         return token.text
 
-    def accept(self, *texts: str) -> str:
+    def accept(self, *signs: str) -> str:
         """The next token's text if it is one of these; else empty, and nothing is taken."""
-        text = self.next.text
-        self.index += text in texts
-        return text if text in texts else ""
+        is_one = _is_sign(self.next, *signs)
+        self.index += is_one
+        return self.tokens[self.index - 1].text if is_one else ""
 
     def refusal(self, token: Token, advice: str) -> FormulaError:
         """What was found, where, and what to do."""
@@ -121,7 +142,8 @@ class Reader:
         own = [one for one in operators if PRECEDENCE[one] == loosest]
         rest = []
         while joint := self.accept(*own):
-            rest.append((joint, self.chain(operand, operators, loosest + 1)))
+            sign = ":" if joint == "%in%" else joint
+            rest.append((sign, self.chain(operand, operators, loosest + 1)))
         is_product = rest and loosest > 1 and operand == self._term
         if is_product and any(
             isinstance(one, Number) for one in (first, *(one for _, one in rest))
@@ -133,24 +155,56 @@ class Reader:
         """A name, or a function and what it is called with."""
         start = self.next
         name = self.take("name", expected)
-        if not self.accept("("):
+        if self.text[start.start] == "`" or not self.accept("("):
             return Name(name)
         if name not in FORMULA_FUNCTIONS:
             near = nearest_name(name, FORMULA_FUNCTIONS)
             allowed = f"the functions of a formula are {', '.join(FORMULA_FUNCTIONS)}.{near}"
-            raise self.refusal(start, allowed)
-        arguments = [self._arithmetic()]
+            raise self.refusal(start, _ADVICE.get(name, allowed))
+        arguments = [self.arithmetic()]
         while self.accept(","):
-            arguments.append(self._arithmetic())
-        self.take(")", "')', ',' or one of + - * / ** inside a call")
+            arguments.append(self._further_argument(name, len(arguments)))
         self._check_arguments(start, arguments)
+        self.take(")", "')', ',' or one of + - * / ** inside a call")
         return Call(name, tuple(arguments))
+
+    def _further_argument(self, function: str, position: int) -> Expression:
+        if (function, position) == ("C", 1):
+            return self._contrast()
+        if (function, position) == ("poly", 2):
+            start = self.next
+            option = self.take("name", "raw = TRUE")
+            self.take("=", "'=', as in raw = TRUE")
+            value = self.take("name", "TRUE, as in raw = TRUE")
+            if option != "raw" or value not in TRUE_WORDS:
+                raise self.refusal(start, "write poly(x, 2, raw = TRUE)")
+            return Option("raw", "TRUE")
+        return self.arithmetic()
+
+    def _contrast(self) -> Contrast:
+        """How a factor is coded, the second argument of C()."""
+        start = self.next
+        if start.text == "contr" and _is_sign(self.tokens[self.index + 1], "="):  # as R writes it
+            self.index += 2
+            start = self.next
+        word = self.take("name", f"how to code the factor: {', '.join(CONTRASTS)}")
+        if word not in CONTRASTS:
+            near = nearest_name(word, CONTRASTS)
+            raise self.refusal(start, f"factors are coded by {', '.join(CONTRASTS)}.{near}")
+        if not self.accept("("):
+            return Contrast(word, None)
+        if CONTRASTS[word] != "treatment":
+            raise self.refusal(start, f"write {word} without parentheses")
+        is_number = self.next.kind == "number"
+        reference = self.take("number" if is_number else "string", "the reference level in quotes")
+        self.take(")", f"')' after the reference level, as in {word}(\"ctl\")")
+        return Contrast(word, reference)
 
     def _check_arguments(self, call: Token, arguments: list[Expression]) -> None:
         match call.text, arguments:
-            case (_, [_]):
+            case (_, [_]) | ("C", [_, Contrast()]):
                 return
-            case "poly", [_, Number(int(degree))] if degree > 0:
+            case "poly", [_, Number(int(degree)), *_] if degree > 0 and len(arguments) < 4:
                 return
             case "poly", _:
                 advice = "write poly(x, 2): a column, and a whole number from 1 on"
@@ -176,7 +230,8 @@ class Reader:
             raise self.refusal(self.next, "a power is a whole number from 1 to 9")
         return Power(found, operator, Number(int(power)))
 
-    def _arithmetic(self) -> Expression:
+    def arithmetic(self) -> Expression:
+        """Numbers, columns and functions of them, as inside a call."""
         return self.chain(self._operand, _ARITHMETIC)
 
     def _operand(self) -> Expression:
@@ -185,15 +240,13 @@ class Reader:
         start = self.next
         found: Expression
         if self.accept("("):
-            found = self._arithmetic()
+            found = self.arithmetic()
             self.take(")", "')' or one of + - * / ** inside a call")
         elif start.kind == "number":
             found = self._number()
         else:
             found = self.variable_or_call("a column, a number, a function or '('")
-        if isinstance(found, Name) and hasattr(builtins, found.text):
-            raise self.refusal(start, "inside a call this is a word of Python; rename it")
-        if self.accept("**"):
+        if self.accept("**", "^"):
             found = Power(found, "**", self._exponent())
             if not any(variables(found)):  # powers of constants could keep Python busy for ever
                 raise self.refusal(start, "a power inside a call is that of a column")
@@ -217,23 +270,31 @@ class Reader:
         return Number(value)
 
 
+def _is_sign(token: Token, *signs: str) -> bool:
+    """Whether a token is an operator or a number with one of these texts, and not a name."""
+    return token.kind in ("operator", "number") and token.text in signs
+
+
 def _read_token(match: re.Match[str]) -> Token:
     kind = str(match.lastgroup)
     token = Token(kind, match[kind], match.start(kind), match.end())
     if kind == "other":
         allowed = f"+ - * / : ** ^ ( ) | || ~ , and {', '.join(FORMULA_FUNCTIONS)}"
-        if token.text in ("`", "."):
-            advice = "a formula names columns by letters, digits and _; rename others in the table"
-            raise _refusal(match.string, token, advice)
-        raise _refusal(match.string, token, f"a formula holds only names, numbers, {allowed}")
+        advice = f"a formula holds only names, numbers, {allowed}"
+        if token.text == "`":
+            advice = "a name in backticks ends with one, on the same line"
+        raise _refusal(match.string, token, advice)
+    if kind == "string" or token.text.startswith("`"):
+        token = token._replace(text=token.text[1:-1])
     if kind == "name" and not is_name(token.text):
-        raise _refusal(
-            match.string, token, "a formula cannot name this column; rename it in the table"
-        )
+        advice = "name every column; a dot for all others is not known"
+        if token.text != ".":
+            advice = "no column can have this name, which is empty or holds odd characters"
+        raise _refusal(match.string, token, advice)
     return token
 
 
 def _refusal(text: str, token: Token, advice: str) -> FormulaError:
-    found = repr(token.text) if token.text else "the end"
+    found = "the end" if token.kind == "end" else repr(token.text)
     where = f"at character {token.start + 1} of {text!r}"
     return FormulaError(f"found {found} {where}; {advice}", token.start)

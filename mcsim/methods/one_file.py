@@ -64,7 +64,7 @@ def fit_file(
     path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
     interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
-    """Fit `formula` to a CSV or Parquet file; text columns are factors, levels sorted.
+    """Fit `formula` to a file with a table; text columns are factors, levels sorted.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def fit_table(
     interval: str = "wald", confidence: float = 0.95, *, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`."""
-    y = table.frame[table.formula.response].to_numpy(dtype=np.float64)
+    y = table.response
     columns, aliased = without_aliased(model_columns(table.formula, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable

@@ -36,6 +36,7 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "lme4": RMethod,
     "plugin": PluginMethod,
 }
+WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
 
 
 def prepare_method(
@@ -61,6 +62,8 @@ def prepare_method(
             "the formula has no fixed effect; estimators 'reml' and 'ml' fit that, without"
             " `residual`"
         )
+    if columns.offset is not None and kind_of(settings.estimator) in WITH_FORMULA:
+        raise DataError(f"estimator {settings.estimator!r} takes no offset(); leave it out")
     shared = Reducers() if shared is None else shared
     kept, _ = columns.once("aliased", without_aliased)
     return METHODS[kind_of(settings.estimator)](kept, settings, shared)

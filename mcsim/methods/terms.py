@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mcsim.design.columns import ModelColumns, column
 from mcsim.errors import DataError
 from mcsim.formula import read_column, same_column
-from mcsim.formula.expression import write
+from mcsim.formula.expression import Call, Name, write
 
 Floats = NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def _term(columns: ModelColumns, number: int) -> _Term:
     covariates = []
     for name in _names(columns, number):
         pieces = [] if name == "Intercept" else read_column(name)
-        is_factor = [_levels(columns.frame, write(piece.base)) is not None for piece in pieces]
+        is_factor = [_levels(columns.frame, piece.base) is not None for piece in pieces]
         own = zip(pieces, is_factor, strict=True)
         factors |= {write(piece.base) for piece, is_one in own if is_one}
         others = zip(pieces, is_factor, strict=True)
@@ -117,7 +117,8 @@ def _sums(frame: pd.DataFrame) -> Callable[[str], Floats]:
     """The columns of a factor: 1 at a level, -1 at the last."""
 
     def of_factor(name: str) -> Floats:
-        labels = _levels(frame, name)
+        (piece,) = read_column(name)
+        labels = _levels(frame, piece.base)
         assert labels is not None
         codes, uniques = pd.factorize(labels, sort=True)
         dummies = np.eye(len(uniques))[codes]
@@ -126,14 +127,14 @@ def _sums(frame: pd.DataFrame) -> Callable[[str], Floats]:
     return of_factor
 
 
-def _levels(frame: pd.DataFrame, base: str) -> "pd.Series[str] | None":
+def _levels(frame: pd.DataFrame, base: Name | Call) -> "pd.Series[str] | None":
     """The levels of a factor, or of a covariate that is made one by C(...); None for others."""
-    name = base[2:-1] if base.startswith("C(") else base
-    if name not in frame.columns:
-        return None
-    values = frame[name]
-    is_factor = isinstance(values.dtype, pd.CategoricalDtype)
-    return values.astype(str) if is_factor or base != name else None
+    match base:
+        case Call("C" | "factor", (Name(name), *_)):
+            return frame[name].astype(str)
+        case Name(name) if isinstance(frame[name].dtype, pd.CategoricalDtype):
+            return frame[name].astype(str)
+    return None
 
 
 def _products(first: Floats, second: Floats) -> Floats:

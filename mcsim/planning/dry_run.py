@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from mcsim.design.words import design_in_words
 from mcsim.methods.r.method import r_calls
+from mcsim.names import SIGMA
 from mcsim.results.identity import grow
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import Scenario
+from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
 from mcsim.study.prepared import PreparedStudy
@@ -66,6 +68,8 @@ def describe_plan(
         name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
+        if not scenario.truth.is_in_sds:
+            lines.append(f"  in SDs: {_truth_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(study), ""]
     pilot, n_conditions = _pilot(study), len(study.conditions)
     lines += _costs_in_words(study, pilot, n_workers or usable_cpus(), shard)
@@ -80,6 +84,13 @@ def _changes_in_words(condition: Condition) -> str:
     """How the design of a replicate differs from that of the condition."""
     redrawn = "; this is one draw, every replicate has its own" * condition.design.redraw
     return redrawn + "; less what a replicate loses" * (condition.truth.missing is not None)
+
+
+def _truth_in_words(condition: Condition) -> str:
+    """What shares of a variance and effects without a unit come to."""
+    truth = truth_of(condition.truth)
+    stated = [*truth.sds.items(), (SIGMA, truth.sigma), *truth.fixed.items()]
+    return ", ".join(f"{one.name} {value:.4g}" for one, value in stated)
 
 
 def _methods_in_words(study: PreparedStudy) -> list[str]:

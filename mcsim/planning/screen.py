@@ -17,7 +17,7 @@ from mcsim.methods.inference.theory import closed_forms
 from mcsim.methods.method import fixed_contrasts
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs, Ints
-from mcsim.scenario.conditions import conditions
+from mcsim.scenario.conditions import Condition, conditions
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import truth_of
@@ -61,7 +61,8 @@ def expected_values(
     n = designs.n_outermost
     base = float(per_cell * n_cells) if outermost in designs.keys else n
     scale = np.sqrt((base - lost) / np.maximum(n - lost, 0.5))
-    return _of_goal(scenario, goal, size * scale, np.maximum(n - n_cells, 1.0))
+    (condition,) = conditions(designs.scenario(scenario, 0))
+    return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0))
 
 
 OF_EFFECTS = ("rejection", "ci_width", "mde", "rmse", "relative_se")
@@ -95,8 +96,10 @@ def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpe
     return None if found is None else float(found.std_error[0])
 
 
-def _of_goal(scenario: Scenario, goal: Goal, se: Floats, df: Floats) -> Floats:
-    truth = truth_of(scenario.truth, scenario.design.factors, scenario.estimands)
+def _of_goal(
+    scenario: Scenario, condition: Condition, goal: Goal, se: Floats, df: Floats
+) -> Floats:
+    truth = truth_of(condition.truth, condition.design.factors, scenario.estimands)
     value, alpha = truth.of(Parameter.read(goal.parameter)) or 0.0, 1.0 - scenario.confidence
     t = special.stdtrit(df, 1.0 - alpha / 2.0)
     if goal.measure == "rejection":

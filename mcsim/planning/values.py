@@ -18,6 +18,7 @@ from mcsim.planning.designs import Designs
 from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
 from mcsim.results.ranges import subtract
 from mcsim.results.store import Store, refuse_another_study
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
@@ -59,8 +60,8 @@ class Bench:
     def has_control(self) -> bool:
         """Whether an exact test may help to tell power."""
         is_of_tests = any(goal.measure == "rejection" for goal in self.goals)
-        scenario = self.scenario
-        return is_of_tests and scenario.truth.is_standard and not is_drawn(scenario.design)
+        (condition,) = conditions(self.designs.scenario(self.scenario, 0))
+        return is_of_tests and condition.is_standard and not is_drawn(condition.design)
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""

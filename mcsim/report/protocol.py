@@ -90,7 +90,7 @@ def _aims(scenario: Scenario) -> Sentence:
 
 
 def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[Sentence]:
-    design, truth = scenario.design, scenario.truth
+    design, truth = scenario.design, scenario.truth.in_sds()
     lines = _designs(designs)
     for name, levels in design.factors.items():
         outermost, reference = Name(design.levels[0].name), Name(levels[0])

@@ -9,6 +9,7 @@ from mcsim.names import short_names, show_swept
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import DesignSpec, Scenario
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import TruthSpec
 
 
@@ -72,7 +73,8 @@ def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str
     # a value that is written out and one left at its default are the same
     design = canonical(given.model_dump(exclude_defaults=True))
     design["factors"] = canonical(list(given.factors.items()))
-    truth = canonical(TruthSpec.model_validate(raw["truth"]).model_dump(exclude_defaults=True))
+    stated = StatedTruth.model_validate(raw["truth"]).in_sds()
+    truth = canonical(stated.model_dump(exclude_defaults=True))
     text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
     return Condition(
         label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",

@@ -62,29 +62,38 @@ def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
     """
     here: Any = raw
     path: list[str | int] = []
-    *parents, last = _split_key(key)
-    for piece in parents:
-        path.append(_place(here, piece))
-        here = here.setdefault(path[-1], {}) if isinstance(here, dict) else here[path[-1]]
-    path.append(_place(here, last))
-    here[path[-1]] = value
+    pieces = _split_key(key)
+    while pieces:
+        place, n = _place(here, pieces)
+        path.append(place)
+        pieces = pieces[n:]
+        if not pieces:
+            here[place] = value
+        else:
+            here = here.setdefault(place, {}) if isinstance(here, dict) else here[place]
     return tuple(path)
 
 
 def _split_key(key: str) -> list[str]:
-    pieces = re.findall(r'(?:"[^"]*"|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
+    pieces = re.findall(r'(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
     return [piece[1:-1] if re.fullmatch(r'"[^"]*"', piece) else piece for piece in pieces]
 
 
-def _place(here: Any, piece: str) -> str | int:
-    if isinstance(here, dict):
-        return piece
+def _place(here: Any, pieces: list[str]) -> tuple[str | int, int]:
+    """Where the first pieces lead, and how many they are: a name may have dots."""
     items = here if isinstance(here, list) else []
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
-    if piece in names:
-        return names.index(piece)
+    for n in range(len(pieces), 0, -1):
+        name = ".".join(pieces[:n])
+        if isinstance(here, dict) and name in here:
+            return name, n
+        if name in names:
+            return names.index(name), n
+    piece = pieces[0]
+    if isinstance(here, dict):
+        return piece, 1
     if piece.isdecimal() and int(piece) < len(items):
-        return int(piece)
+        return int(piece), 1
     texts = [name for name in names if isinstance(name, str)]
     found = f"There are: {', '.join(texts)}." if texts else "Nothing lies below it."
     raise NowhereError(f"the key leads nowhere at {piece!r}. {found}{nearest_name(piece, texts)}")

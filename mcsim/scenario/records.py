@@ -13,7 +13,7 @@ from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.residuals import ResidualChoice
-from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import (
     AboveZero,
     AtLeastOne,
@@ -238,7 +238,7 @@ class Scenario(Record):
         '{ coverage = 0.005, "bias(x)" = 0.001 }',
     )
     design: DesignSpec = Field(description="who is measured, and where")
-    truth: TruthSpec = Field(description="parameters that the data are generated from")
+    truth: StatedTruth = Field(description="parameters that the data are generated from")
     methods: Annotated[tuple[MethodSpec, ...], AtLeastOne] = Field(
         description="ways to analyse each data set", json_schema_extra={"minItems": 1}
     )

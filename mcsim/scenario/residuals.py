@@ -39,9 +39,10 @@ def residual_model(choice: str | ResidualModel | None) -> ResidualModel | None:
     """The table that a text stands for."""
     if not isinstance(choice, str):
         return choice
-    match = re.fullmatch(r"(?P<correlation>\w+)(?:\((?P<along>\w+)\))?|by:(?P<by>\w+)", choice)
+    match = re.fullmatch(r"(?P<correlation>\w+)(?:\((?P<along>.+)\))?|by:(?P<by>.+)", choice)
     assert match
-    return ResidualModel.model_validate(match.groupdict())
+    names = {key: name and name.strip("`") for key, name in match.groupdict().items()}
+    return ResidualModel.model_validate(names)
 
 
 def _check(choice: str | ResidualModel) -> str | ResidualModel:

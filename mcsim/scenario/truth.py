@@ -171,19 +171,22 @@ OptionalMissing = Annotated[MissingSpec | None, AfterValidator(_none_if_empty)]
 OptionalResiduals = Annotated[ResidualSpec | None, AfterValidator(_none_if_empty)]
 
 
-class TruthSpec(Record):
-    """Parameters that the data are generated from."""
+class _TruthParts(Record):
+    """What a truth has, however its SDs are given."""
 
-    sigma: AboveZero = Field(description="standard deviation of the residuals")
-    fixed: dict[str, Number] = Field(
-        {}, description="fixed effects, named as the formula library prints them; others are 0"
-    )
     random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
     residual: OptionalResiduals = Field(
         None,
         description="residuals that are correlated, not normal, or have no common SD",
     )
     missing: OptionalMissing = Field(None, description="observations that are planned and lost")
+
+
+class TruthSpec(_TruthParts):
+    """Parameters that the data of a condition are generated from."""
+
+    sigma: AboveZero
+    fixed: dict[str, Number] = Field({})
 
     @property
     def is_normal(self) -> bool:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.formula import FORMULA_FUNCTIONS, is_name, parse_formula
+from mcsim.formula import is_name, parse_formula
 from mcsim.measures import MEASURES
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, NAMED_ESTIMATORS, kind_of, offered
 from mcsim.scenario.limits import LARGEST, MOST_REPLICATES, MOST_RESAMPLES, SMALLEST, is_of_size
@@ -33,7 +33,7 @@ RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is nee
 }
 TERM_TESTS = ("type 2", "type 3")  # mcsim.methods.terms has what is behind each
 STRUCTURES = ("general", "diagonal", "identity", "compound")
-RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total", *FORMULA_FUNCTIONS)
+RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total")
 
 
 class Record(BaseModel):
@@ -157,16 +157,15 @@ def _is_target(value: Any) -> bool:
 
 
 _NAME_RULE = (
-    "a name of letters, digits and _ (no digit or __ first, no word of Python, none of "
+    "a name, as a column of a table has one: without ` and without blanks at the ends, none of "
     + ", ".join(sorted(RESERVED_NAMES))
-    + ")"
 )
 _SIZE_RULE = f"of a size between {SMALLEST:g} and {LARGEST:g}, or 0"
 _LIST_OF_TWO = "a list of two numbers"
 _METHOD_NAME = "text of letters, digits, '_', '.' and '-' (a '/' separates the df method)"
 _ALONG = [name for name, keys in RESIDUAL_CORRELATIONS.items() if "along" in keys]
 _RESIDUAL = "|".join(
-    [name + r"(\(\w+\))?" * (name in _ALONG) for name in RESIDUAL_CORRELATIONS] + [r"by:\w+"]
+    [name + r"(\(.+\))?" * (name in _ALONG) for name in RESIDUAL_CORRELATIONS] + [r"by:.+"]
 )
 _RESIDUAL_TEXTS = ", ".join(
     f'"{name}"' + f', "{name}(COVARIATE)"' * (name in _ALONG) for name in RESIDUAL_CORRELATIONS
@@ -341,4 +340,4 @@ def shape_of_distribution(value: object) -> str:
 
 def shape_of_table(value: object) -> str:
     """Name the alternative of a value that is one number or a table of numbers."""
-    return shape_of_count(value).replace("<range>", "<table>")
+    return "<table>" if isinstance(value, Mapping | Record) else "<number>"

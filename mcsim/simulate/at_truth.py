@@ -20,23 +20,31 @@ ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X 
 class TrueLeastSquares:
     """Generalized least squares of contrasts of the fixed effects, with the true covariance.
 
-    weights : (n_rows, k) of the responses; mean, std_error : (k,) of the estimates
+    weights : (n_rows, k) of the responses; of_offset : (k,) what is taken off again
+    mean, std_error : (k,) of the estimates
     """
 
     weights: Floats
+    of_offset: Floats
     mean: Floats
     std_error: Floats
 
     def of(self, responses: Floats) -> Floats:
         """Estimates from responses (n_replicates, n_rows): (n_replicates, k)."""
         one_unit = np.zeros(len(self.weights), dtype=np.int64)
-        return unit_sums(responses, self.weights, one_unit, 1)[:, 0]
+        return unit_sums(responses, self.weights, one_unit, 1)[:, 0] - self.of_offset
 
 
-def true_least_squares(simulator: Simulator, X: Floats, L: Floats) -> TrueLeastSquares | None:
+def true_least_squares(
+    simulator: Simulator, X: Floats, L: Floats, offset: Floats | float = 0.0
+) -> TrueLeastSquares | None:
     """Least squares of L beta, L (k, p); None where rounding leaves nothing of it.
 
     The responses are to be normal, and their covariance the same for any mean.
+
+    Parameters
+    ----------
+    offset : (n_rows,) part of the responses that is no effect
     """
     scale = np.abs(X).max(axis=0)
     root, contrasts = _Root(simulator), L / scale
@@ -51,7 +59,9 @@ def true_least_squares(simulator: Simulator, X: Floats, L: Floats) -> TrueLeastS
     variance = np.einsum("ki,ij,kj->k", contrasts, covariance, contrasts)
     if not (variance > 0.0).all():
         return None
-    return TrueLeastSquares(weights, weights.T @ simulator.mean, np.sqrt(variance))
+    of_offset = weights.T @ (offset + np.zeros(len(X)))
+    mean = weights.T @ simulator.mean - of_offset
+    return TrueLeastSquares(weights, of_offset, mean, np.sqrt(variance))
 
 
 def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floats, Floats]:

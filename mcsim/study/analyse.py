@@ -112,18 +112,18 @@ def _shared_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sa
 
 def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
     """Simulate block by block, so that few responses are in memory, then fit all together."""
-    simulator, methods = condition.simulator, condition.methods
+    simulator = condition.simulator
     block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
     room = new_room(simulator, block_size)
-    taken: dict[str, list[Any]] = {name: [] for name in methods}
+    taken: dict[str, list[Any]] = {name: [] for name in condition.ready}
     products, at_truth = [], condition.at_truth
     true_estimates: list[EstimatesAtTruth] = []
     for first in range(0, len(replicates), block_size):
         block = draw_responses(simulator, replicates[first : first + block_size], room)
         products.append(block.products)
         true_estimates.append(estimates_at_truth(at_truth, block.y))
-        for name, method in methods.items():
-            taken[name].append(method.take(block.y))
+        for name, one in condition.ready.items():
+            taken[name].append(one.take(block.y))
 
     stream_of = _streams(condition, replicates)
     analyses = {

@@ -23,7 +23,7 @@ from mcsim.simulate.responses import Simulator
 from mcsim.study.ready import ReadyMethod
 
 EstimatesAtTruth = dict[TrueLeastSquares, Floats]
-KnownLeastSquares = dict[tuple[bytes, bytes], TrueLeastSquares | None]  # by X and contrasts
+KnownLeastSquares = dict[tuple[bytes, ...], TrueLeastSquares | None]  # by X, contrasts and offset
 
 ROUNDING = 1e-9  # of the SE at the truth: a shift that is none, a truth that is missed by nothing
 
@@ -63,9 +63,10 @@ def methods_at_truth(
         all_contrasts = fixed_contrasts(columns, one.settings)
         contrasts = [each for each in all_contrasts if each.parameter.kind != "term"]
         L = np.concatenate([np.zeros((0, len(columns.names))), *(each.L for each in contrasts)])
-        key = columns.X.tobytes(), L.tobytes()
+        offset = np.zeros(len(columns.X)) if columns.offset is None else columns.offset
+        key = columns.X.tobytes(), L.tobytes(), offset.tobytes()
         if key not in known:
-            known[key] = true_least_squares(simulator, columns.X, L) if contrasts else None
+            known[key] = true_least_squares(simulator, columns.X, L, offset) if contrasts else None
         least_squares = known[key]
         if least_squares is not None:
             place = _with_own_truth(condition, one, contrasts, least_squares)

@@ -51,7 +51,7 @@ def analyse_rows(
             if (rows, name) not in condition.known:
                 _remember(condition, (rows, name), prepare_again(planned, frame, shared))
             one = condition.known[rows, name]
-            analysis = one.method.analyse([one.method.take(y)], stream_of)
+            analysis = one.method.analyse([one.take(y)], stream_of)
             found[name] = without(_as_planned(planned, one, analysis), one.undetermined)
             analysed[name] = one
         except (DataError, np.linalg.LinAlgError) as error:

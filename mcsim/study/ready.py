@@ -1,8 +1,9 @@
 """A method of a scenario, ready for the responses of one design."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from mcsim.design.columns import ModelColumns
+from mcsim.design.columns import Floats, ModelColumns
 from mcsim.methods.method import Method, MethodSettings
 from mcsim.names import Parameter
 from mcsim.scenario.records import MethodSpec
@@ -22,3 +23,8 @@ class ReadyMethod:
     columns: ModelColumns
     aliased: tuple[str, ...]
     undetermined: frozenset[Parameter]
+
+    def take(self, responses: Floats) -> Any:
+        """What the method needs of responses (n_replicates, n_rows), without the offset."""
+        offset = self.columns.offset
+        return self.method.take(responses if offset is None else responses - offset)

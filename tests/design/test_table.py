@@ -46,12 +46,20 @@ def test_commas_at_the_end_of_every_line_shift_no_column(read, head, commas):
         ((HEAD,), "has no rows"),
         (("",), "the first line holds no names of columns"),
         ((HEAD, "NA,1,a"), "has no rows with a value in every column"),
-        ((HEAD.replace(",", ";"), "1;2;3"), "separate the columns by commas; the head is 'y;x"),
+        (
+            ("y x animal", "1 2 3"),
+            "separate the columns by commas, semicolons or tabs; the head is",
+        ),
         (("y,x,x,animal", "1,2,3,4"), "has 2 columns 'x'"),
         ((HEAD, *ROWS, "inf,1,a2"), "line 5: 'y' is inf; it must be a number below 1e"),
         ((HEAD, *ROWS, "1,1,a1", "-1e200,1,a2"), "line 6: 'y' is -1e"),
         ((HEAD, *ROWS, "1,-inf,a2"), "line 5: 'x' is -inf"),
-        ((HEAD, *ROWS, "low,1,a2"), "the response 'y' is text"),
+        (
+            (HEAD, *ROWS, "low,1,a2"),
+            r"'y' has .* \(the response must be numbers\): line 5 'low'. Mend",
+        ),
+        ((HEAD, *ROWS, "1,see note,a2"), "most cells are numbers.: line 5 'see note'.*factor.x."),
+        ((HEAD, *ROWS, '1,"1,5",a2', "2,~3,a2"), "line 5 '1,5', line 6 '~3'. Mend them"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(read, lines, message):
@@ -133,12 +141,12 @@ def test_labels_tell_which_units_lie_within_others(read, image, formula, groups)
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("y ~ Mouse.ID", r"found '\.' .* names columns by letters, digits and _; rename others"),
-        ("y ~ `Distance (um)`", "names columns by letters, digits and _; rename others"),
-        ("y ~ yield", "found 'yield' .* cannot name this column; rename it in the table"),
-        ("y ~ MouseID", r"has no column 'MouseID'. It has: y, Mouse.ID, yield\.$"),
+        ("y ~ MouseID", r"no column 'MouseID'. It has: y, Mouse.ID, `Distance \(um\)`, yield"),
+        ("y ~ Mouse_ID", r"Did you mean 'Mouse.ID'\?"),
+        ("y ~ Distance", r"Did you mean '`Distance \(um\)`'\?"),
+        ("y ~ Distance..um.", r"Did you mean '`Distance \(um\)`'\?"),
     ],
 )
-def test_a_name_that_no_formula_can_write_is_not_suggested(read, formula, message):
+def test_a_name_is_suggested_as_a_formula_has_it(read, formula, message):
     with pytest.raises(DataError, match=message):
-        read("y,Mouse.ID,yield", "1,a,2", formula=formula)
+        read("y,Mouse.ID,Distance (um),yield", "1,a,2,3", formula=formula)

@@ -139,5 +139,8 @@ def test_what_is_left_out_of_the_data_is_said_on_stderr(dogs, tmp_path):
     y = dogs["y"].where(dogs.index > 2)
     dogs.assign(y=y).to_csv(tmp_path / "dogs.csv", index=False)
     done = call_mcsim("fit", "dogs.csv", "--formula", "y ~ day", cwd=tmp_path)
-    assert done.stderr == "dogs.csv: left out 3 of 48 rows, which lack a value: y (3)\n"
+    assert done.stderr == (
+        "dogs.csv: left out 3 of 48 rows, which lack a value: y (3)\n"
+        "dogs.csv: no random term: its 45 rows are taken as independent\n"
+    )
     assert "45 observations" in done.stdout

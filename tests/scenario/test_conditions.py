@@ -45,7 +45,7 @@ def shuffled(value, draw):
 def test_without_a_sweep_there_is_one_condition():
     (only,) = conditions(Scenario.model_validate(RAW))
     assert (only.label, only.values) == ("all", {})
-    assert only.truth == Scenario.model_validate(RAW).truth
+    assert only.truth == Scenario.model_validate(RAW).truth.in_sds()
 
 
 def test_every_combination_is_a_condition_in_file_order():

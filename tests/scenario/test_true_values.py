@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mcsim.names import SIGMA, Parameter
-from mcsim.scenario.records import EstimandSpec, TruthSpec
+from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.true_values import derived_value, targets_of, truth_of
+from mcsim.scenario.truth import TruthSpec
 
 SPEC = {
     "sigma": 0.5,

@@ -163,6 +163,15 @@ def test_a_declared_truth_counts_only_if_it_is_what_is_estimated(tmp_path):
     assert rows.true_se["diet[T.fed]:x"].notna().all()
 
 
+def test_an_offset_is_no_part_of_the_effects(tmp_path):
+    """Balanced: least squares of the responses less the offset, whatever the covariance."""
+    text = BALANCED.replace('formula = "y ~ diet * x', 'formula = "y ~ diet * x + offset(2 * x)')
+    rows = rows_of(prepared(tmp_path, text), 5).query("method == 'general/satterthwaite'")
+    known = rows.dropna(subset="true_se")
+    assert set(known.parameter) == {"Intercept", "diet[T.fed]", "diet[T.fed]:x"}  # not x, now -2
+    assert (known["shift"] == 0).all()
+
+
 def test_numbers_do_not_depend_on_how_replicates_are_put_together(tmp_path):
     condition = prepared(tmp_path, UNBALANCED)
     together, _ = analyse_replicates(condition, range(1, 8))

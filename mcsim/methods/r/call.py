@@ -1,19 +1,20 @@
 """A model as a call of R's nlme or lme4."""
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
 
 from mcsim.design.columns import ModelColumns, RandomColumns
 from mcsim.errors import DataError
-from mcsim.formula import RandomTerm
+from mcsim.formula import RandomTerm, read_terms, written_name
+from mcsim.formula.expression import Call, Contrast, Expression, Name, Option, changed, write
+from mcsim.formula.grammar import CONTRASTS
 
 NLME_CLASSES = {"diagonal": "pdDiag", "identity": "pdIdent", "compound": "pdCompSymm"}
 R_LACKS = ("center",)  # of the functions of a formula
-R_WORDS = (
-    "function", "repeat", "next", "TRUE", "FALSE", "NULL", "Inf", "NaN", "NA", "NA_integer_",
-    "NA_real_", "NA_complex_", "NA_character_",
+R_WORDS = (  # which R reads as names only in backticks
+    "if", "else", "for", "while", "in", "break", "function", "repeat", "next", "TRUE", "FALSE",
+    "NULL", "Inf", "NaN", "NA", "NA_integer_", "NA_real_", "NA_complex_", "NA_character_",
 )  # fmt: skip
 
 
@@ -28,21 +29,40 @@ def r_call(columns: ModelColumns, estimator: str) -> str:
     if not columns.levels:
         raise DataError("the formula has no random effect; add a term such as (1 | animal)")
     formula = columns.formula
-    for name in (*formula.names, *(name for name in R_LACKS if f"{name}(" in formula.written)):
-        if name.startswith("_") or name in (*R_WORDS, *R_LACKS):
-            raise DataError(f"R cannot read {name!r} in a formula; rename it, or leave it out")
+    for name in (name for name in R_LACKS if f"{name}(" in formula.written):
+        raise DataError(f"R has no {name}() in a formula; leave it out")
     if formula.has_number_inside:
         raise DataError(
             f"{formula.text!r} has 0 or 1 in parentheses, which R reads as another model; write the"
             " terms out, as in diet + x:diet for (1 + x):diet"
         )
+    for name in formula.names:
+        if "`" in name_in_r(name) and (estimator == "nlme" or ":" in name):
+            raise DataError(f"{estimator} cannot read the name {name!r}; rename it")
     _check_labels(columns)
     return {"nlme": _nlme_call, "lme4": _lme4_call}[estimator](columns)
 
 
+def name_in_r(name: str) -> str:
+    """A column's name as R's formulas have it."""
+    return f"`{name}`" if name in R_WORDS or name.startswith("_") else written_name(name)
+
+
 def in_r(text: str) -> str:
     """A right-hand side as R writes it, whose C() takes factors alone."""
-    return re.sub(r"\bC\(", "factor(", text)
+    return write(changed(read_terms(text), _in_r), name_in_r)
+
+
+def _in_r(one: Expression) -> Expression:
+    match one:
+        case Call("C", (Name(_) as name,)):
+            return Call("factor", (name,))
+        case Call("C" | "factor", (Name(_) as name, Contrast(word, reference))):
+            factor = Call("factor", (name,))
+            if reference is None:
+                return Call("C", (factor, Contrast(f'"contr.{CONTRASTS[word]}"', None)))
+            return Call("relevel", (factor, Option("ref", f'"{reference}"')))
+    return one
 
 
 def _check_labels(columns: ModelColumns) -> None:
@@ -56,14 +76,14 @@ def _check_labels(columns: ModelColumns) -> None:
 
 
 def _nlme_call(columns: ModelColumns) -> str:
-    fixed = f"{columns.formula.response} ~ {in_r(columns.formula.fixed)}"
+    fixed = f"{name_in_r(columns.formula.response)} ~ {in_r(columns.formula.fixed)}"
     return f"lme({fixed}, data = data, random = {_nlme_random(columns)})"
 
 
 def _nlme_random(columns: ModelColumns) -> str:
     """One formula where all levels have the same, general effects; otherwise a list by level."""
     parts = [_nlme_level(level, _terms_of(level, columns)) for level in columns.levels]
-    names = [level.level for level in columns.levels]
+    names = [name_in_r(level.level) for level in columns.levels]
     if len(set(parts)) == 1 and parts[0].startswith("~"):
         return f"{parts[0]} | {'/'.join(names)}"
     return f"list({', '.join(f'{name} = {part}' for name, part in zip(names, parts, strict=True))})"
@@ -110,4 +130,15 @@ def _lme4_call(columns: ModelColumns) -> str:
                     f"lme4 cannot read ({term.columns} || ...) with one effect; write"
                     f" ({term.columns} | {'/'.join(term.group)})"
                 )
-    return f"lmer({in_r(columns.formula.written)}, data = data)"
+    return f"lmer({_whole_formula(columns)}, data = data)"
+
+
+def _whole_formula(columns: ModelColumns) -> str:
+    """The formula with its random terms, one per level."""
+    formula = columns.formula
+    bars = {"general": "|", "diagonal": "||"}
+    random = [
+        f"({in_r(term.columns)} {bars[term.structure]} {':'.join(map(name_in_r, term.group))})"
+        for term in formula.random
+    ]
+    return f"{name_in_r(formula.response)} ~ {' + '.join([in_r(formula.fixed), *random])}"

@@ -94,7 +94,8 @@ covariances_of <- function(fit) {
   }
   found <- lme4::VarCorr(fit)
   groups <- vapply(names(fit@cnms), function(name) {
-    paste(sort(strsplit(name, ":", fixed = TRUE)[[1]], method = "radix"), collapse = ":")
+    own <- strsplit(gsub("`", "", name, fixed = TRUE), ":", fixed = TRUE)[[1]]
+    paste(sort(own, method = "radix"), collapse = ":")
   }, "")
   lapply(levels, function(level) {
     blocks <- lapply(which(groups == level), function(term) as.matrix(found[[term]]))

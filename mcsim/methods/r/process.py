@@ -141,8 +141,8 @@ def _setup(model: RModel, n_replicates: int) -> str:
 def _labels(column: "pd.Series[float]") -> str:
     """Levels of a factor; NULL for numbers."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return f"{column.name} = {_strings([str(one) for one in column.cat.categories])}"
-    return f"{column.name} = NULL"
+        return f"`{column.name}` = {_strings([str(one) for one in column.cat.categories])}"
+    return f"`{column.name}` = NULL"
 
 
 def _string(text: str) -> str:

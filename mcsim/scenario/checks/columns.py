@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mcsim.errors import FormulaError, nearest_name
-from mcsim.formula import ColumnPiece, read_column, same_column
-from mcsim.formula.expression import Call, Name, Number, variables, walk, write
+from mcsim.formula import ColumnPiece, read_column, same_column, written_name
+from mcsim.formula.expression import Call, Contrast, Name, Number, variables, walk, write
+from mcsim.formula.grammar import CONTRASTS
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames
 
 DESIGN = "The design has"  # before what there is
 HINT = "The design makes these, and their products with ':'"
-SEVERAL = ("C", "poly")  # functions that make several columns
+SEVERAL = ("C", "factor", "poly")  # functions that make several columns
 MAX_DEGREE = 1000
 MAX_LISTED = 9  # columns in a message
 
@@ -32,9 +33,11 @@ def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
     """Why the design cannot make a column named as the formula library names it."""
     if column == "Intercept":
         return
-    printed = [f"{f}[T.{level}]" for f, levels in names.factors.items() for level in levels[1:]]
-    full = {f"{f}[{level}]" for f, levels in names.factors.items() for level in levels}
-    known = ["Intercept", *names.covariates, *printed]
+    factors = [(written_name(name), levels) for name, levels in names.factors.items()]
+    printed = [f"{name}[T.{level}]" for name, levels in factors for level in levels[1:]]
+    full = {f"{name}[{level}]" for name, levels in factors for level in levels}
+    covariates = [*map(written_name, names.covariates)]
+    known = ["Intercept", *covariates, *printed]
     try:
         pieces = read_column(column)
     except FormulaError as error:
@@ -44,7 +47,7 @@ def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
         if isinstance(piece.base, Call):
             yield from variable_problems(dict.fromkeys(variables(piece.base)), names)
             yield from _label_problems(piece, piece.base, names)
-        elif str(piece) not in {*printed, *full, *names.covariates}:
+        elif str(piece) not in {*printed, *full, *covariates}:
             yield unknown("column", str(piece), known, HINT)
 
 
@@ -66,16 +69,27 @@ def _label_problems(piece: ColumnPiece, call: Call, names: DesignNames) -> Itera
 def _labels(call: Call, names: DesignNames) -> Sequence[str] | None:
     """Labels that the formula library prints after a call, () for one column; None: unknown."""
     match call:
-        case Call("poly", (_, Number(int(degree)))):
+        case Call("poly", (_, Number(int(degree)), *_)):
             return [str(number) for number in range(1, min(degree, MAX_DEGREE) + 1)]
         case Call("poly", (_,)):
             return ["1"]
-        case Call("C" | "I", (Name(name),)) if name in names.factors:
-            levels = names.factors[name]
-            return [*(f"T.{level}" for level in levels[1:]), *levels]
+        case Call("C" | "factor" | "I", (Name(name), *coding)) if name in names.factors:
+            return _coded_labels(names.factors[name], coding)
     makes_several = any(isinstance(one, Call) and one.function in SEVERAL for one in walk(call))
     has_factor = any(name in names.factors for name in variables(call))
     return None if makes_several or has_factor else ()
+
+
+def _coded_labels(levels: Sequence[str], coding: Sequence[object]) -> Sequence[str] | None:
+    """Labels of a factor's columns, with an intercept and without; None: unknown."""
+    match coding:
+        case [] | [Contrast()] if not coding or CONTRASTS[coding[0].word] == "treatment":
+            reference = coding[0].reference if coding else None
+            others = [level for level in levels if level != (reference or levels[0])]
+            return [*(f"T.{level}" for level in others), *levels]
+        case [Contrast(word)] if CONTRASTS[word] == "sum":
+            return [*(f"S.{level}" for level in levels[:-1]), *levels]
+    return None
 
 
 def variable_problems(variables: Iterable[str], names: DesignNames) -> Iterator[str]:

@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 from mcsim.scenario.checks.fields import field_problems, path_of
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames, DesignSpec, Scenario
-from mcsim.scenario.truth import TruthSpec
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import Record
 
 R = TypeVar("R", bound=Record)
@@ -50,7 +50,7 @@ class _Data(Record):
     model_config = ConfigDict(extra="ignore")
 
     design: DesignSpec
-    truth: TruthSpec
+    truth: StatedTruth
 
 
 def read_scenario(raw: Mapping[str, Any]) -> Draft:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from mcsim.formula import parse_formula
+from mcsim.formula import parse_formula, written_name
 from mcsim.names import TOTAL, Parameter, derived_names
 from mcsim.scenario.checks.columns import (
     columns_problems,
@@ -57,6 +57,11 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
     if formula.response != names.response:
         response = f"design.response is {names.response!r}"
         yield f"the response of the formula is {formula.response!r}, but {response}"
+    elif formula.measured != written_name(formula.response):
+        yield (
+            f"a method is fitted to the response as it is simulated, not to {formula.measured}: its"
+            " estimates would have no truth to compare with"
+        )
     yield from variable_problems(formula.columns, names)
     levels = names.level_names
     seen: dict[tuple[str, str], tuple[str, ...]] = {}

@@ -10,13 +10,13 @@ from mcsim.scenario.checks.design import most_observations
 from mcsim.scenario.checks.draft import Draft
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import DesignNames
+from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import (
     OF_MEAN,
     MissingSpec,
     RandomSpec,
     ResidualSpec,
     ShapeSpec,
-    TruthSpec,
 )
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
@@ -29,7 +29,12 @@ def truth_problems(draft: Draft) -> Iterator[Finding]:
     truth, names = draft.scenario.truth, draft.names
     if truth is None:
         return
-    for level, spec in (truth.random or {}).items():
+    faulty = {path[1] for path in draft.faulty if path[:1] == ("truth",) and len(path) > 1}
+    is_read = faulty <= {"residual", "missing"}
+    found = [*_variance_problems(truth)] if is_read else []
+    yield from found
+    random = truth.in_sds().random if is_read and not found else truth.random
+    for level, spec in (random or {}).items():
         yield from _random_problems((*_RANDOM, level), spec, draft)
     yield from _residual_problems(truth.residual, draft)
     if names is not None:
@@ -43,6 +48,8 @@ def _random_problems(path: KeyPath, spec: RandomSpec | None, draft: Draft) -> It
     yield from _shape_problems((*path, "distribution"), spec.distribution, draft)
     if path in draft.faulty:
         return
+    if spec.sd is None and spec.variance is None and path[-1] in (draft.scenario.truth.icc or ()):
+        return
     if (spec.sd is None) == (spec.variance is None) or not spec.columns:
         where = ".".join(map(str, path))
         yield path, f"{where} must have exactly one of sd and variance, not empty"
@@ -52,6 +59,24 @@ def _random_problems(path: KeyPath, spec: RandomSpec | None, draft: Draft) -> It
     if not pairs and not _is_possible(spec):
         message = "no effects can have these correlations together; bring them nearer to 0"
         yield (*path, "correlation"), message
+
+
+def _variance_problems(truth: StatedTruth) -> Iterator[Finding]:
+    """Variances that are stated twice, not at all, or do not add up."""
+    given = [key for key in ("sigma", "total_sd", "total_variance") if getattr(truth, key)]
+    if not given:
+        meaning = "standard deviation of the residuals; or total_variance, or total_sd"
+        yield ("truth",), f"missing key 'sigma' in truth; add it: {meaning}"
+    for extra in given[1:]:
+        yield ("truth", extra), f"{extra!r} says what {given[0]!r} says; leave one out"
+    for level in truth.icc:
+        if "Intercept" in getattr(truth.random.get(level), "columns", ()):
+            message = f"the intercepts of {level!r} have an SD in truth.random; leave one out"
+            yield ("truth", "icc", level), message
+    is_shared = truth.icc or given != ["sigma"]
+    if len(given) == 1 and is_shared and not (truth.total > 0.0 and truth.residual_variance > 0.0):
+        place = ("truth", "icc") if truth.icc else ("truth", given[0])
+        yield place, "the levels leave nothing of the total variance for the residuals"
 
 
 def _shape_problems(path: KeyPath, shape: object, draft: Draft) -> Iterator[Finding]:
@@ -98,9 +123,11 @@ def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Find
         yield (*_RESIDUAL, "rho"), f"no {most} residuals can have this correlation; {lowest}"
 
 
-def _unknown_names(truth: TruthSpec, names: DesignNames) -> Iterator[Finding]:
+def _unknown_names(truth: StatedTruth, names: DesignNames) -> Iterator[Finding]:
     """Columns and levels that the design lacks."""
     yield from columns_problems(("truth", "fixed"), truth.fixed or (), names)
+    for level in truth.icc or ():
+        yield from lacking_level(("truth", "icc", level), level, "truth.icc", names)
     for level, spec in (truth.random or {}).items():
         yield from lacking_level((*_RANDOM, level), level, "truth.random", names)
         for key in ("sd", "variance"):

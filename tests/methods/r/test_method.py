@@ -117,10 +117,7 @@ def test_lme4_gets_the_formula_as_it_was_read(frame):
     ("formula", "structure", "message"),
     [
         ("y ~ x", {}, "no random effect; add a term such as"),
-        ("y ~ center(x) + (1 | animal)", {}, "R cannot read 'center'"),
-        ("y ~ TRUE + (1 | animal)", {}, "R cannot read 'TRUE'"),
-        ("y ~ _x + (1 | animal)", {}, "R cannot read '_x'"),
-        ("y ~ NA_real_ + (1 | animal)", {}, "R cannot read 'NA_real_'"),
+        ("y ~ center(x) + (1 | animal)", {}, r"R has no center\(\)"),
         ("y ~ (1 + x):dose + (1 | animal)", {}, "has 0 or 1 in parentheses"),
         ("y ~ x + (1 || animal)", {}, r"lme4 cannot read \(1 \|\| ...\) with one effect"),
         (
@@ -133,11 +130,23 @@ def test_lme4_gets_the_formula_as_it_was_read(frame):
     ],
 )
 def test_what_r_cannot_fit_is_refused(frame, formula, structure, message):
-    frame = frame.assign(TRUE=frame["x"], _x=frame["x"], NA_real_=frame["x"])
     parsed = parse_formula(formula).outermost_first(["animal", "image"].index)
     columns = model_columns(parsed, frame, structure)
     with pytest.raises(DataError, match=message):
         r_call(columns, "lme4")
+
+
+def test_names_and_codings_in_the_words_of_r(frame):
+    names = {"x": "_x", "animal": "Mouse ID", "dose": "if"}
+    frame = frame.rename(columns=names).assign(TRUE=frame["x"] ** 2)
+    text = '`y (mV)` ~ C(if, Sum) + _x + TRUE + C(if, Treatment("low")):_x + (1 | `Mouse ID`)'
+    columns = model_columns(parse_formula(text), frame)
+    assert r_call(columns, "lme4") == (
+        'lmer(`y (mV)` ~ C(factor(`if`), "contr.sum") + `_x` + `TRUE`'
+        ' + relevel(factor(`if`), ref = "low"):`_x` + (1 | `Mouse ID`), data = data)'
+    )
+    with pytest.raises(DataError, match=r"nlme cannot read the name 'y \(mV\)'; rename it"):
+        r_call(columns, "nlme")
 
 
 @pytest.mark.parametrize("label", ["low\t", "\x01", "\x7f", "\u2028"])
@@ -259,6 +268,22 @@ def test_an_error_of_r_is_the_message_of_a_failed_fit(frame):
     analysis = analysed(prepared(frame, "y ~ x + twice + (1 | animal)", NLME), Y[:2])
     assert list(analysis.fits.status) == [Status.FAILED] * 2
     assert "Singularity in backsolve" in str(analysis.fits.message[0])
+
+
+@needing_r
+@pytest.mark.parametrize(
+    ("settings", "x"),
+    [(NLME, "µm.to.wall"), (MethodSettings("lme4", ("z",), 0.95), "Distance (µm)")],
+)
+@pytest.mark.parametrize("coding", ["Sum", "Helmert", "Poly", 'Treatment("low")'])
+def test_names_and_codings_mean_the_same_in_r(frame, settings, x, coding):
+    names = {"x": x, "animal": "Mouse.ID", "dose": "class", "image": "image.no"}
+    text = f"yield ~ C(class, {coding}) * `{x}` + (1 | Mouse.ID/image.no)"
+    ours, regular = compared(frame.rename(columns=names), text, settings)
+    (df,) = settings.df
+    for one, other in zip(*(own[df] for own in ours), strict=True):
+        close = {"rel": 5e-3, "abs": 1e-4, "nan_ok": True}
+        assert one.estimate[regular] == pytest.approx(other.estimate[regular], **close)
 
 
 @needing_r

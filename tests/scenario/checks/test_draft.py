@@ -71,7 +71,7 @@ def test_one_faulty_name_of_the_design_hides_all_of_them():
 
 
 def test_a_faulty_key_hides_no_table_beside_it():
-    draft = read_scenario(changed({"design.covariates.1": {"grid": [0, 1]}}))
+    draft = read_scenario(changed({"design.covariates. z": {"grid": [0, 1]}}))
     assert draft.scenario.design.covariates["x"].grid == (0, 1)
     assert (draft.names, len(draft.findings)) == (None, 1)
 

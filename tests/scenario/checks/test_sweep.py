@@ -82,7 +82,8 @@ def test_a_sweep_may_give_what_the_file_lacks_and_what_it_misspells_is_said_once
     assert [path for path, _ in find_problems(raw | {"desing": 1})] == [("desing",)]
     lacking = swept(truth__sigma=[1, 2]) | {"truth": {}}
     assert [message for _, message in find_problems(lacking)] == [
-        "missing key 'sigma' in truth; add it: standard deviation of the residuals"
+        "missing key 'sigma' in truth; add it: standard deviation of the residuals;"
+        " or total_variance, or total_sd"
     ]
 
 

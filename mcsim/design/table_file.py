@@ -1,0 +1,177 @@
+"""The file of a user's table: which signs stand between its columns, and what is in its cells."""
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import pandas as pd
+
+from mcsim.errors import DataError
+
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", ".")
+_MARKS = {  # of the byte order, at the start of a file
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SEPARATORS = ("\t", ";", ",")
+_OTHERS = {  # formats that people have, and what to do
+    ".xls": "save it as .xlsx or .csv",
+    ".ods": "save it as .xlsx or .csv",
+    ".rds": "in R: write.csv(d, 'data.csv', row.names = FALSE)",
+    ".rdata": "in R: write.csv(d, 'data.csv', row.names = FALSE)",
+    ".sav": "export it as .csv",
+    ".dta": "export it as .csv",
+}
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """All rows of a table, named as messages name them.
+
+    frame : text where the file is text, with None where a value is missing
+    decimal : sign in numbers; notes : what was left out or guessed, a sentence each
+    """
+
+    frame: pd.DataFrame
+    decimal: str = "."
+    notes: tuple[str, ...] = ()
+
+
+def read_table_file(path: Path) -> TableFile:
+    """Rows of a text file with columns, a Parquet file or the first sheet of an Excel file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read as a table.
+    """
+    readers: Mapping[str, Callable[[Path], TableFile]] = {
+        ".csv": _read_text,
+        ".tsv": _read_text,
+        ".txt": _read_text,
+        ".parquet": lambda path: by_row(pd.read_parquet(path)),
+        ".xlsx": _read_excel,
+    }
+    ending = path.suffix.lower()
+    if ending not in readers:
+        advice = _OTHERS.get(ending, "save it as one of these")
+        raise DataError(f"{path}: data come as {', '.join(readers)}, not {path.suffix!r}; {advice}")
+    try:
+        return readers[ending](path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def by_row(frame: pd.DataFrame) -> TableFile:
+    """The frame with rows counted from 1, and columns with names of text."""
+    index = pd.RangeIndex(1, len(frame) + 1, name="row")
+    return TableFile(frame.set_axis(index, axis=0).set_axis([*map(str, frame.columns)], axis=1))
+
+
+def _read_text(path: Path) -> TableFile:
+    text, notes = _decoded(path)
+    lines = text.splitlines()
+    named = re.fullmatch(r"sep=(.)", lines[0].strip()) if lines else None  # as Excel writes it
+    head = lines[bool(named)] if len(lines) > bool(named) else ""
+    plain = re.sub(r'"[^"]*"', "", head)
+    separator = named[1] if named else max(_SEPARATORS, key=plain.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    numbered = ((reader.line_num, row) for row in reader)
+    rows = {line: row for line, row in numbered if row}
+    if named:
+        rows.pop(1, None)
+    decimal = "." if separator == "," else ","  # at most: numbers may have a point all the same
+    return _table(path, rows, "line", decimal, notes)
+
+
+def _decoded(path: Path) -> tuple[str, list[str]]:
+    """The file's text; older spreadsheets do not write UTF-8."""
+    data = path.read_bytes()
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return data.decode(encoding), []
+    if data[1:2] == b"\0":
+        return data.decode("utf-16-le"), []
+    try:
+        return data.decode("utf-8"), []
+    except UnicodeDecodeError:
+        note = f"{path}: read as Windows-1252, since it is not UTF-8"
+        return data.decode("cp1252"), [note]
+
+
+def _read_excel(path: Path) -> TableFile:
+    try:
+        import openpyxl
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ImportError:
+        raise DataError(
+            f"{path}: to read .xlsx, pip install 'mcsim[excel]', or save the sheet as .csv"
+        ) from None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (KeyError, TypeError, BadZipFile, InvalidFileException) as error:
+        raise DataError(f"{path}: cannot be read as an Excel file: {error}") from None
+    sheet, *others = book.worksheets
+    notes = []
+    if others:
+        titles = ", ".join(repr(one.title) for one in others)
+        notes = [f"{path}: read the first sheet, {sheet.title!r}; there are also {titles}"]
+    numbered = enumerate(sheet.iter_rows(values_only=True), 1)
+    rows = {number: [*map(_cell, row)] for number, row in numbered}
+    return _table(path, {n: row for n, row in rows.items() if any(row)}, "row", ".", notes)
+
+
+def _cell(value: Any) -> str:
+    """A cell as text: 2 for 2.0, as it looks in the sheet."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return "" if value is None else str(value)
+
+
+def _table(
+    path: Path, rows: dict[int, list[str]], counted: str, decimal: str, notes: list[str]
+) -> TableFile:
+    """The table of the rows, of which the first holds the names."""
+    head = [unicodedata.normalize("NFC", name.strip()) for name in next(iter(rows.values()), [])]
+    rows = dict([*rows.items()][1:])
+    n_names = max((number for number, name in enumerate(head, 1) if name), default=0)
+    if not n_names:
+        raise DataError(f"{path}: the first line holds no names of columns")
+    if n_names == 1 and len(head[0].split()) > 1 and len({*map(len, rows.values())}) < 2:
+        raise DataError(
+            f"{path}: separate the columns by commas, semicolons or tabs; the head is {head[0]!r}"
+        )
+    n_fields = {*map(len, rows.values())}
+    is_wider = len(n_fields) == 1 and min(n_fields) > n_names  # commas at the end of every line
+    if is_wider and not any(any(row[n_names:]) for row in rows.values()):
+        rows = {line: row[:n_names] for line, row in rows.items()}
+        notes = [
+            *notes,
+            f"{path}: left out what stands after the last name of the head: it is empty",
+        ]
+    _refuse_ragged(path, rows, n_names, counted)
+    cells = [[one.strip() for one in row] for row in rows.values()]
+    values = [[None if one in MISSING else one for one in row] for row in cells]
+    index = pd.Index(list(rows), name=counted)
+    frame = pd.DataFrame(values, index, pd.Index(head[:n_names]), dtype=object)
+    return TableFile(frame, decimal, tuple(notes))
+
+
+def _refuse_ragged(
+    path: Path, rows: Mapping[int, Sequence[str]], n_names: int, counted: str
+) -> None:
+    for line, row in rows.items():
+        if len(row) != n_names:
+            raise DataError(
+                f"{path}: {counted} {line} has {len(row)} fields, but the head has {n_names} names;"
+                " give every column a name and every line a field for it (text with the separating"
+                " sign in quotes)"
+            )
