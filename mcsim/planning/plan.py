@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.planning.designs import Designs, Floats, designs_of
 from mcsim.planning.screen import expected_values, margins
@@ -35,6 +36,7 @@ class MethodPlan:
     """The answer for one method: a design, or None where none reaches the goals.
 
     is_certified : whether every other design was told from it
+    falls : pairs of designs whose value falls as counts grow, which no answer could be sure of
     looks : at designs, in the order of the search; expected : by goal, of every design by closed
     forms
     """
@@ -42,6 +44,7 @@ class MethodPlan:
     method: str
     design: int | None
     is_certified: bool
+    falls: tuple[tuple[int, int], ...]
     looks: tuple[Look, ...]
     expected: dict[Goal, Floats | None]
 
@@ -50,6 +53,7 @@ class MethodPlan:
 class Plan:
     """A plan that was made.
 
+    is_drawn_once : whether random counts or covariates are drawn once for each design
     details : of the answer: type I error, minimal detectable effect, power at other effects
     """
 
@@ -58,6 +62,7 @@ class Plan:
     goals: tuple[Goal, ...]
     methods: tuple[MethodPlan, ...]
     budget: float | None
+    is_drawn_once: bool
     details: Record
 
     @property
@@ -119,7 +124,8 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     for name in names:
         method = next(one for one in kept if name in one.result_names)
         found.append(_of_method(bench, spec, name, method, options))
-    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, {})
+    is_drawn_once = is_drawn(scenario.design) and not scenario.design.redraw
+    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, is_drawn_once, {})
     plan = replace(plan, details=_details(plan, bench, spec.effects))
     _write(options.directory, {"study": study, **as_json(plan)})
     return plan
@@ -229,7 +235,8 @@ def _of_method(
         answer = best(designs, margin, judge)
     else:
         answer = cheapest(designs, margin, judge, is_known=is_known)
-    return MethodPlan(name, *answer, tuple(judge.looks.values()), expected)
+    falls = tuple(judge.falls(designs))
+    return MethodPlan(name, *answer, falls, tuple(judge.looks.values()), expected)
 
 
 def _within(goal: Goal) -> float:

@@ -9,11 +9,15 @@ import numpy as np
 
 from mcsim.names import short_names
 from mcsim.planning.plan import Plan, as_json
-from mcsim.planning.search import FAILS, OPEN
+from mcsim.planning.search import OPEN
 from mcsim.scenario.plan import Goal
 from mcsim.summary.records import Record
 from mcsim.summary.text import aligned, piped, shown_as
 
+DRAWN = (
+    " Every design has its own draw of what is random in it; with `redraw = true` under [design],"
+    " every replicate has."
+)
 MOST_SHOWN = 12  # designs of the table: those around the answer
 NOTE = (
     "Intervals hold at every look with 95% for all designs together (confidence sequences). theory:"
@@ -70,30 +74,38 @@ def _answer(plan: Plan) -> str:
         if chosen.is_certified:
             return f"{reached} No other {others} does better."
         return f"{reached} Others {others} cannot be told from it."
-    failed = [look for look in chosen.looks if look.verdict == FAILS]
-    return f"{reached} {_why(plan, len(failed))}"
+    return f"{reached} {_why(plan)}"
 
 
-def _why(plan: Plan, n_failed: int) -> str:
-    n, chosen = len(plan.designs.cost), plan.chosen
-    n_cheaper = int(np.sum(plan.designs.cost < plan.designs.cost[chosen.design or 0]))
+def _why(plan: Plan) -> str:
+    """Why no cheaper design is the answer."""
+    cost, chosen = plan.designs.cost, plan.chosen
+    limit, n = cost[chosen.design or 0], len(cost)
+    n_cheaper = int(np.sum(cost < limit))
     if not n_cheaper:
         return f"It is the cheapest of the {n:,} designs."
-    open_ones = [look for look in chosen.looks if look.verdict == OPEN]
+    cheaper = [look for look in chosen.looks if cost[look.design] < limit]
     start = f"Of the {n_cheaper:,} cheaper ones of {n:,}"
-    if not open_ones:
-        return (
-            f"{start} none does: none of {n_failed} tried does, and values grow with every count."
-        )
-    names = "; ".join(plan.designs.name(look.design) for look in open_ones[:3])
-    return f"{start} it cannot be told of {len(open_ones)}, so near to the bound are they: {names}."
+    if open_ones := [look for look in cheaper if look.verdict == OPEN]:
+        names = "; ".join(plan.designs.name(look.design) for look in open_ones[:3])
+        return f"{start} {len(open_ones)} cannot be told, so near to the bound are they: {names}."
+    if chosen.falls:
+        return f"{start} {len(cheaper)} were tried, and none does."
+    return (
+        f"{start} none does: none of {len(cheaper)} tried does, and values grow with every count."
+    )
 
 
 def _beside(plan: Plan) -> list[str]:
     """Sentences on what the answer rests on: edges, other methods, level, other effects."""
-    chosen, lines = plan.chosen, []
+    chosen = plan.chosen
+    lines = [
+        f"Values fall from {plan.designs.name(small)} to {plan.designs.name(large)}: what is not"
+        f" tried may be better, so nothing is certain.{DRAWN * plan.is_drawn_once}"
+        for small, large in chosen.falls[:1]
+    ]
     if chosen.design is None:
-        return []
+        return lines
     values = plan.designs.values(chosen.design)
     for key, count in values.items():
         known = np.unique(plan.designs.counts[:, plan.designs.keys.index(key)])

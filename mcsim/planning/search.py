@@ -92,6 +92,20 @@ class Judge:
             if _verdict(goal, one) == OPEN
         )
 
+    def falls(self, designs: Designs) -> list[tuple[int, int]]:
+        """Pairs of designs the larger of which has a worse value, by their intervals."""
+        return [
+            (small, large)
+            for large, of_large in self.looks.items()
+            for small in self.looks.keys() & set(np.flatnonzero(designs.below(large)).tolist())
+            if any(
+                _verdict(goal._replace(bound=one.lower if goal.is_share else one.upper),
+                         of_large.values[goal]) == FAILS
+                for goal, one in self.looks[small].values.items()
+                if goal.measure not in NOT_MONOTONE
+            )
+        ]  # fmt: skip
+
     def margin(self, look: Look) -> float:
         """How far a design is above its bounds, by its score."""
         return min(
@@ -160,7 +174,8 @@ def cheapest(designs: Designs, margins: Floats, judge: Judge, *, is_known: bool)
     found = frontier.best
     limit = math.inf if found is None else designs.cost[found]
     open_ones = [one for one in judge.looks.values() if one.verdict == OPEN]
-    return Answer(found, all(designs.cost[one.design] >= limit for one in open_ones))
+    is_told = all(designs.cost[one.design] >= limit for one in open_ones)
+    return Answer(found, is_told and not judge.falls(designs))
 
 
 def best(designs: Designs, margins: Floats, judge: Judge) -> Answer:

@@ -9,6 +9,7 @@ import pytest
 from scipy import special, stats
 
 from mcsim.errors import DataError
+from mcsim.interface import plan as plan_of_python
 from mcsim.planning.designs import Designs, designs_of
 from mcsim.planning.plan import PlanOptions, make_plan
 from mcsim.planning.screen import expected_values
@@ -331,6 +332,10 @@ def test_the_command_prints_the_answer_in_all_formats(tmp_path):
     assert answer["effects"][0]["rejection"] > 0.99
     page = call_mcsim(*command, cwd=tmp_path).stdout
     assert f"for {answer['cost']:,.10g}: rejection of diet[T.fed]:x at least 0.8, by" in page
+    found = plan_of_python(tmp_path / "scenario.toml", tmp_path / "results" / "scenario-plan",
+                           max_replicates=1024, report=lambda line: None)  # fmt: skip
+    assert (found.answer, str(found)) == (answer, page.replace("results/", f"{tmp_path}/results/"))
+    assert len(found.designs) == len(told["designs"])
     table = call_mcsim(*command, "--format", "csv", cwd=tmp_path).stdout.splitlines()
     assert table[0].startswith("design.levels.animal.count,design.levels.image.count,")
     assert len(table) == 1 + len(told["designs"])
