@@ -45,4 +45,4 @@ def plan(
     options = PlanOptions(
         folder, n_workers, max_replicates, report=lambda line: click.echo(line, err=True)
     )
-    click.echo(PRINTED[form](make_plan(loaded, options), str(folder)), nl=form == "table")
+    click.echo(PRINTED[form](make_plan(loaded, options), str(folder)), nl=False)

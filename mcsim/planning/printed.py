@@ -85,7 +85,7 @@ def _why(plan: Plan) -> str:
     if not n_cheaper:
         return f"It is the cheapest of the {n:,} designs."
     cheaper = [look for look in chosen.looks if cost[look.design] < limit]
-    start = f"Of the {n_cheaper:,} cheaper ones of {n:,}"
+    start = f"Of the {n_cheaper:,} cheaper ones of {n:,},"
     if open_ones := [look for look in cheaper if look.verdict == OPEN]:
         names = "; ".join(plan.designs.name(look.design) for look in open_ones[:3])
         return f"{start} {len(open_ones)} cannot be told, so near to the bound are they: {names}."
