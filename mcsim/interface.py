@@ -5,7 +5,7 @@ Names that a user may import from `mcsim` stand in `mcsim/__init__.py`.
 
 import html
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
 from mcsim.summary import summarize as summary
 from mcsim.summary.effects import along_effects
-from mcsim.summary.records import MATCH, matching
+from mcsim.summary.records import MATCH, Globs, globs_of, matching
 from mcsim.summary.selection import Selection, filter_summary
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ def run_study(
 def summarize(
     results: Path | str | Sequence[Path | str],
     *,
-    method: str = "*",
-    parameter: str = "*",
-    condition: str = "*",
+    method: Globs = "*",
+    parameter: Globs = "*",
+    condition: Globs = "*",
     only_regular: bool = False,
     missing: str = "usable",
     effects: Sequence[float] = (),
@@ -148,7 +148,7 @@ def summarize(
     Parameters
     ----------
     results : a study's folder, a folder of studies, or several
-    method, parameter, condition : globs, such as "*.sd(*"
+    method, parameter, condition : globs, such as "*.sd(*", one or a list
     only_regular : leave out fits on the boundary
     missing : "usable", "common" or "fallback", as of `mcsim summarize --missing`
     effects : sizes at which to tell the power of fixed effects instead, from the same fits
@@ -228,16 +228,16 @@ def plan(
 def read_estimates(
     results: Path | str,
     *,
-    condition: str = "*",
-    method: str = "*",
-    parameter: str = "*",
+    condition: Globs = "*",
+    method: Globs = "*",
+    parameter: Globs = "*",
     replicates: str | None = None,
 ) -> pd.DataFrame:
     """Estimates of every finished replicate: the columns of estimates/, names as categories.
 
     Parameters
     ----------
-    condition, method, parameter : globs
+    condition, method, parameter : globs, one or a list
     replicates : such as "137" or "1-100,201-300"; default all
 
     Raises
@@ -252,8 +252,8 @@ def read_estimates(
 def read_fits(
     results: Path | str,
     *,
-    condition: str = "*",
-    method: str = "*",
+    condition: Globs = "*",
+    method: Globs = "*",
     replicates: str | None = None,
 ) -> pd.DataFrame:
     """How every finished fit ended: the columns of fits/; as `read_estimates`."""
@@ -270,8 +270,14 @@ def fit(
     interval: str = "wald",
     confidence: float = 0.95,
     identifiable: bool = True,
+    reference: Mapping[str, str] | None = None,
 ) -> FileFit:
     """Fit one model to a data frame, or to a file with a table; text columns are factors.
+
+    Parameters
+    ----------
+    reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
+        unless given, the first
 
     Raises
     ------
@@ -283,8 +289,8 @@ def fit(
         "identifiable": identifiable,
     }  # fmt: skip
     if isinstance(data, pd.DataFrame):
-        return fit_frame(data, formula, **options)
-    return fit_file(Path(data), formula, **options)
+        return fit_frame(data, formula, reference, **options)
+    return fit_file(Path(data), formula, reference, **options)
 
 
 def compare(results: Path | str, first: str, second: str) -> pd.DataFrame:
@@ -302,9 +308,9 @@ def plot(
     results: Path | str,
     kind: str,
     *,
-    method: str = "*",
-    parameter: str = "*",
-    condition: str = "*",
+    method: Globs = "*",
+    parameter: Globs = "*",
+    condition: Globs = "*",
     measure: str | None = None,
 ) -> "Figure":
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
@@ -320,7 +326,7 @@ def plot(
 
 
 def _read(
-    study: Path, folder: str, schema: pa.Schema, globs: dict[str, str], replicates: str | None
+    study: Path, folder: str, schema: pa.Schema, globs: dict[str, Globs], replicates: str | None
 ) -> pd.DataFrame:
     """Rows of the finished parts, condition by condition, in replicate order."""
     conditions = list(read_manifest(study)["conditions"])
@@ -342,12 +348,16 @@ def _read(
     return _frame(read_parts(study, read))
 
 
-def _wanted(study: Path, globs: dict[str, str]) -> dict[str, list[str]]:
+def _wanted(study: Path, globs: dict[str, Globs]) -> dict[str, list[str]]:
     """The names that match, of all that the study has."""
     known = read_conditions(study)
     return {
-        name: MATCH.get(name, matching)(known[name].unique().to_pylist(), glob)
-        for name, glob in globs.items()
+        name: [
+            one
+            for glob in globs_of(wanted)
+            for one in MATCH.get(name, matching)(known[name].unique().to_pylist(), glob)
+        ]
+        for name, wanted in globs.items()
     }
 
 

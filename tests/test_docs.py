@@ -46,6 +46,9 @@ def test_scenario_fragments_are_valid(page, tmp_path):
     head = (ROOT / "mcsim" / "planning" / "starters" / "nested.toml").read_text()
     for number, code in enumerate(fragments):
         start = head[: head.index("[[methods]]" if "[[methods]]" in code else "[[estimands]]")]
+        if "[truth]" in code:  # in the place of that of the starter
+            code += head[head.index("[[methods]]") : head.index("[[estimands]]")]
+            start = head[: head.index("[truth]")]
         path = tmp_path / f"{number}.toml"
         path.write_text(start + code)
         assert load_scenario(path).methods

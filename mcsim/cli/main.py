@@ -4,6 +4,7 @@ import gc
 import os
 import platform
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,17 +16,17 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
+from mcsim.cli.data import Share, fit, init
 from mcsim.cli.plan import plan
-from mcsim.errors import ExitCode, McsimError, StoppedError, TooManyFailuresError
-from mcsim.planning import KINDS
-from mcsim.scenario.estimators import estimators_with, offered
+from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
 
-FITTED = estimators_with(lambda facts: facts.likelihood)
-DF_METHODS = offered(lambda facts: facts.df, FITTED)
-INTERVALS = offered(lambda facts: facts.intervals, FITTED)
 MAX_FAILURES = 0.01
+REFERENCE = (
+    "CSV has no order of levels: for the parameters of this scenario, fit it with"
+    " --reference {} (in R: relevel(factor({}), {!r}))"
+)
 LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
 FIRST_STEPS = """\
 mcsim simulates data of a nested design thousands of times, fits models to them, and says how far
@@ -68,14 +69,6 @@ class _Commands(click.Group):
         except MemoryError:
             _say("not enough memory; use smaller data sets or fewer workers, -j")
         sys.exit(ExitCode.BAD_INPUT)
-
-
-class _Share(click.FloatRange):
-    """A number of a range; unlike click's, not one that is NaN."""
-
-    def convert(self, value: Any, param: click.Parameter | None, context: Any) -> Any:
-        found = super().convert(value, param, context)
-        return self.fail(f"{value!r} is no number", param, context) if found != found else found
 
 
 def _say(message: str) -> None:
@@ -143,7 +136,7 @@ _workers_option = click.option(
     "-j", "n_workers", type=click.IntRange(1, MOST_PROCESSES), help="Processes; default: all CPUs."
 )
 _max_failures_option = click.option(
-    "--max-failures", default=MAX_FAILURES, show_default=True, type=_Share(0, 1),
+    "--max-failures", default=MAX_FAILURES, show_default=True, type=Share(0, 1),
     help="Share of fits that may fail: more in the first tenth of a condition end the run, more at"
     " its end make the exit code 3.",
 )  # fmt: skip
@@ -204,37 +197,6 @@ def _read_target(text: str) -> tuple[str, float]:
     if not key or not mcse > 0.0 or not is_of_size(mcse):
         raise McsimError(f"--target-mcse {text!r}: write MEASURE=MCSE, such as coverage=0.005")
     return key, mcse
-
-
-@main.command()
-@click.argument("name", default="study")
-@click.option("--kind", type=click.Choice(KINDS), default="nested", show_default=True,
-              help="Design to start from.")  # fmt: skip
-@click.option("--from-data", "data", type=click.Path(path_type=Path),
-              help="Table whose design to use, its fit as the truth: .csv, .xlsx ...")  # fmt: skip
-@click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
-def init(name: str, kind: str, data: Path | None, formula: str | None) -> None:
-    """Write a commented scenario to start from, NAME.toml.
-
-    Examples: mcsim init mystudy --kind longitudinal
-
-    mcsim init mystudy --from-data pilot.csv --formula 'y ~ diet * x + (x | animal/image)'
-    """
-    from mcsim.planning.starter import starter, starter_from_data
-    from mcsim.results.whole_files import write_beside
-
-    if (data is None) != (formula is None):
-        raise McsimError("--from-data and --formula go together")
-    path = Path(name if name.endswith(".toml") else f"{name}.toml")
-    if not path.name.removesuffix(".toml").strip(". ") or not path.name.isprintable():
-        raise McsimError(f"{name!r} cannot name a scenario; write letters, such as mystudy")
-    if os.path.lexists(path):
-        raise McsimError(f"{path} is there already; name another file, or remove it first")
-    text = starter(kind, path.stem)
-    if data is not None:
-        text = starter_from_data(data, str(formula), path.stem, _say)
-    write_beside(path, text.encode())
-    _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
 
 
 @main.command()
@@ -345,55 +307,35 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
 @_scenario_options
 @click.option("--replicate", required=True, type=click.IntRange(1, MOST_REPLICATES),
               help="Number of the replicate.")  # fmt: skip
-@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("--condition", multiple=True,
+              help="Label of the condition, where the scenario has a sweep.")  # fmt: skip
 @click.option("-o", "output", type=click.Path(path_type=Path), help="File; default: print.")
 def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Write the data set of one replicate as CSV.
 
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
-    from mcsim.results.whole_files import write_beside
+    from mcsim.design.table import first_label
+    from mcsim.formula import written_name
+    from mcsim.results.whole_files import refuse_place, write_beside
     from mcsim.scenario.load import load_scenario
     from mcsim.study.run import replicate_data
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
+    if options["output"] is not None:
+        refuse_place(options["output"])
     frame = replicate_data(loaded, options["replicate"], options["condition"])
     text = frame.to_csv(index=False)
     if options["output"] is None:
         click.echo(text, nl=False)
     else:
         write_beside(options["output"], text.encode())
+    factors = frame.drop(columns=list(loaded.design.level_names)).select_dtypes("category")
+    for name, values in ((str(name), values) for name, values in factors.items()):
+        first, *others = values.cat.categories
+        if first_label([first, *others]) != first:
+            _say(REFERENCE.format(shlex.quote(f"{name}={first}"), written_name(name), first))
 
 
-@main.command()
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
-@click.option("--estimator", type=click.Choice(FITTED), default="reml", show_default=True)
-@click.option("--df", type=click.Choice(DF_METHODS), default="containment",
-              show_default=True)  # fmt: skip
-@click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
-              help="Intervals of the variance components.")  # fmt: skip
-@click.option("--confidence", default=0.95, show_default=True, type=_Share(0.01, 0.999))
-@click.option("--not-identifiable", "identifiable", flag_value=False, default=True,
-              help="Go on where the data cannot tell SDs apart, and leave them out.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
-              show_default=True)  # fmt: skip
-def fit(data: Path, formula: str, form: str, **options: Any) -> None:
-    """Fit one model to a table: .csv, .tsv, .txt, .xlsx or .parquet.
-
-    Example: mcsim fit data.csv --formula 'y ~ diet * x + (x | animal/image)'
-    """
-    from mcsim.methods import one_file as datafile
-    from mcsim.study.warm_up import compile_engine
-
-    compile_engine(_say)
-    result = datafile.fit_file(data, formula, **options)
-    for note in result.notes:
-        _say(note)
-    click.echo(datafile.FORMATS[form](result))
-    if result.message:
-        raise TooManyFailuresError(f"No usable fit ({result.status}): {result.message}")
-
-
-for command in (*commands.COMMANDS, plan):
+for command in (*commands.COMMANDS, plan, fit, init):
     main.add_command(command)

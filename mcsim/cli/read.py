@@ -1,5 +1,6 @@
 """Commands that read results; main.py holds the others."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,25 @@ PLOTS = (  # of plots/
 )  # fmt: skip
 
 
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that choose rows, each of which may be repeated."""
+    for name, example in (
+        ("condition", "'animal.count=4*'"), ("parameter", "'*.sd(*'"), ("method", "'gen*'"),
+    ):  # fmt: skip
+        text = f"Only {name}s that match, such as {example}. May be repeated."
+        option = click.option(f"--{name}", f"{name}s", multiple=True, default=("*",), help=text)
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--method", default="*", help="Only methods that match, such as 'gen*'.")
-@click.option("--parameter", default="*", help="Only parameters that match, such as '*.sd(*'.")
+@_filters
 @click.option("--only-regular", is_flag=True, help="Leave out fits on the boundary.")
 @click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
               help="Replicates whose fits are not usable: each method by itself, only those that "
               "all methods have, or with the method's fallback in its place.")  # fmt: skip
-@click.option("--condition", default="*",
-              help="Only conditions whose label matches, such as 'animal.count=4*'.")  # fmt: skip
 @click.option("--measure", "measures", multiple=True,
               help="Some measures, methods side by side: coverage, power (the same as rejection),"
               " rmse,bias... May be repeated.")  # fmt: skip
@@ -55,9 +64,9 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         )
     table = filter_summary(
         table,
-        methods=options["method"],
-        parameters=options["parameter"],
-        conditions=options["condition"],
+        methods=options["methods"],
+        parameters=options["parameters"],
+        conditions=options["conditions"],
     )
     if sizes and form in printed.DRAWN:
         click.echo(printed.DRAWN[form](effects.to_rows(table), n_left=3))
@@ -98,15 +107,17 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
         click.echo(printed.FORMATS[form](table), nl=False)
         return
     click.echo(printed.DRAWN[form](comparison.to_rows(table), n_left=1))
-    click.echo("\n" + comparison.NOTE.format(first=methods[0], second=methods[1]))
+    click.echo("\n" + "\n".join(comparison.notes_on(table, *methods)))
 
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--observed", required=True, type=click.Path(path_type=Path),
               help="TOML with a table [estimates], or the JSON of mcsim fit.")  # fmt: skip
-@click.option("--method", help="Method of the study; default: the one that the file names.")
-@click.option("--condition", help="Label of the condition, where the scenario has a sweep.")
+@click.option("--method", multiple=True,
+              help="Method of the study; default: the one that the file names.")  # fmt: skip
+@click.option("--condition", multiple=True,
+              help="Label of the condition, where the scenario has a sweep.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
 def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
@@ -125,11 +136,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @click.option("--kind", required=True, type=click.Choice(PLOTS), help="What to draw.")
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path),
               help="File to write: .png, .svg or .pdf.")  # fmt: skip
-@click.option("--method", "methods", default="*", help="Only methods that match, such as 'gen*'.")
-@click.option("--parameter", "parameters", default="*",
-              help="Only parameters that match, such as '*.sd(*'.")  # fmt: skip
-@click.option("--condition", "conditions", default="*",
-              help="Only conditions whose label matches, such as 'animal.count=4*'.")  # fmt: skip
+@_filters
 @click.option("--measure", "measures", multiple=True,
               help="For lollipop, nested-loop and curves: coverage, power, rmse...")  # fmt: skip
 def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **options: Any) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.arithmetic import offset_of
-from mcsim.design.size import MAX_FIXED, MAX_RANDOM, check_size
+from mcsim.design.size import check_sizes
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
@@ -114,7 +114,8 @@ def _piece(frame: pd.DataFrame, piece: ColumnPiece) -> Floats | float:
             return values.to_numpy(dtype=np.float64)
     base = write(piece.base)
     X, names, *_ = _matrix(frame, f"0 + {base}")
-    own = [j for j, name in enumerate(names) if piece.label is None or _is_of(name, piece)]
+    ending = "" if piece.label is None else f"[{piece.level}]"
+    own = [j for j, name in enumerate(names) if name.endswith(ending)]
     if not own:  # the contrasts of a factor go with an intercept
         X, names, *_ = _matrix(frame, base)
         own = [j for j, name in enumerate(names) if name == str(piece)]
@@ -130,11 +131,6 @@ def _dummy(values: "pd.Series[Any]", level: str) -> Floats:
         is_level = [str(category) == level for category in values.cat.categories]
         return np.array(is_level, dtype=np.float64)[values.cat.codes.to_numpy()]
     return np.asarray(values.astype(str).to_numpy() == level, dtype=np.float64)
-
-
-def _is_of(name: str, piece: ColumnPiece) -> bool:
-    """Whether this is the name of the piece's column among all that its call makes."""
-    return name.endswith(f"[{piece.level}]")
 
 
 class ModelFrame:
@@ -167,11 +163,7 @@ def model_columns(
     for name in formula.names:
         if name != formula.response:
             _check_name(name, data.frame)
-    for text, most in (
-        (formula.fixed, MAX_FIXED),
-        *((one.columns, MAX_RANDOM) for one in formula.random),
-    ):
-        check_size(text, data.frame, most)
+    check_sizes(formula, data.frame)
     X, names, term_of_column, terms = data.matrix(formula.fixed)
     random = tuple(
         one for term in formula.random for one in _independent(term, data, structures or {})

@@ -1,8 +1,7 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,20 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.arithmetic import measured_response
-from mcsim.design.table_file import TableFile, by_row, read_table_file
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import Formula, is_name, parse_formula, written_name
+from mcsim.table_file import (
+    LARGEST,
+    TableFile,
+    as_categories,
+    as_numbers,
+    by_row,
+    read_table_file,
+    strays_of,
+    with_points,
+)
 
-LARGEST = 1e150  # of a number: its square can still be added up
 MOST_SHOWN = 5  # cells or labels in a message
-STRAY_SHARE = 0.5  # of a column's cells at most: more text than that, and it is one of labels
-_WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 
 Column = "pd.Series[Any]"
 
@@ -41,7 +46,10 @@ class Table:
         return measured_response(self.formula, self.frame)
 
 
-def read_table(path: Path, formula: str) -> Table:
+References = Mapping[str, str]  # factor to its reference level, where that is not the first
+
+
+def read_table(path: Path, formula: str, references: References | None = None) -> Table:
     """Rows of a file, as of `read_table_file`.
 
     Raises
@@ -50,12 +58,29 @@ def read_table(path: Path, formula: str) -> Table:
         The file, a column or the formula cannot be used.
     """
     parsed = read_formula(formula)  # before the file, which may be large
-    return _usable(read_table_file(path), parsed, str(path))
+    return _referred(_usable(read_table_file(path), parsed, str(path)), references or {})
 
 
-def table_of(frame: pd.DataFrame, formula: str) -> Table:
+def table_of(frame: pd.DataFrame, formula: str, references: References | None = None) -> Table:
     """Rows of a data frame; as `read_table`."""
-    return _usable(by_row(frame), read_formula(formula), "the data frame")
+    table = _usable(by_row(frame), read_formula(formula), "the data frame")
+    return _referred(table, references or {})
+
+
+def parse_references(texts: Iterable[str]) -> dict[str, str]:
+    """Reference levels from `FACTOR=LEVEL`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        factor, equals, level = (part.strip() for part in text.partition("="))
+        if not equals or found.setdefault(factor, level) != level:
+            raise DataError(f"--reference {text!r}: write FACTOR=LEVEL once per factor")
+    return found
+
+
+def first_label(labels: Sequence[str]) -> str:
+    """The level that comes first where nothing but text tells their order, as in a CSV file."""
+    text = pd.Series(labels)
+    return str(as_categories(text, as_numbers(text)).cat.categories[0])
 
 
 def read_formula(formula: str) -> Formula:
@@ -86,7 +111,7 @@ def _usable(file: TableFile, formula: Formula, path: str) -> Table:
             + " with a value in every column of the formula" * bool(len(is_kept))
         )
     found = {
-        name: _converted(_with_points(frame[name], file.decimal), formula, path)
+        name: _converted(with_points(frame[name], file.decimal), formula, path)
         for name in formula.names
     }
     converted = pd.DataFrame(found)
@@ -95,6 +120,34 @@ def _usable(file: TableFile, formula: Formula, path: str) -> Table:
     ordered = _outermost_first(formula, converted)
     notes += (f"{path}: {note}" for note in _doubts(ordered, converted))
     return Table(converted, ordered, tuple(notes))
+
+
+def _referred(table: Table, references: References) -> Table:
+    """The table with the reference level of every factor first."""
+    frame = table.frame.copy()
+    for name, level in references.items():
+        _check_reference(name, level, frame)
+        others = [one for one in frame[name].cat.categories if one != level]
+        frame[name] = frame[name].cat.reorder_categories([level, *others])
+    return replace(table, frame=frame)
+
+
+def _check_reference(name: str, level: str, frame: pd.DataFrame) -> None:
+    """Refuse a reference level of what is no factor, or one that no row has."""
+    is_factor = frame.dtypes.map(lambda one: isinstance(one, pd.CategoricalDtype))
+    factors = [*map(str, frame.columns[is_factor])]
+    if name not in factors:
+        there = ", ".join(factors) or "none"
+        raise DataError(
+            f"--reference names {name!r}, which is no factor of the formula. Its factors:"
+            f" {there}.{nearest_name(name, factors)}"
+        )
+    levels = [*map(str, frame[name].cat.categories)]
+    if level not in levels:
+        raise DataError(
+            f"--reference {name}={level}: {name!r} has no level {level!r}. It has:"
+            f" {', '.join(levels)}.{nearest_name(level, levels)}"
+        )
 
 
 def _check_column(name: str, names: Sequence[str], path: str) -> None:
@@ -111,11 +164,11 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
     name = str(values.name)
     if name in formula.groups and name not in (formula.response, *formula.columns):
         return values  # labels tell units apart as they are; numbers would merge long ones
-    numbers = _numbers(values)
+    numbers = as_numbers(values)
     if numbers is None and name not in (*formula.groups, *formula.labels):
         _refuse_strays(values, name == formula.response, path)
     if numbers is None or name in formula.labels:
-        return _categories(values, numbers)
+        return as_categories(values, numbers)
     for faulty, number in numbers[~(numbers.abs() < LARGEST)].items():
         found = f"{path}: {values.index.name} {faulty}: {name!r} is {number:g}"
         raise DataError(f"{found}; it must be a number below {LARGEST:g} in size")
@@ -127,33 +180,10 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
     return numbers
 
 
-def _with_points(values: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
-    """Numbers with a decimal comma as numbers with a point, where the file may have commas."""
-    if decimal == ".":
-        return values
-    is_number = values.map(lambda one: _WITH_COMMA.fullmatch(one) is not None)
-    return values.where(~is_number, values.str.replace(",", "."))
-
-
-def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
-    """The column as floats; None where it holds text."""
-    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
-        return None
-    if any("_" in one for one in values if isinstance(one, str)):  # Python reads 1_000
-        return None
-    try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-
-
 def _refuse_strays(values: "pd.Series[Any]", is_response: bool, path: str) -> None:
     """Refuse a column of numbers in which some cells are none, and a response of text."""
-    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
-        strays = values
-    else:
-        strays = values[pd.to_numeric(values, errors="coerce").isna()]
-    if not is_response and len(strays) > STRAY_SHARE * len(values):
+    strays = strays_of(values, 1.0) if is_response else strays_of(values)
+    if strays.empty and not is_response:
         return
     counted, name = values.index.name, str(values.name)
     shown = ", ".join(f"{counted} {line} {cell!r}" for line, cell in strays[:MOST_SHOWN].items())
@@ -181,19 +211,6 @@ def _refuse_undefined(formula: Formula, frame: pd.DataFrame, path: str) -> None:
 
 def _is_numbers(values: "pd.Series[Any]") -> bool:
     return values.dtype == np.float64
-
-
-def _categories(values: "pd.Series[Any]", numbers: "pd.Series[Any] | None") -> "pd.Series[Any]":
-    """Labels as text: in the order that their maker chose, of the numbers, or of the alphabet."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.cat.remove_unused_categories().cat.rename_categories(str)
-    if numbers is not None and pd.api.types.is_float_dtype(values) and (numbers % 1 == 0).all():
-        values = values.astype(np.int64)  # 2, not 2.0
-    text = values.astype(str)
-    order = text if numbers is None else numbers
-    labels = pd.DataFrame({"text": text, "order": order}).drop_duplicates("text")
-    categories = labels.sort_values(["order", "text"])["text"]
-    return pd.Series(pd.Categorical(text, categories=categories), index=values.index)
 
 
 def _outermost_first(formula: Formula, frame: pd.DataFrame) -> Formula:

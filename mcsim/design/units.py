@@ -1,7 +1,7 @@
 """Who is measured, and where: the units, factors and covariates of a condition, row by row."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import column
-from mcsim.scenario.records import CovariateSpec, DesignSpec
+from mcsim.scenario.records import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]
@@ -31,6 +31,15 @@ class Design:
     cell_of_unit: Mapping[str, Ints]
     _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def factors(self) -> dict[str, tuple[str, ...]]:
+        """The levels of every factor."""
+        return {
+            str(name): tuple(map(str, values.cat.categories))
+            for name, values in self.frame.items()
+            if name not in self.unit_of_row and isinstance(values.dtype, pd.CategoricalDtype)
+        }
+
     def columns(self, names: tuple[str, ...]) -> Floats:
         """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
         if names not in self._columns:
@@ -38,33 +47,67 @@ class Design:
         return self._columns[names]
 
 
-def is_drawn(spec: DesignSpec) -> bool:
+def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
     """Whether random numbers make a part of the design: two conditions then have two of it."""
+    if isinstance(spec, TableDesignSpec):
+        return False
     counts = [*(level.count for level in spec.levels), spec.observations.count]
     are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
     return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """The units of a level, or the observations: parent (n,) above and own cell (n,) of each.
+
+    n_each : (n_parents x n_own_cells,) how many there are; cell : (n,) of all factors down to here
+    """
+
+    parent: Ints
+    own_cell: Ints
+    cell: Ints
+    n_each: Ints
+
+
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
     """The design of one condition; `generator` draws random counts and covariates."""
-    cells = list(itertools.product(*spec.factors.values()))
-    cell_of_outer = np.repeat(np.arange(len(cells)), _outermost_counts(spec, cells, generator))
-    parents = [cell_of_outer]
-    for level in spec.levels[1:]:
-        counts = _draw_counts(level.count, len(parents[-1]), generator)
-        parents.append(np.repeat(np.arange(len(counts)), counts))
-    n_points = _draw_counts(spec.observations.count, len(parents[-1]), generator)
-    unit_of_row, cell_of_unit = _resolve_units(spec, parents, n_points)
-    frame = pd.DataFrame(index=pd.RangeIndex(int(n_points.sum())))
-    cell_of_row = cell_of_outer[unit_of_row[spec.levels[0].name]]
-    for position, (name, levels) in enumerate(spec.factors.items()):
-        codes = np.array([levels.index(cell[position]) for cell in cells])
-        frame[name] = _categorical(codes[cell_of_row], levels)
-    for level in spec.levels:
-        frame[level.name] = _unit_labels(level.name, unit_of_row[level.name])
+    places: dict[str, _Place] = {}
+    cell = np.zeros(1, dtype=np.int64)
+    counts = [*(level.count for level in spec.levels), spec.observations.count]
+    for place, count in zip(spec.places, counts, strict=True):
+        places[place] = _units(spec, place, count, cell, generator)
+        cell = places[place].cell
+    n_points = places[spec.places[-1]].n_each
+    unit_of_row = _units_of_rows(spec, places)
+    codes = _factor_codes(spec, places, unit_of_row)
+    frame = pd.DataFrame(index=pd.RangeIndex(len(cell)))
+    for name, levels in spec.factor_levels.items():
+        frame[name] = _categorical(codes[name], levels)
+    for level in spec.level_names:
+        frame[level] = _unit_labels(level, unit_of_row[level])
+    cell_of_unit = cells_of_units(codes.values(), unit_of_row)
     for name, covariate in spec.covariates.items():
-        frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
+        if covariate.starts is None:
+            frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
+    for name, covariate in spec.covariates.items():
+        if covariate.starts is not None:
+            level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
+            frame[name] = _has_started(along, unit_of_row[level], cell_of_unit[level])
     return Design(frame, unit_of_row, cell_of_unit)
+
+
+def cells_of_units(factors: Iterable[Ints], unit_of_row: Mapping[str, Ints]) -> dict[str, Ints]:
+    """The factor cell of every unit, per level (n_units,): of factors that are one in all its rows.
+
+    factors : (n_rows,) codes of each
+    """
+    found = {}
+    for level, unit in unit_of_row.items():
+        first = np.unique(unit, return_index=True)[1]
+        own = [codes[first] for codes in factors if np.array_equal(codes[first][unit], codes)]
+        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
+        found[level] = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    return found
 
 
 def only_rows(design: Design, is_kept: Flags) -> Design:
@@ -76,13 +119,19 @@ def only_rows(design: Design, is_kept: Flags) -> Design:
     return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row, cell_of_unit)
 
 
-def _outermost_counts(
-    spec: DesignSpec, cells: Sequence[tuple[str, ...]], generator: np.random.Generator
-) -> Ints:
-    count = spec.levels[0].count
+def _units(
+    spec: DesignSpec, place: str, count: object, outer: Ints, generator: np.random.Generator
+) -> _Place:
+    """The units of a place: those of each own cell in each unit above, whose cells are `outer`."""
+    n_own = math.prod(map(len, spec.factors_of(place).values()))
+    cells = (outer[:, None] * n_own + np.arange(n_own)).reshape(-1)
     if isinstance(count, Mapping):
-        return np.array([count[":".join(cell)] for cell in cells], dtype=np.int64)
-    return _draw_counts(count, len(cells), generator)
+        by_cell = [count[cell] for cell in cells_of(spec.factors_down_to(place))]
+        n_each = np.array(by_cell, dtype=np.int64)[cells]
+    else:
+        n_each = _draw_counts(count, len(cells), generator)
+    slot = np.repeat(np.arange(len(cells)), n_each)
+    return _Place(slot // n_own, slot % n_own, cells[slot], n_each)
 
 
 def _draw_counts(count: object, n_units: int, generator: np.random.Generator) -> Ints:
@@ -93,21 +142,45 @@ def _draw_counts(count: object, n_units: int, generator: np.random.Generator) ->
     return np.full(n_units, count, dtype=np.int64)
 
 
-def _resolve_units(
-    spec: DesignSpec, parents: Sequence[Ints], n_points: Ints
-) -> tuple[dict[str, Ints], dict[str, Ints]]:
-    """Unit of every row and factor cell of every unit, per level."""
-    unit_of_row, cell_of_unit = {}, {}
-    unit = np.repeat(np.arange(len(n_points)), n_points)
-    for depth in range(len(parents) - 1, -1, -1):
-        unit_of_row[spec.levels[depth].name] = unit
-        unit = parents[depth][unit]
-    cell = parents[0]
-    for depth, level in enumerate(spec.levels):
-        cell_of_unit[level.name] = cell
-        if depth + 1 < len(parents):
-            cell = cell[parents[depth + 1]]
-    return {level.name: unit_of_row[level.name] for level in spec.levels}, cell_of_unit
+def _units_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
+    """Unit of every row, per level, outermost first."""
+    found, unit = {}, places[spec.places[-1]].parent
+    for level in reversed(spec.level_names):
+        found[level] = unit
+        unit = places[level].parent[unit]
+    return dict(reversed(found.items()))
+
+
+def _factor_codes(
+    spec: DesignSpec, places: Mapping[str, _Place], unit_of_row: Mapping[str, Ints]
+) -> dict[str, Ints]:
+    """The level of every factor in every row (n_rows,), by number."""
+    codes: dict[str, Ints] = {}
+    for place, units in places.items():
+        own_cell = units.own_cell[unit_of_row.get(place, slice(None))]
+        for name, levels in reversed(spec.factors_of(place).items()):  # the last changes fastest
+            own_cell, codes[name] = np.divmod(own_cell, len(levels))
+    for name, of in spec.factor_places.items():
+        if not isinstance(of, str):  # a Latin square
+            first, second = ({**unit_of_row, **codes}[one] for one in of)
+            codes[name] = (first + second) % len(spec.factor_levels[name])
+    return codes
+
+
+def _ranks(values: pd.Series) -> Ints:
+    """Numbers from 0 of the values, in their order."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.codes.to_numpy().astype(np.int64)
+    return np.unique(values.to_numpy(), return_inverse=True)[1].reshape(-1)
+
+
+def _has_started(step: Ints, unit: Ints, cell_of_unit: Ints) -> Floats:
+    """1 from the step on at which the unit starts, in order within its factor cell."""
+    started = np.empty(len(cell_of_unit))
+    for cell in range(int(cell_of_unit.max()) + 1):
+        own = np.flatnonzero(cell_of_unit == cell)
+        started[own] = 1 + np.arange(len(own)) * int(step.max()) // len(own)
+    return np.asarray(step >= started[unit], dtype=np.float64)
 
 
 def _categorical(codes: Ints, categories: Sequence[str]) -> pd.Series:

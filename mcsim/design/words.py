@@ -1,8 +1,13 @@
 """A design in words."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from mcsim.design.units import Design
+from mcsim.design.units import Design, Ints
+from mcsim.scenario.records import cells_of
+
+MAX_CELLS = 8  # whose numbers of units are told one by one
 
 
 def design_in_words(design: Design) -> str:
@@ -19,6 +24,44 @@ def design_in_words(design: Design) -> str:
     assert outer is not None
     text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
     return "; ".join([*pieces, text])
+
+
+def factors_in_words(design: Design) -> Iterator[str]:
+    """Between which units the factors differ, and how many units each cell has."""
+    codes = {
+        name: design.frame[name].cat.codes.to_numpy().astype(np.int64) for name in design.factors
+    }
+    units = {**design.unit_of_row, "": np.arange(len(design.frame))}
+    known: dict[str, Ints] = {}  # of a row, the codes of the factors down to here
+    for level, unit in units.items():
+        first = np.unique(unit, return_index=True)[1]
+        is_own = (np.array_equal(one[first][unit], one) for one in codes.values())
+        own = [
+            name for name, is_one in zip(codes, is_own, strict=True) if is_one and name not in known
+        ]
+        known |= {name: codes[name] for name in own}
+        if own:
+            cells = _cells(design, {name: code[first] for name, code in known.items()})
+            differ = f"{_and(own)} {'differ' if own[1:] else 'differs'} between"
+            where = f"units of {level}" if level else f"observations of one {[*units][-2]}"
+            noun = "units" if level else "observations"
+            yield f"{differ} {where}; {noun} per cell of {_and([*known])}: {cells}"
+
+
+def _cells(design: Design, codes: dict[str, Ints]) -> str:
+    """How many units each cell has."""
+    factors = {name: design.factors[name] for name in codes}
+    number = np.ravel_multi_index([*codes.values()], [len(one) for one in factors.values()])
+    counts = np.bincount(number)
+    if len(cells := cells_of(factors)) <= MAX_CELLS:
+        counts = np.pad(counts, (0, len(cells) - len(counts)))
+        return ", ".join(f"{n:,} {cell}" for cell, n in zip(cells, counts.tolist(), strict=True))
+    n_cells = np.count_nonzero(counts)
+    return f"{_each(counts[counts > 0])} in each of {n_cells:,} cells"
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _each(counts: np.ndarray) -> str:

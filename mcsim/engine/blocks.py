@@ -17,7 +17,8 @@ class Blocks(NamedTuple):
     """Where the parameters theta of Lam stand: a block is a cone of its own.
 
     A matrix block is a lower triangular factor of `size` consecutive columns, by columns. A scalar
-    block is theta times a projection Q: the columns share one variance.
+    block is theta times a projection Q: the columns share one variance. Effects that never meet,
+    not even through others, are uncorrelated: no data tell another value.
     """
 
     level: Ints  # innermost level first
@@ -26,6 +27,7 @@ class Blocks(NamedTuple):
     theta: Ints  # first of its parameters
     is_matrix: Flags
     Q: Floats  # (n_blocks, q, q)
+    meets: Flags  # (n_blocks, q, q) whether two columns of a matrix block do
 
 
 def n_parameters(blocks: Blocks) -> int:
@@ -58,8 +60,11 @@ def covariance(blocks: Blocks, order: Ints, theta: Floats, b: int) -> Floats:
 def set_block(
     blocks: Blocks, order: Ints, theta: Floats, b: int, Psi: Floats, held: Flags | None = None
 ) -> None:
-    """Factor Psi into theta; columns `held` (n, size), counted in its order, are zero."""
+    """Factor Psi into theta, exactly 0 between effects that never meet; columns `held` (n, size),
+    counted in its order, are zero.
+    """
     size = int(blocks.size[b])
+    Psi = Psi * blocks.meets[b, :size, :size]
     own = order[:, b, :size]
     everyone = np.arange(len(theta))[:, None, None]
     L = semidefinite_factor(Psi[everyone, own[:, :, None], own[:, None, :]], held)
@@ -92,7 +97,15 @@ def pivots(blocks: Blocks, theta: Floats, b: int) -> Floats:
     return theta[:, [entry(blocks, b, j, j) for j in range(blocks.size[b])]]
 
 
-def held_parameters(blocks: Blocks, theta: Floats) -> Flags:
+def parted_parameters(blocks: Blocks, order: Ints) -> Flags:
+    """Parameters between effects that never meet: they stay at zero. (n, n_theta)."""
+    meets = np.ones((len(order), n_parameters(blocks)), dtype=bool)
+    for t, (b, i, j) in enumerate(entries(blocks)):
+        meets[:, t] = blocks.meets[b, order[:, b, i], order[:, b, j]]
+    return ~meets
+
+
+def boundary_parameters(blocks: Blocks, theta: Floats) -> Flags:
     """Parameters whose column of the factor has no pivot: they stay at zero. (n, n_theta)."""
     columns = np.array([entry(blocks, b, j, j) for b, _, j in entries(blocks)], dtype=np.int64)
     return np.asarray(theta[:, columns] == 0.0)
@@ -109,10 +122,15 @@ def block_of(blocks: Blocks, b: int, D: Floats) -> Floats:
     return total
 
 
-def blocks_of(structures: Sequence[Sequence[tuple[str, int]]]) -> Blocks:
-    """The parameters of Lam; the structures of every level, innermost level first."""
+def blocks_of(structures: Sequence[Sequence[tuple[str, int]]], meets: Sequence[Flags]) -> Blocks:
+    """The parameters of Lam; the structures of every level, innermost level first.
+
+    Parameters
+    ----------
+    meets : per level (q, q) whether two columns do
+    """
     q = max(1, *(sum(size for _, size in level) for level in structures))
-    rows, projections = [], []
+    rows, projections, together = [], [], []
     n_theta = 0
     for depth, level in enumerate(structures):
         first = 0
@@ -124,12 +142,18 @@ def blocks_of(structures: Sequence[Sequence[tuple[str, int]]]) -> Blocks:
                 if Q is not None:
                     projection[first : first + size, first : first + size] = Q
                 projections.append(projection)
+                own = np.ones((q, q), dtype=bool)
+                if Q is None:
+                    columns = slice(first, first + size)
+                    own[:size, :size] = meets[depth][columns, columns]
+                together.append(own)
                 n_theta += block_size * (block_size + 1) // 2
             first += size
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
-    level_of, first_of, size_of, theta_of, is_matrix = columns
+    numbers = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
+    level_of, first_of, size_of, theta_of, is_matrix = numbers
     Q = np.array(projections).reshape(-1, q, q)
-    return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q)
+    all_meets = np.array(together, dtype=np.bool_).reshape(-1, q, q)
+    return Blocks(level_of, first_of, size_of, theta_of, is_matrix.astype(np.bool_), Q, all_meets)
 
 
 def _projections(structure: str, size: int) -> list[Floats | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mcsim.engine.arithmetic.arrays import Floats, Ints
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.blocks import Blocks, blocks_of, n_parameters
 from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
@@ -181,10 +181,11 @@ def collapse_design(
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     rows = _collapsed(X, levels, names, residual, [] if known is None else known)
     R, reduction = rows.R, rows.reduction
-    scales = tuple(_scale_of_level(level) for level in levels)
+    meets = _meeting_columns(levels)
+    scales = tuple(map(_scale_of_level, levels, meets))
     log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
     model = Model(0, float(n - p if is_reml else n), is_reml, log_constant)
-    blocks = blocks_of([level.structures for level in reversed(levels)])
+    blocks = blocks_of([level.structures for level in reversed(levels)], meets[::-1])
     tree = rows.builder.tree(blocks, scales, model)
     design = CompiledDesign(tree, reduction, rows.order, scales, R, n)
     if residual is None:
@@ -248,7 +249,9 @@ def _numbered(values: Ints) -> Ints:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+def _orthonormalise(
+    X: Floats, names: tuple[str, ...], kind: str = "fixed effect"
+) -> tuple[Floats, Floats]:
     """X = X~ R with X~'X~ = n I; refuses a column that the others already determine."""
     n = len(X)
     length = np.linalg.norm(X, axis=0)
@@ -258,7 +261,7 @@ def _orthonormalise(X: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
         if abs(R[j, j]) < 1e-9 or length[j] == 0:
             before = ", ".join(names[:j]) or "none"
             raise DataError(
-                f"the fixed effect {name!r} is zero or a combination of the columns before it"
+                f"the {kind} {name!r} is zero or a combination of the columns before it"
                 f" ({before}); leave it out of the formula"
             )
     R = R * length / np.sqrt(n)
@@ -273,15 +276,34 @@ def _combine(columns: Floats, weights: Floats) -> Floats:
     return product
 
 
-def _scale_of_level(level: Level) -> Floats:
-    """Lower triangular S, one block per block of the level, such that Z S has unit scale."""
+def _meeting_columns(levels: tuple[Level, ...]) -> list[Flags]:
+    """Per level (q, q) whether two columns have rows in one unit, or both do with others."""
+    units: Ints | None = None
+    found = []
+    for number, level in enumerate(levels):
+        is_there = level.Z != 0.0
+        meets = np.ones((level.Z.shape[1],) * 2, dtype=bool)
+        if len(meets) > 1 and not is_there.all(axis=1).any():
+            units = _nested_units(levels, None)[0] if units is None else units
+            in_unit = np.stack([np.bincount(units[number], one) for one in is_there.T]) > 0.0
+            meets = np.linalg.matrix_power(in_unit @ in_unit.T, len(meets))
+        found.append(meets)
+    return found
+
+
+def _scale_of_level(level: Level, meets: Flags) -> Floats:
+    """Lower triangular S, one block per block of the level, such that Z S has unit scale.
+
+    Exactly 0 between columns that never meet.
+    """
     S = np.zeros((level.Z.shape[1], level.Z.shape[1]))
     start = 0
     for structure, size in level.structures:
         block = slice(start, start + size)
         Z = level.Z[:, block]
         if structure == "general":
-            _, R = _orthonormalise(Z, level.names[block])
+            _, R = _orthonormalise(Z, level.names[block], "random effect")
+            R = np.where(meets[block, block], R, 0.0)
             inverse = np.linalg.inv(R)  # Z R^-1 has Z'Z = n I; S = chol(R^-1 R^-T) spans the same
             S[block, block] = np.linalg.cholesky(inverse @ inverse.T)
         else:  # one number, so that the columns keep their common variance

@@ -8,7 +8,7 @@ level exists is asked elsewhere.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeGuard
@@ -121,6 +121,17 @@ class Formula:
             match one:
                 case Call("C" | "factor", (Name(name), *_)):
                     yield name
+
+    def with_groups(self, names: Mapping[str, str]) -> "Formula":
+        """The formula with other names of grouping columns, its random terms as paths."""
+        bars = {"general": "|", "diagonal": "||"}
+        terms = [
+            f"({one.columns} {bars[one.structure]} "
+            f"{':'.join(written_name(names.get(group, group)) for group in one.group)})"
+            for one in self.random
+        ]
+        fixed = [self.fixed, *(f"offset({one})" for one in self.offsets)]
+        return parse_formula(f"{self.measured} ~ {' + '.join([*fixed, *terms])}")
 
     def outermost_first(self, depth: Callable[[str], int]) -> "Formula":
         """The formula with every group as a path from the outermost name, of depth 0, inwards.

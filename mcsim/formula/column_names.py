@@ -1,12 +1,22 @@
 """Names of columns taken apart: `diet[T.fed]:x` is a level of a factor, times a covariate."""
 
+import itertools
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mcsim.errors import FormulaError
-from mcsim.formula.expression import Call, Contrast, Expression, Name, changed, write
-from mcsim.formula.grammar import COLUMN_TOKEN, CONTRASTS, Reader, refuse_long
+from mcsim.formula.expression import (
+    Call,
+    Contrast,
+    Expression,
+    Name,
+    Option,
+    changed,
+    walk,
+    write,
+)
+from mcsim.formula.grammar import COLUMN_TOKEN, CONTRASTS, OF_ALL_ROWS, Reader, refuse_long
 
 _BLANKS = re.compile(r"\s+(?![^\[]*\])")  # those inside a factor's level are part of it
 
@@ -60,6 +70,13 @@ def same_column(name: str) -> str:
     except FormulaError:
         return _BLANKS.sub("", name)
     return ":".join(sorted(str(replace(one, base=_in_one_word(one.base))) for one in pieces))
+
+
+def is_of_all_rows(column: str) -> bool:
+    """Whether the values of a column change with the other rows of the data, as poly's do."""
+    parts = itertools.chain.from_iterable(walk(piece.base) for piece in read_column(column))
+    calls = [one for one in parts if isinstance(one, Call) and one.function in OF_ALL_ROWS]
+    return any(Option("raw", "TRUE") not in call.arguments for call in calls)
 
 
 def _in_one_word(base: Name | Call) -> Name | Call:

@@ -27,6 +27,7 @@ from mcsim.formula.expression import (
 )
 
 FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "factor", "log", "log10", "poly", "scale", "sqrt")
+OF_ALL_ROWS = ("center", "poly", "scale")  # a value of theirs depends on every row of the data
 CONTRASTS = {  # of C(), by the words of Python and of R
     "Treatment": "treatment", "contr.treatment": "treatment",
     "Sum": "sum", "contr.sum": "sum",

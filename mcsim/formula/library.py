@@ -35,16 +35,17 @@ class LibraryText:
 
     symbols : by name of a column of the data, what stands for it where that is not the name
     written : by factor of a term as the library has it, the same as the user wrote it
+    is_own : whether the library reads what the user wrote
     """
 
     text: str
+    is_own: bool
     symbols: Mapping[str, str]
     written: Mapping[str, str]
 
     def own_name(self, printed: str) -> str:
         """A column's or a term's name, as the library prints it, in the user's words."""
-        is_own = all(library == own for library, own in self.written.items())
-        if is_own or printed in ("1", "Intercept"):
+        if self.is_own or printed in ("1", "Intercept"):
             return printed
         return ":".join(map(self._own_piece, read_column(printed)))
 
@@ -80,7 +81,8 @@ def for_library(right_hand_side: str, taken: Collection[str]) -> LibraryText:
     change = partial(_for_library, symbols)
     factors = [(changed(one, change), one) for one in factors_of(tree)]
     written = {_as_printed(library): write(own) for library, own in factors}
-    return LibraryText(write(changed(tree, change)), symbols, written)
+    text = write(changed(tree, change))
+    return LibraryText(text, text == write(tree), symbols, written)
 
 
 def _for_library(symbols: Mapping[str, str], one: Expression) -> Expression:

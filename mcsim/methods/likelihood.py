@@ -176,7 +176,13 @@ def _levels_and_rows(
     if the model has none of these units, and what is said of the residuals.
     """
     levels = tuple(
-        Level(level.unit_of_row, level.Z, level.structures, level.names) for level in columns.levels
+        Level(
+            level.unit_of_row,
+            level.Z,
+            level.structures,
+            tuple(f"{name} | {level.level}" for name in level.names),
+        )
+        for level in columns.levels
     )
     if settings.residual is None:
         return levels, None

@@ -3,15 +3,19 @@
 import html
 import json
 import math
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns, without_aliased
-from mcsim.design.table import Table, read_table, table_of
+from mcsim.design.columns import ModelColumns, model_columns, without_aliased
+from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
+from mcsim.formula import written_name
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
@@ -61,10 +65,14 @@ class FileFit:
 
 
 def fit_file(
-    path: Path, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
-) -> FileFit:  # fmt: skip
+    path: Path, formula: str, references: References | None = None, **options: Any
+) -> FileFit:
     """Fit `formula` to a file with a table; text columns are factors, levels sorted.
+
+    Parameters
+    ----------
+    references : reference levels, in place of the first
+    options : of `fit_table`
 
     Raises
     ------
@@ -73,26 +81,24 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    table = read_table(path, formula)
-    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
+    return fit_table(read_table(path, formula, references), **options)
 
 
 def fit_frame(
-    frame: pd.DataFrame, formula: str, *, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
-) -> FileFit:  # fmt: skip
+    frame: pd.DataFrame, formula: str, references: References | None = None, **options: Any
+) -> FileFit:
     """Fit `formula` to a data frame; as `fit_file`."""
-    table = table_of(frame, formula)
-    return fit_table(table, estimator, df, interval, confidence, identifiable=identifiable)
+    return fit_table(table_of(frame, formula, references), **options)
 
 
 def fit_table(
-    table: Table, estimator: str = "reml", df: str = "containment",
-    interval: str = "wald", confidence: float = 0.95, *, identifiable: bool = True,
+    table: Table, *, estimator: str = "reml", df: str = "containment",
+    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`."""
     y = table.response
-    columns, aliased = without_aliased(model_columns(table.formula, table.frame))
+    found = model_columns(table.formula, table.frame)
+    columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable
     )
@@ -122,6 +128,23 @@ def fit_table(
         fits.message[0] if np.ptp(y) else f"the response is {y[0]:g} in every row",
         table.notes,
     )
+
+
+def _with_whole_codes(columns: ModelColumns, frame: pd.DataFrame) -> ModelColumns:
+    """The columns with `C(dose)[T.2]` for `[T.2.0]`, where dose is a covariate too."""
+    whole = [
+        re.escape(written_name(name))
+        for name in columns.formula.columns
+        if pd.api.types.is_float_dtype(frame[name]) and (frame[name] % 1 == 0).all()
+    ]
+    call = rf"(?:C|factor)\((?:{'|'.join(whole)})(?:,[^\[]*)?\)"
+    pattern = re.compile(rf"({call}\[(?:[A-Z]\.)?-?\d+)\.0\]")
+
+    def renamed(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(pattern.sub(r"\1]", name) if whole else name for name in names)
+
+    levels = tuple(replace(level, names=renamed(level.names)) for level in columns.levels)
+    return replace(columns, names=renamed(columns.names), levels=levels)
 
 
 def _number(value: float) -> float | None:

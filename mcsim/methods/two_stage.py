@@ -93,14 +93,15 @@ def first_stage(columns: ModelColumns, unit: Ints, level: str) -> FirstStage:
         Some unit has too few rows for it.
     """
     units = [np.flatnonzero(unit == one) for one in range(int(unit.max()) + 1)]
-    W = _within_columns(columns.X, units)
+    W, names = _within_columns(columns, units)
     weights, B = np.zeros_like(W), np.zeros((len(units), W.shape[1], columns.X.shape[1]))
     for one, rows in enumerate(units):
         if np.linalg.matrix_rank(W[rows]) < W.shape[1]:
             raise DataError(
                 f"a regression with {W.shape[1]} coefficients cannot be fitted to every unit of"
                 f" {level!r}: one has {len(rows)} observations, too few or all alike. The"
-                " regression has the columns that vary within units; write diet * x, not diet:x"
+                f" regression has what varies within units: {', '.join(names)}. Observe more, or"
+                f" leave some out{_advice(columns.terms)}"
             )
         weights[rows] = np.linalg.pinv(W[rows]).T
         B[one] = weights[rows].T @ columns.X[rows]
@@ -132,15 +133,25 @@ def second_stage(columns: ModelColumns, B: Floats, level: str) -> list[SecondSta
     return stages
 
 
-def _within_columns(X: Floats, units: Sequence[Ints]) -> Floats:
+def _advice(terms: Sequence[str]) -> str:
+    """What to write for an interaction without its parts, each of whose columns counts."""
+    for parts in (term.split(":") for term in terms):
+        if not set(parts) <= set(terms):
+            return f"; write {' * '.join(parts)}, not {':'.join(parts)}"
+    return ""
+
+
+def _within_columns(columns: ModelColumns, units: Sequence[Ints]) -> tuple[Floats, list[str]]:
     """A constant if X has any within units, and the columns that those before do not make."""
-    W = np.ones((len(X), 1))
+    X = columns.X
+    W, names = np.ones((len(X), 1)), ["a constant"]
     if not any(_is_made_of(W, column, units) for column in X.T):
-        W = W[:, :0]
-    for column in X.T:
+        W, names = W[:, :0], []
+    for name, column in zip(columns.names, X.T, strict=True):
         if not _is_made_of(W, column, units):
             W = np.column_stack([W, column])
-    return W
+            names.append(name)
+    return W, names
 
 
 def _is_made_of(W: Floats, column: Floats, units: Sequence[Ints]) -> bool:

@@ -1,3 +1,6 @@
 """Before a run: starter scenarios, dry run."""
 
-KINDS = ("nested", "two-level", "longitudinal", "power")  # of starters/
+KINDS = (  # of starters/
+    *("nested", "two-level", "longitudinal", "power", "regions", "two-factors", "split-plot"),
+    *("repeated-measures", "cross-over", "cluster-randomised", "stepped-wedge"),
+)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.names import short_names
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.plan import FIXED_COST, OBSERVATION, OBSERVATIONS, PlanSpec
-from mcsim.scenario.records import DesignSpec, Scenario
-from mcsim.scenario.values import UniformCount
+from mcsim.scenario.records import Scenario
+from mcsim.simulate.responses import prepare_simulator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,13 +24,15 @@ MOST_DESIGNS = 1_000_000  # each is a row of some arrays
 class Designs:
     """The designs that a plan chooses from, in the order of the keys.
 
-    counts : (n_designs, n_keys); cost : (n_designs,); n_outermost : (n_designs,) units in all
+    counts : (n_designs, n_keys); cost : (n_designs,); n_outermost : (n_designs,) units in all,
+    of n_cells kinds
     """
 
     keys: tuple[str, ...]
     counts: Ints
     cost: Floats
     n_outermost: Floats
+    n_cells: int
 
     def values(self, design: int) -> dict[str, int]:
         """The counts of a design by key."""
@@ -40,10 +44,8 @@ class Designs:
         return ", ".join(f"{short[key]}={count}" for key, count in self.values(design).items())
 
     def scenario(self, scenario: Scenario, design: int, n_replicates: int = 1) -> Scenario:
-        """The study of one design: what is searched is swept over one value."""
-        sweep = {key: (count,) for key, count in self.values(design).items()}
-        changes = {"sweep": sweep, "plan": None, "replicates": n_replicates}
-        return scenario.model_copy(update=changes)
+        """The study of one design."""
+        return one_design(scenario, self.values(design), n_replicates)
 
     def below(self, design: int) -> NDArray[np.bool_]:
         """Designs none of whose counts is larger: (n_designs,)."""
@@ -59,7 +61,14 @@ class Designs:
         return np.array(found, dtype=np.int64)
 
 
-def designs_of(plan: PlanSpec, design: DesignSpec) -> Designs:
+def one_design(scenario: Scenario, counts: Mapping[str, int], n_replicates: int = 1) -> Scenario:
+    """The study of one design: what is searched is swept over one value."""
+    sweep = {key: (count,) for key, count in counts.items()}
+    changes = {"sweep": sweep, "plan": None, "replicates": n_replicates}
+    return scenario.model_copy(update=changes)
+
+
+def designs_of(plan: PlanSpec, scenario: Scenario) -> Designs:
     """Every combination of the counts; with a budget, those that it buys.
 
     Raises
@@ -72,36 +81,38 @@ def designs_of(plan: PlanSpec, design: DesignSpec) -> Designs:
         raise DataError(f"plan.search makes {n:,.0f} designs; at most {MOST_DESIGNS:,}")
     grid = np.meshgrid(*plan.search.values(), indexing="ij")
     counts = np.stack([one.ravel() for one in grid], axis=1)
-    by_key = dict(zip(plan.search, counts.T, strict=True))
-    cost, n_outermost = _costs(plan, design, by_key)
+    cost, n_outermost, n_cells = _costs(scenario, plan, counts)
     kept = np.full(len(cost), True) if plan.budget is None else cost <= plan.budget
     if not kept.any():
         raise DataError(
             f"plan.budget: {plan.budget:g} buys no design; the cheapest costs {cost.min():g}"
         )
-    return Designs(tuple(plan.search), counts[kept], cost[kept], n_outermost[kept])
+    return Designs(tuple(plan.search), counts[kept], cost[kept], n_outermost[kept], n_cells)
 
 
-def _costs(
-    plan: PlanSpec, design: DesignSpec, searched: Mapping[str, Ints]
-) -> tuple[Floats, Floats]:
-    """Cost of every design, and units of the outermost level."""
-    n_units = np.full(len(next(iter(searched.values()))), float(len(design.cells)))
-    total, n_outermost = np.full(len(n_units), plan.cost.get(FIXED_COST, 0.0)), n_units
-    for depth, level in enumerate(design.levels):
-        key = f"design.levels.{level.name}.count"
-        if key not in searched and isinstance(level.count, Mapping):
-            n_units = np.full(len(n_units), float(sum(level.count.values())))
-        else:
-            n_units = n_units * searched.get(key, _mean(level.count))
-        total = total + plan.cost.get(level.name, 0.0) * n_units
+def _costs(scenario: Scenario, plan: PlanSpec, counts: Ints) -> tuple[Floats, Floats, int]:
+    """Cost of every design, and units of the outermost level with the number of their cells.
+
+    Counted in one design: numbers of units are in proportion to the counts. Where counts are drawn
+    it is the largest, whose draw is next to the average.
+    """
+    levels = [level.name for level in scenario.design.levels]
+    keys = dict(zip(plan.search, counts.T, strict=True))
+    largest = is_drawn(scenario.design)
+    base = {key: int(values.max() if largest else values.min()) for key, values in keys.items()}
+    design = _design_of(scenario, base)
+    total, n_units = np.full(len(counts), plan.cost.get(FIXED_COST, 0.0)), np.ones(len(counts))
+    ratio, n_outermost = np.ones(len(counts)), n_units
+    for depth, name in enumerate([*levels, OBSERVATION]):
+        key = OBSERVATIONS if depth == len(levels) else f"design.levels.{name}.count"
+        ratio = ratio * (keys[key] / base[key] if key in keys else 1.0)
+        known = len(design.frame) if depth == len(levels) else len(design.cell_of_unit[name])
+        n_units = known * ratio
+        total = total + plan.cost.get(name, 0.0) * n_units
         n_outermost = n_units if depth == 0 else n_outermost
-    n_rows = n_units * searched.get(OBSERVATIONS, _mean(design.observations.count))
-    return total + plan.cost.get(OBSERVATION, 0.0) * n_rows, n_outermost
+    return total, n_outermost, len(np.unique(design.cell_of_unit[levels[0]]))
 
 
-def _mean(count: object) -> float:
-    """How many units there are on average, of one count or of a range that is drawn from."""
-    if isinstance(count, UniformCount):
-        return sum(count.uniform) / 2
-    return float(count) if isinstance(count, int) else 1.0
+def _design_of(scenario: Scenario, counts: Mapping[str, int]) -> Design:
+    (condition,) = conditions(one_design(scenario, counts))
+    return prepare_simulator(condition, scenario.seed).design

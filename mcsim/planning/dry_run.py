@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mcsim.design.words import design_in_words
+from mcsim.design.words import design_in_words, factors_in_words
 from mcsim.methods.r.method import r_calls
 from mcsim.names import SIGMA
 from mcsim.results.identity import grow
@@ -68,6 +68,7 @@ def describe_plan(
         name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
+        lines += [f"  {one}" for one in factors_in_words(ready.simulator.design)]
         if not scenario.truth.is_in_sds:
             lines.append(f"  in SDs: {_truth_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(study), ""]

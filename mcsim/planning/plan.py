@@ -108,7 +108,7 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
         The folder holds the designs of another plan.
     """
     spec = plan_of(scenario)
-    designs, goals = designs_of(spec, scenario.design), tuple(one.goal for one in spec.all_targets)
+    designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
@@ -297,7 +297,7 @@ def _details(plan: Plan, bench: Bench, effects: Sequence[float]) -> Record:
 def expected_plan(scenario: Scenario) -> str:
     """What would be searched, and the cheapest design by closed forms, in sentences."""
     spec = plan_of(scenario)
-    designs, goals = designs_of(spec, scenario.design), tuple(one.goal for one in spec.all_targets)
+    designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     name = (spec.all_methods or (scenario.methods[0].result_names[0],))[0]
     method = next(one for one in scenario.methods if name in one.result_names)
     expected = [expected_values(scenario, designs, goal, method) for goal in goals]

@@ -16,7 +16,7 @@ from mcsim.errors import DataError
 from mcsim.methods.inference.theory import closed_forms
 from mcsim.methods.method import fixed_contrasts
 from mcsim.names import Parameter
-from mcsim.planning.designs import Designs, Ints
+from mcsim.planning.designs import Designs, Ints, one_design
 from mcsim.scenario.conditions import Condition, conditions
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
@@ -39,7 +39,6 @@ def expected_values(
     if goal.measure not in (("relative_se", "rmse") if is_of_spread else OF_EFFECTS):
         return None
     outermost = f"design.levels.{scenario.design.levels[0].name}.count"
-    n_cells = len(scenario.design.cells)
     inner = np.array([key != outermost for key in designs.keys])
     rows, place = np.unique(designs.counts[:, inner], axis=0, return_inverse=True)
     per_cell = UNITS_OF_SPREAD if is_of_spread else UNITS
@@ -57,9 +56,9 @@ def expected_values(
     if None in found:
         return None
     size = np.array(found, dtype=np.float64)[place]
+    n, n_cells = designs.n_outermost, designs.n_cells
     lost = n_cells if is_of_spread else 0
-    n = designs.n_outermost
-    base = float(per_cell * n_cells) if outermost in designs.keys else n
+    base = n if inner.all() else per_cell * n[0] / designs.counts[0, ~inner].prod()
     scale = np.sqrt((base - lost) / np.maximum(n - lost, 0.5))
     (condition,) = conditions(designs.scenario(scenario, 0))
     return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0))
@@ -75,15 +74,14 @@ def _values(designs: Designs, design: int, outermost: str, per_cell: int) -> dic
 
 def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpec) -> float | None:
     """The SE of the goal's parameter in one design; of an SD by the delta method."""
-    sweep = {key: (count,) for key, count in values.items()}
-    (condition,) = conditions(scenario.model_copy(update={"sweep": sweep, "plan": None}))
+    (condition,) = conditions(one_design(scenario, values))
     simulator = prepare_simulator(condition, scenario.seed)
     design, settings = simulator.design, settings_of(scenario, spec)
     formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
     columns, _ = without_aliased(model_columns(formula, ModelFrame(design.frame), spec.structure))
     parameter = Parameter.read(goal.parameter)
     if parameter.kind in ("sd", "variance"):
-        truth = truth_of(condition.truth, condition.design.factors, scenario.estimands)
+        truth = truth_of(condition.truth, None, scenario.estimands)
         theory = closed_forms(columns, [], truth, {"": None}, 0.05) if columns.levels else {}
         variance = parameter.as_variance if parameter.kind == "sd" else parameter
         known = theory.get("", {}).get(variance)
@@ -99,7 +97,7 @@ def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpe
 def _of_goal(
     scenario: Scenario, condition: Condition, goal: Goal, se: Floats, df: Floats
 ) -> Floats:
-    truth = truth_of(condition.truth, condition.design.factors, scenario.estimands)
+    truth = truth_of(condition.truth, None, scenario.estimands)
     value, alpha = truth.of(Parameter.read(goal.parameter)) or 0.0, 1.0 - scenario.confidence
     t = special.stdtrit(df, 1.0 - alpha / 2.0)
     if goal.measure == "rejection":

@@ -1,21 +1,27 @@
 """Scenarios to start from: commented ones by kind, and one whose truth is a fit of pilot data."""
 
+import json
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import ModelColumns, model_columns
-from mcsim.design.table import Table, read_formula, read_table
+from mcsim.design.columns import model_columns
+from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
+from mcsim.formula import Formula, read_arithmetic, written_name
+from mcsim.formula.expression import Name
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
+from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
-from mcsim.scenario.records import Scenario
+from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.records import DesignSpec, Scenario, TableDesignSpec
 from mcsim.scenario.write import dump_scenario
 
 DIGITS = 4  # of an estimate that becomes a truth
@@ -27,11 +33,18 @@ FROM_DATA = """\
 #     mcsim run {name}.toml                run it
 """
 SWEEP = """
-# To compare numbers of units, remove the #; every value is one condition.
+# To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
 # [sweep]
-# "design.levels.{level}.count" = {counts}
 """
-SAME_GRID = 1e-6  # of the range of a covariate: points closer than this are one
+OWN_LEVEL = "{0!r} tells units apart and is a column of the model; the level is called {1!r}"
+LOST = (
+    "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
+    " as many at random (truth.missing)"
+)
+ON_BOUNDARY = (
+    "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
+    " seldom what is true. Look at that truth first"
+)
 
 
 def starter(kind: str, name: str) -> str:
@@ -40,15 +53,31 @@ def starter(kind: str, name: str) -> str:
     return text.replace("{name}", name)
 
 
+@dataclass(frozen=True)
+class Start:
+    """A scenario made from data; `table` is the text of its design's table, None without one."""
+
+    text: str
+    table: str | None = None
+
+
 def starter_from_data(
-    path: Path, formula: str, name: str, say: Callable[[str], None] = lambda _: None
-) -> str:
-    """TOML text of a scenario with the design of a data file and the truth of a fit to it.
+    path: Path,
+    formula: str,
+    name: str,
+    say: Callable[[str], None] = lambda _: None,
+    references: References | None = None,
+    *,
+    keep_design: bool = False,
+) -> Start:
+    """A scenario with the design of a data file and the truth of a fit to it.
 
     Parameters
     ----------
     name : of the scenario's file, without its ending
-    say : takes what was left out of the data
+    say : takes what was left out of the data, and what to look at
+    references : reference levels of factors, in place of the first
+    keep_design : the rows of the table are the design, in place of numbers of units
 
     Raises
     ------
@@ -60,26 +89,77 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table, formula = read_table(path, formula), " ".join(formula.split())
+    table = _with_own_levels(read_table(path, formula, references))
     fit = fit_table(table)
     for note in table.notes:
         say(note)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
+    if fit.status == "boundary":
+        say(ON_BOUNDARY)
+    seen = SeenDesign(_kept_design(table, name)) if keep_design else seen_design(table)
+    if seen.lost:
+        say(LOST.format(path, seen.lost))
     shown = "".join(one if one.isprintable() else "?" for one in path.name)
+    response, formula = _as_simulated(table.formula)
     raw = {
         "title": f"Design and fit of {shown}",
         "replicates": 1000,
         "seed": 1,
-        "design": _design(table),
-        "truth": _truth(fit),
+        "design": seen.design | {"response": response},
+        "truth": _truth(fit, table.formula, seen.lost),
         "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
     }
-    if problems := find_problems(raw):
+    text = None
+    if keep_design:
+        text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
+    tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
+    if problems := find_problems(raw, tables):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
     head = FROM_DATA.format(data=shown, formula=formula, name=name)
-    return head + _with_comments(Scenario.model_validate(raw))
+    return Start(head + _with_comments(Scenario.model_validate(raw)), text)
+
+
+def _with_own_levels(table: Table) -> Table:
+    """The table with levels by names of their own, where a factor or covariate is one too."""
+    names = {one: f"{one}.unit" for one in table.formula.groups if one in table.formula.columns}
+    if not names:
+        return table
+    frame = table.frame.assign(**{new: table.frame[name] for name, new in names.items()})
+    notes = tuple(OWN_LEVEL.format(name, new) for name, new in names.items())
+    return Table(frame, table.formula.with_groups(names), (*table.notes, *notes))
+
+
+def _as_read(text: str, name: str) -> DesignTable:
+    with tempfile.TemporaryDirectory(prefix="mcsim-init-") as folder:
+        (Path(folder) / name).write_text(text, encoding="utf-8")
+        return read_design_table(Path(folder) / name)
+
+
+def _as_simulated(formula: Formula) -> tuple[str, str]:
+    """The response and the formula of a scenario: what is fitted is what is simulated."""
+    text = " ".join(formula.text.split())
+    if formula.measured == written_name(formula.response):
+        return formula.response, text
+    right = formula.written.removeprefix(f"{formula.measured} ~ ")
+    return formula.measured, f"{written_name(formula.measured)} ~ {right}"
+
+
+def _kept_design(table: Table, name: str) -> dict[str, Any]:
+    """The design that is the table itself."""
+    frame, formula = table.frame, table.formula
+    factors = {
+        one: [*map(str, frame[one].cat.categories)]
+        for one in formula.columns
+        if isinstance(frame[one].dtype, pd.CategoricalDtype)
+    }
+    levels = levels_of(model_columns(formula, frame))
+    return {
+        "table": f"{name}.csv",
+        "levels": [{"name": level} for level in levels],
+        "factors": factors,
+    }
 
 
 def _with_comments(scenario: Scenario) -> str:
@@ -91,97 +171,26 @@ def _with_comments(scenario: Scenario) -> str:
         found = fields.get(key[1] or key[2]) if key else None
         meaning = found.description if found else None
         lines.append(f"{line:<42} # {meaning}" if meaning else line)
-    outermost = scenario.design.levels[0]
-    if isinstance(outermost.count, int):
-        counts = [outermost.count * times for times in (1, 2, 4)]
-        lines += SWEEP.format(level=outermost.name, counts=counts).splitlines()
+    swept = "".join(f"# {json.dumps(key)} = {values}\n" for key, values in _sweep(scenario.design))
+    lines += [*SWEEP.splitlines(), swept.rstrip("\n")] if swept else []
     return "\n".join(lines) + "\n"
 
 
-def _design(table: Table) -> dict[str, Any]:
-    frame, formula = table.frame, table.formula
-    levels = _levels(model_columns(formula, frame))
-    units = _units(frame, levels)
-    for name in formula.columns:
-        if f"C({name}" in formula.fixed and name not in formula.labels:
-            raise DataError(
-                f"{name!r} is a factor in C() and a covariate elsewhere in the formula; give the"
-                " factor a column of its own"
-            )
-    factors = [name for name in formula.columns if not pd.api.types.is_float_dtype(frame[name])]
-    for name in factors:
-        if frame.groupby(units[0], sort=False)[name].nunique().max() > 1:
-            raise DataError(
-                f"the factor {name!r} varies within {levels[0]!r}; a scenario's factors lie between"
-                " the outermost units. Make 0/1 columns of it, as covariates"
-            )
-    innermost = units[-1]
-    covariates = {
-        name: _covariate(frame[name], innermost) for name in formula.columns if name not in factors
-    }
-    return {
-        "response": formula.response,
-        "factors": {name: list(map(str, frame[name].cat.categories)) for name in factors},
-        "levels": [
-            {"name": level, "count": _count_of_units(frame, units, factors, depth)}
-            for depth, level in enumerate(levels)
-        ],
-        "observations": {"count": _count(np.bincount(innermost))},
-        "covariates": covariates,
-    }
+def _sweep(design: DesignSpec | TableDesignSpec) -> Iterator[tuple[str, list[int]]]:
+    """Keys that a study of sizes would change, and values for them."""
+    if isinstance(design, TableDesignSpec):
+        yield f"design.copies.{design.level_names[0]}", [1, 2, 4]
+        return
+    counts = {f"design.levels.{one.name}.count": one.count for one in design.levels}
+    if all(one.values is None for one in design.covariates.values()):
+        counts["design.observations.count"] = design.observations.count
+    for key, count in counts.items():
+        if isinstance(count, int):
+            yield key, [count * times for times in (1, 2, 4)]
 
 
-def _levels(columns: ModelColumns) -> tuple[str, ...]:
-    """Names of the grouping columns, outermost first."""
-    groups = {term.level: term.group for term in columns.formula.random}
-    return tuple(dict.fromkeys(name for one in columns.levels for name in groups[one.level]))
-
-
-def _units(frame: pd.DataFrame, levels: tuple[str, ...]) -> list[np.ndarray]:
-    """Number of every row's unit per level, labels counted within the outer levels."""
-    return [
-        frame.groupby(list(levels[: depth + 1]), sort=False, observed=True).ngroup().to_numpy()
-        for depth in range(len(levels))
-    ]
-
-
-def _count_of_units(
-    frame: pd.DataFrame, units: list[np.ndarray], factors: list[str], depth: int
-) -> Any:
-    first = np.unique(units[depth], return_index=True)[1]
-    if depth > 0:
-        return _count(np.bincount(units[depth - 1][first]))
-    if not factors:
-        return len(first)
-    cells = frame.iloc[first][factors].astype(str).agg(":".join, axis=1).value_counts()
-    same = cells.nunique() == 1 and len(cells) == np.prod(
-        [frame[name].nunique() for name in factors]
-    )
-    return int(cells.iloc[0]) if same else {str(cell): int(n) for cell, n in cells.items()}
-
-
-def _count(counts: np.ndarray) -> Any:
-    low, high = int(counts.min()), int(counts.max())
-    return low if low == high else {"uniform": [low, high]}
-
-
-def _covariate(values: pd.Series, innermost: np.ndarray) -> dict[str, Any]:
-    """The same points in every innermost unit, or drawn between the smallest and the largest."""
-    low, high = float(values.min()), float(values.max())
-    if not low < high:
-        raise DataError(f"the covariate {values.name!r} is {low:g} in every row; leave it out")
-    groups = [np.sort(one.to_numpy()) for _, one in values.groupby(innermost)]
-    sizes = {len(one) for one in groups}
-    if len(sizes) == 1:
-        points = np.array(groups)
-        if np.ptp(points, axis=0).max() <= SAME_GRID * (high - low):
-            grid = np.linspace(low, high, points.shape[1])
-            is_even = np.abs(points[0] - grid).max() <= SAME_GRID * (high - low)
-            return {"grid": [low, high]} if is_even else {"values": points[0].tolist()}
-    return {"uniform": [_rounded(low), _rounded(high)]}
-
-
-def _truth(fit: FileFit) -> dict[str, Any]:
+def _truth(fit: FileFit, formula: Formula, lost: float) -> dict[str, Any]:
+    """The estimates; an offset is a fixed effect of 1, which the method knows."""
     values = {Parameter.read(one.parameter, one.component): one.estimate for one in fit.parameters}
     fixed = {
         one.name: _rounded(value)
@@ -191,12 +200,16 @@ def _truth(fit: FileFit) -> dict[str, Any]:
     random: dict[str, dict[str, Any]] = {}
     for one, value in values.items():
         if one.kind in ("sd", "correlation"):
-            level = random.setdefault(str(one.level), {"sd": {}, "correlation": {}})
-            level[one.kind][",".join(one.columns)] = _rounded(value)
+            level = random.setdefault(str(one.level), {})
+            level.setdefault(one.kind, {})[",".join(one.columns)] = _rounded(value)
     sigma = values[SIGMA]
     if not sigma:
         raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
-    return {"sigma": _rounded(sigma), "fixed": fixed, "random": random}
+    for text in formula.offsets:
+        is_name = isinstance(read_arithmetic(text), Name)
+        fixed[text if is_name else f"I({text})"] = 1.0
+    missing = {"missing": {"observations": lost}} if lost else {}
+    return {"sigma": _rounded(sigma), "fixed": fixed, "random": random} | missing
 
 
 def _rounded(value: float | None) -> float:

@@ -16,7 +16,6 @@ from mcsim.plots.drawing import (
     Frame,
     colour,
     error_note,
-    half_width,
     marker,
     method_handles,
     number,
@@ -26,6 +25,7 @@ from mcsim.plots.drawing import (
 )
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
+    bars_of,
     limit_upright,
     reference,
     reference_words,
@@ -158,7 +158,7 @@ def _draw_panel(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[
         shift = STEP_ASIDE * (place - 0.5 * (len(methods) - 1))
         axis.errorbar(
             swept.positions(own, shift), [number(value) for value, _ in points],
-            yerr=[half_width(mcse) for _, mcse in points], color=colour(place), lw=1.0,
+            yerr=bars_of(points, curves.measure), color=colour(place), lw=1.0,
             marker=marker(place), ms=3.5, capsize=1.5, elinewidth=0.9, capthick=0.9,
         )  # fmt: skip
     axis.set_title(

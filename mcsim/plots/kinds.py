@@ -18,7 +18,7 @@ from mcsim.plots.pairs import draw_methods
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
-from mcsim.results.whole_files import write_beside
+from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
@@ -46,6 +46,7 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
+    refuse_place(out)
     with style():
         content = render(figure(results, kind, selection), form)
     write_beside(out, content)

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from mcsim.measures import SHARES
+from mcsim.plots.drawing import Floats, half_width, number
 from mcsim.summary.records import Record
+
+Point = tuple[float | None, float | None]  # a measure and its MCSE, as an axis has them
 
 
 class Axis(NamedTuple):
@@ -59,11 +63,23 @@ NO_REFERENCE = (
 )  # fmt: skip
 
 
-def value_of(record: Record, measure: str) -> tuple[float | None, float | None]:
+def value_of(record: Record, measure: str) -> Point:
     """A measure and its MCSE as the axis has them."""
     factor = AXES[measure].factor
     value, mcse = record[measure], record[f"{measure}_mcse"]
     return (None if value is None else factor * value), (None if mcse is None else factor * mcse)
+
+
+def bars_of(points: Sequence[Point], measure: str) -> Floats:
+    """Lengths of 95% Monte Carlo intervals below and above points of an axis, (2, n).
+
+    That of a share ends where shares do.
+    """
+    values = np.array([number(value) for value, _ in points])
+    half = np.array([half_width(mcse) for _, mcse in points])
+    if measure not in SHARES:
+        return np.stack([half, half])
+    return np.stack([np.minimum(half, values), np.minimum(half, 100.0 - values)])
 
 
 def reference(record: Record, measure: str, confidence: float) -> float | None:

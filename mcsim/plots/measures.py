@@ -15,7 +15,6 @@ from mcsim.plots.drawing import (
     Frame,
     colour,
     error_note,
-    half_width,
     marker,
     method_handles,
     number,
@@ -26,6 +25,7 @@ from mcsim.plots.drawing import (
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     OF_ONE_SCALE,
+    bars_of,
     heading_of,
     limits_of_shares,
     reference,
@@ -163,7 +163,7 @@ def _draw_block(
         points = [value_of(record, block.measure) for record in own.values()]
         x, y = [number(value) for value, _ in points], [position + shift for position in own]
         axis.errorbar(
-            x, y, xerr=[half_width(mcse) for _, mcse in points], fmt=marker(n), color=colour(n),
+            x, y, xerr=bars_of(points, block.measure), fmt=marker(n), color=colour(n),
             ms=4, elinewidth=1.0, capsize=2, capthick=1.0, zorder=3,
         )  # fmt: skip
         if has_stems:

@@ -16,7 +16,6 @@ from mcsim.plots.drawing import (
     Frame,
     colour,
     error_note,
-    half_width,
     line,
     line_handles,
     number,
@@ -26,6 +25,7 @@ from mcsim.plots.drawing import (
 )
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
+    bars_of,
     heading_of,
     limit_upright,
     reference,
@@ -80,9 +80,9 @@ def _draw_panel(
         found = {r["place"]: value_of(r, measure) for r in records if r["shown_as"] == method}
         points = [found.get(place, (None, None)) for place in places]
         values = np.array([number(value) for value, _ in points])
-        half = np.array([half_width(mcse) for _, mcse in points])
+        below, above = bars_of(points, measure)
         axis.stairs(values, edges, baseline=None, color=colour(n), lw=1.2, ls=line(n))
-        low, high = (np.append(one, one[-1]) for one in (values - half, values + half))
+        low, high = (np.append(one, one[-1]) for one in (values - below, values + above))
         axis.fill_between(edges, low, high, step="post", color=colour(n), alpha=0.25, lw=0)
     against = {r["place"]: reference(r, measure, shown.confidence) for r in records}
     level = np.array([number(against.get(place)) for place in places])

@@ -30,6 +30,7 @@ from mcsim.summary.selection import Shown, refuse_nothing
 MEASURES = ("emp_se", "model_se")
 WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel
 MAX_COLUMNS = 4
+MAX_TICKS = 3  # steps: ticks of many digits need the room
 TITLE_WIDTH = 36  # characters
 ROOM = 0.15  # of the range, beyond the outermost points
 HEADING = "Standard errors of the methods against the SD of their estimates"
@@ -89,7 +90,7 @@ def _draw_panel(
     axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
     axis.set_xlabel("empirical SE")
     axis.set_ylabel("model SE")
-    axis.locator_params(nbins=5)
+    axis.locator_params(nbins=MAX_TICKS)
 
 
 def _square(axis: Axes, records: Sequence[Record]) -> None:

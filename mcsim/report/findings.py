@@ -13,13 +13,19 @@ from typing import NamedTuple
 from scipy import special
 
 from mcsim.report.words import Name, Sentence, listed, say
-from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.records import OF_INTERVALS, Record, has_gaps, one_per_fit, share_missing, unique
 from mcsim.summary.selection import Shown
-from mcsim.summary.text import with_mcse
+from mcsim.summary.text import percent, with_mcse
 
 ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors
 
-Amount = tuple[float, float | None]  # a number and its MCSE
+
+class Amount(NamedTuple):
+    """A number, its words with the MCSE, and its unit."""
+
+    value: float
+    text: str
+    unit: str = "%"
 
 
 class Finding(NamedTuple):
@@ -68,9 +74,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Described:
-    """A measure that is what it is, in percent: where it is smallest and largest.
+    """A measure that is what it is: where it is smallest and largest.
 
-    amount : in percent, None for rows that do not count; says : with {name} and {amount};
+    amount : None for rows that do not count; says : with {name} and {amount};
     rest : of parameters where it is 0 throughout, {names}
     """
 
@@ -129,8 +135,15 @@ def _judge_all(
         if len(by_method) > 1:
             method = Name(verdict.record["shown_as"])
             clearest = (*clearest[:-1], clearest[-1].removesuffix("."), " (method ", method, ").")
+        clearest = _after_colon(clearest)
     meaning = topic.meaning.format(**words)
     return Finding(topic.title, meaning, _joined(sentences), len(off), n_judged, clearest)
+
+
+def _after_colon(sentence: Sentence) -> Sentence:
+    """The sentence as it goes on in another: names keep their letters."""
+    first, *rest = sentence
+    return sentence if isinstance(first, Name) else (first[0].lower() + first[1:], *rest)
 
 
 def _sentences(
@@ -175,14 +188,15 @@ def _describe_all(
 ) -> Finding:
     sentences: dict[str, list[Sentence]] = {}
     for method, records in by_method.items():
-        amounts: dict[str, list[tuple[Amount, str]]] = {}
+        amounts: dict[tuple[str, str], list[tuple[Amount, str]]] = {}
         for record in records:
             if (amount := topic.amount(record)) is not None:
-                amounts.setdefault(record["parameter"], []).append((amount, record["place"]))
-        never = [name for name, own in amounts.items() if topic.rest and not _ever(own)]
+                key = record["parameter"], amount.unit
+                amounts.setdefault(key, []).append((amount, record["place"]))
+        never = [name for (name, _), own in amounts.items() if topic.rest and not _ever(own)]
         own = [
-            say(topic.says, name=Name(name), amount=_from_to(amounts[name]))
-            for name in amounts
+            say(topic.says, name=Name(name), amount=_from_to(found))
+            for (name, _), found in amounts.items()
             if name not in never
         ]
         own += [say(topic.rest, names=listed(never))] if never else []
@@ -191,22 +205,24 @@ def _describe_all(
 
 
 def _ever(own: Sequence[tuple[Amount, str]]) -> bool:
-    return any(value for (value, _), _ in own)
+    return any(amount.value for amount, _ in own)
 
 
 def _from_to(own: Sequence[tuple[Amount, str]]) -> Sentence:
     """`12% (MCSE 1%)`, or the smallest and the largest and where they are."""
-    low, high = (choose(own, key=lambda entry: entry[0][0]) for choose in (min, max))
-    if low[0][0] == high[0][0]:
-        return (in_words(*low[0], "%") + " in every condition" * (len(own) > 1),)
+    low, high = (choose(own, key=lambda entry: entry[0].value) for choose in (min, max))
     (smallest, where), (largest, there) = low, high
-    least, most = (in_words(*amount, "%") for amount in (smallest, largest))
-    return (least, " in ", Name(where), " to ", most, " in ", Name(there))
+    if smallest.value == largest.value:
+        return (smallest.text + " in every condition" * (len(own) > 1),)
+    return (smallest.text, " in ", Name(where), " to ", largest.text, " in ", Name(there))
 
 
 def in_words(value: float, mcse: float | None, unit: str = "") -> str:
     """`12.3% (MCSE 0.8%)`."""
-    shown = with_mcse(value, mcse)
+    return _with_unit(with_mcse(value, mcse), unit)
+
+
+def _with_unit(shown: str, unit: str) -> str:
     if not shown.endswith(")"):
         return shown + unit
     return shown.replace(" (", f"{unit} (MCSE ").replace(")", f"{unit})")
@@ -250,7 +266,9 @@ def _judge_share(record: Record, measure: str, expected: float) -> Verdict | Non
     at_least = special.bdtrc(hits - 1, n, expected) if hits else 1.0
     is_off = 2 * min(at_most, at_least) < ERROR_RATE
     sign = 0 if not is_off else -1 if share < expected else 1
-    amount = in_words(100 * share, 100 * record[f"{measure}_mcse"], "%")
+    amount = _share_of(record, measure).text
+    if measure in OF_INTERVALS and has_gaps(record):
+        amount += f", without the {share_missing(record):.1%} of the estimates that have none"
     error = math.sqrt(expected * (1.0 - expected) / n)
     distance = abs(share - expected)
     return Verdict(sign, distance, _ratio(distance, error), amount, record)
@@ -266,25 +284,24 @@ def _sign_of_mean(value: float, mcse: float, n: int) -> int:
     return 0 if abs(value) <= limit else -1 if value < 0 else 1
 
 
-def _percent_of(record: Record, measure: str) -> Amount:
-    mcse = record[f"{measure}_mcse"]
-    return 100 * record[measure], None if mcse is None else 100 * mcse
+def _share_of(record: Record, measure: str) -> Amount:
+    share = percent(record[measure], record[f"{measure}_mcse"])
+    return Amount(100 * record[measure], _with_unit(share, "%"))
 
 
 def _power(record: Record) -> Amount | None:
-    return None if record["truth"] == 0.0 else _percent_of(record, "rejection")
+    return None if record["truth"] == 0.0 else _share_of(record, "rejection")
 
 
 def _zeros(record: Record) -> Amount | None:
-    return None if record["truth"] == 0.0 else _percent_of(record, "share_at_zero")
+    return None if record["truth"] == 0.0 else _share_of(record, "share_at_zero")
 
 
-def _typical_error(record: Record) -> Amount | None:
-    if not record["truth"]:
-        return None
-    value, mcse = _percent_of(record, "rmse")
-    truth = abs(record["truth"])
-    return value / truth, None if mcse is None else mcse / truth
+def _typical_error(record: Record) -> Amount:
+    value, mcse, truth = record["rmse"], record["rmse_mcse"], abs(record["truth"])
+    factor, unit = (100 / truth, "%") if truth else (1.0, "")
+    text = in_words(factor * value, None if mcse is None else factor * mcse, unit)
+    return Amount(factor * value, text, unit)
 
 
 TOPICS: tuple[Judged | Described, ...] = (
@@ -301,14 +318,14 @@ TOPICS: tuple[Judged | Described, ...] = (
     ),
     Described(
         "How far off a single estimate is",
-        "Root mean squared error, in percent of the truth.",
+        "Root mean squared error, in percent of the truth where that is not 0.",
         "rmse",
         _typical_error,
         "{name}: {amount}.",
     ),
     Judged(
         "Intervals",
-        "Share of the {nominal} intervals that hold the truth.",
+        "Share of the {nominal} intervals that hold the truth; estimates without one do not count.",
         "coverage",
         _judge_coverage,
         {

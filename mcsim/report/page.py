@@ -30,7 +30,7 @@ from mcsim.results.folder import (
     read_parts,
 )
 from mcsim.results.store import FAILED, Store
-from mcsim.results.whole_files import write_beside
+from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.records import (
     Record,
@@ -117,6 +117,8 @@ def write_report(results: Path, out: Path | None = None) -> Path:
         The page cannot be written.
     """
     path = results / "report.html" if out is None else out
+    studies_in(results)  # there must be one, before anything is said of the file
+    refuse_place(path)
     write_beside(path, page(results).encode())
     return path
 

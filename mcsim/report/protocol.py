@@ -4,25 +4,24 @@ Aims, data-generating mechanism, estimands, methods, performance measures: Morri
 Crowther (2019), section 3.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
 from mcsim.names import SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
-from mcsim.scenario.records import CovariateSpec, Scenario
+from mcsim.scenario.records import CovariateSpec, DesignSpec, Scenario, TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown
 from mcsim.summary.text import shown_as
 
-FACTOR = (
-    "Factor {name} ({levels}) differs between units of {outermost}; {reference} is the reference."
-)
+FACTOR = "Factor {name} ({levels}) differs between {units}; {reference} is the reference."
+ROWS = "Units, factors and covariates are those of the table {file}."
 MAX_DESIGNS = 24  # that are spelt out
 UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
-DESIGN_KEYS = ("response", "factors", "levels", "covariates", "observations")
+DESIGN_KEYS = ("response", "table", "factors", "levels", "covariates", "observations")
 TRUTH_KEYS = ("sigma", "fixed", "random", "residual")
 EFFECT_KEYS = ("sd", "variance", "correlation")
 METHOD_KEYS = ("name", "formula", "estimator", "df", "interval", "resamples")
@@ -92,12 +91,7 @@ def _aims(scenario: Scenario) -> Sentence:
 def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[Sentence]:
     design, truth = scenario.design, scenario.truth.in_sds()
     lines = _designs(designs)
-    for name, levels in design.factors.items():
-        outermost, reference = Name(design.levels[0].name), Name(levels[0])
-        ends = {"outermost": outermost, "reference": reference}
-        lines.append(say(FACTOR, name=Name(name), levels=listed(levels), **ends))
-    for name, spec in design.covariates.items():
-        lines.append((Name(name), ": ", *_covariate(spec), "."))
+    lines += _variables(design)
     lines.append(("Mean of ", Name(design.response), ": ", *_sum(truth.fixed), "."))
     for level, effects in truth.random.items():
         lines.append(("Effects of ", Name(level), ": ", *_effects(effects), "."))
@@ -107,6 +101,28 @@ def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[Se
     if any(key.startswith("truth.") for key in scenario.sweep):
         lines.append(("What is swept takes the place of these values.",))
     return [*lines, (f"{scenario.replicates:,} data sets per condition, seed {scenario.seed}.",)]
+
+
+def _variables(design: DesignSpec | TableDesignSpec) -> Iterator[Sentence]:
+    """Factors and covariates."""
+    if isinstance(design, TableDesignSpec):
+        yield say(ROWS, file=Name(design.table))
+        return
+    for name, levels in design.factor_levels.items():
+        units, reference = _between(design, design.factor_places[name]), Name(levels[0])
+        words: dict[str, str | Sentence] = {"levels": listed(levels), "units": units}
+        yield say(FACTOR, name=Name(name), reference=reference, **words)
+    for name, spec in design.covariates.items():
+        yield (Name(name), ": ", *_covariate(spec), ".")
+
+
+def _between(design: DesignSpec, of: str | tuple[str, str]) -> Sentence:
+    """What a factor differs between."""
+    if not isinstance(of, str):
+        return ("cells of ", *listed(of), " as a Latin square")
+    if of == design.places[-1]:
+        return ("observations of one unit of ", Name(design.level_names[-1]))
+    return ("units of ", Name(of))
 
 
 def _sum(coefficients: Mapping[str, float]) -> Sentence:
@@ -138,6 +154,9 @@ def _covariate(spec: CovariateSpec) -> Sentence:
     level = (", one value per unit of ", Name(spec.level)) if spec.level else ()
     for key, ends in given.items():
         return (COVARIATES[key].format(*ends), *level)
+    if spec.starts is not None:
+        of, along = Name(spec.starts.level), Name(spec.starts.along)
+        return ("1 once the unit of ", of, " has started, a step of ", along, " after the other")
     return (f"{show_value(spec.values)} in every innermost unit",)
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from re import compile as pattern
 from typing import Any, Self, TypeVar
 
@@ -32,9 +32,9 @@ READABLE = (2, FORMAT)  # format 2 lacks some columns of the table of conditions
 KINDS = ("estimates", "fits")
 STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
-MANIFEST, CHECKSUM = "manifest.json", "checksum"
+MANIFEST, CHECKSUM, TABLES = "manifest.json", "checksum", "tables"
 OWN_NAMES = (  # of what a folder holds beside its parts
-    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp"),
+    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp", TABLES),
     *SUFFIXES,
 )
 WRITTEN_AGAIN = "Repeat `mcsim run` of this study, which writes it again"
@@ -58,6 +58,7 @@ class _Manifest(BaseModel):
     files: dict[str, str] = {}
     versions: dict[str, str] = {}
     title: str = ""
+    scenario: str | None = None
     created: str = ""
 
     @model_validator(mode="after")
@@ -181,6 +182,12 @@ def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
             f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
             " the study with --overwrite."
         )
+
+
+def tables_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Files of the tables of a study's designs, by names in its folder TABLES."""
+    files = map(PurePosixPath, manifest.get("files", {}))
+    return [one.name for one in files if one.parts == (TABLES, one.name)]
 
 
 def contents_of(manifest: Mapping[str, Any]) -> dict[str, PartContents]:
@@ -313,20 +320,33 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 def read_recorded(path: Path) -> bytes:
     """All bytes of a part's file, which are those of its record; errors as of `read_columns`."""
     content = read_content(path)
-    mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
-    recorded = recorded_digests(read_content(mark))
-    damage = damage_of(content, recorded[path.parent.name]) if recorded else "no sound record"
-    if damage:
+    if damage := damage_of(content, _recorded(path)):
         raise _damaged(path, damage)
     return content
+
+
+def refuse_other_size(path: Path) -> None:
+    """Raise a DataError for a part's file that is shorter or longer than its record says."""
+    with _reading(path):
+        size = path.stat().st_size
+    recorded, _ = _recorded(path)
+    if size != recorded:
+        raise _damaged(path, f"{size} of {recorded} bytes")
 
 
 def is_older(path: Path, time_ns: int) -> bool:
     """Whether a part's file was last written before a time, and has the size of its record."""
     state = path.stat()
+    return state.st_mtime_ns < time_ns and _recorded(path)[0] == state.st_size
+
+
+def _recorded(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a part's file by its record."""
     mark = path.parent.parent / "commits" / f"{path.stem}{SUFFIXES['commits']}"
     recorded = recorded_digests(read_content(mark))
-    return state.st_mtime_ns < time_ns and (recorded[path.parent.name][0] == state.st_size)
+    if not recorded:
+        raise _damaged(path, "no sound record")
+    return recorded[path.parent.name]
 
 
 def read_parquet(source: Path | pa.BufferReader, columns: Sequence[str] | None = None) -> pa.Table:

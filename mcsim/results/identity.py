@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY_LENGTH = 12  # digits; two of a thousand keys agree with probability 2e-9
+MOST_NAMED = 10  # keys that differ
 OF_CONDITIONS = ("conditions", "design.", "sweep.", "truth.")
 OF_ALL_METHODS = ("confidence", "estimands", "seed")
 
@@ -60,6 +61,12 @@ def changed_keys(there: Identity, here: Identity) -> Iterator[str]:
         is_of_new_method = _method_of(key, names) in {*here.methods} - {*there.methods}
         if not (is_same or is_of_conditions or is_of_new_method or key in grown):
             yield key
+
+
+def first_of(items: Sequence[str]) -> list[str]:
+    """At most `MOST_NAMED` of what a message lists, and how many more there are."""
+    more = len(items) - MOST_NAMED
+    return [*items[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
 
 
 def grow(before: Mapping[str, PartContents], identity: Identity) -> dict[str, PartContents]:

@@ -7,6 +7,7 @@ from typing import Any
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.results.folder import (
     KINDS,
+    TABLES,
     Part,
     contents_of,
     digest,
@@ -16,8 +17,9 @@ from mcsim.results.folder import (
     read_content,
     read_manifest,
     record,
+    tables_of,
 )
-from mcsim.results.identity import Identity, PartContents, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
 from mcsim.results.ranges import subtract
 from mcsim.results.store import Chunk, PartFiles, Store, StudyDescription
 
@@ -62,7 +64,7 @@ def _refuse_different_studies(manifests: Mapping[Path, Mapping[str, Any]]) -> No
         if keys:
             raise StudyMismatchError(
                 f"{first} and {folder} hold different studies; these keys differ:"
-                f" {', '.join(keys)}. Only shards of one study can be joined"
+                f" {', '.join(first_of(keys))}. Only shards of one study can be joined"
             )
 
 
@@ -98,7 +100,17 @@ def _description(folder: Path, manifest: Mapping[str, Any]) -> StudyDescription:
         },
         scenario_text=(folder / "scenario.toml").read_text(),
         conditions=read_conditions(folder),
+        tables={name: _table(folder, name, manifest) for name in tables_of(manifest)},
     )
+
+
+def _table(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """The file of a design, which must be the one that was written."""
+    path = folder / TABLES / name
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if digest(content)[1] != manifest["files"][f"{TABLES}/{name}"]:
+        raise DataError(f"{path} is damaged or missing; `mcsim run` of the study writes it again")
+    return content
 
 
 def _copy_parts(folder: Path, parts: Iterable[Part], store: Store) -> int:

@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ from mcsim.results.folder import (
     READABLE,
     STATUSES,
     SUFFIXES,
+    TABLES,
+    WRITTEN_AGAIN,
     Listing,
     Part,
     checksum,
@@ -47,19 +48,16 @@ from mcsim.results.folder import (
     record,
     refuse_links,
     refuse_other_format,
+    refuse_other_size,
 )
-from mcsim.results.identity import Identity, PartContents, changed_keys, grow
+from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
-from mcsim.results.whole_files import write_whole, writing
+from mcsim.results.whole_files import make_room, write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
-ESTIMATES_SCHEMA = pa.schema(
-    [
-        *[*KEYS, ("parameter", NAME), ("component", NAME)],
-        *[(name, pa.float64()) for name in (*ESTIMATES, "realized", *AT_TRUTH)],
-    ]
-)
+_ESTIMATED = [(name, pa.float64()) for name in (*ESTIMATES, "realized", *AT_TRUTH)]
+ESTIMATES_SCHEMA = pa.schema([*KEYS, ("parameter", NAME), ("component", NAME), *_ESTIMATED])
 FITS_SCHEMA = pa.schema(
     [
         *[*KEYS, ("status", NAME), ("loglik", pa.float64()), ("evaluations", pa.int32())],
@@ -71,6 +69,7 @@ FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
     *("commits/part-*.json", "fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*"),
     *("scenario.toml", "conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
+    f"{TABLES}/*",
 )
 
 
@@ -115,13 +114,14 @@ def encode(estimates: pa.Table, fits: pa.Table) -> PartFiles:
 class StudyDescription:
     """What identifies a study and what a reader of its folder wants to know.
 
-    conditions : its table
+    conditions : its table; tables : contents of the files of its designs, by name
     """
 
     identity: Identity
     manifest: Mapping[str, object]
     scenario_text: str
     conditions: pa.Table
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class ConditionStatus:
         ranges = format_ranges(self.missing)
         rest = f"missing: --replicates {ranges}" if ranges else "complete"
         return (
-            f"{self.condition}: {self.n_planned} planned, {self.n_done} done,"
-            f" {self.n_failed} fits failed; {rest}"
+            f"{self.condition}: {self.n_planned:,} planned, {self.n_done:,} done,"
+            f" {self.n_failed:,} fits failed; {rest}"
         )
 
 
@@ -234,7 +234,16 @@ class Store:
         with writing(self.directory):
             for part in parts:
                 for folder in SUFFIXES:
-                    _clear(self.directory / part.path(folder), is_kept=folder != "commits")
+                    make_room(self.directory / part.path(folder), is_kept=folder != "commits")
+
+    def restore_scenario(self) -> None:
+        """Write scenario.toml as it was; a DataError where the manifest is older than its copy."""
+        path, text = Path("scenario.toml"), read_manifest(self.directory).get("scenario")
+        if text is None:
+            raise DataError(f"{self.directory / path} is damaged or missing. {WRITTEN_AGAIN}")
+        with writing(self.directory):
+            make_room(self.directory / path, is_kept=True)
+            self._write({path: text.encode()})
 
     def status(self) -> list[ConditionStatus]:
         """How far every planned condition is."""
@@ -261,6 +270,7 @@ class Store:
     def _count_failed(self, parts: Iterable[Part]) -> Counter[str]:
         n_failed: Counter[str] = Counter()
         for part in parts:
+            refuse_other_size(self.directory / part.path("estimates"))  # all of it is not read
             status = read_columns(self.directory / part.path("fits"), ["status"])["status"]
             label = self.contents[part.key].condition
             n_failed[label] += pc.sum(pc.is_in(status, FAILED)).as_py() or 0
@@ -273,6 +283,7 @@ class Store:
             "identity_hash": hashlib.sha256(json.dumps(identity.values).encode()).hexdigest(),
             "created": created or datetime.now(UTC).date().isoformat(),
             **description.manifest,
+            "scenario": description.scenario_text,
             "conditions": identity.conditions,
             "parts": {
                 key: {"condition": one.condition, "methods": one.methods}
@@ -283,8 +294,11 @@ class Store:
         files = {
             Path("scenario.toml"): description.scenario_text.encode(),
             Path("conditions.parquet"): _parquet(description.conditions),
+            **{Path(TABLES) / name: content for name, content in description.tables.items()},
         }
-        manifest["files"] = {str(path): digest(content)[1] for path, content in files.items()}
+        if description.tables:
+            (self.directory / TABLES).mkdir(exist_ok=True)
+        manifest["files"] = {one.as_posix(): digest(content)[1] for one, content in files.items()}
         manifest[CHECKSUM] = checksum(manifest)
         # the manifest first: whoever is killed in between has claimed the folder
         self._write({Path(MANIFEST): (json.dumps(manifest, indent=2) + "\n").encode()})
@@ -336,28 +350,18 @@ def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Ide
     """Raise a StudyMismatchError where the study in a folder cannot become this one."""
     refuse_other_format(directory, manifest)
     there = Identity(manifest["identity"], manifest["conditions"])
-    lines = ""
+    found = []
     for key in changed_keys(there, here):
         old, new = (
             json.dumps(one.values[key]) if key in one.values else "absent" for one in (there, here)
         )
-        lines += f"  {key} is {old} there and {new} here\n"
-    if lines:
+        found.append(f"{key} is {old} there and {new} here")
+    if found:
+        lines = "".join(f"  {one}\n" for one in first_of(found))
         raise StudyMismatchError(
             f"{directory} holds another study; these keys differ:\n{lines}"
             "Name another folder with -o, or replace the study with --overwrite."
         )
-
-
-def _clear(path: Path, *, is_kept: bool) -> None:
-    """Make room for a file; one that is there may be kept until it is replaced."""
-    if path.is_symlink() or (path.exists() and not path.is_dir() and not is_kept):
-        path.unlink()
-    elif path.is_dir():
-        try:
-            path.rmdir()
-        except OSError:
-            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
 
 
 def _overlap(one: Part, other: Part) -> bool:

@@ -9,6 +9,7 @@ from mcsim.errors import DataError
 from mcsim.results.folder import (
     KINDS,
     SUFFIXES,
+    TABLES,
     Part,
     damage_of,
     digest,
@@ -18,11 +19,13 @@ from mcsim.results.folder import (
     read_manifest,
     record,
     recorded_digests,
+    tables_of,
 )
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
 
+SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
 NO_FILE = "missing, or no file of its own: a folder or a link"
 
 
@@ -68,17 +71,20 @@ def find_faults(directory: Path) -> list[Fault]:
 
 def _unreadable_descriptions(directory: Path) -> Iterator[Fault]:
     """Of the files that say what the study is; studies of before have no digests of them."""
-    try:
-        read_conditions(directory)
-    except DataError as error:
-        yield Fault("conditions.parquet", f"damaged or missing: {error.__cause__}")
-        return
-    digests = read_manifest(directory).get("files", {"scenario.toml": None})
-    for name in ("scenario.toml", "conditions.parquet"):
+    manifest = read_manifest(directory)
+    digests = manifest.get("files", {})
+    tables = (f"{TABLES}/{name}" for name in tables_of(manifest))
+    for name in (SCENARIO, CONDITIONS, *tables):
         if not _is_file(directory / name):
             yield Fault(name, NO_FILE)
-        elif digests.get(name) not in (None, digest((directory / name).read_bytes())[1]):
-            yield Fault(name, "corrupted: not what was written (SHA-256)")
+        elif name in digests:
+            if digests[name] != digest((directory / name).read_bytes())[1]:
+                yield Fault(name, "corrupted: not what was written (SHA-256)")
+        elif name == CONDITIONS:
+            try:
+                read_conditions(directory)
+            except DataError as error:
+                yield Fault(name, f"damaged: {error.__cause__}")
 
 
 def _damages(directory: Path, part: Part, contents: PartContents) -> Iterator[Fault]:

@@ -59,6 +59,29 @@ def write_beside(path: Path, content: bytes) -> None:
             write_whole({path: content}, is_durable=False)
 
 
+def make_room(path: Path, *, is_kept: bool) -> None:
+    """Make room for a file; one that is there may be kept until it is replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_dir() and not is_kept):
+        path.unlink()
+    elif path.is_dir():
+        try:
+            path.rmdir()
+        except OSError:
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
+
+
+def refuse_place(path: Path) -> None:
+    """Raise a McsimError where a file that a user names cannot be: before what it is to hold."""
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        there = next(one for one in path.absolute().parents if os.path.lexists(one))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _write_new(path: Path, content: bytes, *, is_durable: bool) -> None:
     with path.open("xb") as file:
         file.write(content)

@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from mcsim.names import short_names, show_swept
+from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
-from mcsim.scenario.records import DesignSpec, Scenario
+from mcsim.scenario.records import Design, DesignSpec, Scenario, TableDesignSpec
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import TruthSpec
+
+DESIGNS: TypeAdapter[DesignSpec | TableDesignSpec] = TypeAdapter(Design)
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,10 @@ class Condition:
 
     label: str
     values: dict[str, Any]
-    design: DesignSpec
+    design: DesignSpec | TableDesignSpec
     truth: TruthSpec
     identity: str
+    table: DesignTable | None = None
 
     @property
     def has_own_rows(self) -> bool:
@@ -43,7 +50,9 @@ def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     """Every combination of the swept values, in the order of the file; one without a sweep."""
     raw = scenario.model_dump(exclude_defaults=True)
     names = short_names(list(scenario.sweep))
-    return tuple(_condition(swept, values, names) for values, swept in expand_sweep(raw))
+    return tuple(
+        _condition(swept, values, names, scenario.tables) for values, swept in expand_sweep(raw)
+    )
 
 
 def study_identity(scenario: Scenario) -> dict[str, Any]:
@@ -54,6 +63,9 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
         "estimands": {"__all__": {"equivalence"}},
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
+    raw["design"]["factors"] = scenario.design.plain_factors
+    if scenario.tables:
+        raw["design"]["tables"] = {name: one.digest for name, one in scenario.tables.items()}
     for method in raw["methods"]:
         if method["identifiable"]:  # as in studies that are older than the key
             del method["identifiable"]
@@ -68,18 +80,26 @@ def _plugin_identity(scenario: Scenario) -> dict[str, str]:
     return {f"methods.{name}.plugin": digest for name in own}
 
 
-def _condition(raw: dict[str, Any], values: dict[str, Any], names: dict[str, str]) -> Condition:
-    given = DesignSpec.model_validate(raw["design"])
+def _condition(
+    raw: dict[str, Any],
+    values: dict[str, Any],
+    names: dict[str, str],
+    tables: Mapping[str, DesignTable],
+) -> Condition:
+    given = DESIGNS.validate_python(raw["design"])
     # a value that is written out and one left at its default are the same
     design = canonical(given.model_dump(exclude_defaults=True))
-    design["factors"] = canonical(list(given.factors.items()))
+    design["factors"] = canonical(list(given.plain_factors.items()))
     stated = StatedTruth.model_validate(raw["truth"]).in_sds()
     truth = canonical(stated.model_dump(exclude_defaults=True))
-    text = json.dumps({"design": design, "truth": truth}, separators=(",", ":"))
+    table = tables.get(design.get("table"))
+    rows = design if table is None else design | {"table": table.digest}
+    text = json.dumps({"design": rows, "truth": truth}, separators=(",", ":"))
     return Condition(
         label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
         values=values,
-        design=DesignSpec.model_validate(design | {"factors": given.factors}),
+        design=DESIGNS.validate_python(design | {"factors": given.factors}),
         truth=TruthSpec.model_validate(truth),
         identity=hashlib.sha256(text.encode()).hexdigest(),
+        table=table,
     )

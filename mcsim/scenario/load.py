@@ -10,6 +10,7 @@ import yaml
 
 from mcsim.errors import Problem, ScenarioError, nearest_name
 from mcsim.scenario.checks import find_problems
+from mcsim.scenario.design_table import read_design_tables
 from mcsim.scenario.keys import KeyPath, plain_copy, put_value
 from mcsim.scenario.locations import Positions, n_repeated, toml_positions, yaml_positions
 from mcsim.scenario.records import Scenario
@@ -68,13 +69,14 @@ def load_scenario(
         if value is not None:
             raw[key] = value
             options[key,] = option
-    for key_path, message in find_problems(raw):
+    tables, unread = read_design_tables(raw, Path(path).parent)
+    for key_path, message in [*unread, *find_problems(raw, tables)]:
         source = _option_at(key_path, options, positions)
         place = (source, 0, 0) if source else (str(path), *positions.of(key_path))
         problems.append(Problem(*place, message))
     if problems:
         raise ScenarioError(problems)
-    return Scenario.model_validate(raw)
+    return Scenario.model_validate(raw).with_tables(tables)
 
 
 def _option(override: str) -> str:

@@ -11,7 +11,13 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
-from mcsim.scenario.truth import RandomSpec, TruthSpec, _TruthParts
+from mcsim.scenario.truth import (
+    OptionalMissing,
+    OptionalResiduals,
+    RandomEffects,
+    RandomSpec,
+    TruthSpec,
+)
 from mcsim.scenario.values import AboveZero, Number, Record, Share, shape_of_table
 
 DIGITS = 12  # of a value that follows from others: no rounding shows
@@ -29,7 +35,7 @@ _Effect = Annotated[
 ]
 
 
-class StatedTruth(_TruthParts):
+class StatedTruth(Record):
     """Parameters that the data are generated from, as a scenario states them."""
 
     sigma: AboveZero | None = Field(
@@ -51,6 +57,9 @@ class StatedTruth(_TruthParts):
         description="fixed effects, named as the formula library prints them; others are 0; "
         "{ d = 0.5 } is half a total SD",
     )
+    random: RandomEffects = Field({})
+    residual: OptionalResiduals = Field(None)
+    missing: OptionalMissing = Field(None)
 
     @property
     def is_in_sds(self) -> bool:

@@ -5,11 +5,11 @@ What the truth of a scenario states, what follows from it, and what estimands ar
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcsim.names import FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
@@ -21,14 +21,14 @@ class Truth:
     """True values of a condition.
 
     fixed, sds, correlations, residual : what is stated, correlations of effects that vary alone
-    estimands : by name
+    estimands : weights of the fixed effects by name, None of what is made of variances
     """
 
     fixed: Mapping[Parameter, float]
     sds: Mapping[Parameter, float]
     correlations: Mapping[Parameter, float]
     residual: Mapping[Parameter, float]
-    estimands: Mapping[str, float] = field(default_factory=dict)
+    estimands: Mapping[str, Mapping[Parameter, float] | None] = field(default_factory=dict)
 
     @property
     def sigma(self) -> float:
@@ -49,8 +49,8 @@ class Truth:
         """
         if parameter.kind == "term":
             return None
-        if parameter.name in self.estimands:
-            return self.estimands[parameter.name]
+        if weights := self.estimands.get(parameter.name):
+            return math.fsum(self.fixed.get(one, 0.0) * weight for one, weight in weights.items())
         if parameter.is_derived:
             return float(derived_value(parameter, {**self.sds, SIGMA: self.sigma}))
         if parameter.is_variance:
@@ -83,11 +83,9 @@ def truth_of(
                 if of_level[column] > 0 and of_level[other] > 0:
                     name = Parameter.of_level("correlation", level, column, other)
                     correlations[name] = one.correlation_of(column, other)
-    stated = Truth(fixed, sds, correlations, _residual_values(spec, factors or {}))
-    return replace(
-        stated,
-        estimands={one.name: _estimand(one, stated) for one in estimands if one.term is None},
-    )
+    residual = _residual_values(spec, factors or {})
+    weights = {one.name: _weights(one) for one in estimands if one.term is None}
+    return Truth(fixed, sds, correlations, residual, weights)
 
 
 def _residual_values(
@@ -107,12 +105,10 @@ def _residual_values(
     return values
 
 
-def _estimand(estimand: EstimandSpec, truth: Truth) -> float:
-    """A weighted sum of fixed effects, or made of variances."""
+def _weights(estimand: EstimandSpec) -> dict[Parameter, float] | None:
     if estimand.fixed is None:
-        return truth.of(Parameter.read(estimand.name)) or 0.0
-    weights = {Parameter.read(name, FIXED): weight for name, weight in estimand.fixed.items()}
-    return math.fsum(truth.fixed.get(one, 0.0) * weight for one, weight in weights.items())
+        return None
+    return {Parameter.read(name, FIXED): weight for name, weight in estimand.fixed.items()}
 
 
 def derived_value(parameter: Parameter, values: Mapping[Parameter, Value]) -> Value:

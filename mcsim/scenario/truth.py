@@ -167,26 +167,29 @@ def _none_if_empty(record: R | None) -> R | None:
     return None if record is None or not record.model_dump(exclude_defaults=True) else record
 
 
-OptionalMissing = Annotated[MissingSpec | None, AfterValidator(_none_if_empty)]
-OptionalResiduals = Annotated[ResidualSpec | None, AfterValidator(_none_if_empty)]
+RandomEffects = Annotated[
+    dict[str, RandomSpec], Field(description="random effects, by grouping level")
+]
+OptionalResiduals = Annotated[
+    ResidualSpec | None,
+    AfterValidator(_none_if_empty),
+    Field(description="residuals that are correlated, not normal, or have no common SD"),
+]
+OptionalMissing = Annotated[
+    MissingSpec | None,
+    AfterValidator(_none_if_empty),
+    Field(description="observations that are planned and lost"),
+]
 
 
-class _TruthParts(Record):
-    """What a truth has, however its SDs are given."""
-
-    random: dict[str, RandomSpec] = Field({}, description="random effects, by grouping level")
-    residual: OptionalResiduals = Field(
-        None,
-        description="residuals that are correlated, not normal, or have no common SD",
-    )
-    missing: OptionalMissing = Field(None, description="observations that are planned and lost")
-
-
-class TruthSpec(_TruthParts):
+class TruthSpec(Record):
     """Parameters that the data of a condition are generated from."""
 
     sigma: AboveZero
     fixed: dict[str, Number] = Field({})
+    random: RandomEffects = Field({})
+    residual: OptionalResiduals = Field(None)
+    missing: OptionalMissing = Field(None)
 
     @property
     def is_normal(self) -> bool:

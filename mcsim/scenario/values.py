@@ -33,6 +33,8 @@ RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is nee
 }
 TERM_TESTS = ("type 2", "type 3")  # mcsim.methods.terms has what is behind each
 STRUCTURES = ("general", "diagonal", "identity", "compound")
+OBSERVATION = "observation"  # what a factor is of that varies within innermost units
+DEALT = ("latin",)  # ways to give the levels of a factor to the cells of two others
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total")
 
 
@@ -151,6 +153,12 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and is_name(value) and value not in RESERVED_NAMES
 
 
+def _is_place(value: Any) -> bool:
+    return _is_text(value) or (
+        _is_distinct(value, 2) and len(value) == 2 and all(map(_is_text, value))
+    )
+
+
 def _is_target(value: Any) -> bool:
     match = re.fullmatch(r"(\w+)(\(.+\))?", value) if isinstance(value, str) else None
     return match is not None and match[1] in (*MEASURES, "power")
@@ -199,6 +207,11 @@ FactorLevels = Annotated[
     Field(json_schema_extra={"minItems": 2}),
     must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
 ]
+FactorPlace = Annotated[
+    str | tuple[str, str],
+    must_be(f'the name of a level, "{OBSERVATION}", or a list of two names', _is_place),
+]
+Dealt = Annotated[str, _one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
 Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number
 Whole = Annotated[
     Int,
@@ -328,9 +341,15 @@ def shape_of_count(value: object) -> str:
     return "<table>" if isinstance(value, Mapping) else "<number>"
 
 
-def shape_of_range(value: object) -> str:
-    """Name the alternative of a count that cannot differ between cells."""
-    return shape_of_count(value).replace("<table>", "<range>")
+def shape_of_design(value: object) -> str:
+    """Name the alternative that a design is written in: numbers of units, or a table of rows."""
+    has_table = "table" in value if isinstance(value, Mapping) else hasattr(value, "table")
+    return "<rows>" if has_table else "<units>"
+
+
+def shape_of_factor(value: object) -> str:
+    """Name the alternative that a factor is written in: its levels alone, or a table."""
+    return "<factor>" if isinstance(value, Mapping | Record) else "<levels>"
 
 
 def shape_of_distribution(value: object) -> str:

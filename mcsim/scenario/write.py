@@ -5,12 +5,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mcsim.scenario.design_table import places_of_tables
 from mcsim.scenario.records import Scenario
 
 
-def dump_scenario(scenario: Scenario, *, with_defaults: bool = True) -> str:
-    """TOML text of the scenario; loads back to an equal scenario."""
+def dump_scenario(
+    scenario: Scenario, *, with_defaults: bool = True, tables_in: str | None = None
+) -> str:
+    """TOML text of the scenario; loads back to an equal scenario.
+
+    Parameters
+    ----------
+    tables_in : folder beside the file that its tables lie in
+    """
     raw = scenario.model_dump(mode="json", exclude_none=True, exclude_defaults=not with_defaults)
+    if tables_in is not None:
+        for holder, key, _ in places_of_tables(raw):
+            holder[key] = f"{tables_in}/{holder[key]}"
     return "\n".join(_tables(raw, ())) + "\n"
 
 

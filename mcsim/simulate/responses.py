@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcsim.design.columns import Floats, Ints
+from mcsim.design.from_table import design_of_table
 from mcsim.design.units import Design, build_design
 from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.scenario.conditions import Condition
+from mcsim.scenario.records import TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in
@@ -96,7 +98,10 @@ def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simul
     ----------
     key : of the condition's streams
     """
-    design = build_design(condition.design, stream(key, replicate, "design"))
+    if isinstance(condition.design, TableDesignSpec):
+        design = design_of_table(condition.design, condition.table)
+    else:
+        design = build_design(condition.design, stream(key, replicate, "design"))
     return simulator_of(condition, key, design)
 
 

@@ -17,9 +17,10 @@ from mcsim.methods.method import Analysis, fixed_contrasts
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.estimators import facts_of
-from mcsim.scenario.true_values import targets_of, truth_of
+from mcsim.scenario.true_values import truth_of
 from mcsim.simulate.at_truth import TrueLeastSquares, true_least_squares
 from mcsim.simulate.responses import Simulator
+from mcsim.study.implied_truth import true_value_of
 from mcsim.study.ready import ReadyMethod
 
 EstimatesAtTruth = dict[TrueLeastSquares, Floats]
@@ -69,7 +70,7 @@ def methods_at_truth(
             known[key] = true_least_squares(simulator, columns.X, L, offset) if contrasts else None
         least_squares = known[key]
         if least_squares is not None:
-            place = _with_own_truth(condition, one, contrasts, least_squares)
+            place = _with_own_truth(condition, simulator, one, contrasts, least_squares)
             found[name] = AtTruth(least_squares, place)
     return found
 
@@ -120,15 +121,17 @@ def _has_unknown_gaps(condition: Condition) -> bool:
 
 def _with_own_truth(
     condition: Condition,
+    simulator: Simulator,
     one: ReadyMethod,
     contrasts: Sequence[Contrast],
     least_squares: TrueLeastSquares,
 ) -> dict[Parameter, int]:
-    truth = truth_of(condition.truth, condition.design.factors, one.settings.estimands)
-    targets = targets_of(one.spec.truth)
+    design = simulator.design
+    truth = truth_of(condition.truth, design.factors, one.settings.estimands)
+    true_value = true_value_of(one.columns, design, condition, one.spec.truth, truth)
     found = {}
     for place, contrast in enumerate(contrasts):
-        value = truth.of(targets.get(contrast.parameter, contrast.parameter))
+        value = true_value(contrast.parameter)
         mean, std_error = least_squares.mean[place], least_squares.std_error[place]
         if value is not None and abs(mean - value) <= ROUNDING * (std_error + abs(value)):
             found[contrast.parameter] = place

@@ -20,8 +20,8 @@ from mcsim.methods.method import Method
 from mcsim.names import EQUIVALENCE, TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import MethodSpec, Scenario
-from mcsim.scenario.true_values import Truth, targets_of, truth_of
-from mcsim.study.implied_truth import implied_truth, with_implied
+from mcsim.scenario.true_values import Truth, truth_of
+from mcsim.study.implied_truth import true_value_of
 from mcsim.study.tables import parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
@@ -56,7 +56,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
     """
     rows, swept = [], _swept_columns([one.condition for one in planned])
     for one in planned:
-        truth = truth_of(one.condition.truth, one.condition.design.factors, scenario.estimands)
+        truth = truth_of(one.condition.truth, one.design.factors, scenario.estimands)
         described = {
             "condition": one.condition.label,
             "condition_in_words": condition_in_words(one.condition.values),
@@ -80,15 +80,8 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     """What a method estimates in a condition, df method by df method."""
     condition, method = planned.condition, planned.methods[spec.name]
     theory = method.theory(truth) if condition.is_standard else {}
-    parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
-    implied = implied_truth(planned.columns[spec.name], planned.design, condition.truth.random)
-    is_open = planned.undetermined[spec.name]
-
-    def true_value(one: Parameter) -> float | None:
-        if one in is_open:
-            return None
-        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
-
+    columns, is_open = planned.columns[spec.name], planned.undetermined[spec.name]
+    true_value = true_value_of(columns, planned.design, condition, spec.truth, truth)
     return [
         {
             "method": name,
@@ -97,11 +90,11 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
             "kind": one.kind,
             "level": one.level,
             "numerator_df": one.numerator_df,
-            "truth": true_value(one),
+            "truth": None if one in is_open else true_value(one),
             **dict(zip(THEORY, theory.get(df, {}).get(one, Theory(None)), strict=True)),
         }
         for df, name in zip(spec.df, spec.result_names, strict=True)
-        for one in parameters
+        for one in parameters_of(spec, planned.methods)
     ]
 
 
@@ -112,6 +105,13 @@ def _with_limits(table: pa.Table, scenario: Scenario) -> pa.Table:
     for place, column in enumerate(EQUIVALENCE if limits else ()):
         table = table.append_column(column, pa.array([one[place] for one in found], pa.float64()))
     return table
+
+
+def without_truth(table: pa.Table) -> set[tuple[str, str]]:
+    """Methods with fixed effects and SDs that nothing is true of."""
+    rows = table.select(["method", "parameter", "kind", "truth"]).to_pylist()
+    empty = [one for one in rows if one["truth"] is None and one["kind"] in ("fixed", "sd")]
+    return {(one["method"].partition("/")[0], one["parameter"]) for one in empty}
 
 
 def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:

@@ -1,85 +1,144 @@
-"""True SDs and correlations of random effects that a method writes in other columns than the truth.
+"""True values of what a method writes in other columns than the truth.
 
-Effects b of columns T with covariance S are effects A b of columns Z where T = Z A, as an intercept
-is the sum of a factor's columns: their covariance is A S A'.
+Where a method lacks columns of the truth, or has an offset, the mean T b (less that offset) is X a
+if its columns X make it. Effects of columns T with covariance S are effects A of columns Z where
+T = Z A, as an intercept is the sum of a factor's columns: their covariance is A S A'.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design.columns import ModelColumns, RandomColumns
+from mcsim.design.columns import ModelColumns, RandomColumns, without_aliased
 from mcsim.design.units import Design
+from mcsim.formula.column_names import is_of_all_rows
 from mcsim.methods.inference.components import RandomNames
-from mcsim.names import Parameter
-from mcsim.scenario.true_values import Truth
+from mcsim.names import FIXED, Parameter
+from mcsim.scenario.conditions import Condition
+from mcsim.scenario.true_values import Truth, targets_of
 from mcsim.scenario.truth import RandomSpec
 
 Floats = NDArray[np.float64]
+Implied = dict[Parameter, float | None]
 
 ROUNDING = 1e-9  # of the largest entry of a column
 
 
-def implied_truth(
-    columns: ModelColumns, design: Design, random: Mapping[str, RandomSpec]
-) -> dict[Parameter, float | None]:
-    """Truth of levels some of whose columns in the truth a method lacks; None where there is none.
+def true_value_of(
+    columns: ModelColumns,
+    design: Design,
+    condition: Condition,
+    declared: Mapping[str, str],
+    truth: Truth,
+) -> Callable[[Parameter], float | None]:
+    """What is true of a method's parameters: what it declares, what is implied, what is stated.
 
-    A level is left out where the method's columns cannot make those of the truth: what the two have
-    in common then keeps its name's truth.
+    Parameters
+    ----------
+    declared : by the method; truth : of the condition
     """
-    found: dict[Parameter, float | None] = {}
+    targets, implied = targets_of(declared), implied_truth(columns, design, condition)
+
+    def true_value(one: Parameter) -> float | None:
+        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
+
+    return true_value
+
+
+def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -> Implied:
+    """Truth of fixed effects, and of levels, some of whose columns in the truth a method lacks.
+
+    None where there is none: of names that the truth lacks, where the method's columns do not make
+    those of the truth; of all, where columns change with the rows that a replicate has.
+    """
+    truth = condition.truth
+    has_one = not condition.has_own_rows
+    stated = {name: value for name, value in truth.fixed.items() if value != 0.0}
+    found = _of_fixed(columns, design, stated, has_one=has_one)
     for level in columns.levels:
-        if level.level in random:
-            found |= _of_level(level, design, random[level.level])
+        if level.level in truth.random:
+            found |= _of_level(level, design, truth.random[level.level], has_one=has_one)
     return found
 
 
-def with_implied(
-    truth: Truth, implied: Mapping[Parameter, float | None], parameter: Parameter
-) -> float | None:
+def with_implied(truth: Truth, implied: Implied, parameter: Parameter) -> float | None:
     """The true value of a parameter, with what is implied in place of what is stated."""
     if parameter in implied:
         return implied[parameter]
-    levels = {one.level for one in implied}
-    if not (implied and parameter.is_derived):
-        return truth.of(parameter)
-    if any(value is None for one, value in implied.items() if one.kind == "sd"):
+    parts: Iterable[Parameter] = truth.estimands.get(parameter.name) or ()
+    if parameter.is_derived:
+        parts = [one for one in implied if one.kind == "sd"]
+    values = {one: implied[one] for one in parts if one in implied}
+    known = {one: value for one, value in values.items() if value is not None}
+    if len(known) < len(values):
         return None
+    if not parameter.is_derived:
+        return replace(truth, fixed={**truth.fixed, **known}).of(parameter)
+    levels = {one.level for one in known}
     stated = {one: value for one, value in truth.sds.items() if one.level not in levels}
-    own = {one: value for one, value in implied.items() if one.kind == "sd" and value is not None}
-    return replace(truth, sds=stated | own, estimands={}).of(parameter)
+    return replace(truth, sds=stated | known).of(parameter)
 
 
-def _of_level(
-    level: RandomColumns, design: Design, spec: RandomSpec
-) -> dict[Parameter, float | None]:
+def _of_fixed(
+    columns: ModelColumns, design: Design, stated: Mapping[str, float], *, has_one: bool
+) -> Implied:
+    columns, _ = columns.once("aliased", without_aliased)
+    own = [Parameter.read(name, FIXED) for name in columns.names]
+    named = {Parameter.read(name, FIXED) for name in stated}
+    if not own or (named <= set(own) and columns.offset is None):
+        return {}
+    if not (has_one or _is_same_in_all_rows((*columns.names, *stated))):
+        return dict.fromkeys(own)
+    mean = np.zeros(len(columns.X)) if columns.offset is None else -columns.offset
+    for name, value in stated.items():
+        mean = mean + value * design.columns((name,))[0]
+    a = _in_columns(columns.X, mean[:, None])
+    if a is None:
+        return dict.fromkeys(one for one in own if one not in named)
+    return dict(zip(own, _rounded(a[:, 0], columns.X).tolist(), strict=True))
+
+
+def _of_level(level: RandomColumns, design: Design, spec: RandomSpec, *, has_one: bool) -> Implied:
     sds = spec.standard_deviations
     stated = tuple(name for name in spec.columns if sds[name] > 0.0)
     names = RandomNames(level.level, level.names, level.structures)
-    own = {Parameter.of_level("sd", level.level, name) for name in stated}
-    if own <= set(names.sds()):
+    named = {Parameter.of_level("sd", level.level, name) for name in stated}
+    if named <= set(names.sds()):
         return {}
-    T, Z = design.columns(stated).T, level.Z
-    A, _, rank, _ = np.linalg.lstsq(Z, T)
-    if rank < Z.shape[1] or np.abs(Z @ A - T).max() > ROUNDING * np.abs(T).max():
-        return _left_empty(names, own)
+    if not (has_one or _is_same_in_all_rows((*level.names, *stated))):
+        return dict.fromkeys(names.parameters())
+    A = _in_columns(level.Z, design.columns(stated).T)
+    if A is None:
+        lost = [one for one in names.sds() if one not in named]
+        return dict.fromkeys([*lost, *(one.as_variance for one in lost)])
     sd = np.array([sds[name] for name in stated])
     correlation = np.array([[spec.correlation_of(a, b) for b in stated] for a in stated])
     return _values(names, A @ (sd[:, None] * correlation * sd) @ A.T)
 
 
-def _left_empty(names: RandomNames, stated: set[Parameter]) -> dict[Parameter, float | None]:
-    """Nothing is true of the SDs that the truth does not name."""
-    lost = [one for one in names.sds() if one not in stated]
-    return dict.fromkeys([*lost, *(one.as_variance for one in lost)])
+def _is_same_in_all_rows(names: Iterable[str]) -> bool:
+    """Whether columns are the same in some rows, whatever the others are."""
+    return not any(map(is_of_all_rows, names))
 
 
-def _values(names: RandomNames, Psi: Floats) -> dict[Parameter, float | None]:
+def _in_columns(Z: Floats, T: Floats) -> Floats | None:
+    """A such that T = Z A; None where there is none, or more than one."""
+    A, _, rank, _ = np.linalg.lstsq(Z, T)
+    is_made = np.abs(Z @ A - T).max() <= ROUNDING * np.abs(T).max()
+    return np.asarray(A, dtype=np.float64) if rank == Z.shape[1] and is_made else None
+
+
+def _rounded(a: Floats, X: Floats) -> Floats:
+    """The coefficients, 0 where what they add to the mean is rounding."""
+    added = np.abs(a) * np.abs(X).max(axis=0)
+    return np.where(added < ROUNDING * added.max(), 0.0, a)
+
+
+def _values(names: RandomNames, Psi: Floats) -> Implied:
     variances = np.where(np.abs(Psi.diagonal()) < ROUNDING * np.abs(Psi).max(), 0.0, Psi.diagonal())
-    found: dict[Parameter, float | None] = {}
+    found: Implied = {}
     for one, variance in zip(names.sds(), variances.tolist(), strict=True):
         found |= {one: variance**0.5, one.as_variance: variance}
     for i, j in names.correlated_pairs():

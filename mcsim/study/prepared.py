@@ -26,6 +26,7 @@ from mcsim.methods.method import Method, MethodSettings
 from mcsim.methods.r.method import r_record
 from mcsim.methods.registry import left_out, prepare_method, undetermined
 from mcsim.names import Parameter
+from mcsim.results.folder import TABLES
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
@@ -163,8 +164,9 @@ class PreparedStudy:
         return StudyDescription(
             identity=self.identity,
             manifest=_manifest(self.scenario, n_planned) | r_record(first.methods),
-            scenario_text=dump_scenario(self._of_size(n_planned)),
+            scenario_text=dump_scenario(self._of_size(n_planned), tables_in=TABLES),
             conditions=self.table,
+            tables={name: one.content for name, one in self.scenario.tables.items()},
         )
 
     def _of_size(self, n_planned: int) -> Scenario:
@@ -215,14 +217,16 @@ def prepare_condition(
     design = None if known is None else known.design
     simulator = prepare_simulator(condition, scenario.seed, design)
     if known is None:
-        ready = _ready_methods(scenario, condition.label, simulator.design)
+        ready = _ready_methods(scenario, condition, simulator.design)
         known = ReadyDesign(simulator.design, ready)
         if not is_drawn(condition.design):
             designs[key] = known
     return PreparedCondition(condition, simulator, scenario.methods, known.ready, known.known)
 
 
-def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, ReadyMethod]:
+def _ready_methods(
+    scenario: Scenario, condition: Condition, design: Design
+) -> dict[str, ReadyMethod]:
     data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
@@ -232,8 +236,17 @@ def _ready_methods(scenario: Scenario, label: str, design: Design) -> dict[str, 
             columns = model_columns(formula, data, spec.structure)
             ready[spec.name] = _ready(spec, settings, columns, shared)
         except DataError as error:
-            raise DataError(f"method {spec.name!r} in condition {label}: {error}") from error
+            where = f"method {spec.name!r} in condition {condition.label}"
+            raise DataError(f"{where}: {error}{_of_draw(scenario, condition)}") from error
     return ready
+
+
+def _of_draw(scenario: Scenario, condition: Condition) -> str:
+    """What a refusal is about, where random numbers make a part of the design."""
+    if not is_drawn(condition.design):
+        return ""
+    own = ", not those that replicates draw for themselves (`redraw`)" * condition.design.redraw
+    return f". This is about the one design that seed {scenario.seed} draws for the condition{own}"
 
 
 def _ready(

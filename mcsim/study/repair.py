@@ -6,25 +6,26 @@ from dataclasses import replace
 from mcsim.results.folder import read_manifest
 from mcsim.results.ranges import merge
 from mcsim.results.store import Store
-from mcsim.results.verify import Fault
+from mcsim.results.verify import SCENARIO, Fault
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 
 
 def repair_study(faults: Sequence[Fault], options: RunOptions) -> None:
-    """Compute what is damaged or missing by the scenario in the folder; foreign files stay.
+    """Compute what is damaged or missing by the scenario of the study; foreign files stay.
 
     Raises
     ------
-    ScenarioError
-        The folder's `scenario.toml` cannot be read.
-    StudyMismatchError
-        It is not that of the study.
+    DataError
+        The scenario is damaged or missing, and the folder is older than the copy in its manifest.
     """
     directory = options.directory
     damaged = [fault.part for fault in faults if fault.part is not None]
-    Store.read(directory).unmark(damaged)  # so that any run takes them for missing
-    scenario = load_scenario(directory / "scenario.toml")
+    store = Store.read(directory)
+    if any(fault.where == SCENARIO for fault in faults):
+        store.restore_scenario()
+    store.unmark(damaged)  # so that any run takes them for missing
+    scenario = load_scenario(directory / SCENARIO)
     n_planned = int(read_manifest(directory)["replicates"])
     ranges = merge([(1, n_planned), *((part.first, part.last) for part in damaged)])
     run_study(scenario, replace(options, planned=n_planned, replicates=ranges))

@@ -1,6 +1,6 @@
 """A study from start to end: skip what is done, analyse what is left, commit, report progress."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import Batch, batches, is_slow, left_to_do, pieces_of, plan_chunks
+from mcsim.study.conditions_table import without_truth
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
@@ -23,8 +24,13 @@ from mcsim.study.workers.executor import Executor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.study.workers.signals import stop_on_signals
-from mcsim.summary.records import the_one
+from mcsim.summary.records import Globs, the_one
 
+NO_TRUTH = (
+    "Its columns do not make those of the truth, or change with the rows that a replicate has"
+    " (center, poly, scale); there is no bias or coverage. `truth` in the method names what it"
+    " estimates"
+)
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
 
@@ -81,7 +87,9 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     n_planned = _n_planned(study, options)
-    _report_aliased(study, options.report)
+    for note in (note for one in study.scenario.tables.values() for note in one.file.notes):
+        options.report(note)
+    _report_columns(study, options.report)
     description = study.description(n_planned)
     with stop_on_signals() as guard:
         if options.cluster and (options.overwrite or not options.directory.exists()):
@@ -112,7 +120,8 @@ def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
     return max(wanted, int(there))
 
 
-def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None:
+def _report_columns(study: PreparedStudy, report: Callable[[str], None]) -> None:
+    """Say what methods leave out, what the design leaves open, and what has no truth."""
     found = {
         (name, ready.aliased) for one in study.all_conditions() for name, ready in one.ready.items()
     }
@@ -124,9 +133,16 @@ def _report_aliased(study: PreparedStudy, report: Callable[[str], None]) -> None
         for name, ready in one.ready.items()
         for parameter in ready.undetermined
     }
-    for name in sorted({name for name, _ in left_open}):
-        own = ", ".join(sorted(parameter for method, parameter in left_open if method == name))
+    for name, own in _by_method(left_open):
         report(f"Method {name!r} says nothing of {own}: the design leaves it open.")
+    for name, own in _by_method(without_truth(study.table) - left_open):
+        report(f"Method {name!r} has no true value of {own}. {NO_TRUTH}")
+
+
+def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Methods, and their parameters on one line."""
+    for name in sorted({name for name, _ in pairs}):
+        yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
 
 
 def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
@@ -149,12 +165,14 @@ def _executor(study: PreparedStudy, todo: Sequence[Batch], options: RunOptions) 
     chunks = [chunk for batch in todo for chunk in batch.chunks]
     n_values = sum(n_replicates([chunk]) * study.n_rows(chunk.condition) for chunk in chunks)
     is_any_slow = any(is_slow(study, chunk.condition, chunk.methods) for chunk in chunks)
-    if n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow):
+    is_small = n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow)
+    # a user's function may end its process: this one only where it was asked for, for a debugger
+    if options.n_workers == 1 or (is_small and not (todo and study.scenario.has_plugin)):
         return EXECUTORS["serial"](Place())
     return EXECUTORS["processes"](Place(n_workers))
 
 
-def replicate_data(scenario: Scenario, replicate: int, label: str | None) -> pd.DataFrame:
+def replicate_data(scenario: Scenario, replicate: int, label: Globs | None) -> pd.DataFrame:
     """The data set of one replicate, columns as the scenario names them.
 
     Raises

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 from mcsim.names import Parameter
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Results, read_results
-from mcsim.summary.records import the_one
+from mcsim.summary.records import Record, n_in_words, note_on_intervals, the_one, without_variances
 from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]
-Record = dict[str, Any]
 
 ROUNDING = 1e-12  # of a squared correlation: methods that estimate the same
 SAME, SAME_AT_ZERO = 1e-10, 1e-13  # of a number, of the largest: numbers that are the same
@@ -23,7 +21,7 @@ DIFFERENCES = ("bias", "mse", "coverage", "rejection", "ci_width")
 COLUMNS = pa.schema(
     [
         *[(name, pa.string()) for name in ("condition", "parameter", "component")],
-        ("n", pa.int64()),
+        *[(name, pa.int64()) for name in ("n", "n_missing_interval")],
         *[
             (name + suffix, pa.float64())
             for name in (*(f"{one}_difference" for one in DIFFERENCES), "relative_precision")
@@ -41,7 +39,8 @@ NOTE = (
 def compare(study: Path, first: str, second: str) -> pa.Table:
     """One row per condition and parameter that both methods have: `second` less `first`.
 
-    Over replicates in which both have what a measure needs; n have both estimates. Differences: the
+    Over replicates in which both have what a measure needs; n have both estimates, of which
+    n_missing_interval lack an interval of either. Differences: the
     mean and SD / sqrt(n) of the paired differences. Relative precision: (S_first / S_second)^2 - 1
     (Morris, White & Crowther 2019, table 6).
 
@@ -74,7 +73,10 @@ def _compared(results: Results, rows: tuple[int, int], described: Record, alpha:
     parameter = Parameter.read(described["parameter"], described["component"])
     is_at_edge = parameter.is_at_edge(described["truth"])
     record = {name: described[name] for name in ("condition", "parameter", "component")}
-    record["n"] = int(np.sum(~np.isnan(A[0] + B[0])))
+    has_both = ~np.isnan(A[0] + B[0])
+    has_intervals = has_both & ~np.isnan(A[2] + A[3] + B[2] + B[3])
+    record["n"] = int(has_both.sum())
+    record["n_missing_interval"] = record["n"] - int(has_intervals.sum())
     for name in DIFFERENCES:
         scores = [_score(name, numbers, theta, alpha) for numbers in (A, B)]
         if name == "coverage" and is_at_edge and not all(np.nansum(one) for one in scores):
@@ -133,13 +135,17 @@ def _relative_precision(A: Floats, B: Floats) -> tuple[float | None, float | Non
     return ratio - 1.0, 2.0 * ratio * math.sqrt(apart / (n - 1))
 
 
+def notes_on(table: pa.Table, first: str, second: str) -> list[str]:
+    """What the rows of text mean."""
+    return [
+        NOTE.format(first=first, second=second),
+        *note_on_intervals(without_variances(table.to_pylist())),
+    ]
+
+
 def to_rows(table: pa.Table) -> list[list[str]]:
     """Rows of text, the header first; variances left out, which say the same as their SDs."""
-    records = [
-        row
-        for row in table.to_pylist()
-        if not Parameter.read(row["parameter"], row["component"]).is_variance
-    ]
+    records = without_variances(table.to_pylist())
     several = len({row["condition"] for row in records}) > 1
     rows = [HEADER]
     for row in records:
@@ -151,5 +157,5 @@ def to_rows(table: pa.Table) -> list[list[str]]:
             for name in DIFFERENCES
         ]
         precision = with_mcse(row["relative_precision"], row["relative_precision_mcse"])
-        rows.append([label, str(row["n"]), *cells, precision])
+        rows.append([label, n_in_words(row), *cells, precision])
     return rows

@@ -21,7 +21,7 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.names import TERMS, Parameter
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
-from mcsim.summary.records import chosen, fit_of, the_one, unique
+from mcsim.summary.records import Globs, chosen, fit_of, the_one, unique
 from mcsim.summary.text import aligned
 
 Floats = NDArray[np.float64]
@@ -128,7 +128,7 @@ def _is_number(value: object) -> bool:
 
 
 def locate(
-    study: Path, observed: Observed, *, method: str | None = None, condition: str | None = None
+    study: Path, observed: Observed, *, method: Globs | None = None, condition: Globs | None = None
 ) -> Located:
     """Locate observed estimates among those of one method in one condition.
 
@@ -152,10 +152,10 @@ def locate(
                     np.array([observed.estimates[one] for one in names]))  # fmt: skip
 
 
-def _method(wanted: str | None, names: list[str]) -> str:
+def _method(wanted: Globs | None, names: list[str]) -> str:
     """The method; the first of those of one fit, whose estimates are the same."""
     known = unique(names)
-    found = known if wanted is None else chosen("method", wanted, known)
+    found = chosen("method", wanted, known) if wanted else known
     return found[0] if len(set(map(fit_of, found))) == 1 else the_one("method", wanted, known)
 
 

@@ -31,7 +31,7 @@ EXPECTED_HEADER = [*HEADER[:2], POWER, "coverage", "type S", "type M", "MDE", "e
 THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
 SENTENCES = {
-    "fits": "{n} replicate{s}, {n_failed} failed, {n_boundary} on the boundary",
+    "fits": "{n:,} replicate{s}, {n_failed:,} failed, {n_boundary:,} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
     "left out": " (a variance of 0 or a correlation of +-1: left out of the rows below)",
     "undefined": "  no estimate (a correlation where an SD is 0, or what the rows do not tell): {}",
@@ -142,9 +142,9 @@ def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
     sentence = SENTENCES["fits"].format_map(method | {"n": n, "s": "" if n == 1 else "s"})
     yield sentence + (SENTENCES[boundary] if n_boundary else "")
     shares = {
-        r["parameter"]: f"{n} ({n / r['n']:.1%})" for r in rows if (n := lacking[r["parameter"]])
+        r["parameter"]: f"{n:,} ({n / r['n']:.1%})" for r in rows if (n := lacking[r["parameter"]])
     }
-    named = {parameter: str(n) for parameter, n in undefined.items() if n}
+    named = {parameter: f"{n:,}" for parameter, n in undefined.items() if n}
     for key, amounts in (("undefined", named), ("no interval", shares)):
         if amounts:
             yield SENTENCES[key].format(", ".join(f"{p} {n}" for p, n in amounts.items()))

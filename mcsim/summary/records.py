@@ -10,6 +10,7 @@ from mcsim.names import Parameter, plain_label
 
 Record = dict[str, Any]
 T = TypeVar("T")
+Globs = str | Sequence[str]  # one, or several, any of which may match
 
 WORDS = {  # what others call a measure
     "power": "rejection", "type1": "rejection", "type_1_error": "rejection",
@@ -97,27 +98,41 @@ def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
 MATCH = {"condition": matching_conditions}
 
 
-def chosen(kind: str, wanted: str, names: Iterable[str]) -> list[str]:
-    """The methods, parameters or conditions (`kind`) that match, or a DataError that lists all."""
+def globs_of(wanted: Globs) -> Sequence[str]:
+    """One glob or several as several."""
+    return [wanted] if isinstance(wanted, str) else wanted
+
+
+def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
+    """The methods, parameters or conditions (`kind`) that match any glob, in their order.
+
+    Raises
+    ------
+    DataError
+        A glob matches none; lists all.
+    """
     known = unique(names)
-    found = MATCH.get(kind, matching)(known, wanted)
-    if not found:
-        begun = [name for name in known if wanted and name.startswith(wanted)]
-        several = f" {len(begun)} begin so." if len(begun) > 1 else ""
-        raise DataError(
-            f"no {kind} matches {wanted!r}. There are: {'; '.join(known)}.{several}"
-            f"{nearest_name(wanted, known)}"
-        )
-    return found
+    found: set[str] = set()
+    for glob in globs_of(wanted):
+        own = MATCH.get(kind, matching)(known, glob)
+        if not own:
+            begun = [name for name in known if glob and name.startswith(glob)]
+            several = f" {len(begun)} begin so." if len(begun) > 1 else ""
+            raise DataError(
+                f"no {kind} matches {glob!r}. There are: {'; '.join(known)}.{several}"
+                f"{nearest_name(glob, known)}"
+            )
+        found.update(own)
+    return [name for name in known if name in found]
 
 
-def the_one(kind: str, wanted: str | None, names: Iterable[str]) -> str:
+def the_one(kind: str, wanted: Globs | None, names: Iterable[str]) -> str:
     """The one that matches; if none is asked for, the only one there is; else a DataError."""
     known = unique(names)
-    found = known if wanted is None else chosen(kind, wanted, known)
+    found = chosen(kind, wanted, known) if wanted else known
     if len(found) > 1:
-        several = f"{wanted!r} is several: name one of them"
-        if wanted is None:
+        several = f"{' and '.join(map(repr, globs_of(wanted or ())))} is several: name one of them"
+        if not wanted:
             several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
         raise DataError(f"{several}: {'; '.join(found)}")
     return found[0]
@@ -135,9 +150,9 @@ def has_gaps(record: Record) -> bool:
 
 
 def n_in_words(record: Record) -> str:
-    """`3000`, or `2316/3000` where not all estimates have an interval."""
+    """`3,000`, or `2,316/3,000` where not all estimates have an interval."""
     n, missing = record["n"], record["n_missing_interval"]
-    return f"{n - missing}/{n}" if has_gaps(record) else str(n)
+    return f"{n - missing:,}/{n:,}" if has_gaps(record) else f"{n:,}"
 
 
 def share_missing(record: Record) -> float:
@@ -146,15 +161,14 @@ def share_missing(record: Record) -> float:
 
 
 def note_on_intervals(records: Iterable[Record]) -> list[str]:
-    """What ` of 2316` means, and where most are missing; empty where no interval is."""
+    """What `2,316/3,000` means, and where most are missing; empty where no interval is."""
     found = [record for record in records if has_gaps(record)]
     if not found:
         return []
     worst = max(found, key=share_missing)
-    where = (worst[name] for name in ("condition", "parameter", "method"))
-    names = ", ".join(name for name in where if name != "all")
-    n, missing = worst["n"], worst["n_missing_interval"]
+    where = (worst.get(name) for name in ("condition", "parameter", "method"))
+    names = ", ".join(name for name in where if name not in (None, "all"))
     return [
-        f"{n - missing}/{n}: so many of the estimates have an interval; coverage and widths are of"
-        f" those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
+        f"{n_in_words(worst)}: so many of the estimates have an interval; coverage and widths are"
+        f" of those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
     ]

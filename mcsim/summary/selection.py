@@ -18,7 +18,7 @@ from mcsim.names import ROW, short_names, show_swept
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
-from mcsim.summary.records import Record, chosen, unique, without_variances
+from mcsim.summary.records import Globs, Record, chosen, unique, without_variances
 from mcsim.summary.summarize import DESCRIPTION, studies_in
 
 Key = tuple[str, ...]  # study, condition, method, parameter
@@ -42,9 +42,9 @@ DRAWN = tuple(map(NUMBERS.index, Numbers._fields[1:]))
 class Selection:
     """Globs for what to draw, and the measure where a figure has one."""
 
-    methods: str = "*"
-    parameters: str = "*"
-    conditions: str = "*"
+    methods: Globs = "*"
+    parameters: Globs = "*"
+    conditions: Globs = "*"
     measure: str | None = None
 
 
@@ -117,7 +117,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
 
 
 def filter_summary(
-    table: pa.Table, *, methods: str = "*", parameters: str = "*", conditions: str = "*"
+    table: pa.Table, *, methods: Globs = "*", parameters: Globs = "*", conditions: Globs = "*"
 ) -> pa.Table:
     """Rows whose names match (`diet[T.fed]*` too), or a DataError."""
     wanted = {"method": methods, "parameter": parameters, "condition": conditions}

@@ -31,7 +31,7 @@ def shown_as(value: float | None, form: str) -> str:
 
 def percent(share: float | None, mcse: float | None) -> str:
     """A share and its Monte Carlo error in percent."""
-    return "-" if share is None or mcse is None else f"{100 * share:.1f} ({100 * mcse:.1f})"
+    return "-" if share is None or mcse is None else f"{100 * share:z.1f} ({100 * mcse:.1f})"
 
 
 def without_mcse(value: float | None, mcse: float | None) -> str:

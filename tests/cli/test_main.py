@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import mcsim
+from mcsim.cli.main import main
 from tests.conftest import run_mcsim
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -185,3 +187,18 @@ def test_shells_complete_commands_and_options(tmp_path):
     words = {"_MCSIM_COMPLETE": "bash_complete", "COMP_WORDS": "mcsim summarize --mea"}
     found = run_mcsim(cwd=tmp_path, env=words | {"COMP_CWORD": "2"}).stdout
     assert found.strip() == "plain,--measure"
+
+
+@pytest.mark.parametrize("asked", [[], ["error"]])
+def test_warnings_of_libraries_are_shown_only_where_python_is_asked_to(monkeypatch, asked, capsys):
+    monkeypatch.setattr(sys, "warnoptions", asked)
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr(sys, "argv", ["mcsim"])
+        with pytest.raises(SystemExit):
+            main()
+        with contextlib.nullcontext() if not asked else pytest.raises(UserWarning):
+            warnings.warn("of a library", stacklevel=1)
+    assert os.environ.pop("PYTHONWARNINGS", None) == (None if asked else "ignore")  # for workers
+    assert capsys.readouterr().err == ""

@@ -137,3 +137,32 @@ def test_a_folder_of_results_stands_for_no_package(folder):
     done = run_mcsim("run", "small.toml", "-n", 2, "-j", 1, "-o", "tqdm", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert run_mcsim("status", "tqdm", cwd=folder).returncode == 0
+
+
+def test_filters_may_be_repeated(folder):
+    options = ["--method", "diagonal", "--method", "right/z", "--parameter", "sigma"]
+    csv = call_mcsim("summarize", "done", *options, "--format", "csv", cwd=folder).stdout
+    methods = [line.split(",")[1] for line in csv.splitlines()[1:]]
+    assert methods == ["right/z", "diagonal"]
+    (folder / "seen.toml").write_text("[estimates]\nsigma = 0.5\n")
+    done = call_mcsim("locate", "done", "--observed", "seen.toml", *options[:4], cwd=folder)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "'diagonal' and 'right/z' is several: name one of them" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", "done", "-o"],
+        ["plot", "done", "--kind", "bias", "-o"],
+        ["simulate", "small.toml", "--replicate", 1, "-o"],
+    ],
+)
+@pytest.mark.parametrize("place", ["folder.png", "small.toml/a.png"])
+def test_a_place_that_cannot_be_is_refused_before_the_work(folder, command, place, monkeypatch):
+    (folder / "folder.png").mkdir()
+    for name in ("report.page.page", "plots.kinds.figure", "study.run.replicate_data"):
+        monkeypatch.setattr(f"mcsim.{name}", lambda *_: pytest.fail("worked in vain"))
+    done = call_mcsim(*command, place, cwd=folder)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert f"cannot write to {place}: " in done.stderr

@@ -1,10 +1,12 @@
 """Tables as people have them: what is read, what is left out and said, what is refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mcsim.design.table import read_table, table_of
+from mcsim.design.table import first_label, parse_references, read_table, table_of
 from mcsim.errors import DataError
 
 FORMULA = "y ~ x + (1 | animal)"
@@ -150,3 +152,33 @@ def test_labels_tell_which_units_lie_within_others(read, image, formula, groups)
 def test_a_name_is_suggested_as_a_formula_has_it(read, formula, message):
     with pytest.raises(DataError, match=message):
         read("y,Mouse.ID,Distance (um),yield", "1,a,2,3", formula=formula)
+
+
+def test_a_reference_level_comes_first(tmp_path):
+    frame = pd.DataFrame({"y": [1.0, 2, 3], "diet": ["fed", "none", "high"], "C": ["1", "2", "10"]})
+    table = table_of(frame, "y ~ diet + C(C)", parse_references(["diet=none", "C = 2"]))
+    assert table.frame["diet"].cat.categories.tolist() == ["none", "fed", "high"]
+    assert table.frame["C"].cat.categories.tolist() == ["2", "1", "10"]
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    read_back = read_table(tmp_path / "data.csv", "y ~ diet + C(C)", {"diet": "none", "C": "2"})
+    assert read_back.frame.equals(table.frame)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (["diet"], "--reference 'diet': write FACTOR=LEVEL once per factor"),
+        (["diet=a", "diet=b"], "--reference 'diet=b': write FACTOR=LEVEL once per factor"),
+        (["x=1"], "names 'x', which is no factor of the formula. Its factors: diet."),
+        (["diet=fad"], "'diet' has no level 'fad'. It has: fed, none. Did you mean 'fed'?"),
+    ],
+)
+def test_a_reference_that_is_none_is_refused(reference, message):
+    frame = pd.DataFrame({"y": [1.0, 2.0], "diet": ["fed", "none"], "x": [1.0, 2.0]})
+    with pytest.raises(DataError, match=re.escape(message)):
+        table_of(frame, "y ~ diet + x", parse_references(reference))
+
+
+def test_the_first_label_is_that_of_a_table_without_order():
+    assert first_label(["none", "fed"]) == "fed"
+    assert first_label(["10", "9"]) == "9"

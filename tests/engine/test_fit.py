@@ -174,3 +174,30 @@ def test_level_without_random_effects_changes_nothing():
     before, after = fit(X, levels, y), fit(X, (*levels, rows), y)
     assert after.loglik[0] == pytest.approx(before.loglik[0], abs=1e-8)
     assert sds(after) == pytest.approx(sds(before), rel=1e-6)
+
+
+def test_effects_that_never_meet_are_fitted_apart_and_are_exactly_zero():
+    # (0 + diet + diet:x | animal), diet between animals: the same as a level of its own per diet
+    X, (animal, image), y = read_model("small_2", "general")
+    fed = X[:, 1:2]
+    Z = np.hstack([(1.0 - fed), fed, (1.0 - fed) * X[:, 2:3], fed * X[:, 2:3]])
+    together = Level(animal.unit_of_row, Z, (("general", 4),), ("a", "b", "a:x", "b:x"))
+    apart = [
+        Level(animal.unit_of_row, Z[:, own], (("general", 2),), ("1", "x"))
+        for own in ([0, 2], [1, 3])
+    ]
+    generator = np.random.default_rng(3)
+    responses = y + 0.05 * generator.normal(size=(60, len(y)))
+    one, two = (
+        fit_block(compile_design(X, (*levels, image), names=NAMES), responses)
+        for levels in ([together], apart)
+    )
+    Psi = one.covariances[0]
+    assert (np.diagonal(Psi, axis1=1, axis2=2) == 0.0).mean() > 0.05
+    assert not Psi[:, [0, 0, 2, 2], [1, 3, 1, 3]].any()
+    assert one.loglik == pytest.approx(two.loglik, abs=1e-7)
+    for level, own in enumerate(([0, 2], [1, 3])):
+        there = two.covariances[level]
+        assert Psi[:, own][:, :, own] == pytest.approx(there, rel=1e-4, abs=1e-9)
+        assert np.array_equal(Psi[:, own][:, :, own] == 0.0, there == 0.0)
+    assert np.array_equal(one.status, two.status)

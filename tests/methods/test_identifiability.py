@@ -1,5 +1,7 @@
 """What a design leaves open: closed cases, a dense computation, and studies that go on."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,20 @@ def test_sds_that_cannot_be_told_apart_are_refused_by_name_or_left_out(sizes, fo
     )
     assert found.status in ("ok", "boundary")
     assert rows["Intercept"].std_error > 0
+
+
+@pytest.mark.parametrize(
+    ("random", "name", "before"),
+    [
+        ("(const | dog)", "const", "Intercept | dog"),
+        ("(x + lin | dog)", "lin", "Intercept | dog, x | dog"),
+    ],
+)
+def test_a_random_effect_that_others_determine_is_called_one(random, name, before):
+    data = table(10, 3, 4).assign(const=2.0, lin=lambda frame: 1 - frame["x"])
+    message = f"the random effect '{name} | dog' is zero or a combination of the columns before it"
+    with pytest.raises(DataError, match=re.escape(f"{message} ({before}); leave it out")):
+        fit_frame(data, f"y ~ x + {random}")
 
 
 def test_what_fixed_effects_take_up_is_refused_in_any_case():

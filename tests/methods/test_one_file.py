@@ -14,7 +14,7 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_frame
-from tests.conftest import call_mcsim
+from tests.conftest import SMALL, call_mcsim
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,16 @@ def test_five_nested_levels():
     ],
 )
 def test_what_no_model_is_made_of_is_refused(dogs, formula, message, monkeypatch):
-    monkeypatch.setattr("mcsim.design.columns.MAX_FIXED", 40)
+    monkeypatch.setattr("mcsim.design.size.MAX_FIXED", 40)
     with pytest.raises(DataError, match=message):
         fit_frame(dogs.assign(z=np.arange(48) % 40), formula)
+
+
+def test_columns_that_fill_the_memory_are_refused_with_their_size(dogs, monkeypatch):
+    monkeypatch.setattr("mcsim.design.size.MAX_NUMBERS", 400)
+    message = "makes up to 10 columns of 48 rows, 0.0 GB; at most 3.2e-06 GB are taken"
+    with pytest.raises(DataError, match=message):
+        fit_frame(dogs, "y ~ f * day + (day | dog)")
 
 
 @pytest.mark.parametrize(
@@ -144,3 +151,37 @@ def test_what_is_left_out_of_the_data_is_said_on_stderr(dogs, tmp_path):
         "dogs.csv: no random term: its 45 rows are taken as independent\n"
     )
     assert "45 observations" in done.stdout
+
+
+def test_codes_that_are_a_covariate_too_are_printed_as_in_the_table(dogs):
+    names = [*estimates(fit_frame(dogs, "y ~ day + C(day) + (1 | dog)"))]
+    assert names[:4] == ["Intercept", "day", "C(day)[T.2]", "C(day)[T.3]"]
+    random = [*estimates(fit_frame(dogs, "y ~ day + (0 + C(day) | dog)", identifiable=False))]
+    assert "dog.sd(C(day)[1])" in random
+
+
+def test_a_reference_level_that_is_not_the_first_of_the_alphabet(dogs):
+    # R: m <- lm(y ~ relevel(factor(f), "b"), d); coef(m)
+    found = estimates(fit_frame(dogs, "y ~ f", {"f": "b"}))
+    assert [*found][:3] == ["Intercept", "f[T.a]", "f[T.c]"]
+    assert [*found.values()][:3] == pytest.approx(
+        [10.4160432950, 0.2305326529, 0.1893911975], rel=1e-6
+    )
+
+
+def test_a_simulated_data_set_comes_back_with_its_reference_level(tmp_path):
+    text = SMALL.replace('["fasted", "fed"]', '["lean", "fed"]').replace("fasted", "lean")
+    (tmp_path / "small.toml").write_text(text)
+    made = call_mcsim("simulate", "small.toml", "--replicate", 1, "-o", "one.csv", cwd=tmp_path)
+    assert made.stderr == (
+        "CSV has no order of levels: for the parameters of this scenario, fit it with --reference"
+        " diet=lean (in R: relevel(factor(diet), 'lean'))\n"
+    )
+    formula = ["--formula", "y ~ diet * x + (1 | animal)", "--reference", "diet=lean"]
+    fitted = call_mcsim("fit", "one.csv", *formula, "--format", "json", cwd=tmp_path)
+    assert "diet[T.fed]" in [one["parameter"] for one in json.loads(fitted.stdout)["parameters"]]
+    written = call_mcsim("init", "back", "--from-data", "one.csv", *formula, cwd=tmp_path)
+    assert written.returncode == 0
+    assert 'diet = ["lean", "fed"]' in (tmp_path / "back.toml").read_text()
+    refused = call_mcsim("init", "other", "--reference", "diet=lean", cwd=tmp_path)
+    assert (refused.returncode, (tmp_path / "other.toml").exists()) == (2, False)

@@ -14,7 +14,9 @@ from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plugin_file import Plugin, function_of, load_functions, read_plugin
+from mcsim.study.run import RunOptions, run_study
 from tests.conftest import SMALL, run_mcsim
 
 MEDIANS = """
@@ -244,3 +246,13 @@ def test_a_missing_file_and_a_missing_function_are_named(tmp_path):
     assert list(load_functions(plugin)) == ["medians"]
     with pytest.raises(DataError, match=r"no estimator 'median'. It marks: medians. Did you mean"):
         function_of(plugin, "plugin:median")
+
+
+def test_a_function_that_ends_its_process_makes_a_failed_row_however_little_there_is_to_do(folder):
+    text = MEDIANS.replace("    print", "    __import__('os')._exit(3)\n    print")
+    (folder / "own.py").write_text(text)
+    scenario = load_scenario(folder / "study.toml", replicates=1)
+    options = RunOptions(folder / "out", n_workers=2)
+    run_study(scenario.with_plugin(read_plugin(folder / "own.py")), options)
+    fits = pd.read_parquet(folder / "out" / "fits").set_index("method")
+    assert fits.loc["own", "status"] == "failed"

@@ -12,7 +12,7 @@ from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.names import ESTIMATES
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 TWO_STAGE = MethodSettings("two-stage", ("residual",), 0.95)
@@ -120,9 +120,9 @@ def test_blocks_of_any_size_give_the_same_bits(frame):
     ("formula", "message"),
     [
         ("y ~ dose * x", "'two-stage' needs the units"),
-        ("y ~ 0 + dose:x + (1 | animal)", "write diet \\* x"),
+        ("y ~ 0 + dose:x + (1 | animal)", r"leave some out; write dose \* x, not dose:x$"),
         ("y ~ x + shifted + (1 | animal)", "'shifted' changes several coefficients"),
-        ("y ~ dose * x + (1 | image)", "cannot be fitted to every unit of 'image'"),
+        ("y ~ dose * x + (1 | image)", "within units: a constant, x. .* leave some out$"),
     ],
 )
 def test_what_cannot_be_fitted_in_two_stages_is_refused(frame, formula, message):

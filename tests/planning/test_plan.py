@@ -163,7 +163,7 @@ def fake_values(seed):
 @pytest.mark.parametrize("is_known", [True, False])
 def test_the_search_finds_what_is_there_with_few_looks(tmp_path, seed, is_known):
     """One of 240 answers may be wrong at 5% each; none is, with these seeds."""
-    designs = designs_of(scenario_of(tmp_path).plan, scenario_of(tmp_path).design)
+    designs = designs_of(scenario_of(tmp_path).plan, scenario_of(tmp_path))
     exact = np.array([power(*one) for one in designs.counts.tolist()])
     reached = special.ndtr(special.ndtri(exact) - 0.15) >= 0.8
     right = np.flatnonzero(reached)[np.argmin(designs.cost[reached])]
@@ -177,7 +177,7 @@ def test_the_search_finds_what_is_there_with_few_looks(tmp_path, seed, is_known)
 
 def test_the_best_for_a_budget_is_that_of_brute_force(tmp_path):
     scenario = scenario_of(tmp_path, PLAN.replace(", at_least = 0.8 }", " }\nbudget = 900"))
-    designs = designs_of(scenario.plan, scenario.design)
+    designs = designs_of(scenario.plan, scenario)
     assert (designs.cost <= 900).all()
     exact = np.array([power(*one) for one in designs.counts.tolist()])
     plan = make_plan(scenario, PlanOptions(tmp_path / "plan", most=4096))
@@ -199,13 +199,13 @@ def test_a_confidence_sequence_holds_at_all_looks():
 
 def test_costs_are_those_of_the_units(tmp_path):
     scenario = scenario_of(tmp_path)
-    designs = designs_of(scenario.plan, scenario.design)
+    designs = designs_of(scenario.plan, scenario)
     expected = [cost(*one) for one in designs.counts.tolist()]
     assert designs.cost == pytest.approx(expected)
     one = PLAN.replace('"design.levels.animal.count" = { from = 3, to = 14 }\n', "")
     text = SCENARIO.replace("count = 4", "count = { fasted = 4, fed = 6 }")
     scenario = scenario_of(tmp_path, one.replace("{ animal", "{ fixed = 100, animal"), text)
-    designs = designs_of(scenario.plan, scenario.design)
+    designs = designs_of(scenario.plan, scenario)
     assert designs.cost[0] == 100 + 10 * (30 + 2 * (5 + 0.2 * 4))
 
 
@@ -220,7 +220,7 @@ def test_costs_are_those_of_the_units(tmp_path):
 )
 def test_the_screen_has_the_closed_forms_of_each_design(tmp_path, measure, parameter):
     scenario = scenario_of(tmp_path)
-    designs = designs_of(scenario.plan, scenario.design)
+    designs = designs_of(scenario.plan, scenario)
     goal, method = Goal(measure, parameter, 0.1), scenario.methods[0]
     found = expected_values(scenario, designs, goal, method)
     for design in (0, 57, 119):
@@ -240,7 +240,7 @@ def test_the_screen_has_the_closed_forms_of_each_design(tmp_path, measure, param
 
 def test_designs_that_are_maximal_are_below_no_other():
     counts = np.random.default_rng(2).integers(1, 9, (60, 3))
-    designs = Designs(("a", "b", "c"), counts, np.ones(60), np.ones(60))
+    designs = Designs(("a", "b", "c"), counts, np.ones(60), np.ones(60), 1)
     some = np.arange(0, 60, 2)
     brute = [
         i
@@ -251,6 +251,7 @@ def test_designs_that_are_maximal_are_below_no_other():
     assert {tuple(counts[i]) for i in found} == {tuple(counts[i]) for i in brute}
 
 
+VALUES = "{ values = [0.0, 0.2, 0.5, 1.0] }"
 MISTAKES = {
     "level without a cost": (
         ("image = 5, ", ""),
@@ -266,6 +267,14 @@ MISTAKES = {
         "'truth.sigma' cannot be searched; counts can: design.levels.animal.count, ",
     ),
     "range upside down": (("{ from = 2, to = 6 }", "{ from = 6, to = 2 }"), "counts in ascending"),
+    "counts that the design cannot have": (
+        ("[plan]", "[plan]  # x = values\n"),
+        "with design.observations.count = 8: ",
+    ),
+    "designs that are too large": (
+        ("to = 14 }", "to = 100000, step = 99997 }"),
+        "a data set has up to 3,000,000 rows; at most 2,000,000: lower the counts",
+    ),
     "no target": (
         ('target = { rejection = "diet[T.fed]:x", at_least = 0.8 }\n', ""),
         "a plan needs a target, such as target = { rejection",
@@ -290,7 +299,9 @@ MISTAKES = {
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_bad_question_is_refused_and_nothing_written(tmp_path, change, message):
     assert change[0] in PLAN
-    (tmp_path / "scenario.toml").write_text(SCENARIO + PLAN.replace(*change))
+    text = SCENARIO.replace("count = 5", "count = 4").replace("{ grid = [0.0, 1.0] }", VALUES)
+    scenario = text if "x = values" in change[1] else SCENARIO
+    (tmp_path / "scenario.toml").write_text(scenario + PLAN.replace(*change))
     done = call_mcsim("plan", "scenario.toml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -1,6 +1,7 @@
 """Scenarios to start from."""
 
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,10 @@ from mcsim.study.run import replicate_data
 from tests.conftest import call_mcsim, run_mcsim
 
 FORMULA = "y ~ diet * x + (x | animal) + (1 | animal:image)"
+
+
+def design_of(path, formula):
+    return tomllib.loads(starter_from_data(path, formula, "s").text)["design"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +45,7 @@ def test_the_command_writes_a_scenario_that_runs_and_never_over_another(tmp_path
 
 def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp_path):
     replicate_data(load_scenario(small_scenario), 1, None).to_csv(tmp_path / "p.csv", index=False)
-    raw = tomllib.loads(starter_from_data(tmp_path / "p.csv", FORMULA, "p"))
+    raw = tomllib.loads(starter_from_data(tmp_path / "p.csv", FORMULA, "p").text)
     design, truth = raw["design"], raw["truth"]
     assert design["factors"] == {"diet": ["fasted", "fed"]}
     assert [level["count"] for level in design["levels"]] == [{"fasted": 4, "fed": 5}, 4]
@@ -49,9 +54,21 @@ def test_a_scenario_from_data_has_their_design_and_their_fit(small_scenario, tmp
     assert truth["fixed"]["x"] == pytest.approx(-1.0, abs=1.0)
     assert truth["sigma"] == pytest.approx(0.5, abs=0.15)
     assert set(truth["random"]) == {"animal", "image"}
-    (tmp_path / "again.toml").write_text(starter_from_data(tmp_path / "p.csv", FORMULA, "p"))
+    (tmp_path / "again.toml").write_text(starter_from_data(tmp_path / "p.csv", FORMULA, "p").text)
     frame = replicate_data(load_scenario(tmp_path / "again.toml"), 1, None)
     assert len(frame) == 9 * 4 * 5
+
+
+def test_a_fit_on_the_boundary_is_said_to_be_no_truth_to_believe_in(tmp_path):
+    x = np.tile([0.0, 0.5, 1.0], 6)
+    frame = pd.DataFrame({"y": x + np.tile([0.1, -0.2, 0.1], 6), "x": x})
+    frame["animal"] = np.repeat([*"abcdef"], 3)
+    said = []
+    for y, n in ((frame["y"], 1), (frame["y"] + np.repeat(np.arange(6.0), 3), 0)):
+        frame.assign(y=y).to_csv(tmp_path / "p.csv", index=False)
+        said.clear()
+        starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)", "p", said.append)
+        assert sum("on the boundary" in one for one in said) == n
 
 
 def test_unequal_units_and_covariates_are_drawn(tmp_path):
@@ -60,9 +77,7 @@ def test_unequal_units_and_covariates_are_drawn(tmp_path):
     x = generator.uniform(2, 7, len(animal))
     y = generator.normal(0, 1, 12)[animal] + x + generator.normal(0, 1, len(x))
     pd.DataFrame({"animal": animal, "x": x, "y": y}).to_csv(tmp_path / "p.csv", index=False)
-    design = tomllib.loads(starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)", "p"))[
-        "design"
-    ]
+    design = design_of(tmp_path / "p.csv", "y ~ x + (1 | animal)")
     counts = np.bincount(animal)
     expected = {"uniform": [int(counts.min()), int(counts.max())]}
     assert design["observations"]["count"] == expected
@@ -71,13 +86,114 @@ def test_unequal_units_and_covariates_are_drawn(tmp_path):
     assert (low, high) == pytest.approx((x.min(), x.max()), rel=1e-3)
 
 
-def test_data_that_no_scenario_can_describe_are_refused(tmp_path):
+def test_data_that_no_scenario_can_describe_are_refused_unless_their_rows_are_kept(tmp_path):
     frame = pd.DataFrame(
-        {"animal": np.repeat(range(5), 4), "arm": ["a", "b"] * 10, "y": np.arange(20.0) % 7}
+        {"animal": np.repeat([*"edcba"], 4), "arm": ["a", "b"] * 10, "y": np.arange(20.0) % 7}
     )
+    frame.loc[:3, "arm"] = "a"
+    path = tmp_path / "p.csv"
+    frame.to_csv(path, index=False)
+    message = "some units of 'animal' have nothing in some cell of 'arm'.*--keep-design"
+    with pytest.raises(DataError, match=message):
+        starter_from_data(path, "y ~ arm + (1 | animal)", "p")
+    made = starter_from_data(path, "y ~ arm + (1 | animal)", "s", keep_design=True)
+    (tmp_path / "s.csv").write_text(made.table)
+    (tmp_path / "s.toml").write_text(made.text)
+    again = replicate_data(load_scenario(tmp_path / "s.toml"), 1, None)
+    assert again["arm"].tolist() == frame["arm"].tolist()
+    assert '# "design.copies.animal" = [1, 2, 4]' in made.text
+
+
+def test_factors_are_of_the_level_where_they_vary(tmp_path):
+    place = pd.MultiIndex.from_product([range(6), range(2), range(3), range(2), range(4)])
+    animal, region, image, stain, x = map(np.asarray, zip(*place, strict=True))
+    frame = pd.DataFrame(
+        {"animal": animal, "image": image, "x": x / 3, "y": np.sin(animal * 7 + x)}
+    )
+    frame["diet"] = np.where(animal < 3, "fed", "fasted")
+    frame["region"] = np.where(region, "portal", "central")
+    frame["image"] = region * 3 + image
+    frame["stain"] = np.where(stain, "a", "b")
+    frame["age"] = animal % 4 * 1.5
+    frame["y"] += np.cos(np.arange(len(frame)) ** 2)
+    kept = frame[(frame["animal"] != 1) | (frame["image"] != 0)]  # one image is lost
+    formula = "y ~ diet + region * x + stain + age + (1 | animal/image)"
+    kept.to_csv(tmp_path / "p.csv", index=False)
+    design = design_of(tmp_path / "p.csv", formula)
+    assert design["factors"] == {
+        "diet": ["fasted", "fed"],
+        "region": {"levels": ["central", "portal"], "of": "image"},
+        "stain": {"levels": ["a", "b"], "of": "observation"},
+    }
+    assert [one["count"] for one in design["levels"]] == [3, {"uniform": [2, 3]}]
+    assert design["observations"] == {"count": 4}
+    assert design["covariates"] == {
+        "x": {"grid": [0.0, 1.0]},
+        "age": {"uniform": [0.0, 4.5], "level": "animal"},
+    }
+
+
+def test_counts_that_differ_between_cells_alone_are_those_of_the_cells(tmp_path):
+    n_images = {("fed", "a"): 3, ("fed", "b"): 1, ("fasted", "a"): 2, ("fasted", "b"): 2}
+    rows = [
+        (diet, animal, region, image, point, np.sin(animal * 3 + image * 5 + point**2))
+        for (diet, region), n in n_images.items()
+        for animal in ((0, 1, 2) if diet == "fed" else (3, 4))
+        for image in range(n)
+        for point in range(3)
+    ]
+    frame = pd.DataFrame(rows, columns=["diet", "animal", "region", "image", "point", "y"])
+    frame["image"] = frame["region"] + frame["image"].astype(str)
     frame.to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(DataError, match="'arm' varies within 'animal'"):
-        starter_from_data(tmp_path / "p.csv", "y ~ arm + (1 | animal)", "p")
+    design = design_of(tmp_path / "p.csv", "y ~ diet * region + (1 | animal/image)")
+    assert [one["count"] for one in design["levels"]] == [
+        {"fasted": 2, "fed": 3},
+        {"fasted:a": 2, "fasted:b": 2, "fed:a": 3, "fed:b": 1},
+    ]
+
+
+def test_a_grid_that_has_lost_points_stays_a_grid(tmp_path):
+    animal, x = np.divmod(np.arange(60), 6)
+    y = np.sin(animal * 5.0) + x + np.cos(np.arange(60.0) ** 2)
+    frame = pd.DataFrame({"animal": animal, "x": x / 5, "y": y})
+    said = []
+    frame.drop([3, 17, 18, 44, 59, 12]).to_csv(tmp_path / "p.csv", index=False)
+    made = starter_from_data(tmp_path / "p.csv", "y ~ x + (1 | animal)", "s", said.append)
+    raw = tomllib.loads(made.text)
+    assert raw["design"]["covariates"]["x"] == {"grid": [0.0, 1.0]}
+    assert raw["design"]["observations"] == {"count": 6}
+    assert raw["truth"]["missing"] == {"observations": 0.1}
+    assert any("10.0% of the points" in one for one in said)
+
+
+def test_a_function_of_the_response_and_an_offset_become_a_scenario(tmp_path):
+    n = np.arange(40)
+    frame = pd.DataFrame({"animal": n // 8, "x": n % 8 / 7, "z": (n % 8) ** 2 / 10.0})
+    frame["y"] = np.exp(frame["x"] + frame["z"] + np.sin(n // 8 * 3) + 0.1 * np.cos(n**2))
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    formula = "log(y) ~ x + offset(z) + (1 | animal)"
+    (tmp_path / "s.toml").write_text(starter_from_data(tmp_path / "p.csv", formula, "s").text)
+    scenario = load_scenario(tmp_path / "s.toml")
+    assert scenario.design.response == "log(y)"
+    assert scenario.methods[0].formula == "`log(y)` ~ x + offset(z) + (1 | animal)"
+    assert scenario.truth.fixed["z"] == 1.0
+    done = call_mcsim("run", "s.toml", "-n", 40, "-j", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(tmp_path / "results" / "s" / "summary.csv").set_index("parameter")
+    assert abs(summary["bias"]["x"]) < 4 * summary["bias_mcse"]["x"]  # P(error) < 1e-4, fixed seed
+
+
+def test_without_a_formula_the_columns_are_named_and_one_is_suggested(tmp_path):
+    frame = pd.DataFrame(
+        {"Area (um2)": [1.5, 2.5] * 8, "Mouse ID": [f"m{n}" for n in range(8)] * 2}
+    )
+    frame["group"] = ["a", "b"] * 8
+    frame.to_csv(tmp_path / "p.csv", index=False, sep=";", decimal=",")
+    done = call_mcsim("init", "s", "--from-data", "p.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "numbers: `Area (um2)`; text: `Mouse ID` (8 labels), group (2 labels)" in done.stderr
+    formula = done.stderr.rsplit("--formula '", 1)[1].split("'")[0]
+    assert formula == "`Area (um2)` ~ group + (1 | `Mouse ID`)"
 
 
 @pytest.fixture
@@ -108,7 +224,7 @@ def test_levels_by_labels_of_their_own_are_in_the_design(dogs):
     frame = pd.read_csv(dogs / "dogs.csv")
     frame.assign(side=frame["dog"] * 2 + frame["side"]).to_csv(dogs / "own.csv", index=False)
     formula = "y ~ 0 + (1 | side) + (1 | dog)"
-    design = tomllib.loads(starter_from_data(dogs / "own.csv", formula, "s"))["design"]
+    design = design_of(dogs / "own.csv", formula)
     assert [(one["name"], one["count"]) for one in design["levels"]] == [("dog", 6), ("side", 2)]
 
 
@@ -117,7 +233,6 @@ def test_levels_by_labels_of_their_own_are_in_the_design(dogs):
     [
         ("y ~ day", "has no random term, so no units to simulate"),
         ("y ~ C(day) + day + (1 | dog)", "'day' is a factor in C\\(\\) and a covariate elsewhere"),
-        ("y ~ C(day) + (1 | dog)", "'day' varies within 'dog'"),
     ],
 )
 def test_formulas_that_no_scenario_is_made_of_are_refused(dogs, formula, message):
@@ -127,7 +242,7 @@ def test_formulas_that_no_scenario_is_made_of_are_refused(dogs, formula, message
 
 def test_names_of_data_files_do_not_end_a_comment(dogs):
     (dogs / "a\nb.csv").write_bytes((dogs / "dogs.csv").read_bytes())
-    text = starter_from_data(dogs / "a\nb.csv", "y ~ day + (1 | dog)", "s")
+    text = starter_from_data(dogs / "a\nb.csv", "y ~ day + (1 | dog)", "s").text
     assert tomllib.loads(text)["title"] == "Design and fit of a?b.csv"
 
 
@@ -148,3 +263,21 @@ def test_a_name_keeps_its_dots(tmp_path):
     for name in ("study.v2", "other.toml"):
         assert call_mcsim("init", name, cwd=tmp_path).returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {"study.v2.toml", "other.toml"}
+
+
+def test_a_factor_that_is_a_level_too_gives_the_level_a_name_of_its_own():
+    # Machines of nlme: lmer(score ~ Machine + (1 | Worker/Machine)): SDs 4.781, 3.730, 0.9616
+    path = Path(__file__).parent.parent / "reference" / "classical" / "Machines.csv"
+    said = []
+    formula = "score ~ Machine + (1 | Worker/Machine)"
+    raw = tomllib.loads(starter_from_data(path, formula, "s", said.append).text)
+    assert [(one["name"], one["count"]) for one in raw["design"]["levels"]] == [
+        ("Worker", 6), ("Machine.unit", 1)
+    ]  # fmt: skip
+    assert raw["design"]["factors"]["Machine"]["of"] == "Machine.unit"
+    assert raw["truth"]["random"]["Worker"]["sd"]["Intercept"] == 4.781
+    assert raw["truth"]["random"]["Machine.unit"]["sd"]["Intercept"] == 3.73
+    assert said == [
+        "'Machine' tells units apart and is a column of the model; the level is called"
+        " 'Machine.unit'"
+    ]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,18 @@ def test_words_do_not_overlap(single, swept, kind):
 def test_long_names_do_not_overlap(tmp_path, kind):
     figure = figure_of(run(tmp_path, LONG_NAMES, 12), kind)
     assert overlaps(figure) == []
+
+
+def test_ticks_of_standard_errors_that_are_known_well_do_not_run_together(single):
+    well_known = {"emp_se_mcse": 4.1e-05, "model_se": 0.005812, "model_se_mcse": 5e-06}
+    shown = shown_rows(single, Selection(parameters=["Intercept", "x", "*.sd(*"]))
+    records = [r | {"emp_se": 0.005851} | well_known for r in shown.records if r["model_se"]]
+    with style():
+        figure = plots.KINDS["se"](replace(shown, records=records), None)
+        FigureCanvasAgg(figure).draw()
+    for axis in (one for one in figure.axes if one.axison):
+        boxes = [label.get_window_extent().padded(2) for label in axis.get_xticklabels()]
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -251,6 +264,9 @@ def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_inter
             [100 * (r[measure] + sign * 1.96 * r[f"{measure}_mcse"]) for sign in (-1, 1)]
             for r in shown
         ]
+        if measure == "coverage":  # no share is larger
+            assert any(high > 100.0 for _, high in expected)
+            expected = [[low, min(high, 100.0)] for low, high in expected]
         assert [segment[:, 0].tolist() for segment in segments] == [
             pytest.approx(one) for one in expected
         ]
@@ -453,3 +469,8 @@ def test_wrapped_names_keep_all_their_characters(text, width):
     lines = wrapped(text, width)
     assert "".join(lines.split()) == "".join(text.split())
     assert all(len(line) <= width + SLACK for line in lines.split("\n"))
+
+
+def test_a_kind_that_is_none_is_answered_by_the_nearest(single):
+    with pytest.raises(McsimError, match=r"no kind 'curve'\. There are: .*Did you mean 'curves'"):
+        plots.figure(single, "curve", Selection())

@@ -85,9 +85,29 @@ def test_intervals_that_hold_the_truth_too_rarely_or_too_often():
         covering(0.912, parameter="a"), covering(0.98, parameter="b"), covering(0.94, parameter="c")
     )
     assert lines["Intervals", "general"] == [
-        "The 95% intervals of `a` hold the truth too rarely: 91.20% (MCSE 0.90%).",
-        "The 95% intervals of `b` hold the truth too often: 98.00% (MCSE 0.44%).",
+        "The 95% intervals of `a` hold the truth too rarely: 91.2% (MCSE 0.9%).",
+        "The 95% intervals of `b` hold the truth too often: 98.0% (MCSE 0.4%).",
         "The study cannot tell the coverage of the intervals of `c` from 95%.",
+    ]
+
+
+def test_intervals_say_which_estimates_have_none():
+    lines = said(covering(0.994, n=1000, n_missing_interval=336))
+    assert lines["Intervals", "general"] == [
+        "The 95% intervals of `x` hold the truth too often: 99.4% (MCSE 0.2%), without the 33.6% of"
+        " the estimates that have none."
+    ]
+
+
+def test_the_error_of_an_estimate_of_what_is_zero_has_no_percent():
+    rmse = {"rmse": 0.706, "rmse_mcse": 0.0094, "truth": 0.0}
+    lines = said(
+        record(parameter="animal.cor(Intercept,x)", component="animal", place="a", **rmse),
+        record(parameter="animal.cor(Intercept,x)", place="b", **(rmse | {"truth": 0.5})),
+    )
+    assert lines["How far off a single estimate is", "general"] == [
+        "`animal.cor(Intercept,x)`: 0.7060 (MCSE 0.0094).",
+        "`animal.cor(Intercept,x)`: 141.2% (MCSE 1.9%).",
     ]
 
 
@@ -104,7 +124,7 @@ def test_rejections_are_type_one_error_where_the_truth_is_zero_and_power_elsewhe
         covering(0.80, measure="rejection", truth=0.2, parameter="diet"),
     )
     assert lines["Tests of effects that are zero", "general"] == [
-        "Tests of `x` reject too often: 10.40% (MCSE 0.97%)."
+        "Tests of `x` reject too often: 10.4% (MCSE 1.0%)."
     ]
     assert lines["Power", "general"] == ["`diet`: 80.0% (MCSE 1.3%)."]
 
@@ -160,6 +180,8 @@ def test_the_clearest_finding_is_the_one_with_most_standard_errors():
     (bias,) = [one for one in found if one.title == "Bias"]
     assert (bias.n_off, bias.n_judged) == (2, 2)
     assert plain(bias.clearest) == "`b` is underestimated by 10.0% (MCSE 1.0%)."
+    (intervals,) = findings(shown(covering(0.912, parameter="a")))
+    assert plain(intervals.clearest).startswith("the 95% intervals of `a` hold the truth too")
     found = findings(shown(biased(0.5, 0.2), biased(0.5, 0.01, method="diagonal")))
     assert plain(found[0].clearest).endswith("50.0% (MCSE 1.0%) (method `diagonal`).")
 

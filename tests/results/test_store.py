@@ -19,6 +19,7 @@ import pytest
 from mcsim.errors import DataError, ExitCode, McsimError, StudyMismatchError
 from mcsim.results.folder import FORMAT, KINDS, SUFFIXES
 from mcsim.results.identity import Identity, grow
+from mcsim.results.merge import merge_studies
 from mcsim.results.ranges import cut
 from mcsim.results.store import (
     ESTIMATES_SCHEMA,
@@ -457,3 +458,15 @@ def test_foreign_files_among_the_parts_are_no_replicates(store):
         for stem in (*stems, f"part-{KEY}-1-2"):
             (store.directory / folder / f"{stem}{suffix}").touch()
     assert store.committed() == {}
+
+
+def test_of_many_keys_that_differ_ten_are_named(store, tmp_path):
+    many = {f"truth.random.animal.sd.x{number:02}": 1.0 for number in range(14)}
+    named = ", ".join(list(many)[:10])
+    with pytest.raises(StudyMismatchError) as caught:
+        Store.open(store.directory, describe(VALUES | many, {"all": "0123"}))
+    lines = str(caught.value).splitlines()
+    assert (len(lines), lines[-2]) == (13, "  and 4 more")
+    other = Store.open(tmp_path / "other", describe(VALUES | many, {"all": "0123"})).directory
+    with pytest.raises(StudyMismatchError, match=f"differ: {named}, and 4 more. Only shards"):
+        merge_studies([store.directory, other], tmp_path / "out", print)

@@ -55,6 +55,16 @@ def test_a_truncated_file_is_named_with_its_sizes(store, folder):
 
 
 @pytest.mark.parametrize("folder", ["estimates", "fits"])
+@pytest.mark.parametrize("end", [-10, None])
+def test_a_study_with_a_part_of_another_size_is_not_complete(store, folder, end):
+    path = path_of(store, folder)
+    path.write_bytes(path.read_bytes()[:end] + b"more"[: 0 if end else 4])
+    message = rf"{path.name} is damaged: .*`mcsim verify .* --repair` computes it again"
+    with pytest.raises(DataError, match=message):
+        store.status()
+
+
+@pytest.mark.parametrize("folder", ["estimates", "fits"])
 def test_one_flipped_bit_is_found(store, folder):
     flip_a_bit(path_of(store, folder))
     where = f"{folder}/part-{KEY}-0000001-0000032.parquet"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.conditions import conditions, study_identity
 from mcsim.scenario.keys import canonical, plain_copy, put_value
-from mcsim.scenario.records import Scenario, scenario_schema
+from mcsim.scenario.records import Scenario, cells_of, scenario_schema
 from mcsim.scenario.truth import RandomSpec
 from tests.conftest import SMALL
 
@@ -36,7 +36,7 @@ def test_a_scenario_is_its_parts_with_every_default():
     assert scenario.methods[0].df == ("containment", "z")
     assert (scenario.methods[1].df, scenario.methods[1].estimator) == (("containment",), "reml")
     assert scenario.design.level_names == ("animal", "image")
-    assert scenario.design.cells == ("fasted", "fed")
+    assert cells_of(scenario.design.factors_down_to("image")) == ("fasted", "fed")
     assert scenario.methods[1].parsed.random[1].group == ("animal", "image")
 
 
@@ -99,7 +99,10 @@ JSON = st.recursive(
 KEYS = st.sampled_from(
     [
         "replicates", "seed", "confidence", "title", "design", "truth", "methods", "sweep",
-        "design.factors", "design.factors.diet", "design.levels", "design.levels.0",
+        "design.factors", "design.factors.diet", "design.factors.stain.levels",
+        "design.factors.stain.of", "design.covariates.x.starts.level", "design.table",
+        "design.copies", "design.copies.animal",
+        "design.levels", "design.levels.0",
         "design.levels.0.count", "design.levels.1.count", "design.levels.1.name",
         "design.observations", "design.observations.count", "design.covariates",
         "design.covariates.x", "design.covariates.x.values", "design.covariates.x.level",
@@ -123,7 +126,16 @@ def test_no_value_anywhere_ends_in_anything_but_plain_sentences(key, value):
     raw = plain_copy(RAW)
     put_value(raw, key, value)
     problems = find_problems(raw)
-    marks = ("Input should", "pydantic", "<number>", "<range>", "<table>", "<name>")
+    marks = (
+        "Input should",
+        "pydantic",
+        "<number>",
+        "<range>",
+        "<table>",
+        "<name>",
+        "<levels>",
+        "<factor>",
+    )
     assert not any(mark in message for _, message in problems for mark in marks)
     if not problems:
         assert conditions(Scenario.model_validate(raw))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcsim.names import SIGMA, Parameter
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.true_values import derived_value, targets_of, truth_of
 from mcsim.scenario.truth import TruthSpec
 
@@ -98,8 +98,8 @@ def test_estimands():
     ]
     found = truth(estimands)
     assert found.of(Parameter.read("both", "fixed")) == pytest.approx(2 * 0.3 + 0.7)
-    assert found.estimands["animal.icc"] == of("animal.icc")
-    assert found.estimands["total.var(x)"] == pytest.approx(0.16)
+    assert found.of(Parameter.read("animal.icc")) == of("animal.icc")
+    assert found.of(Parameter.read("total.var(x)")) == pytest.approx(0.16)
 
 
 def test_all_that_is_stated_has_that_value():

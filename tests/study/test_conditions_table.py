@@ -32,12 +32,12 @@ fixed = { "diet[T.fed]" = 1.0, "diet[T.fed]:x" = 1.0 }
 ADDED = ("kind", "level", "condition_in_words", "design_in_words")
 
 
-def run(folder, text, replicates=1):
+def run(folder, text, replicates=1, report=lambda _: None):
     folder.mkdir()
     path = folder / "scenario.toml"
     path.write_text(text)
     scenario = load_scenario(path, replicates=replicates)
-    return run_study(scenario, RunOptions(folder / "out", n_workers=1)).directory
+    return run_study(scenario, RunOptions(folder / "out", n_workers=1, report=report)).directory
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +176,61 @@ def test_totals_and_shares_have_the_truth_of_the_derived_sds(tmp_path):
 def test_what_a_design_leaves_open_has_no_truth(tmp_path):
     found = truths(tmp_path / "study", "0 + diet")
     assert found["animal.cor(diet[fasted],diet[fed])"] is None
+
+
+FIXED = SMALL[: SMALL.index("[[methods]]")]
+for _name, _fixed in {
+    "shift": "diet * I(x - 1)",
+    "cells": "0 + diet + diet:x",
+    "poly": "diet + poly(x, 2)",
+    "fewer": "diet",
+    "offset": "diet + poly(x, 1, raw = TRUE) + offset(2 * x)",
+    "log": "diet + log(x + 1)",
+}.items():
+    FIXED += f'[[methods]]\nname = "{_name}"\nformula = "y ~ {_fixed} + (1 | animal)"\n'
+
+
+def fixed_truths(folder):
+    rows = pq.read_table(folder / "conditions.parquet").to_pylist()
+    found = {}
+    for row in rows:
+        if row["kind"] in ("fixed", "own"):
+            found.setdefault(row["method"], {})[row["parameter"]] = row["truth"]
+    return found
+
+
+def test_fixed_effects_in_other_columns_have_the_truth_that_makes_the_same_mean(tmp_path):
+    # the mean is 1 + 0.5 fed - x
+    text = FIXED[: FIXED.index('[[methods]]\nname = "cells"')]
+    text += '[[estimands]]\nname = "at 0"\nfixed = { Intercept = 1, "I(x - 1)" = -1 }\n'
+    found = fixed_truths(run(tmp_path / "shift", text))
+    shift = {"Intercept": 0.0, "diet[T.fed]": 0.5, "I(x - 1)": -1.0, "diet[T.fed]:I(x - 1)": 0.0}
+    assert found["shift"] == pytest.approx(shift | {"at 0": 1.0}, abs=1e-12)
+    found = fixed_truths(run(tmp_path / "others", FIXED))
+    cells = {"diet[fasted]": 1.0, "diet[fed]": 1.5, "diet[fasted]:x": -1.0, "diet[fed]:x": -1.0}
+    assert found["cells"] == pytest.approx(cells)
+    # R: x <- rep(0:4 / 4, 36); coef(lm(1 - x ~ poly(x, 2))): 0.5, -4.743416, 0
+    poly = {"Intercept": 0.5, "diet[T.fed]": 0.5, "poly(x, 2)[1]": -4.743416, "poly(x, 2)[2]": 0.0}
+    assert found["poly"] == pytest.approx(poly, abs=1e-6)
+    (raw,) = (value for name, value in found["offset"].items() if "raw" in name)
+    assert (raw, found["offset"]["Intercept"]) == pytest.approx((-3.0, 1.0))
+    assert found["fewer"] == {"Intercept": 1.0, "diet[T.fed]": 0.5}
+    assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "log(x + 1)": None}
+
+
+@pytest.mark.parametrize("key", ["redraw = true", "[truth.missing]\nobservations = 0.1"])
+def test_columns_that_change_with_the_rows_of_a_replicate_have_no_derived_truth(tmp_path, key):
+    table = "[design]" if "redraw" in key else "[truth.fixed]"
+    text = FIXED.replace(table, f"[design]\n{key}" if "redraw" in key else f"{key}\n{table}")
+    text = text.replace("diet + log(x + 1) + (1", "diet + x + (poly(x, 1)")
+    said = []
+    folder = run(tmp_path / "study", text, report=said.append)
+    found = fixed_truths(folder)
+    assert {*found["poly"].values()} == {None}
+    assert found["cells"]["diet[fed]"] == pytest.approx(1.5)
+    assert found["offset"]["Intercept"] == pytest.approx(1.0)
+    assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "x": -1.0}
+    rows = pq.read_table(folder / "conditions.parquet").to_pylist()
+    random = {row["truth"] for row in rows if (row["method"], row["level"]) == ("log", "animal")}
+    assert random == {None}
+    assert [one for one in said if one.startswith("Method 'poly' has no true value of Intercept, ")]

@@ -95,6 +95,17 @@ def test_a_design_with_draws_is_that_of_its_condition_alone(small_scenario):
     assert not np.array_equal(x, other_x)
 
 
+@pytest.mark.parametrize("redraw", ["true", "false"])
+def test_a_refusal_of_a_design_that_is_drawn_says_so(small_scenario, redraw):
+    drawn = ["design.levels.image.count={uniform=[1, 2]}", f"design.redraw={redraw}"]
+    one_each = ["design.levels.animal.count=1", "methods.diagonal.formula='y ~ x + (1 | animal)'"]
+    scenario = load_scenario(small_scenario, overrides=[*drawn, *one_each])
+    message = "This is about the one design that seed 7 draws for the condition"
+    own = ", not those that replicates draw for themselves (`redraw`)" * (redraw == "true")
+    with pytest.raises(DataError, match=re.escape(message + own) + "$"):
+        PreparedStudy(scenario).all_conditions()
+
+
 def test_a_study_travels_without_what_is_made_at_first_use(small_scenario):
     study = PreparedStudy(load_scenario(small_scenario, overrides=[SWEEP]))
     before = len(pickle.dumps(study))

@@ -1,5 +1,6 @@
 """A repair computes what is damaged or missing, and ends in the bytes of before."""
 
+import json
 import random
 import shutil
 
@@ -117,19 +118,39 @@ def test_the_command_names_what_is_wrong_and_repairs_it(finished, tmp_path):
     assert (tmp_path / "out" / "summary.csv").exists()
 
 
-def test_what_the_folder_cannot_repeat_is_refused_and_left_for_the_right_scenario(
-    finished, tmp_path
-):
+def put_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *DAMAGES.values(),
+        put_folder,
+        lambda path: path.write_text(path.read_text().replace("seed = 7", "seed = 8")),
+    ],
+)
+def test_the_scenario_of_the_study_is_brought_back(finished, tmp_path, damage):
     study = tmp_path / "study"
     shutil.copytree(finished, study)
-    scenario, damaged = study / "scenario.toml", sorted(study.glob("fits/*"))[0]
-    own = scenario.read_text()
-    scenario.write_text(own.replace("seed = 7", "seed = 8"))
-    flip_a_bit(damaged)
-    refused = run_mcsim("verify", study, "--repair", cwd=tmp_path)
-    assert refused.returncode == 4
-    assert "seed is 7 there and 8 here" in refused.stderr
-    (tmp_path / "own.toml").write_text(own)
+    damage(study / "scenario.toml")
+    flip_a_bit(sorted(study.glob("fits/*"))[0])
+    repair_study(find_faults(study), RunOptions(study, n_workers=1))
+    assert find_faults(study) == []
+    assert files(study) == files(finished)
+
+
+def test_without_a_copy_of_the_scenario_the_study_is_to_be_run_again(finished, tmp_path):
+    study, path = tmp_path / "study", tmp_path / "study" / "manifest.json"
+    shutil.copytree(finished, study)
+    manifest = json.loads(path.read_text())  # as an earlier version wrote it
+    del manifest["checksum"], manifest["scenario"]
+    path.write_text(json.dumps(manifest))
+    (study / "scenario.toml").unlink()
+    with pytest.raises(DataError, match=r"scenario\.toml is damaged or missing. Repeat .mcsim run"):
+        repair_study(find_faults(study), RunOptions(study, n_workers=1))
+    (tmp_path / "own.toml").write_text(SMALL)
     run_study(load_scenario(tmp_path / "own.toml"), RunOptions(study, n_workers=1))
     assert files(study) == files(finished)
 

@@ -73,13 +73,18 @@ def test_methods_that_estimate_the_same_do_not_differ():
 
 def test_differences_are_those_of_the_estimates(directory):
     estimates = pq.read_table(directory / "estimates").to_pandas()
+    limits = estimates[estimates["parameter"] == "animal.sd(x)"].pivot_table(
+        index="replicate", columns="method", values="ci_upper", observed=True
+    )
     own = estimates[estimates["parameter"] == "animal.sd(x)"].pivot_table(
         index="replicate", columns="method", values="estimate", observed=True
     )
     rows = {row["parameter"]: row for row in compare(directory, "right/z", "diagonal").to_pylist()}
     difference = own["diagonal"] - own["right/z"]
     row = rows["animal.sd(x)"]
-    assert row["n"] == 120
+    n_intervals = len(limits[["diagonal", "right/z"]].dropna())
+    assert (row["n"], row["n_missing_interval"]) == (120, 120 - n_intervals)
+    assert rows["x"]["n_missing_interval"] == 0
     assert row["bias_difference"] == pytest.approx(difference.mean())
     assert row["bias_difference_mcse"] == pytest.approx(difference.std() / 120**0.5)
     errors = (own - 0.4) ** 2
@@ -96,6 +101,7 @@ def test_the_command_prints_all_formats(directory, tmp_path):
     assert table.returncode == 0, table.stderr
     assert "Method diagonal less method right/z" in table.stdout
     assert max(map(len, table.stdout.splitlines())) < 140
+    assert "/120: so many of the estimates have an interval; coverage" in table.stdout
     records = json.loads(call_mcsim(*arguments, "--format", "json", cwd=tmp_path).stdout)
     lines = csv.DictReader(
         io.StringIO(call_mcsim(*arguments, "--format", "csv", cwd=tmp_path).stdout)

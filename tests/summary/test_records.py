@@ -1,6 +1,7 @@
 """Names that are printed are accepted, and beginnings that say enough."""
 
 import math
+import re
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_one_of_several_is_to_be_named():
         the_one("condition", None, LABELS)
     assert the_one("condition", "Mouse.count=7", LABELS) == LABELS[2]
     assert the_one("condition", None, LABELS[:1]) == LABELS[0]
+    message = re.escape(f"{LABELS[0]!r} and {LABELS[2]!r} is several: name one of them: ")
+    with pytest.raises(DataError, match=message):
+        the_one("condition", (LABELS[0], LABELS[2]), LABELS)
+
+
+def test_of_several_globs_any_may_match_and_each_must():
+    assert chosen("method", ("dia*", "general/z"), METHODS) == [METHODS[0], METHODS[2]]
+    with pytest.raises(DataError, match="no method matches 'none'"):
+        chosen("method", ("dia*", "none"), METHODS)
 
 
 def coverage_of(truth, lower):

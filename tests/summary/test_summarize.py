@@ -382,7 +382,15 @@ def test_printed_table_of_a_thousand_replicates_fits_in_125_columns(tmp_path):
     folder = write_study(tmp_path / "wide", draw_study(counts=(25,), n_replicates=1000))
     text = FORMATS["table"](summarize([folder]))
     assert max(map(len, text.splitlines())) <= 125
-    assert text.startswith("general: 1000 replicates, 2 failed, ")  # one condition: no heading
+    assert text.startswith("general: 1,000 replicates, 2 failed, ")  # one condition: no heading
+
+
+def test_tests_of_terms_are_said_to_be_marginal_where_there_are_any(summary):
+    note = "Tests of several columns (F) are marginal, given all other columns"
+    assert note not in FORMATS["table"](summary)
+    kinds = ["terms" if one == "fixed" else one for one in summary["component"].to_pylist()]
+    place = summary.column_names.index("component")
+    assert note in FORMATS["table"](summary.set_column(place, "component", pa.array(kinds)))
 
 
 def test_printed_table_says_how_many_fits_failed_also_when_none_did(study, tmp_path):

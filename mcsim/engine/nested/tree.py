@@ -75,7 +75,10 @@ def units_per_level(tree: Tree) -> Floats:
 
 
 def with_columns(tree: Tree, b: int, A: Floats) -> Tree:
-    """The tree with the columns of a block times A, in the same bits for every lane."""
+    """The tree with the columns of a block times A, in the same bits for every lane.
+
+    What is a sum of columns may meet any other.
+    """
     classes, depth = tree.classes, int(tree.blocks.level[b])
     block = slice(int(tree.blocks.first[b]), int(tree.blocks.first[b]) + len(A))
     start, end = (classes.level_start[depth : depth + 2] * tree.model.width).tolist()
@@ -87,4 +90,7 @@ def with_columns(tree: Tree, b: int, A: Floats) -> Tree:
         G = np.zeros_like(G)
         for row in B[:, :, start:end]:
             G += row[:, None] * row[None, :]
-    return tree._replace(classes=classes._replace(B=B, G=G))
+    meets = tree.blocks.meets.copy()
+    meets[b] = True
+    blocks = tree.blocks._replace(meets=meets)
+    return tree._replace(classes=classes._replace(B=B, G=G), blocks=blocks)

@@ -16,10 +16,12 @@ from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.bfgs import updated_inverse
 from mcsim.engine.arithmetic.replicates import apply, dot, solve_positive, transpose
 from mcsim.engine.blocks import (
+    boundary_parameters,
     covariance,
     entries,
     entry,
-    held_parameters,
+    n_parameters,
+    parted_parameters,
     pivots,
     put_largest_pivots_first,
     set_block,
@@ -115,7 +117,7 @@ class Search:
         for number in range(MAX_ROUNDS):
             self._descend(rows)
             self._snap(rows, snap_cost)
-            is_inside = ~np.any(self.held(rows), axis=1)
+            is_inside = ~np.any(self.on_boundary(rows), axis=1)
             if number >= HASTY_ROUNDS:  # a step from a point that is not polished may lead back
                 is_inside[:] = True
             false_zeros = self._escape(*self._check(rows[~is_inside]))
@@ -147,11 +149,18 @@ class Search:
         self.found.results[rows[chosen]] = found.results[chosen]
 
     def _status(self, rows: Ints) -> Ints:
-        return np.where(np.any(self.held(rows), axis=1), Status.BOUNDARY, Status.OK)
+        return np.where(np.any(self.on_boundary(rows), axis=1), Status.BOUNDARY, Status.OK)
 
     def held(self, rows: Ints) -> Flags:
         """Parameters that stay where they are: (n, n_theta)."""
-        return held_parameters(self._blocks, self.theta[rows])
+        found = self.on_boundary(rows)
+        n_theta = n_parameters(self._blocks)
+        found[:, :n_theta] |= parted_parameters(self._blocks, self.order[rows])
+        return found
+
+    def on_boundary(self, rows: Ints) -> Flags:
+        """Those that are zero since a variance is: (n, n_theta)."""
+        return boundary_parameters(self._blocks, self.theta[rows])
 
     def rounding(self, rows: Ints) -> Floats:
         """Error of -2 logLik."""

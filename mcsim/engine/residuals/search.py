@@ -12,7 +12,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.replicates import dot
-from mcsim.engine.blocks import held_parameters
+from mcsim.engine.blocks import boundary_parameters
 from mcsim.engine.likelihood import is_usable, points_at
 from mcsim.engine.optimum.certificate import Certificate
 from mcsim.engine.optimum.minque import Start, minque, plain_start
@@ -39,11 +39,11 @@ class ResidualSearch(Search):
         self._structure, self._n_theta = likelihood.structure, likelihood.n_theta
         self._rise = np.zeros(len(theta))
 
-    def held(self, rows: Ints) -> Flags:
+    def on_boundary(self, rows: Ints) -> Flags:
         """Also an SD that is zero."""
         z = self.theta[rows, self._n_theta :]
         is_zero = (z == _quarter_turn(z)) & self._structure.is_angle
-        return np.hstack([held_parameters(self._blocks, self.theta[rows]), is_zero])
+        return np.hstack([boundary_parameters(self._blocks, self.theta[rows]), is_zero])
 
     def optima(self) -> Optima:
         """Where it ended; with -2 logLik where a variance is zero, not LEAST."""
@@ -54,7 +54,7 @@ class ResidualSearch(Search):
 
     def rounding(self, rows: Ints) -> Floats:
         """More where weights are large, since a variance is zero."""
-        at_zero = self.held(rows)[:, self._n_theta :].any(axis=1)
+        at_zero = self.on_boundary(rows)[:, self._n_theta :].any(axis=1)
         return np.where(at_zero, AT_ZERO, 1.0) * super().rounding(rows)
 
     def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
@@ -95,7 +95,7 @@ class ResidualSearch(Search):
         found = super()._certify(rows)
         change = np.abs(self.found.gradient[rows, self._n_theta :]).max(axis=1)
         violation = np.maximum(found.violation, change / (2.0 * self._likelihood.nu))
-        at_zero = np.flatnonzero(self.held(rows)[:, self._n_theta :].any(axis=1))
+        at_zero = np.flatnonzero(self.on_boundary(rows)[:, self._n_theta :].any(axis=1))
         if len(at_zero):
             here = rows[at_zero]
             theta = self.theta[here]

@@ -43,15 +43,15 @@ class Balanced:
     """A balanced design, levels outermost first.
 
     Z : (n_points, q); c : innermost units per unit; n_units : per level
-    G : (n_outermost, q, p) fixed effects as coefficients of Z, alike within an outermost unit
-    residual : (n_innermost, n_points, p) of the fixed effects
+    G : per level (n_units, q, p) fixed effects as coefficients of Z: what of the mean of a unit is
+        not that of the unit above; residual : (n_innermost, n_points, p) of the fixed effects
     scale : (p,) of the fixed effects, which G and residual are in units of
     df : (n_levels + 1, q) of the mean squares, the last of the residuals
     """
 
     Z: Floats
     c: tuple[int, ...]
-    G: Floats
+    G: tuple[Floats, ...]
     residual: Floats
     scale: Floats
     df: Floats
@@ -68,21 +68,17 @@ def balanced(columns: ModelColumns) -> Balanced | None:
     scale = np.abs(columns.X).max(axis=0)
     X = (columns.X / scale)[rows]
     B = np.linalg.pinv(Z) @ X
-    by_unit = np.split(B[np.argsort(units[0], kind="stable")], np.cumsum(counts[0])[:-1])
-    G = np.stack([of_unit.mean(axis=0) for of_unit in by_unit])
+    G = _by_level(B, units)
     residual = X - Z @ B
-    is_between = np.allclose(B, G[units[0]], rtol=0.0, atol=TOLERANCE * np.abs(B).max())
     is_even = all(np.ptp(count) == 0 for count in counts)
     sizes = np.abs(Z).max(axis=0)[:, None]
-    ranks = _ranks(
-        sizes * G, residual, is_correlated=len(columns.levels[0].structures) < Z.shape[1]
-    )
-    if not (is_between and is_even and ranks):
+    is_correlated = len(columns.levels[0].structures) < Z.shape[1]
+    ranks = _ranks([sizes * one for one in G], residual, is_correlated=is_correlated)
+    if not (is_even and ranks):
         return None
     n_units = [len(count) for count in counts]
     df = np.empty((len(n_units) + 1, Z.shape[1]))
-    df[0] = n_units[0] - np.array(ranks[0])
-    df[1:-1] = np.diff(n_units)[:, None]
+    df[:-1] = np.diff(n_units, prepend=0)[:, None] - np.array(ranks[0])
     df[-1] = rows.size - n_units[-1] * Z.shape[1] - ranks[1]
     return Balanced(Z, tuple(int(count[0]) for count in counts), G, residual, scale, df)
 
@@ -115,22 +111,38 @@ def _common_columns(levels: Sequence[RandomColumns], rows: Ints) -> Floats | Non
     return Z if is_same and full_rank and (is_free or is_diagonal) else None
 
 
-def _ranks(G: Floats, residual: Floats, *, is_correlated: bool) -> tuple[list[int], int] | None:
-    """Fixed effects per column of Z, and among the residuals, if least squares is optimal.
+def _by_level(B: Floats, units: Sequence[Ints]) -> tuple[Floats, ...]:
+    """What of the mean of every unit is not that of the unit above, per level (n_units, ...)."""
+    found, above = [], np.zeros_like(B)
+    for unit in units:
+        own = np.zeros((int(unit.max()) + 1, *B.shape[1:]))
+        np.add.at(own, unit, B)
+        mean = (own / np.bincount(unit)[:, None, None])[unit]
+        found.append((mean - above)[np.unique(unit, return_index=True)[1]])
+        above = mean
+    return tuple(found)
+
+
+def _ranks(
+    G: Sequence[Floats], residual: Floats, *, is_correlated: bool
+) -> tuple[list[list[int]], int] | None:
+    """Fixed effects per level and column of Z, and among the residuals, if least squares is best.
 
     No combination of the fixed effects may tie the strata together, nor may columns of Z whose
     effects are correlated have different fixed effects.
     """
     tolerance = TOLERANCE * len(residual)
-    per_column = [int(np.linalg.matrix_rank(G[:, j], tol=tolerance)) for j in range(G.shape[1])]
+    per_level, q = [], G[0].shape[1]
+    for one in G:
+        per_column = [int(np.linalg.matrix_rank(one[:, j], tol=tolerance)) for j in range(q)]
+        together = np.linalg.matrix_rank(np.hstack([*np.swapaxes(one, 0, 1)]), tol=tolerance)
+        if is_correlated and any(rank != together for rank in per_column):
+            return None
+        per_level.append(per_column)
     within = residual.reshape(-1, residual.shape[2])
     among_residuals = int(np.linalg.matrix_rank(within, tol=tolerance))
-    if sum(per_column) + among_residuals != G.shape[2]:
-        return None
-    together = np.linalg.matrix_rank(np.hstack(list(np.swapaxes(G, 0, 1))), tol=tolerance)
-    if is_correlated and any(rank != together for rank in per_column):
-        return None
-    return per_column, among_residuals
+    n_found = sum(map(sum, per_level)) + among_residuals
+    return (per_level, among_residuals) if n_found == residual.shape[2] else None
 
 
 def closed_forms(
@@ -254,14 +266,22 @@ def _of_contrast(
 ) -> tuple[float, float | None]:
     """SE of c'beta, and the df of its test where one mean square estimates it."""
     weights = np.linalg.solve(columns.X.T @ columns.X, c) * design.scale
-    between, within = design.G @ weights, design.residual @ weights  # weights of the rows
+    between = [one @ weights for one in design.G]  # weights of the rows, stratum by stratum
+    within = design.residual @ weights
     ZZ = design.Z.T @ design.Z
-    variance = design.c[0] * np.einsum("ui,ij,uj->", between, ZZ @ M[0] @ ZZ, between)
-    se = float(np.sqrt(max(0.0, variance + (M[-1] @ ZZ)[0, 0] * np.sum(within**2))))
-    negligible = TOLERANCE * max(np.abs(between).max(), np.abs(within).max())
-    used = np.abs(between).max(axis=0) > negligible
+    variance = (M[-1] @ ZZ)[0, 0] * np.sum(within**2)
+    for c_level, one, own in zip(design.c, between, M, strict=False):
+        variance += c_level * np.einsum("ui,ij,uj->", one, ZZ @ own @ ZZ, one)
+    se = float(np.sqrt(max(0.0, variance)))
+    sizes = [np.abs(one).max(axis=0) for one in between]
+    negligible = TOLERANCE * max(np.abs(within).max(), *map(np.max, sizes))
+    used = [number for number, one in enumerate(sizes) if one.max() > negligible]
     if np.abs(within).max() > negligible:
-        return se, None if used.any() else float(design.df[-1, 0])
-    is_one = np.linalg.matrix_rank(between, tol=1e-7 * np.linalg.norm(between)) == 1
+        return se, None if used else float(design.df[-1, 0])
+    if len(used) > 1:
+        return se, None
+    own_weights, used_columns = between[used[0]], sizes[used[0]] > negligible
+    is_one = np.linalg.matrix_rank(own_weights, tol=1e-7 * np.linalg.norm(own_weights)) == 1
     is_matrix = len(columns.levels[0].structures) == 1
-    return se, float(design.df[0, used][0]) if is_one and (is_matrix or used.sum() == 1) else None
+    has_df = is_one and (is_matrix or used_columns.sum() == 1)
+    return se, float(design.df[used[0], used_columns][0]) if has_df else None

@@ -33,7 +33,7 @@ def _column_problems(column: str, names: DesignNames) -> Iterator[str]:
     """Why the design cannot make a column named as the formula library names it."""
     if column == "Intercept":
         return
-    factors = [(written_name(name), levels) for name, levels in names.factors.items()]
+    factors = [(written_name(name), levels) for name, levels in names.factor_levels.items()]
     printed = [f"{name}[T.{level}]" for name, levels in factors for level in levels[1:]]
     full = {f"{name}[{level}]" for name, levels in factors for level in levels}
     covariates = [*map(written_name, names.covariates)]
@@ -74,7 +74,7 @@ def _labels(call: Call, names: DesignNames) -> Sequence[str] | None:
         case Call("poly", (_,)):
             return ["1"]
         case Call("C" | "factor" | "I", (Name(name), *coding)) if name in names.factors:
-            return _coded_labels(names.factors[name], coding)
+            return _coded_labels(names.factor_levels[name], coding)
     makes_several = any(isinstance(one, Call) and one.function in SEVERAL for one in walk(call))
     has_factor = any(name in names.factors for name in variables(call))
     return None if makes_several or has_factor else ()

@@ -1,47 +1,66 @@
 """What is wrong between the parts of a design."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from mcsim.scenario.checks.columns import lacking, lacking_level
+from mcsim.scenario.checks.columns import DESIGN, lacking, lacking_level
 from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.checks.tables import table_problems
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import DesignNames, DesignSpec
-from mcsim.scenario.values import UniformCount
+from mcsim.scenario.records import DesignNames, DesignSpec, TableDesignSpec, cells_of
+from mcsim.scenario.values import OBSERVATION, UniformCount
 
 MOST_CELLS = 500  # that may each have a count of their own
-_SOURCES = ("grid", "normal", "uniform", "values")
+_SOURCES = ("grid", "normal", "starts", "uniform", "values")
 
 
 def design_problems(draft: Draft) -> Iterator[Finding]:
     """Names used twice, counts of unknown cells, covariates without one source of values."""
     design, names = draft.scenario.design, draft.names
-    if design is None:
+    if isinstance(design, TableDesignSpec):
+        yield from table_problems(design, draft)
+    if not isinstance(design, DesignSpec):
         return
     yield from _source_problems(design, draft)
-    yield from _size_problems(design, draft)
     if names is not None:
         yield from _name_problems(names)
-        yield from _count_problems(design, names)
+        yield from _factor_problems(names)
         yield from _covariate_level_problems(design, names)
+        counts = _counts(design, draft)
+        yield from _size_problems(counts, names)
+        for place, (path, count) in counts.items():
+            yield from _count_problems(path, count, names.factors_down_to(place), place)
 
 
-def _size_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
-    """Data sets that are too large, told by the counts alone; the largest count is to blame."""
+def _counts(design: DesignSpec, draft: Draft) -> dict[str, tuple[KeyPath, object]]:
+    """Where the count of every place stands, and the count; empty where one cannot be read."""
     parts = ("factors", "levels", "observations")
     if any(("design", part) in draft.faulty for part in parts) or None in (
         design.levels,
         design.observations,
     ):
-        return
-    sizes: dict[KeyPath, int] = {
-        ("design", "levels", number, "count"): _largest(level.count)
+        return {}
+    found: dict[str, tuple[KeyPath, object]] = {
+        level.name: (("design", "levels", number, "count"), level.count)
         for number, level in enumerate(design.levels)
     }
-    sizes["design", "observations", "count"] = _largest(design.observations.count)
-    if not isinstance(design.levels[0].count, Mapping):
-        sizes["design", "factors"] = _n_cells(design)
+    return found | {
+        design.places[-1]: (("design", "observations", "count"), design.observations.count)
+    }
+
+
+def _size_problems(
+    counts: Mapping[str, tuple[KeyPath, object]], names: DesignNames
+) -> Iterator[Finding]:
+    """Data sets that are too large, told by the counts alone; the largest count is to blame."""
+    sizes: dict[KeyPath, int] = {}
+    for place, (path, count) in counts.items():
+        own = names.factors_of(place)
+        sizes[path] = _largest(count, len(own))
+        if not isinstance(count, Mapping):
+            sizes["design", "factors"] = sizes.get(("design", "factors"), 1) * _n_cells(own)
     n_rows = math.prod(sizes.values())
     if n_rows > MOST_ROWS:
         blamed = max(sizes, key=lambda path: sizes[path])
@@ -49,15 +68,19 @@ def _size_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
         yield blamed, f"a data set has up to {found} rows; at most {MOST_ROWS:,}: lower the counts"
 
 
-def _largest(count: object) -> int:
-    """The largest number of units that a count stands for, or of all cells together."""
-    if isinstance(count, Mapping):
-        return sum(count.values())
-    return count.uniform[1] if isinstance(count, UniformCount) else int(str(count))
+def _largest(count: object, n_factors: int) -> int:
+    """The largest number of units that a count stands for, of all cells of the own factors."""
+    if not isinstance(count, Mapping):
+        return count.uniform[1] if isinstance(count, UniformCount) else int(str(count))
+    of_outer: Counter[tuple[str, ...]] = Counter()
+    for cell, number in count.items():
+        pieces = cell.split(":")
+        of_outer[tuple(pieces[: len(pieces) - n_factors])] += number
+    return max(of_outer.values(), default=0)
 
 
-def _n_cells(design: DesignNames) -> int:
-    return math.prod(map(len, design.factors.values()))
+def _n_cells(factors: Mapping[str, Sequence[str]]) -> int:
+    return math.prod(map(len, factors.values()))
 
 
 def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
@@ -69,7 +92,7 @@ def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
         if len(given) != 1:
             found = ", ".join(given) or "none"
             yield path, f"{name!r} must have exactly one of {', '.join(_SOURCES)}; it has: {found}"
-        if spec.level is not None and (spec.grid or spec.values):
+        if spec.level is not None and (spec.grid or spec.values or spec.starts):
             yield (*path, "level"), "only a drawn covariate, uniform or normal, can have a level"
         if spec.values is not None and ("design", "observations") not in draft.faulty:
             message = _wrong_length(len(spec.values), design.observations.count)
@@ -97,35 +120,68 @@ def _name_problems(names: DesignNames) -> Iterator[Finding]:
         taken.add(name)
 
 
-def _count_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
-    for number, level in enumerate(design.levels):
-        cells, path = level.count, ("design", "levels", number, "count")
-        if not isinstance(cells, dict):
+def _factor_problems(names: DesignNames) -> Iterator[Finding]:
+    """Factors of nothing that there is, or dealt between what nothing can be dealt between."""
+    dealt = {name for name, of in names.factor_places.items() if not isinstance(of, str)}
+    for name, of in names.factor_places.items():
+        path = ("design", "factors", name)
+        how = getattr(names.factors[name], "dealt", None)
+        where = f" in {'.'.join(path)}.of"
+        if isinstance(of, str):
+            yield from lacking((*path, "of"), "level", of, names.places, DESIGN, where)
+            if how is not None:
+                yield (*path, "dealt"), "`dealt` goes with a list of two names in `of`"
             continue
-        if number > 0 or not names.factors:
-            place = f"at {names.level_names[0]!r}, the outermost level, of a design with factors"
-            instead = "a whole number or { uniform = [low, high] }"
-            yield path, f"a count per cell stands only {place}; write {instead}"
-            continue
-        if _n_cells(names) > MOST_CELLS:
-            yield path, f"at most {MOST_CELLS} cells may have counts of their own; write one number"
-            continue
-        for cell in cells:
-            yield from lacking((*path, cell), "cell", cell, names.cells, "The factors have")
-        for cell in set(names.cells) - cells.keys():
-            yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(names.cells)}"
+        if how is None:
+            message = '`of` names two, so say how: dealt = "latin"'
+            yield (*path, "of"), message
+        known = [*names.level_names, *(one for one in names.factors if one not in dealt)]
+        for one in of:
+            yield from lacking((*path, "of"), "level or factor", one, known, DESIGN, where)
+
+
+def _count_problems(
+    path: KeyPath, count: object, factors: Mapping[str, Sequence[str]], place: str
+) -> Iterator[Finding]:
+    """Counts per cell that do not name each cell once."""
+    if not isinstance(count, Mapping):
+        return
+    if not factors:
+        instead = "a whole number or { uniform = [low, high] }"
+        yield path, f"no factor is of {place!r} or a level around it, so no cells; write {instead}"
+        return
+    if _n_cells(factors) > MOST_CELLS:
+        yield path, f"at most {MOST_CELLS} cells may have counts of their own; write one number"
+        return
+    cells = cells_of(factors)
+    for cell in count:
+        yield from lacking((*path, cell), "cell", cell, cells, f"Cells of {', '.join(factors)}")
+    for cell in set(cells) - count.keys():
+        yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(cells)}"
 
 
 def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
+    known = {name for name, one in design.covariates.items() if one is not None and not one.starts}
     for name, spec in design.covariates.items():
-        path = ("design", "covariates", name)
-        if spec is not None:
-            yield from lacking_level((*path, "level"), spec.level, ".".join(path), names)
+        path, where = ("design", "covariates", name), f"design.covariates.{name}"
+        if spec is None:
+            continue
+        yield from lacking_level((*path, "level"), spec.level, where, names)
+        if spec.starts is not None:
+            starts, steps = (*path, "starts"), [*names.factors, *known]
+            where = f"{where}.starts"
+            yield from lacking_level((*starts, "level"), spec.starts.level, where, names)
+            along = spec.starts.along
+            yield from lacking((*starts, "along"), "variable", along, steps, DESIGN, f" in {where}")
 
 
 def most_observations(draft: Draft) -> int:
     """Largest number of observations of an innermost unit; 1 where it cannot be read."""
     design = draft.scenario.design
-    if design is None or ("design", "observations") in draft.faulty:
+    if draft.names is None or ("design", "observations") in draft.faulty:
         return 1
-    return _largest(design.observations.count)
+    if isinstance(design, TableDesignSpec):
+        columns = draft.tables[design.table].columns(design.level_names, design.factor_levels)
+        return columns.most_observations * design.copies.get(OBSERVATION, 1)
+    own, count = design.factors_of(design.places[-1]), design.observations.count
+    return _largest(count, len(own)) * (1 if isinstance(count, Mapping) else _n_cells(own))

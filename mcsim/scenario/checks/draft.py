@@ -21,11 +21,13 @@ from pydantic import (
 from pydantic_core import PydanticUndefined
 
 from mcsim.scenario.checks.fields import field_problems, path_of
+from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames, DesignSpec, Scenario
+from mcsim.scenario.records import Design, DesignNames, Scenario, TableDesignSpec
 from mcsim.scenario.stated_truth import StatedTruth
-from mcsim.scenario.values import Record
+from mcsim.scenario.values import Record, shape_of_design
 
+Tables = Mapping[str, DesignTable]
 R = TypeVar("R", bound=Record)
 
 
@@ -36,12 +38,14 @@ class Draft:
     scenario : with None in the place of each value that is faulty or missing, whatever its type
     names : of the design; None where one of them is faulty
     faulty : paths at which or below which something is faulty; findings : what, as sentences
+    tables : that designs name, as far as they can be read
     """
 
     scenario: Scenario
     names: DesignNames | None
     faulty: frozenset[KeyPath]
     findings: tuple[Finding, ...]
+    tables: Tables
 
 
 class _Data(Record):
@@ -49,20 +53,23 @@ class _Data(Record):
 
     model_config = ConfigDict(extra="ignore")
 
-    design: DesignSpec
+    design: Design
     truth: StatedTruth
 
 
-def read_scenario(raw: Mapping[str, Any]) -> Draft:
+def read_scenario(raw: Mapping[str, Any], tables: Tables | None = None) -> Draft:
     """What can be read of a scenario."""
-    return Draft(*_read(Scenario, raw))
+    tables = tables or {}
+    scenario, names, faulty, findings = _read(Scenario, raw, tables)
+    return Draft(scenario, names, faulty, findings, tables)
 
 
 def read_condition(raw: Mapping[str, Any], draft: Draft) -> Draft:
     """The draft with the design and the truth of `raw`, which alone are read again."""
-    data, names, faulty, *findings = _read(_Data, raw)
+    data, names, faulty, findings = _read(_Data, raw, draft.tables)
     faulty |= {path for path in draft.faulty if path and path[0] not in _Data.model_fields}
-    return Draft(draft.scenario.model_copy(update=vars(data)), names, faulty, *findings)
+    scenario = draft.scenario.model_copy(update=vars(data))
+    return Draft(scenario, names, faulty, findings, draft.tables)
 
 
 def numbered(records: Iterable[R | None] | None) -> dict[int, R]:
@@ -70,7 +77,7 @@ def numbered(records: Iterable[R | None] | None) -> dict[int, R]:
     return {number: one for number, one in enumerate(records or ()) if one is not None}
 
 
-def _read(record: type[BaseModel], raw: Mapping[str, Any]) -> tuple[Any, ...]:
+def _read(record: type[BaseModel], raw: Mapping[str, Any], tables: Tables) -> tuple[Any, ...]:
     """The record as far as it can be read, with what else a draft holds."""
     try:
         sound: Any = record.model_validate(raw)
@@ -78,15 +85,39 @@ def _read(record: type[BaseModel], raw: Mapping[str, Any]) -> tuple[Any, ...]:
         paths = [path_of(one) for one in error.errors()]
         faulty = frozenset(path[:depth] for path in paths for depth in range(len(path) + 1))
         findings = tuple(field_problems(error, raw))
-        return _lenient(record).model_validate(raw), _names(raw.get("design")), faulty, findings
-    return sound, sound.design, frozenset(), ()
+        names = _names(raw.get("design"), tables)
+        return _lenient(record).model_validate(raw), names, faulty, findings
+    is_table = isinstance(sound.design, TableDesignSpec)
+    names = names_of_table(sound.design, tables) if is_table else sound.design
+    return sound, names, frozenset(), ()
 
 
-def _names(raw: object) -> DesignNames | None:
+def _names(raw: object, tables: Tables) -> DesignNames | None:
     try:
+        if shape_of_design(raw) == "<rows>":
+            return names_of_table(TableDesignSpec.model_validate(raw), tables)
         return DesignNames.model_validate(raw)
     except ValidationError:
         return None
+
+
+def names_of_table(design: TableDesignSpec, tables: Tables) -> DesignNames | None:
+    """The names that a table gives to the parts of a design, those of unusable columns too.
+
+    None where there is no such table, or it lacks a level.
+    """
+    if design.table not in tables:
+        return None
+    columns = tables[design.table].columns(design.level_names, design.factor_levels)
+    if design.level_names != tuple(columns.units):
+        return None
+    factors = {name: tuple(one.cat.categories) for name, one in columns.factors.items()}
+    covariates = dict.fromkeys([*columns.covariates, *columns.unusable])
+    for known in (factors, covariates):  # what is simulated takes the place of what was measured
+        known.pop(design.response, None)
+    return DesignNames.model_construct(
+        response=design.response, factors=factors, levels=design.levels, covariates=covariates
+    )
 
 
 @lru_cache

@@ -1,10 +1,11 @@
 """What the records say of their own fields, as sentences with the path of a key."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from mcsim.errors import nearest_name
@@ -44,7 +45,7 @@ def _is_misspelt(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 
 def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
     path = path_of(error)
-    fields = _record_at(path[:-1]).model_fields
+    fields = _record_at(error["loc"][:-1]).model_fields
     if error["type"] == "extra_forbidden":
         return path, unknown("key", path[-1], sorted(fields), "Allowed here")
     if error["type"] == "missing":
@@ -59,20 +60,22 @@ def _plain(error: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
     return path, f"{_dotted(path, raw)} is {_short(error['input'])}; it {rule}"
 
 
-def _record_at(path: KeyPath) -> type[BaseModel]:
-    """Record that describes the table at `path`; free names and numbers stay at the same one."""
+def _record_at(place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Record that describes the table at a place; free names and numbers stay at the same one."""
     record: type[BaseModel] = Scenario
-    for piece in path:
+    for piece, following in itertools.zip_longest(place, place[1:]):
         field = record.model_fields.get(str(piece))
-        record = next(_records_in(field.annotation), record) if field else record
+        record = next(_records_in(field.annotation, following), record) if field else record
     return record
 
 
-def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _records_in(annotation: Any, tag: object) -> Iterator[type[BaseModel]]:
+    """The records in a type, that of the alternative with this tag first."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for part in get_args(annotation):
-        yield from _records_in(part)
+    parts = get_args(annotation)
+    for part in sorted(parts, key=lambda one: Tag(str(tag)) not in get_args(one)):
+        yield from _records_in(part, tag)
 
 
 def _dotted(path: KeyPath, raw: object) -> str:

@@ -1,10 +1,12 @@
 """What is wrong with a plan, beside its fields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 from mcsim.errors import nearest_name
 from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.checks.sweep import sweep_problems
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.plan import (
     FIXED_COST,
@@ -15,13 +17,18 @@ from mcsim.scenario.plan import (
     PlanSpec,
     TargetSpec,
 )
-from mcsim.scenario.records import DesignNames
+from mcsim.scenario.records import DesignNames, TableDesignSpec
+
+MOST_CHECKED = 100  # counts of a key that are checked one by one; of more the ends
 
 
 def plan_problems(draft: Draft) -> Iterator[Finding]:
     """Costs and counts of unknown levels, targets that ask for nothing, unknown methods."""
     plan = draft.scenario.plan
     if plan is None or draft.names is None:
+        return
+    if isinstance(draft.scenario.design, TableDesignSpec):
+        yield ("plan",), "a plan searches counts; a design that is a table has none: leave one out"
         return
     if draft.scenario.sweep:
         yield ("sweep",), "a plan searches the designs itself; leave `sweep` or `plan` out"
@@ -93,3 +100,25 @@ def _method_problems(plan: PlanSpec, draft: Draft) -> Iterator[Finding]:
         if name is not None and name not in known:
             near = nearest_name(name, known)
             yield path, f"unknown method {name!r}. There are: {', '.join(known)}.{near}"
+
+
+def searched_problems(
+    raw: Mapping[str, Any], draft: Draft, known: Set[Finding]
+) -> Iterator[Finding]:
+    """The first thing that is wrong with the designs of a search, if all else is right."""
+    plan = draft.scenario.plan
+    if known or plan is None:
+        return
+    of_keys = [{key: values} for key, values in plan.search.items()]
+    of_keys = [one if len(*one.values()) <= MOST_CHECKED else _ends(one) for one in of_keys]
+    largest = {key: values[-1:] for key, values in plan.search.items()}
+    for sweep in (*of_keys, largest):
+        scenario = draft.scenario.model_copy(update={"sweep": sweep})
+        problems = sweep_problems(raw, replace(draft, scenario=scenario), known)
+        for path, message in problems:
+            yield ("plan", "search", *path[1:]), message
+            return
+
+
+def _ends(sweep: dict[str, Any]) -> dict[str, Any]:
+    return {key: (values[0], values[-1]) for key, values in sweep.items()}

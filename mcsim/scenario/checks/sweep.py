@@ -72,7 +72,7 @@ def _condition_problems(
             shown = ", ".join(f"{key} = {show_value(values[key])}" for key in blamed)
             yield ("sweep", blamed[0]), f"with {shown}: {message}"
         if is_sound:
-            identities.append(_identity(condition.scenario))
+            identities.append(_identity(condition))
     if is_sound and len(set(identities)) < len(identities):
         yield from _twin_problems(raw, identities)
 
@@ -87,12 +87,20 @@ def _problems_of(condition: Draft, draft: Draft) -> Iterator[Finding]:
 
 def _names_in(draft: Draft) -> object:
     names = draft.names
-    return names and (names.response, names.factors, names.level_names, set(names.covariates))
+    return names and (
+        names.response,
+        names.factor_levels,
+        names.level_names,
+        set(names.covariates),
+    )
 
 
-def _identity(scenario: Scenario) -> str:
+def _identity(condition: Draft) -> str:
     """Text that is the same for two conditions with the same data."""
+    scenario = condition.scenario
     data = scenario.model_dump(include={"design", "truth"}, exclude_defaults=True)
+    if (name := data["design"].get("table")) in condition.tables:
+        data["design"]["table"] = condition.tables[name].digest
     return json.dumps([canonical(data), list(scenario.design.factors)])
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from mcsim.names import split_pair
 from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
 from mcsim.scenario.checks.design import most_observations
-from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames
+from mcsim.scenario.records import DesignNames, DesignSpec
+from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import (
     OF_MEAN,
@@ -18,7 +19,7 @@ from mcsim.scenario.truth import (
     ResidualSpec,
     ShapeSpec,
 )
-from mcsim.scenario.values import RESIDUAL_CORRELATIONS
+from mcsim.scenario.values import RESIDUAL_CORRELATIONS, UniformCount
 
 SINGULAR = -1e-10  # rounding of the smallest eigenvalue of a matrix of correlations
 _RANDOM, _RESIDUAL, _MISSING = (("truth", key) for key in ("random", "residual", "missing"))
@@ -37,6 +38,7 @@ def truth_problems(draft: Draft) -> Iterator[Finding]:
     for level, spec in (random or {}).items():
         yield from _random_problems((*_RANDOM, level), spec, draft)
     yield from _residual_problems(truth.residual, draft)
+    yield from _gap_problems(truth.missing, draft)
     if names is not None:
         yield from _unknown_names(truth, names)
 
@@ -123,6 +125,26 @@ def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Find
         yield (*_RESIDUAL, "rho"), f"no {most} residuals can have this correlation; {lowest}"
 
 
+def _gap_problems(missing: MissingSpec | None, draft: Draft) -> Iterator[Finding]:
+    """Methods that count steps along grids whose own steps what is left does not tell."""
+    design = draft.scenario.design
+    if not (missing and missing.observations and isinstance(design, DesignSpec)):
+        return
+    if design.observations is None:
+        return
+    grids = {name for name, spec in (design.covariates or {}).items() if spec and spec.grid}
+    for number, method in numbered(draft.scenario.methods).items():
+        model = residual_model(method.residual)
+        is_along = model is not None and model.along in grids
+        if is_along and isinstance(design.observations.count, UniformCount):
+            yield (
+                ("methods", number, "residual"),
+                "where observations are lost from grids of drawn counts, the distances between"
+                " those left are not told; give design.observations.count one number, or leave"
+                " truth.missing.observations out",
+            )
+
+
 def _unknown_names(truth: StatedTruth, names: DesignNames) -> Iterator[Finding]:
     """Columns and levels that the design lacks."""
     yield from columns_problems(("truth", "fixed"), truth.fixed or (), names)
@@ -148,7 +170,7 @@ def _residual_names(residual: ResidualSpec, names: DesignNames) -> Iterator[Find
         path = (*_RESIDUAL, "sd_by", factor)
         yield from lacking(path, "factor", factor, names.factors)
         for level in by_level or () if factor in names.factors else ():
-            known = names.factors[factor]
+            known = names.factor_levels[factor]
             yield from lacking((*path, level), "level", level, known, f"{factor!r} has")
 
 

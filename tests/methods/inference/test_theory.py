@@ -52,6 +52,7 @@ df = ["containment", "kenward-roger", "z"]
 GRID, CENTRED = "{ grid = [0.0, 1.0] }", "{ grid = [-1.0, 1.0] }"
 CORRELATED = 'correlation = { "Intercept,x" = 0.4 }'
 GENERAL = "y ~ diet * x + (x | animal/image)"
+REGION = 'design.factors.region={ levels = ["a", "b"], of = "image" }'  # each has 4 images of both
 
 
 def scenario(tmp_path, formula=GENERAL, *, animals="6", x=GRID, correlation=CORRELATED):
@@ -112,13 +113,16 @@ def dense_theory(columns, truth, *, is_diagonal):
         ("y ~ diet * x + (x || animal/image)", {"x": CENTRED, "correlation": ""}),
         (GENERAL, {"animals": "{ fasted = 4, fed = 7 }"}),
         (GENERAL, {"x": "{ grid = [1e-6, 3e-6] }"}),
+        ("y ~ diet * x * region + (x | animal/image)", {"animals": "4"}),
+        ("y ~ diet * x + region + (x || animal/image)", {"x": CENTRED, "correlation": ""}),
     ],
 )
 def test_sds_equal_the_dense_expected_information(tmp_path, formula, design):
     path = scenario(tmp_path, formula, **design)
     overrides = [] if "* x" in formula else ["truth.fixed.x=0.0"]
+    overrides += [REGION] * ("region" in formula)
     _, columns, _, theory = prepared(path, *overrides)
-    truth = conditions(load_scenario(path))[0].truth
+    truth = conditions(load_scenario(path, overrides=overrides))[0].truth
     expected, C = dense_theory(columns, truth, is_diagonal="||" in formula)
     sigma2_sd = expected.pop("sigma2")
     for found in theory.values():
@@ -152,6 +156,20 @@ def test_exact_df_are_those_of_kenward_and_roger_whatever_the_data(tmp_path):
         for row in analysis.estimates["kenward-roger"][: len(df)]:
             if exact[row.parameter.name].df is not None:
                 assert row.df == pytest.approx(np.full(5, exact[row.parameter.name].df), rel=1e-6)
+
+
+def test_a_factor_between_images_has_the_df_of_their_stratum(tmp_path):
+    formula = "y ~ diet * x * region + (x | animal/image)"
+    simulator, columns, method, theory = prepared(scenario(tmp_path, formula), REGION)
+    exact = theory["kenward-roger"]
+    # 12 animals; 96 images, less the animals, less region and diet:region
+    df = {name: 82 if "region" in name else None for name in columns.names}
+    assert {name: exact[name].df for name in columns.names} == df
+    y = draw_responses(simulator, range(1, 6)).y
+    analysis = method.analyse([method.take(y)], np.random.default_rng)
+    assert (analysis.fits.status == 0).all()
+    rows = {one.parameter.name: one for one in analysis.estimates["kenward-roger"]}
+    assert rows["diet[T.fed]:region[T.b]"].df == pytest.approx(np.full(5, 82), rel=1e-6)
 
 
 def test_power_is_that_of_the_noncentral_t(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
 
 from mcsim.errors import DataError
@@ -21,6 +22,9 @@ _MARKS = {  # of the byte order, at the start of a file
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+STRAY_SHARE = 0.5  # of a column's cells at most: more text than that, and it is one of labels
+LARGEST = 1e150  # of a number: its square can still be added up
+_WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _SEPARATORS = ("\t", ";", ",")
 _OTHERS = {  # formats that people have, and what to do
     ".xls": "save it as .xlsx or .csv",
@@ -74,6 +78,46 @@ def by_row(frame: pd.DataFrame) -> TableFile:
     """The frame with rows counted from 1, and columns with names of text."""
     index = pd.RangeIndex(1, len(frame) + 1, name="row")
     return TableFile(frame.set_axis(index, axis=0).set_axis([*map(str, frame.columns)], axis=1))
+
+
+def with_points(values: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
+    """Numbers with a decimal comma as numbers with a point, where the file may have commas."""
+    if decimal == ".":
+        return values
+    is_number = values.map(lambda one: _WITH_COMMA.fullmatch(one) is not None)
+    return values.where(~is_number, values.str.replace(",", "."))
+
+
+def as_numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
+    """The column as floats; None where it holds text."""
+    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
+        return None
+    if any("_" in one for one in values if isinstance(one, str)):  # Python reads 1_000
+        return None
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def strays_of(values: "pd.Series[Any]", share: float = STRAY_SHARE) -> "pd.Series[Any]":
+    """The cells that are no numbers; none where they are more than a share of the column."""
+    is_other = isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values)
+    strays = values if is_other else values[pd.to_numeric(values, errors="coerce").isna()]
+    return strays if len(strays) <= share * len(values) else values[:0]
+
+
+def as_categories(values: "pd.Series[Any]", numbers: "pd.Series[Any] | None") -> "pd.Series[Any]":
+    """Labels as text: in the order that their maker chose, of the numbers, or of the alphabet."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.remove_unused_categories().cat.rename_categories(str)
+    if numbers is not None and pd.api.types.is_float_dtype(values) and (numbers % 1 == 0).all():
+        values = values.astype(np.int64)  # 2, not 2.0
+    text = values.astype(str)
+    order = text if numbers is None else numbers
+    labels = pd.DataFrame({"text": text, "order": order}).drop_duplicates("text")
+    categories = labels.sort_values(["order", "text"])["text"]
+    return pd.Series(pd.Categorical(text, categories=categories), index=values.index)
 
 
 def _read_text(path: Path) -> TableFile:

@@ -1,0 +1,200 @@
+"""The design that a table of data has, as the tables of a scenario."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mcsim.design.columns import ModelColumns, model_columns
+from mcsim.design.table import Table
+from mcsim.errors import DataError
+from mcsim.scenario.values import OBSERVATION
+
+Ints = NDArray[np.int64]
+
+SAME_POINT = 1e-6  # of the range of a covariate: points closer than this are one
+MOST_LOST = 0.5  # share of the points of a grid that may be lost
+DIGITS = 4  # of a number that is not exact
+KEEP = "keep the rows as they are, with --keep-design"
+
+
+@dataclass(frozen=True)
+class SeenDesign:
+    """A design as a scenario has it.
+
+    design : table of the scenario; lost : share of the observations of a grid that are not there
+    """
+
+    design: dict[str, Any]
+    lost: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where factors vary: names of the levels and, last, of observations, outermost first.
+
+    units : per place (n_rows,), the number of every row's unit; of rows, that of the row
+    factors : per place, its own
+    """
+
+    names: tuple[str, ...]
+    units: list[Ints]
+    factors: dict[str, list[str]]
+
+
+def levels_of(columns: ModelColumns) -> tuple[str, ...]:
+    """Names of the grouping columns, outermost first."""
+    groups = {term.level: term.group for term in columns.formula.random}
+    return tuple(dict.fromkeys(name for one in columns.levels for name in groups[one.level]))
+
+
+def seen_design(table: Table) -> SeenDesign:
+    """Units, factors where they vary, and covariates, in equal or in drawn numbers.
+
+    Raises
+    ------
+    DataError
+        No scenario but the table itself has such a design.
+    """
+    frame, formula = table.frame, table.formula
+    for name in formula.made_factors:
+        if name not in formula.labels:
+            raise DataError(
+                f"{name!r} is a factor in C() and a covariate elsewhere in the formula; give the"
+                " factor a column of its own"
+            )
+    is_number = {name: pd.api.types.is_float_dtype(frame[name]) for name in formula.columns}
+    factors = [name for name in formula.columns if not is_number[name]]
+    places = _places(frame, levels_of(model_columns(formula, frame)), factors)
+    covariates, n_points = {}, None
+    for name in (name for name in formula.columns if is_number[name]):
+        covariates[name], n_seen = _covariate(frame, name, places)
+        n_points = n_seen or n_points
+    counts = [_count_of_place(frame, places, depth) for depth in range(len(places.names))]
+    lost = 0.0
+    if n_points is not None:
+        counts[-1] = n_points
+        n_slots = n_points * len(np.unique(_slots(frame, places)))
+        lost = float(f"{1.0 - len(frame) / n_slots:.{DIGITS}g}")
+    return SeenDesign(
+        {
+            "response": formula.response,
+            "factors": {name: _factor(frame[name], name, places) for name in factors},
+            "levels": [
+                {"name": name, "count": count}
+                for name, count in zip(places.names[:-1], counts[:-1], strict=True)
+            ],
+            "observations": {"count": counts[-1]},
+            "covariates": covariates,
+        },
+        lost,
+    )
+
+
+def _places(frame: pd.DataFrame, levels: Sequence[str], factors: Sequence[str]) -> _Places:
+    paths = [list(levels[: depth + 1]) for depth in range(len(levels))]
+    numbers = [frame.groupby(path, sort=False, observed=True).ngroup() for path in paths]
+    units = [np.asarray(one, dtype=np.int64) for one in (*numbers, np.arange(len(frame)))]
+    names = (*levels, OBSERVATION)
+    own: dict[str, list[str]] = {name: [] for name in names}
+    for factor in factors:
+        own[names[_depth(frame[factor].cat.codes.to_numpy(), units)]].append(factor)
+    return _Places(names, units, own)
+
+
+def _depth(values: NDArray[Any], units: Sequence[Ints]) -> int:
+    """The outermost place within whose units the values do not differ."""
+    for depth, unit in enumerate(units):
+        first = np.unique(unit, return_index=True)[1]
+        if np.array_equal(values[first][unit], values):
+            return depth
+    return len(units) - 1
+
+
+def _factor(values: "pd.Series[Any]", name: str, places: _Places) -> Any:
+    """Its levels, and whose it is where that is not the outermost level."""
+    levels = [*map(str, values.cat.categories)]
+    (place,) = (place for place, own in places.factors.items() if name in own)
+    return levels if place == places.names[0] else {"levels": levels, "of": place}
+
+
+def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
+    """Units per unit above and cell: a number, one per cell, or the smallest and the largest."""
+    own = places.factors[places.names[depth]]
+    down_to = [name for place in places.names[: depth + 1] for name in places.factors[place]]
+    first = np.unique(places.units[depth], return_index=True)[1]
+    parent = places.units[depth - 1][first] if depth else np.zeros(len(first), dtype=np.int64)
+    units = frame.iloc[first][down_to].astype(str).assign(parent=parent)
+    n_each = units.groupby(["parent", *down_to]).size()
+    n_cells = int(np.prod([frame[name].nunique() for name in own], dtype=np.int64))
+    if len(n_each) < n_cells * len(np.unique(parent)):
+        where = f"some units of {places.names[depth - 1]!r} have" if depth else "there is"
+        raise DataError(
+            f"{where} nothing in some cell of {', '.join(map(repr, own))}; a scenario has units in"
+            f" every cell. Leave a factor out, or {KEEP}"
+        )
+    low, high = int(n_each.min()), int(n_each.max())
+    if low == high:
+        return low
+    by_cell = n_each.groupby(down_to, sort=False) if down_to else None
+    if by_cell is not None and (by_cell.min() == by_cell.max()).all():
+        numbers = by_cell.min()
+        cells = pd.DataFrame(index=numbers.index).reset_index().agg(":".join, axis="columns")
+        return dict(zip(cells, map(int, numbers), strict=True))
+    return {"uniform": [low, high]}
+
+
+def _slots(frame: pd.DataFrame, places: _Places) -> Ints:
+    """Number of the innermost unit and of the cell in it, per row."""
+    own = frame[places.factors[OBSERVATION]].astype(str)
+    keys = own.assign(unit=places.units[-2])
+    return np.asarray(keys.groupby(list(keys), sort=False).ngroup().to_numpy())
+
+
+def _covariate(
+    frame: pd.DataFrame, name: str, places: _Places
+) -> tuple[dict[str, Any], int | None]:
+    """Where its values come from, and how many points it has where some of them are lost."""
+    values = frame[name].to_numpy()
+    low, high = float(values.min()), float(values.max())
+    if not low < high:
+        raise DataError(f"the covariate {name!r} is {low:g} in every row; leave it out")
+    drawn = {"uniform": [_rounded(low), _rounded(high)]}
+    depth = _depth(values, places.units)
+    if depth < len(places.units) - 1:
+        return drawn | {"level": places.names[depth]}, None
+    groups = [np.sort(one.to_numpy()) for _, one in frame[name].groupby(_slots(frame, places))]
+    if len({*map(len, groups)}) == 1 and _is_same(groups, high - low):
+        return _points(groups[0]), None
+    points, n_most = _distinct(values), max(map(len, groups))
+    is_once = all(np.diff(one).min(initial=np.inf) > SAME_POINT * (high - low) for one in groups)
+    n_lost = len(points) * len(groups) - len(values)
+    if is_once and n_most > 1 and n_lost <= MOST_LOST * len(points) * len(groups):
+        return _points(points), len(points)
+    return drawn, None
+
+
+def _is_same(groups: Sequence[NDArray[np.float64]], width: float) -> bool:
+    return bool(np.ptp(np.array(groups), axis=0).max() <= SAME_POINT * width)
+
+
+def _distinct(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values without those that are the same but for rounding."""
+    found = np.unique(values)
+    is_new = np.diff(found, prepend=-np.inf) > SAME_POINT * np.ptp(found)
+    return np.asarray(found[is_new])
+
+
+def _points(points: NDArray[np.float64]) -> dict[str, Any]:
+    """A grid where they are evenly spaced."""
+    low, high = float(points[0]), float(points[-1])
+    away = np.abs(points - np.linspace(low, high, len(points))).max()
+    is_even = away <= SAME_POINT * (high - low)
+    return {"grid": [low, high]} if is_even else {"values": points.tolist()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

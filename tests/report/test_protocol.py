@@ -1,0 +1,29 @@
+"""What a study does, in words."""
+
+from mcsim.report.protocol import protocol
+from mcsim.scenario.load import load_scenario
+from mcsim.summary.selection import Shown
+
+FACTORS = (
+    'design.factors.region={ levels = ["portal", "central"], of = "image" }',
+    'design.factors.stain={ levels = ["a", "b"], of = "observation" }',
+    'design.factors.drug={ levels = ["A", "B"], of = ["animal", "stain"], dealt = "latin" }',
+    'design.covariates.z={ starts = { level = "animal", along = "stain" } }',
+)
+
+
+def test_factors_are_told_with_what_they_differ_between(small_scenario):
+    scenario = load_scenario(small_scenario, overrides=FACTORS)
+    told = protocol(scenario, Shown("", 0.95, [], {}), {"all": "9 units"}).mechanism
+    lines = ["".join(sentence) for sentence in told]
+    for line in (
+        "Factor diet (fasted and fed) differs between units of animal; fasted is the reference.",
+        "Factor region (portal and central) differs between units of image; portal is the"
+        " reference.",
+        "Factor stain (a and b) differs between observations of one unit of image; a is the"
+        " reference.",
+        "Factor drug (A and B) differs between cells of animal and stain as a Latin square; A is"
+        " the reference.",
+        "z: 1 once the unit of animal has started, a step of stain after the other.",
+    ):
+        assert line in lines
