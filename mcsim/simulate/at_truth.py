@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcsim.design.columns import Floats
-from mcsim.engine.arithmetic.unit_sums import unit_sums
+from mcsim.engine.arithmetic.unit_sums import weighted_sums
 from mcsim.simulate.responses import Simulator
 
 ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X may be from them
@@ -20,7 +20,7 @@ ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X 
 class TrueLeastSquares:
     """Generalized least squares of contrasts of the fixed effects, with the true covariance.
 
-    weights : (n_rows, k) of the responses; of_offset : (k,) what is taken off again
+    weights : (k, n_rows) of the responses; of_offset : (k,) what is taken off again
     mean, std_error : (k,) of the estimates
     """
 
@@ -31,8 +31,7 @@ class TrueLeastSquares:
 
     def of(self, responses: Floats) -> Floats:
         """Estimates from responses (n_replicates, n_rows): (n_replicates, k)."""
-        one_unit = np.zeros(len(self.weights), dtype=np.int64)
-        return unit_sums(responses, self.weights, one_unit, 1)[:, 0] - self.of_offset
+        return weighted_sums(responses, self.weights) - self.of_offset
 
 
 def true_least_squares(
@@ -59,8 +58,9 @@ def true_least_squares(
     variance = np.einsum("ki,ij,kj->k", contrasts, covariance, contrasts)
     if not (variance > 0.0).all():
         return None
-    of_offset = weights.T @ (offset + np.zeros(len(X)))
-    mean = weights.T @ simulator.mean - of_offset
+    weights = np.ascontiguousarray(weights.T)
+    of_offset = weights @ (offset + np.zeros(len(X)))
+    mean = weights @ simulator.mean - of_offset
     return TrueLeastSquares(weights, of_offset, mean, np.sqrt(variance))
 
 
