@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from mcsim.errors import DataError
+from mcsim.errors import DataError, nearest_name
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", ".")
 _MARKS = {  # of the byte order, at the start of a file
@@ -64,6 +64,9 @@ def read_table_file(path: Path) -> TableFile:
         ".parquet": lambda path: by_row(pd.read_parquet(path)),
         ".xlsx": _read_excel,
     }
+    if not path.is_file():
+        near = nearest_name(path.name, [one.name for one in path.parent.glob("*.*")])
+        raise DataError(f"there is no file {str(path)!r}.{near}")
     ending = path.suffix.lower()
     if ending not in readers:
         advice = _OTHERS.get(ending, "save it as one of these")

@@ -1,11 +1,8 @@
 """The columns that a formula makes of a data frame.
 
-Knows names and data frames; the engine gets the arrays. The formula library evaluates what it gets
-as Python, and gets it in one place, `_library_matrix`: text that our own grammar has read as a
-whole and written anew, of names that are columns of the data or symbols for them.
+Knows names and data frames; the engine gets the arrays.
 """
 
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -16,8 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.arithmetic import offset_of
+from mcsim.design.library import Matrix, library_matrix
 from mcsim.design.size import check_sizes
 from mcsim.engine.arithmetic.basis import orthonormal_basis
+from mcsim.engine.crossed.crossing import units_that_cross
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
     ColumnPiece,
@@ -26,22 +25,17 @@ from mcsim.formula import (
     read_column,
     read_terms,
     variable_names,
-    written_name,
 )
 from mcsim.formula.expression import Name, write
-from mcsim.formula.library import for_library
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # of `_matrix`
-Matrix = tuple[Floats, tuple[str, ...], tuple[int, ...], tuple[str, ...]]
 Kinds = tuple[tuple[str, tuple[str, ...]], ...]
 
 MOST_KNOWN = 256
 _known: dict[tuple[str, Kinds], Labels | None] = {}  # what right-hand sides make of data
-
-NO_NUMBER = "is infinite, or not a number"
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,7 @@ class ModelColumns:
 
     X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
     offset : (n_rows,), what every response has without any coefficient; None without one
+    are_crossed : whether units of some levels lie in several of another
     """
 
     X: Floats
@@ -75,6 +70,7 @@ class ModelColumns:
     formula: Formula
     frame: pd.DataFrame
     offset: Floats | None = None
+    are_crossed: bool = False
     _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
@@ -177,10 +173,11 @@ def model_columns(
         for level, own in by_level.items()
     ]
     levels.sort(key=lambda level: int(level.unit_of_row.max()))
-    for outer, inner in itertools.pairwise(levels):
-        _check_nested(outer, inner)
+    are_crossed = units_that_cross([level.unit_of_row for level in levels])
     offset = offset_of(formula, data.frame) if formula.offsets else None
-    return ModelColumns(X, names, term_of_column, terms, tuple(levels), formula, data.frame, offset)
+    return ModelColumns(
+        X, names, term_of_column, terms, tuple(levels), formula, data.frame, offset, are_crossed
+    )
 
 
 def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColumns:
@@ -215,16 +212,16 @@ def _matrix(frame: pd.DataFrame, right_hand_side: str) -> Matrix:
         _check_name(name, frame)
     kinds = _kinds(frame, written)
     if kinds is None:
-        return _library_matrix(frame, written)
+        return library_matrix(frame, written)
     if (written, kinds) not in _known:
-        values, names, *_ = found = _library_matrix(frame, written)
+        values, names, *_ = found = library_matrix(frame, written)
         if len(_known) >= MOST_KNOWN:
             _known.clear()
         _known[written, kinds] = found[1:] if _is_plain(frame, names, values) else None
         return found
     known = _known[written, kinds]
     if known is None:
-        return _library_matrix(frame, written)
+        return library_matrix(frame, written)
     return _plain_matrix(frame, known[0]), *known
 
 
@@ -274,43 +271,6 @@ def _plain_matrix(frame: pd.DataFrame, names: tuple[str, ...]) -> Floats:
             product = product * pieces[str(piece)]
         values[:, position] = product
     return values
-
-
-def _library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
-    """The same by the formula library."""
-    from formulaic import Formula as ModelFormula
-    from formulaic.errors import FormulaicError
-
-    names = list(map(str, frame.columns))
-    library = for_library(written, names)
-    symbols = [library.symbols.get(name, name) for name in names]
-    try:
-        with np.errstate(all="ignore"):  # what is no number is refused below, with its name
-            matrix = ModelFormula(library.text).get_model_matrix(
-                frame.set_axis(symbols, axis="columns") if library.symbols else frame,
-                na_action="raise",
-                context={"sqrt": np.sqrt},
-            )
-    # a column is not a number; C gets a second argument; hundreds of terms inside a call
-    except (FormulaicError, ValueError, IndexError, RecursionError) as error:
-        reason = f"a value {NO_NUMBER}" if "null values" in str(error) else str(error)
-        for name, symbol in library.symbols.items():
-            reason = reason.replace(symbol, written_name(name))
-        raise DataError(f"{written!r} makes no columns of these data: {reason}") from error
-    indices = {
-        library.own_name(str(term)): positions
-        for term, positions in matrix.model_spec.term_indices.items()
-    }
-    numbers = [0] * matrix.shape[1]
-    for number, positions in enumerate(indices.values()):
-        for position in positions:
-            numbers[position] = number
-    values = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64))
-    own_names = tuple(map(library.own_name, matrix.model_spec.column_names))
-    for name, is_finite in zip(own_names, np.isfinite(values).all(axis=0), strict=True):
-        if not is_finite:
-            raise DataError(f"the column {name!r} of these data {NO_NUMBER}")
-    return values, own_names, tuple(numbers), tuple(indices)
 
 
 def _independent(
@@ -364,20 +324,6 @@ def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:
         own, labels = pd.factorize(frame[name])
         codes = pd.factorize(codes * len(labels) + own)[0].astype(np.int64)
     return codes
-
-
-def _check_nested(outer: RandomColumns, inner: RandomColumns) -> None:
-    n_outer = int(outer.unit_of_row.max()) + 1
-    pairs = np.unique(inner.unit_of_row * n_outer + outer.unit_of_row)
-    if len(pairs) > int(inner.unit_of_row.max()) + 1:
-        a, b = outer.level, inner.level
-        raise DataError(
-            f"{a!r} and {b!r} are crossed: units of each lie in several of the other, and crossed"
-            " grouping is not supported. Where labels repeat, say which units are parts:"
-            f" (... | {a}/{b}) if one label of {b!r} means another unit in every {a!r},"
-            f" (... | {b}/{a}) if one label of {a!r} means another unit in every {b!r}. Both can be"
-            " fitted and are different models; the data do not tell which is right"
-        )
 
 
 def without_aliased(columns: ModelColumns) -> tuple[ModelColumns, tuple[str, ...]]:

@@ -10,6 +10,14 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.blocks import Blocks, blocks_of, n_parameters
+from mcsim.engine.crossed.crossing import (
+    CrossedReduction,
+    Crossing,
+    crossing_of,
+    turned_crossing,
+    units_that_cross,
+)
+from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
 from mcsim.engine.nested.likelihood import NestedLikelihood
@@ -27,7 +35,8 @@ from mcsim.errors import DataError
 class Level:
     """The random effects of one grouping level, outermost level first.
 
-    unit_of_row : (n_rows,) any integers; units are nested within those of the level above
+    unit_of_row : (n_rows,) any integers; units are nested within those of the level above, or have
+        numbers of their own where levels cross
     Z : (n_rows, q), q may be 0
     structures : general, identity or compound, and the number of columns, of blocks of consecutive
         columns; blocks are independent of each other
@@ -47,8 +56,8 @@ class CompiledDesign:
     starts : from which a search may begin
     """
 
-    tree: Tree
-    reduction: Reduction
+    tree: Tree | Crossing
+    reduction: Reduction | CrossedReduction
     order: Ints
     scales: tuple[Floats, ...]  # per level S: Lam of the original columns is S Lam
     R: Floats  # (p, p) X = X~ R
@@ -80,6 +89,8 @@ class CompiledDesign:
     @property
     def n_values(self) -> int:
         """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
+        if isinstance(self.reduction, CrossedReduction):
+            return self.reduction.n_columns
         return n_moments(self.reduction) + self.n_forms
 
     @property
@@ -148,6 +159,8 @@ def with_starts(design: CompiledDesign) -> CompiledDesign:
 
 def likelihood_of(design: CompiledDesign, moments: Moments) -> Likelihood:
     """The likelihood of all replicates."""
+    if isinstance(design.tree, Crossing):
+        return CrossedLikelihood(design.tree, moments)
     if design.residual is None:
         return NestedLikelihood(design.tree, moments)
     return ResidualLikelihood(design.tree, design.residual, moments)
@@ -155,12 +168,15 @@ def likelihood_of(design: CompiledDesign, moments: Moments) -> Likelihood:
 
 def turned(design: CompiledDesign, b: int, A: Floats) -> CompiledDesign:
     """The design with the columns of a block times A."""
+    if isinstance(design.tree, Crossing):
+        return replace(design, tree=turned_crossing(design.tree, b, A))
     return replace(design, tree=with_columns(design.tree, b, A))
 
 
 def _no_data(design: CompiledDesign) -> Moments:
     """A replicate whose data are nowhere in the span of the design."""
-    values, forms = np.zeros((1, n_moments(design.reduction))), np.ones((1, design.n_forms))
+    forms = np.ones((1, design.n_forms))
+    values = np.zeros((1, design.n_values - design.n_forms))
     return Moments(values, np.zeros((1, len(design.R))), np.ones(1), forms)
 
 
@@ -178,6 +194,8 @@ def collapse_design(
     if n <= p:
         raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
     is_reml = is_reml and p > 0  # without fixed effects both are the same
+    if residual is None and units_that_cross([_numbered(one.unit_of_row) for one in levels]):
+        return _crossed_design(X, levels, names, is_reml=is_reml)
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     rows = _collapsed(X, levels, names, residual, [] if known is None else known)
     R, reduction = rows.R, rows.reduction
@@ -193,6 +211,27 @@ def collapse_design(
     structure = KINDS[residual.kind](rows.innermost, residual)
     own, reduction = residual_design(rows.builder, tree, structure, reduction, rows.stratum)
     return replace(design, reduction=reduction, residual=own)
+
+
+def _crossed_design(
+    X: Floats, levels: tuple[Level, ...], names: tuple[str, ...], *, is_reml: bool
+) -> CompiledDesign:
+    """Cross-products of all columns."""
+    n, p = X.shape
+    X_tilde, R = _orthonormalise(X, names)
+    meets = _meeting_columns(levels)
+    scales = tuple(map(_scale_of_level, levels, meets))
+    log_constant = 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if is_reml else 0.0
+    model = Model(0, float(n - p if is_reml else n), is_reml, log_constant)
+    innermost_first = [*zip(levels, scales, strict=True)][::-1]
+    crossing, reduction = crossing_of(
+        [_numbered(level.unit_of_row) for level, _ in innermost_first],
+        [_combine(level.Z, S) for level, S in innermost_first],
+        X_tilde,
+        blocks_of([level.structures for level, _ in innermost_first], meets[::-1]),
+        model,
+    )
+    return CompiledDesign(crossing, reduction, np.arange(n), scales, R, n)
 
 
 def _collapsed(

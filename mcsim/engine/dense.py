@@ -9,6 +9,7 @@ from scipy.linalg import cho_factor, cho_solve
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import CompiledDesign, Level
+from mcsim.engine.crossed.crossing import Crossing
 from mcsim.engine.fit import Fit
 from mcsim.errors import LikelihoodError
 
@@ -57,7 +58,8 @@ def _covariance(design: CompiledDesign, levels: tuple[Level, ...], fit: Fit) -> 
     inside = np.ones((n, n), dtype=bool)
     covariances = iter(fit.covariances)
     for level in levels:
-        inside &= level.unit_of_row[:, None] == level.unit_of_row
+        together = level.unit_of_row[:, None] == level.unit_of_row
+        inside = together if isinstance(design.tree, Crossing) else inside & together
         if level.Z.shape[1]:
             V += np.where(inside, level.Z @ next(covariances)[0] @ level.Z.T, 0.0)
     return V

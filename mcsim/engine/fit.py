@@ -17,6 +17,8 @@ from mcsim.engine.arithmetic.replicates import (
 )
 from mcsim.engine.blocks import entries, n_parameters
 from mcsim.engine.compile import CompiledDesign, likelihood_of
+from mcsim.engine.crossed.crossing import CrossedReduction
+from mcsim.engine.crossed.moments import reduce_crossed
 from mcsim.engine.nested.moments import Moments, reduce_block
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Optima, Search
@@ -116,7 +118,13 @@ def reduce_responses(design: CompiledDesign, responses: Floats) -> Moments:
     """What the fits need of responses (n_replicates, n_rows), rows as the design was given."""
     if not np.array_equal(design.order, np.arange(design.n_rows)):
         responses = responses[:, design.order]
-    responses = np.ascontiguousarray(responses)
+    return reduce_sorted(design, np.ascontiguousarray(responses))
+
+
+def reduce_sorted(design: CompiledDesign, responses: Floats) -> Moments:
+    """The same of rows in the order of the compiled design."""
+    if isinstance(design.reduction, CrossedReduction):
+        return reduce_crossed(design.reduction, responses)
     moments = reduce_block(design.reduction, responses)
     if design.residual is None:
         return moments

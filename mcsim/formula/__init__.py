@@ -326,6 +326,7 @@ def _refuse_lme(text: str) -> None:
     found = _OF_LME.search(text)
     if found:
         fixed, term = text[: found.start()].strip(), (found["term"] or "x || animal").strip()
+        fixed = re.sub(r"^(?:nlme::)?lme\((?:fixed\s*=\s*)?", "", fixed)
         form = f"{fixed} + ({term})" if found["term"] else f"them as in {fixed} + ({term})"
         raise FormulaError(f"random terms stand in the formula itself; write {form}", found.start())
 

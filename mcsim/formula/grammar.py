@@ -24,6 +24,7 @@ from mcsim.formula.expression import (
     Power,
     Signed,
     variables,
+    write,
 )
 
 FORMULA_FUNCTIONS = ("C", "I", "center", "exp", "factor", "log", "log10", "poly", "scale", "sqrt")
@@ -49,6 +50,14 @@ _ADVICE = {  # what R's users write for what stands elsewhere
     "ns": "splines are not known; write poly(x, 3)",
     "bs": "splines are not known; write poly(x, 3)",
     "cbind": "the response is one column",
+    "Error": "strata of error are random terms: write (1 | block/plot) for Error(block/plot)",
+    "relevel": 'write C(g, Treatment("ctl")) for relevel(g, "ctl")',
+}
+_BLANK = "a name with a blank or another sign in it stands in backticks, as in `Mouse ID`"
+_TYPED = {  # signs that word processors put in the place of others
+    **dict.fromkeys("\"'“”‘’„", "columns stand in backticks where they need to"),  # noqa: RUF001
+    **dict.fromkeys("×·∗", "write * or :"),  # noqa: RUF001
+    **dict.fromkeys("–—−", "write -"),  # noqa: RUF001
 }
 _POWERS = tuple("123456789")  # (a + b) ** 9 holds every interaction of nine columns
 _PIECES = (
@@ -117,6 +126,10 @@ class Reader:
 
     def refusal(self, token: Token, advice: str) -> FormulaError:
         """What was found, where, and what to do."""
+        if token.kind == "name" and self.index and self.tokens[self.index - 1].kind == "name":
+            advice = f"{advice}; {_BLANK}"
+        if token.text in ("|", "||"):
+            advice = f"{advice}; a random term stands in parentheses, as in (1 | animal)"
         return _refusal(self.text, token, advice)
 
     def terms(self) -> Expression:
@@ -160,7 +173,7 @@ class Reader:
             return Name(name)
         if name not in FORMULA_FUNCTIONS:
             near = nearest_name(name, FORMULA_FUNCTIONS)
-            allowed = f"the functions of a formula are {', '.join(FORMULA_FUNCTIONS)}.{near}"
+            allowed = f"functions are {', '.join(FORMULA_FUNCTIONS)}; {_BLANK}.{near}"
             raise self.refusal(start, _ADVICE.get(name, allowed))
         arguments = [self.arithmetic()]
         while self.accept(","):
@@ -188,6 +201,8 @@ class Reader:
         if start.text == "contr" and _is_sign(self.tokens[self.index + 1], "="):  # as R writes it
             self.index += 2
             start = self.next
+        if start.kind == "string":
+            raise self.refusal(start, f'for a reference level write Treatment("{start.text}")')
         word = self.take("name", f"how to code the factor: {', '.join(CONTRASTS)}")
         if word not in CONTRASTS:
             near = nearest_name(word, CONTRASTS)
@@ -209,6 +224,8 @@ class Reader:
                 return
             case "poly", _:
                 advice = "write poly(x, 2): a column, and a whole number from 1 on"
+            case "factor", _:
+                advice = 'factor() takes one column; for the reference: C(g, Treatment("ctl"))'
             case _:
                 advice = f"{call.text}() takes one argument"
         raise self.refusal(call, advice)
@@ -226,6 +243,9 @@ class Reader:
         operator = self.accept("**", "^")
         if not operator:
             return found
+        if isinstance(found, Name):
+            advice = f"here a power of a column is the column; write I({write(found)}^2)"
+            raise self.refusal(self.next, advice)
         power = self.accept(*_POWERS)
         if not power:
             raise self.refusal(self.next, "a power is a whole number from 1 to 9")
@@ -284,6 +304,7 @@ def _read_token(match: re.Match[str]) -> Token:
         advice = f"a formula holds only names, numbers, {allowed}"
         if token.text == "`":
             advice = "a name in backticks ends with one, on the same line"
+        advice = _TYPED.get(token.text, advice)
         raise _refusal(match.string, token, advice)
     if kind == "string" or token.text.startswith("`"):
         token = token._replace(text=token.text[1:-1])

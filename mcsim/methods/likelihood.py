@@ -81,7 +81,7 @@ class LikelihoodMethod:
     def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
-        if not self.design.is_reml or not is_standard:
+        if not self.design.is_reml or not is_standard or self._columns.are_crossed:
             return {}
         return reml_theory(self._columns, self._settings, truth)
 

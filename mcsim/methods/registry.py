@@ -36,6 +36,7 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "lme4": RMethod,
     "plugin": PluginMethod,
 }
+WITH_CROSSED = ("reml", "ml", "lme4", "ols", "plugin")
 WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
 
 
@@ -64,9 +65,31 @@ def prepare_method(
         )
     if columns.offset is not None and kind_of(settings.estimator) in WITH_FORMULA:
         raise DataError(f"estimator {settings.estimator!r} takes no offset(); leave it out")
+    if columns.are_crossed:
+        _refuse_where_units_cross(columns, settings)
     shared = Reducers() if shared is None else shared
     kept, _ = columns.once("aliased", without_aliased)
     return METHODS[kind_of(settings.estimator)](kept, settings, shared)
+
+
+def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -> None:
+    """Raise a DataError where the settings ask for what only nested units have."""
+    crossed = " and ".join(repr(level.level) for level in columns.levels)
+    if kind_of(settings.estimator) not in WITH_CROSSED:
+        allowed = ", ".join(WITH_CROSSED)
+        raise DataError(
+            f"estimator {settings.estimator!r} needs nested units, but those of {crossed} cross;"
+            f" estimators for these are {allowed}"
+        )
+    if settings.residual is not None:
+        raise DataError(
+            f"`residual` needs nested units, but those of {crossed} cross; leave it out"
+        )
+    if "containment" in settings.df:
+        raise DataError(
+            f"df 'containment' is for nested units, but those of {crossed} cross; write df ="
+            " 'satterthwaite', 'kenward-roger' or 'z' (--df of mcsim fit)"
+        )
 
 
 def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcsim.errors import DataError, nearest_name
+from mcsim.errors import DataError
 from mcsim.formula import is_name
 from mcsim.scenario.keys import Finding, KeyPath
 
@@ -135,9 +135,6 @@ def read_design_table(path: Path) -> DesignTable:
     """The table in a file; a DataError where there is none."""
     from mcsim.table_file import read_table_file  # pandas takes its time: most designs need none
 
-    if not path.is_file():
-        near = nearest_name(path.name, [one.name for one in path.parent.glob("*.*")])
-        raise DataError(f"there is no file {str(path)!r}.{near}")
     file = read_table_file(path)
     if file.frame.empty:
         raise DataError(f"{path} has no rows")

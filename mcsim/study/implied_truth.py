@@ -55,8 +55,7 @@ def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -
     """
     truth = condition.truth
     has_one = not condition.has_own_rows
-    stated = {name: value for name, value in truth.fixed.items() if value != 0.0}
-    found = _of_fixed(columns, design, stated, has_one=has_one)
+    found = _of_fixed(columns, design, truth.fixed, has_one=has_one)
     for level in columns.levels:
         if level.level in truth.random:
             found |= _of_level(level, design, truth.random[level.level], has_one=has_one)
@@ -86,8 +85,9 @@ def _of_fixed(
 ) -> Implied:
     columns, _ = columns.once("aliased", without_aliased)
     own = [Parameter.read(name, FIXED) for name in columns.names]
-    named = {Parameter.read(name, FIXED) for name in stated}
-    if not own or (named <= set(own) and columns.offset is None):
+    values = {Parameter.read(name, FIXED): value for name, value in stated.items()}
+    is_lacking = any(value and one not in own for one, value in values.items())
+    if not own or not (is_lacking or columns.offset is not None):
         return {}
     if not (has_one or _is_same_in_all_rows((*columns.names, *stated))):
         return dict.fromkeys(own)
@@ -96,7 +96,7 @@ def _of_fixed(
         mean = mean + value * design.columns((name,))[0]
     a = _in_columns(columns.X, mean[:, None])
     if a is None:
-        return dict.fromkeys(one for one in own if one not in named)
+        return dict.fromkeys(one for one in own if one not in values)
     return dict(zip(own, _rounded(a[:, 0], columns.X).tolist(), strict=True))
 
 
@@ -104,8 +104,8 @@ def _of_level(level: RandomColumns, design: Design, spec: RandomSpec, *, has_one
     sds = spec.standard_deviations
     stated = tuple(name for name in spec.columns if sds[name] > 0.0)
     names = RandomNames(level.level, level.names, level.structures)
-    named = {Parameter.of_level("sd", level.level, name) for name in stated}
-    if named <= set(names.sds()):
+    named = [Parameter.of_level("sd", level.level, name) for name in spec.columns]
+    if {one for one in named if sds[one.columns[0]] > 0.0} <= set(names.sds()):
         return {}
     if not (has_one or _is_same_in_all_rows((*level.names, *stated))):
         return dict.fromkeys(names.parameters())

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsim.design.columns import model_columns
 from mcsim.design.table import first_label, parse_references, read_table, table_of
 from mcsim.errors import DataError
 
@@ -182,3 +183,49 @@ def test_a_reference_that_is_none_is_refused(reference, message):
 def test_the_first_label_is_that_of_a_table_without_order():
     assert first_label(["none", "fed"]) == "fed"
     assert first_label(["10", "9"]) == "9"
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ C(size, Treatment('Low'))", "'size' has no such level. It has: high, low. Did you"),
+        ("y ~ C(dose, Treatment('3'))", "'dose' has no such level. It has: 1, 2"),
+    ],
+)
+def test_a_reference_level_that_is_not_there_is_answered_by_those_that_are(read, formula, message):
+    table = read("y,size,dose", "1,low,1", "2,high,2", formula=formula)
+    with pytest.raises(DataError, match=message):
+        model_columns(table.formula, table.frame)
+
+
+def test_a_file_that_is_not_there_is_answered_by_the_nearest(tmp_path):
+    (tmp_path / "Oats.csv").write_text("y\n1\n")
+    with pytest.raises(DataError, match=r"there is no file .*oats.csv'. Did you mean 'Oats.csv'"):
+        read_table(tmp_path / "oats.csv", "y ~ 1")
+
+
+LABELS = ("1", "1", "2", "2")
+
+
+@pytest.mark.parametrize(
+    ("mouse", "diet", "note"),
+    [
+        (LABELS * 2, "aaaabbbb", "'mouse' 1, 2 has rows in several levels of 'diet'"),
+        (("m1", "m2", "m1", "m3"), "aabb", "'mouse' m1 has rows in several levels of 'diet'"),
+        (("m1", "m2", "m1", "m2"), "aabb", None),
+        ((*LABELS, "3", "3", "4", "4"), "aaaabbbb", None),
+    ],
+)  # fmt: skip
+def test_a_label_that_recurs_in_several_groups_is_said(read, mouse, diet, note):
+    rows = [f"{n},{one},{group}" for n, (one, group) in enumerate(zip(mouse, diet, strict=True))]
+    table = read("y,mouse,diet", *rows, formula="y ~ diet + (1 | mouse)")
+    assert len(table.notes) == bool(note)
+    assert all(note in one and "(... | diet:mouse)" in one for one in table.notes)
+
+
+def test_rows_without_random_term_are_counted_as_independent(read):
+    assert (
+        read(HEAD, *ROWS, formula="y ~ x")
+        .notes[0]
+        .endswith("no random term: its 3 rows are taken as independent")
+    )

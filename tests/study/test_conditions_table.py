@@ -216,6 +216,8 @@ def test_fixed_effects_in_other_columns_have_the_truth_that_makes_the_same_mean(
     assert (raw, found["offset"]["Intercept"]) == pytest.approx((-3.0, 1.0))
     assert found["fewer"] == {"Intercept": 1.0, "diet[T.fed]": 0.5}
     assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "log(x + 1)": None}
+    said = FIXED.replace("x = -1.0", 'x = -1.0\n"log(x + 1)" = 0.0')  # then it is meant
+    assert fixed_truths(run(tmp_path / "said", said))["log"]["log(x + 1)"] == 0.0
 
 
 @pytest.mark.parametrize("key", ["redraw = true", "[truth.missing]\nobservations = 0.1"])

@@ -14,8 +14,7 @@ from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.arithmetic.replicates import semidefinite_factor
 from mcsim.engine.compile import CompiledDesign
 from mcsim.engine.draws import Cells, add_effects
-from mcsim.engine.fit import Fit, fit_moments
-from mcsim.engine.nested.moments import reduce_block
+from mcsim.engine.fit import Fit, fit_moments, reduce_sorted
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 
@@ -26,8 +25,12 @@ EstimatesOf = Callable[[Fit], list[ParameterBlock]]
 
 @dataclass(frozen=True)
 class _Level:
-    """Rows in the order of the compiled design, where the rows of a unit stand together."""
+    """Rows in the order of the units.
 
+    order : (n_rows,) of those of the compiled design
+    """
+
+    order: NDArray[np.int64]
     Z: Floats  # (q, n_rows)
     unit_start: Positions
     cells: Cells
@@ -45,10 +48,11 @@ class Bootstrap:
         self._levels = []
         for level in columns.levels:
             unit = level.unit_of_row[design.order]
-            start = np.append(np.flatnonzero(np.diff(unit, prepend=-1)), len(unit))
+            order = np.argsort(unit, kind="stable") if columns.are_crossed else np.arange(len(unit))
+            start = np.append(np.flatnonzero(np.diff(unit[order], prepend=-1)), len(unit))
             cells = Cells(np.zeros(len(start) - 1, dtype=np.uint64), np.ones(1))
-            Z = np.ascontiguousarray(level.Z[design.order].T)
-            self._levels.append(_Level(Z, start.astype(np.uint64), cells))
+            Z = np.ascontiguousarray(level.Z[design.order][order].T)
+            self._levels.append(_Level(order, Z, start.astype(np.uint64), cells))
 
     def intervals(
         self,
@@ -66,7 +70,7 @@ class Bootstrap:
         levels = [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence]
         for r in np.flatnonzero(fit.status <= Status.BOUNDARY).tolist():
             again = fit_moments(
-                self._design, reduce_block(self._design.reduction, self._draw(fit, r, stream_of(r)))
+                self._design, reduce_sorted(self._design, self._draw(fit, r, stream_of(r)))
             )
             usable = again.status <= Status.BOUNDARY
             for position, one in enumerate(estimates_of(again)):
@@ -86,5 +90,10 @@ class Bootstrap:
         for level, Sigma in zip(self._levels, fit.covariances, strict=True):
             factor = semidefinite_factor(Sigma[[r]])[0]
             normals = generator.standard_normal((self._n, len(level.cells.of_unit) * len(factor)))
-            add_effects(normals, factor, level.Z, level.unit_start, level.cells, y)
+            if np.array_equal(level.order, np.arange(n_rows)):
+                add_effects(normals, factor, level.Z, level.unit_start, level.cells, y)
+            else:
+                own = np.zeros_like(y)
+                add_effects(normals, factor, level.Z, level.unit_start, level.cells, own)
+                y[:, level.order] += own
         return y

@@ -1,0 +1,1 @@
+"""Random effects that cross: one set of units eliminated, the rest one dense factor."""
