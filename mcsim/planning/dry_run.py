@@ -28,7 +28,6 @@ from mcsim.study.stopping import (
     read_targets,
     refuse_unknown_parameters,
 )
-from mcsim.study.tables import method_names
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.summary.summarize import summarize
 
@@ -108,7 +107,7 @@ def _methods_in_words(study: PreparedStudy) -> list[str]:
     parameters = study.parameters
     for spec in study.scenario.methods:
         shown = [one.name for one in parameters[spec.name] if not one.is_variance]
-        lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
+        lines.append(f"Method {', '.join(spec.result_names)}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")
     return lines
@@ -146,7 +145,7 @@ def _costs_in_words(
 ) -> list[str]:
     specs, n_conditions = study.scenario.methods, len(study.conditions)
     n = study.scenario.replicates
-    names = [method_names(spec) for spec in specs]
+    names = [spec.result_names for spec in specs]
     shared = "; ".join(f"{', '.join(one)} from one fit" for one in names if len(one) > 1)
     lines = [
         f"{n:,} replicates of {_count(n_conditions, 'condition')} by"

@@ -59,8 +59,9 @@ def conditions(scenario: Scenario) -> tuple[Condition, ...]:
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
     no_numbers: Any = {
-        **dict.fromkeys(("title", "replicates", "target_mcse"), True),
+        **dict.fromkeys(("title", "replicates", "target_mcse", "plan"), True),
         "methods": {"__all__": {"fallback"}},
+        "estimands": {"__all__": {"equivalence"}},
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     raw["design"]["factors"] = scenario.design.plain_factors

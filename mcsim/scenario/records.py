@@ -11,6 +11,8 @@ from pydantic import Field, PrivateAttr
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design import Design
 from mcsim.scenario.design_table import DesignTable
+from mcsim.scenario.estimand import EstimandSpec
+from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.stated_truth import StatedTruth
@@ -19,19 +21,16 @@ from mcsim.scenario.values import (
     AtLeastOne,
     Confidence,
     DfMethods,
-    EstimandName,
     Estimator,
     FormulaText,
     IntervalMethod,
     MethodName,
-    Number,
     Record,
     Replicates,
     Resamples,
     Structure,
     SweptValues,
     TargetName,
-    TermTest,
     Text,
     Whole,
     default_df,
@@ -86,25 +85,10 @@ class MethodSpec(Record):
         """The formula, taken apart."""
         return parse_formula(self.formula)
 
-
-class EstimandSpec(Record):
-    """A quantity to estimate beside the parameters of the models."""
-
-    name: EstimandName = Field(
-        description="name in the results; without `fixed` one of total.sd(COLUMN), "
-        "total.var(COLUMN), LEVEL.icc"
-    )
-    fixed: dict[str, Number] | None = Field(
-        None, description="weights of fixed effects, whose sum is the estimand"
-    )
-    term: Text | None = Field(
-        None, description="term of the fixed effects, such as diet or diet:x, to test by F"
-    )
-    test: TermTest | None = Field(
-        None,
-        description='of the term: "type 3" (the default; given all other terms, averaged over the '
-        'levels of other factors) or "type 2" (given all terms that do not contain it)',
-    )
+    @property
+    def result_names(self) -> list[str]:
+        """One name, or with several df methods one per entry: `general/containment`."""
+        return [self.name] if len(self.df) == 1 else [f"{self.name}/{df}" for df in self.df]
 
 
 class Scenario(Record):
@@ -129,6 +113,9 @@ class Scenario(Record):
     )
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"
+    )
+    plan: PlanSpec | None = Field(
+        None, description="which design to take, for `mcsim plan`; a run takes no notice of it"
     )
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
     _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own

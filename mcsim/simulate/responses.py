@@ -91,7 +91,7 @@ def prepare_simulator(condition: Condition, seed: int, design: Design | None = N
     key = stream_key(seed, condition.identity)
     if design is None:
         return prepare_replicate(condition, key, 0)
-    return _simulator(condition, key, design)
+    return simulator_of(condition, key, design)
 
 
 def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simulator:
@@ -105,10 +105,11 @@ def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simul
         design = design_of_table(condition.design, condition.table)
     else:
         design = build_design(condition.design, stream(key, replicate, "design"))
-    return _simulator(condition, key, design)
+    return simulator_of(condition, key, design)
 
 
-def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
+def simulator_of(condition: Condition, key: Words, design: Design) -> Simulator:
+    """The simulator of the rows of a design; errors as of `prepare_simulator`."""
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
         mean += coefficient * design.columns((name,))[0]

@@ -5,7 +5,7 @@ if its columns X make it. Effects of columns T with covariance S are effects A o
 T = Z A, as an intercept is the sum of a factor's columns: their covariance is A S A'.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +17,34 @@ from mcsim.formula.column_names import is_of_all_rows
 from mcsim.methods.inference.components import RandomNames
 from mcsim.names import FIXED, Parameter
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.true_values import Truth
+from mcsim.scenario.true_values import Truth, targets_of
 from mcsim.scenario.truth import RandomSpec
 
 Floats = NDArray[np.float64]
 Implied = dict[Parameter, float | None]
 
 ROUNDING = 1e-9  # of the largest entry of a column
+
+
+def true_value_of(
+    columns: ModelColumns,
+    design: Design,
+    condition: Condition,
+    declared: Mapping[str, str],
+    truth: Truth,
+) -> Callable[[Parameter], float | None]:
+    """What is true of a method's parameters: what it declares, what is implied, what is stated.
+
+    Parameters
+    ----------
+    declared : by the method; truth : of the condition
+    """
+    targets, implied = targets_of(declared), implied_truth(columns, design, condition)
+
+    def true_value(one: Parameter) -> float | None:
+        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
+
+    return true_value
 
 
 def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -> Implied:

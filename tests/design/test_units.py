@@ -14,8 +14,8 @@ from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import conditions, study_identity
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import EstimandSpec
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, prepare_simulator
