@@ -1,5 +1,6 @@
 """Designs whose units cross: who meets whom, in which condition, and what is simulated."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
