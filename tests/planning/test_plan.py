@@ -121,7 +121,7 @@ def test_a_plan_that_was_interrupted_ends_in_the_same_bytes(tmp_path):
     scenario = scenario_of(tmp_path)
     with pytest.raises(InterruptedHereError):
         make_plan(scenario, PlanOptions(tmp_path / "plan", report=stop))
-    lost = sorted((tmp_path / "plan").glob("designs/*/commits/part-*"))[0]
+    lost = sorted((tmp_path / "plan").glob("*/commits/part-*"))[0]
     lost.unlink()  # as a kill between a part and its mark leaves it
     make_plan(scenario, PlanOptions(tmp_path / "plan"))
     make_plan(scenario, PlanOptions(tmp_path / "whole"))
@@ -134,10 +134,10 @@ def test_a_plan_that_was_interrupted_ends_in_the_same_bytes(tmp_path):
 
 def test_a_folder_of_another_plan_is_refused_and_a_larger_search_goes_on(tmp_path):
     make_plan(scenario_of(tmp_path), PlanOptions(tmp_path / "plan"))
-    before = {path.name for path in (tmp_path / "plan" / "designs").iterdir()}
+    before = {path.name for path in (tmp_path / "plan").iterdir()}
     larger = PLAN.replace("to = 6", "to = 7")
     make_plan(scenario_of(tmp_path, larger), PlanOptions(tmp_path / "plan"))
-    assert before < {path.name for path in (tmp_path / "plan" / "designs").iterdir()}
+    assert before < {path.name for path in (tmp_path / "plan").iterdir()}
     scenario_of(tmp_path, text=SCENARIO.replace("0.12", "0.13"))
     done = call_mcsim("plan", "scenario.toml", "-o", "plan", cwd=tmp_path)
     assert done.returncode == 4
