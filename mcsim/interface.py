@@ -266,7 +266,7 @@ def fit(
     formula: str,
     *,
     estimator: str = "reml",
-    df: str = "containment",
+    df: str | None = None,
     interval: str = "wald",
     confidence: float = 0.95,
     identifiable: bool = True,
@@ -276,6 +276,7 @@ def fit(
 
     Parameters
     ----------
+    df : unless given, containment, or satterthwaite where units cross
     reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
         unless given, the first
 

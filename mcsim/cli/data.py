@@ -86,8 +86,8 @@ def init(
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
 @click.option("--estimator", type=click.Choice(FITTED), default="reml", show_default=True)
-@click.option("--df", type=click.Choice(DF_METHODS), default="containment",
-              show_default=True)  # fmt: skip
+@click.option("--df", type=click.Choice(DF_METHODS),
+              help="Default: containment, or satterthwaite where units cross.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
               help="Intervals of the variance components.")  # fmt: skip
 @click.option("--confidence", default=0.95, show_default=True, type=Share(0.01, 0.999))

@@ -92,12 +92,18 @@ def fit_frame(
 
 
 def fit_table(
-    table: Table, *, estimator: str = "reml", df: str = "containment",
+    table: Table, *, estimator: str = "reml", df: str | None = None,
     interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
 ) -> FileFit:  # fmt: skip
-    """Fit a table's formula to its rows; as `fit_file`."""
+    """Fit a table's formula to its rows; as `fit_file`.
+
+    Parameters
+    ----------
+    df : unless given, containment, or satterthwaite where units cross
+    """
     y = table.response
     found = model_columns(table.formula, table.frame)
+    df = df or ("satterthwaite" if found.are_crossed else "containment")
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable

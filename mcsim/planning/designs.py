@@ -97,6 +97,7 @@ def _costs(scenario: Scenario, plan: PlanSpec, counts: Ints) -> tuple[Floats, Fl
     it is the largest, whose draw is next to the average.
     """
     levels = [level.name for level in scenario.design.levels]
+    crossed = scenario.design.crossed_levels
     keys = dict(zip(plan.search, counts.T, strict=True))
     largest = is_drawn(scenario.design)
     base = {key: int(values.max() if largest else values.min()) for key, values in keys.items()}
@@ -105,12 +106,15 @@ def _costs(scenario: Scenario, plan: PlanSpec, counts: Ints) -> tuple[Floats, Fl
     ratio, n_outermost = np.ones(len(counts)), n_units
     for depth, name in enumerate([*levels, OBSERVATION]):
         key = OBSERVATIONS if depth == len(levels) else f"design.levels.{name}.count"
-        ratio = ratio * (keys[key] / base[key] if key in keys else 1.0)
-        known = len(design.frame) if depth == len(levels) else len(design.cell_of_unit[name])
-        n_units = known * ratio
+        own = keys[key] / base[key] if key in keys else 1.0
+        ratio = ratio * own
+        is_row = depth == len(levels)
+        known = len(design.frame) if is_row else int(design.unit_of_row[name].max()) + 1
+        n_units = known * (np.ones(len(counts)) * own if name in crossed else ratio)
         total = total + plan.cost.get(name, 0.0) * n_units
         n_outermost = n_units if depth == 0 else n_outermost
-    return total, n_outermost, len(np.unique(design.cell_of_unit[levels[0]]))
+    cells = design.cell_of_unit(levels[0], design.factors)
+    return total, n_outermost, len(np.unique(cells))
 
 
 def _design_of(scenario: Scenario, counts: Mapping[str, int]) -> Design:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
-from mcsim.study.prepared import PreparedStudy
+from mcsim.study.prepared import PreparedCondition, PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
     Target,
@@ -68,7 +68,7 @@ def describe_plan(
         name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
-        lines += [f"  {one}" for one in factors_in_words(ready.simulator.design)]
+        lines += [f"  {one}" for one in _factors_in_words(study, ready)]
         if not scenario.truth.is_in_sds:
             lines.append(f"  in SDs: {_truth_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(study), ""]
@@ -79,6 +79,14 @@ def describe_plan(
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
+
+
+def _factors_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:
+    """Between which units factors differ: all that a design states, those of a table in use."""
+    design, methods = ready.simulator.design, study.scenario.methods
+    used = {name for spec in methods for name in spec.parsed.columns}
+    is_table = ready.condition.table is not None
+    return factors_in_words(design, [n for n in design.factors if n in used or not is_table])
 
 
 def _changes_in_words(condition: Condition) -> str:

@@ -20,8 +20,9 @@ from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
+from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
-from mcsim.scenario.records import DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.write import dump_scenario
 
 DIGITS = 4  # of an estimate that becomes a truth

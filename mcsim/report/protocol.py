@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from mcsim.names import SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
-from mcsim.scenario.records import CovariateSpec, DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.truth import RandomSpec
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mcsim.names import short_names, show_swept
+from mcsim.scenario.design import Design, DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
-from mcsim.scenario.records import Design, DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import TruthSpec
 

@@ -13,10 +13,11 @@ from mcsim.scenario.checks.columns import (
     variable_problems,
 )
 from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.design import DesignNames
 from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames, MethodSpec
+from mcsim.scenario.records import MethodSpec
 
 _COMPARABLE = sorted(estimators_with(lambda facts: facts.likelihood))
 

@@ -7,6 +7,7 @@ from typing import Any
 from mcsim.errors import nearest_name
 from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.checks.sweep import sweep_problems
+from mcsim.scenario.design import DesignNames, TableDesignSpec
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.plan import (
     FIXED_COST,
@@ -17,7 +18,6 @@ from mcsim.scenario.plan import (
     PlanSpec,
     TargetSpec,
 )
-from mcsim.scenario.records import DesignNames, TableDesignSpec
 
 MOST_CHECKED = 100  # counts of a key that are checked one by one; of more the ends
 
