@@ -65,7 +65,7 @@ class Bench:
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""
-        return self.directory / "designs" / self.designs.name(design).replace(", ", ",")
+        return self.directory / self.designs.name(design).replace(", ", ",")
 
     def values(self, design: int, n: int) -> dict[tuple[str, Goal], Value]:
         """By method and goal, from the first `n` replicates, which are run if they are missing."""
