@@ -19,7 +19,8 @@ from markupsafe import Markup, escape
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
 from mcsim.plots.kinds import draw
-from mcsim.report.findings import ERROR_RATE, findings
+from mcsim.report.answer import answer
+from mcsim.report.findings import ERROR_RATE, Finding, findings
 from mcsim.report.protocol import Protocol, protocol
 from mcsim.report.words import Name, Sentence
 from mcsim.results.folder import (
@@ -50,38 +51,40 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones first
 MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
-FOLDED_ROWS = 60  # a longer table opens on a click
 PIXELS_PER_POINT = 96 / 72
 NARROW = 640  # pixels: a figure as wide as this is not made narrower, it scrolls
-OF_CONDITIONS = (  # kind, measure; a study that cannot give one goes without
-    ("curves", None),
+FIGURES = (  # kind, measure; a study that cannot give one goes without
     ("bias", None),
-    ("nested-loop", "rmse"),
     ("lollipop", "coverage"),
     ("lollipop", "rejection"),
-    ("se", None),
 )
-OF_REPLICATES = (  # a panel per row
-    ("estimates", None),
-    ("realized", None),
-    ("methods", None),
-    ("zip", None),
-)
-MAX_PANELS = 60  # of a figure of replicates
+MOST_FIRST = {"curves": 2, "estimates": 4}  # parameters of the figure of the answer
+MOST_SHOWN = 6  # parameters of a figure, first those of the answer
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
 UNREACHABLE = (
     "No coverage where intervals cannot hold the truth, which is the last possible value, such as"
     " an SD of 0."
 )
+TITLES = {  # of the parts of a page, in order
+    "answer": "Answer",
+    "paragraph": "For a paper",
+    "done": "What was done",
+    "found": "What was found",
+    "figures": "Figures",
+    "numbers": "Numbers",
+    "failures": "Failures",
+    "again": "How to do it again",
+}
 COUNTS = ("n_replicates", "n_failed", "n_boundary")
 COUNT_WORDS = ("fits", "failed", "on the boundary")
 
 
 class Figures(NamedTuple):
-    """SVG elements, and what was left out to keep the page small."""
+    """SVG elements: that of the answer and the others; what was left out to keep the page small."""
 
-    drawn: list[Markup]
+    first: list[Markup]
+    others: list[Markup]
     left_out: list[str]
 
 
@@ -92,11 +95,6 @@ class Numbers(NamedTuple):
     n_left: int
     n_more: int
     notes: Sequence[str]
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether the table is so long that it opens on a click."""
-        return len(self.rows) - 1 > FOLDED_ROWS
 
 
 class Failure(NamedTuple):
@@ -130,7 +128,7 @@ def page(results: Path) -> str:
     studies = [_study(one, numbers, len(folders)) for one in folders]
     title = studies[0]["title"] if len(studies) == 1 else results.name
     template = _environment().get_template("report.html")
-    return template.render(version=__version__, title=title, studies=studies)
+    return template.render(version=__version__, title=title, studies=studies, titles=TITLES)
 
 
 @cache
@@ -147,26 +145,60 @@ def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, 
     """What the page says of a study, by the names that the template has for it."""
     shown = shown_rows(study, Selection())
     found = findings(shown)
-    n_judged = sum(one.n_judged for one in found)
+    said = answer(shown, found)
+    n_judged = sum(len(one.verdicts) for one in found)
     store, manifest = Store.read(study), read_manifest(study)
     described, refusal = _protocol(study, shown)
     missing = {label: ranges for label, ranges in store.missing().items() if ranges}
+    progress = _progress(manifest, missing, shown)
     return {
         "anchor": f"study-{study.name}",
         "title": str(manifest.get("title") or study.name),
-        "progress": _progress(manifest, missing, shown),
+        "progress": progress,
         "is_complete": not missing,
+        "answer": said.sentences,
+        "paragraph": described and described.paragraph(progress, _largest_errors(shown)),
         "protocol": described,
         "refusal": refusal,
-        "findings": found,
+        "findings": _by_parameter(found, shown),
+        "meanings": {one.topic.title: one.meaning for one in found},
         "n_judged": n_judged,
         "n_by_chance": f"{n_judged * ERROR_RATE:.0f}",
-        "figures": _figures(shown, numbers, MAX_FIGURES // n_studies),
+        "figures": _figures(shown, said.parameters, numbers, MAX_FIGURES // n_studies),
         "numbers": _numbers(shown, MAX_ROWS // n_studies),
         "fits": _fits(shown)[: MAX_ROWS // n_studies + 1],
         "failures": _failures(study, shown),
         "reproduction": _reproduction(study, manifest),
     }
+
+
+def _by_parameter(
+    found: Sequence[Finding], shown: Shown
+) -> dict[str, list[tuple[Sentence, Sequence[str]]]]:
+    """Sentences, with the methods of which they hold where not of all; last, those of several."""
+    groups: dict[str, list[tuple[Sentence, Sequence[str]]]] = {}
+    for one in found:
+        everybody = unique(itertools.chain(*one.said.values()))
+        for (parameter, sentence), methods in one.said.items():
+            own = [] if len(methods) == len(everybody) else methods
+            groups.setdefault(parameter, []).append((sentence, own))
+    return {name: groups[name] for name in (*shown.parameters, "") if name in groups}
+
+
+def _largest_errors(shown: Shown) -> str:
+    """What the Monte Carlo standard errors of the shares are at most."""
+    errors = {
+        words: max((r[f"{name}_mcse"] for r in shown.records if r[f"{name}_mcse"]), default=None)
+        for name, words in (("coverage", "coverage"), ("rejection", "power or type I error"))
+    }
+    known = [
+        f"{100 * error:.1f} percentage points of {words}"
+        for words, error in errors.items()
+        if error
+    ]
+    if not known:
+        return ""
+    return f"Monte Carlo standard errors are at most {' and '.join(known)}."
 
 
 def _progress(
@@ -206,18 +238,26 @@ def _designs(study: Path) -> dict[str, str | None]:
     return {row["condition"]: row["design_in_words"] for row in table.to_pylist()}
 
 
-def _figures(shown: Shown, numbers: Iterator[int], room: int) -> Figures:
-    found = Figures([], [])
-    n_panels = len(shown.records)
-    for kind, measure in (*OF_CONDITIONS, *(OF_REPLICATES if n_panels <= MAX_PANELS else ())):
-        with suppress(DataError):  # no sweep, one method, too many panels
-            svg = draw(shown, kind, measure, "svg").decode()
+def _figures(shown: Shown, telling: Sequence[str], numbers: Iterator[int], room: int) -> Figures:
+    """The figure of the answer, and others of the parameters that matter most."""
+    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
+    names = unique([*telling, *others])[:MOST_SHOWN]
+    own = shown.of_parameters(names)
+    figures = Figures([], [], [])
+    kind = "curves" if shown.swept else "estimates"
+    first = shown.of_parameters(names[: MOST_FIRST[kind]])
+    for place, (which, what, measure) in enumerate(
+        [(first, kind, None), *((own, *one) for one in FIGURES)]
+    ):
+        with suppress(DataError):  # no estimates, no intervals, too many panels
+            svg = draw(which, what, measure, "svg").decode()
             if len(svg) > room:
-                found.left_out.append(f"{kind}{f' --measure {measure}' if measure else ''}")
+                figures.left_out.append(f"{what}{f' --measure {measure}' if measure else ''}")
                 continue
             room -= len(svg)
-            found.drawn.append(inline_svg(svg, next(numbers), kind))
-    return found
+            drawn = figures.others if place else figures.first
+            drawn.append(inline_svg(svg, next(numbers), what))
+    return figures
 
 
 def inline_svg(svg: str, number: int, kind: str) -> Markup:
