@@ -13,6 +13,7 @@ HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
 FORMATS = ("table", "csv", "json", "markdown")  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
+    "plan",
 )  # fmt: skip
 
 
@@ -133,16 +134,21 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--kind", required=True, type=click.Choice(PLOTS), help="What to draw.")
+@click.option("--kind", type=click.Choice(PLOTS),
+              help="What to draw; default: what suits the study.")  # fmt: skip
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path),
               help="File to write: .png, .svg or .pdf.")  # fmt: skip
 @_filters
 @click.option("--measure", "measures", multiple=True,
               help="For lollipop, nested-loop and curves: coverage, power, rmse...")  # fmt: skip
-def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **options: Any) -> None:
+def plot(
+    results: Path, kind: str | None, out: Path, measures: tuple[str, ...], **options: Any
+) -> None:
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
 
-    Examples: mcsim plot results/stain_profile --kind estimates -o estimates.png
+    Without --kind: curves over a sweep, estimates of one condition, the plan of mcsim plan.
+
+    Examples: mcsim plot results/stain_profile -o estimates.png
 
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
@@ -152,8 +158,12 @@ def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **optio
     if len(measures) > 1:
         raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
     chosen = Selection(**options, measure=measures[0] if measures else None)
+    if kind is None:
+        from mcsim.report.answer import suited
+
+        kind, chosen = suited(results, chosen)
     path = plots.plot(results, kind, chosen, out)
-    click.echo(f"Wrote {path}", err=True)
+    click.echo(f"Wrote {path} (--kind {kind})", err=True)
 
 
 @click.command()

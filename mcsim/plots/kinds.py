@@ -15,10 +15,12 @@ from mcsim.plots.estimates import draw_estimates
 from mcsim.plots.measures import draw_bias, draw_lollipop
 from mcsim.plots.nested_loop import draw_nested_loop
 from mcsim.plots.pairs import draw_methods
+from mcsim.plots.plan import draw_plan
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
 from mcsim.results.whole_files import refuse_place, write_beside
+from mcsim.summary.plans import read_plan
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
@@ -32,6 +34,7 @@ KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "realized": draw_realized,
     "se": draw_se,
 }
+PLAN = "plan"  # the kind of figure of a plan
 OF_A_MEASURE = ("lollipop", "nested-loop", "curves")
 
 
@@ -54,7 +57,16 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
 
 
 def figure(results: Path, kind: str, selection: Selection) -> Figure:
-    """A figure of a study, or of a folder of studies; a McsimError where it cannot be drawn."""
+    """A figure of a study, a folder of studies or a plan; a McsimError where it cannot be drawn."""
+    plan = read_plan(results)
+    if (plan is not None) != (kind == PLAN):
+        raise McsimError(
+            f"{results} is {'no' if plan is None else 'a'} plan: --kind {PLAN} draws the folder of"
+            " mcsim plan, the other kinds studies, such as those in its folder designs"
+        )
+    if plan is not None:
+        with style():
+            return draw_plan(plan)
     if kind not in KINDS:
         raise McsimError(
             f"no kind {kind!r}. There are: {', '.join(KINDS)}.{nearest_name(kind, KINDS)}"

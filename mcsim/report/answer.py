@@ -5,6 +5,8 @@ limit, in place of that of one comparison, which holds for the findings further 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from mcsim.report.findings import (
@@ -13,6 +15,7 @@ from mcsim.report.findings import (
     Finding,
     Judged,
     Verdict,
+    findings,
     from_to,
     levels_in_words,
     say_off,
@@ -20,11 +23,13 @@ from mcsim.report.findings import (
     typical_error,
 )
 from mcsim.report.words import Sentence, listed, say
-from mcsim.summary.records import Record, unique
-from mcsim.summary.selection import Shown
+from mcsim.summary.plans import read_plan
+from mcsim.summary.records import Record, globs_of, unique
+from mcsim.summary.selection import Selection, Shown, shown_rows
 
 MOST_SENTENCES = 5
 OF_EFFECTS = "relative_error_se"  # SDs and correlations near an edge have no telling ones
+MOST_SHOWN = {"curves": 2, "estimates": 4}  # parameters of the figure that shows the answer
 ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentences
 POWER = "The power to find {name}{which} is {amount}."
 LEVEL = "A test of {name}, an effect that is 0, rejects in {amount}; its level is {level}."
@@ -61,6 +66,23 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
         topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
         sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
     return Answer(sentences, unique(filter(None, parameters)))
+
+
+def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
+    """The kind of figure that shows the answer, and the parameters it has room for."""
+    kind = "curves" if shown.swept else "estimates"
+    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
+    return kind, unique([*parameters, *others])[: MOST_SHOWN[kind]]
+
+
+def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
+    """The kind of figure that suits a study or a plan, and what to draw unless it was said."""
+    if read_plan(results) is not None:
+        return "plan", selection
+    shown = shown_rows(results, selection)
+    kind, names = figure_of(shown, answer(shown, findings(shown)).parameters)
+    is_said = list(globs_of(selection.parameters)) != ["*"]
+    return kind, selection if is_said else replace(selection, parameters=names)
 
 
 def _is_sure(verdict: Verdict, limit: float) -> bool:

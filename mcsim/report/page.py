@@ -18,9 +18,12 @@ from markupsafe import Markup, escape
 
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
+from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
-from mcsim.report.answer import answer
+from mcsim.plots.plan import draw_plan
+from mcsim.report.answer import answer, figure_of
 from mcsim.report.findings import ERROR_RATE, Finding, findings
+from mcsim.report.plan import plan_parts
 from mcsim.report.protocol import Protocol, protocol
 from mcsim.report.words import Name, Sentence
 from mcsim.results.folder import (
@@ -33,6 +36,7 @@ from mcsim.results.folder import (
 from mcsim.results.store import FAILED, Store
 from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.scenario.load import load_scenario
+from mcsim.summary.plans import MadePlan, read_plan
 from mcsim.summary.records import (
     Record,
     is_unreachable,
@@ -58,7 +62,6 @@ FIGURES = (  # kind, measure; a study that cannot give one goes without
     ("lollipop", "coverage"),
     ("lollipop", "rejection"),
 )
-MOST_FIRST = {"curves": 2, "estimates": 4}  # parameters of the figure of the answer
 MOST_SHOWN = 6  # parameters of a figure, first those of the answer
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
@@ -115,9 +118,11 @@ def write_report(results: Path, out: Path | None = None) -> Path:
         The page cannot be written.
     """
     path = results / "report.html" if out is None else out
-    studies_in(results)  # there must be one, before anything is said of the file
+    plan = read_plan(results)
+    if plan is None:
+        studies_in(results)  # there must be one, before anything is said of the file
     refuse_place(path)
-    write_beside(path, page(results).encode())
+    write_beside(path, (page(results) if plan is None else page_of_plan(results, plan)).encode())
     return path
 
 
@@ -127,8 +132,29 @@ def page(results: Path) -> str:
     numbers = itertools.count(1)
     studies = [_study(one, numbers, len(folders)) for one in folders]
     title = studies[0]["title"] if len(studies) == 1 else results.name
+    return _rendered(title, studies, None)
+
+
+def page_of_plan(results: Path, plan: MadePlan) -> str:
+    """The page of a plan: its answer, the designs, and the study of the one that was chosen."""
+    parts = plan_parts(plan, results, _figure_of_plan)
+    numbers = itertools.count(1)
+    studies = [] if plan.study is None else [_study(plan.study, numbers, 1)]
+    return _rendered(plan.title, studies, parts)
+
+
+def _figure_of_plan(plan: MadePlan) -> Markup:
+    with style():
+        return inline_svg(render(draw_plan(plan), "svg").decode(), 0, "plan")
+
+
+def _rendered(
+    title: str, studies: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None
+) -> str:
     template = _environment().get_template("report.html")
-    return template.render(version=__version__, title=title, studies=studies, titles=TITLES)
+    return template.render(
+        version=__version__, title=title, studies=studies, titles=TITLES, plan=plan
+    )
 
 
 @cache
@@ -240,12 +266,9 @@ def _designs(study: Path) -> dict[str, str | None]:
 
 def _figures(shown: Shown, telling: Sequence[str], numbers: Iterator[int], room: int) -> Figures:
     """The figure of the answer, and others of the parameters that matter most."""
-    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
-    names = unique([*telling, *others])[:MOST_SHOWN]
-    own = shown.of_parameters(names)
-    figures = Figures([], [], [])
-    kind = "curves" if shown.swept else "estimates"
-    first = shown.of_parameters(names[: MOST_FIRST[kind]])
+    kind, names = figure_of(shown, telling)
+    first, figures = shown.of_parameters(names), Figures([], [], [])
+    own = shown.of_parameters(unique([*telling, *names, *shown.parameters])[:MOST_SHOWN])
     for place, (which, what, measure) in enumerate(
         [(first, kind, None), *((own, *one) for one in FIGURES)]
     ):
