@@ -1,5 +1,7 @@
 """Commands that read results; main.py holds the others."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,13 @@ from mcsim.errors import McsimError
 from mcsim.scenario.limits import is_of_size
 
 HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
-FORMATS = ("table", "csv", "json", "markdown")  # of summary/printed.py, which is slow to import
+FORMATS = (
+    "table",
+    "csv",
+    "json",
+    "markdown",
+    "latex",
+)  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
     "plan",
@@ -39,6 +47,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--measure", "measures", multiple=True,
               help="Some measures, methods side by side: coverage, power (the same as rejection),"
               " rmse,bias... May be repeated.")  # fmt: skip
+@click.option("--columns", multiple=True, metavar="NAME,NAME,...",
+              help="Columns of the table, such as truth,relative_bias,rmse,power,n.")  # fmt: skip
 @click.option("--effects", metavar="D,D,...",
               help="Power of the fixed effects if they were of these sizes.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
@@ -51,12 +61,18 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     mcsim summarize results/coverage --measure power,coverage --condition animal.count=4
 
     mcsim summarize results/coverage --parameter 'diet*:x' --effects 0.05,0.1,0.2
+
+    mcsim summarize results/coverage --columns truth,bias,rmse,coverage --format latex
     """
     from mcsim.summary import effects, printed
     from mcsim.summary import summarize as summary
     from mcsim.summary.selection import filter_summary
 
     sizes = read_effects(options["effects"])
+    if options["columns"] and (sizes or options["measures"]):
+        raise McsimError(
+            "--columns chooses from the table; it does not go with --measure, --effects"
+        )
     if sizes:
         table = effects.along_effects(results, sizes)
     else:
@@ -69,15 +85,22 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         parameters=options["parameters"],
         conditions=options["conditions"],
     )
+    width = terminal_width()
     if sizes and form in printed.DRAWN:
-        click.echo(printed.DRAWN[form](effects.to_rows(table), n_left=3))
-        click.echo("\n" + effects.NOTE)
+        rows = effects.to_rows(table)
+        click.echo(printed.print_drawn(rows, effects.NOTE, form, 3, width), nl=False)
     elif sizes:
         click.echo(printed.FORMATS[form](table), nl=False)
     elif measures := printed.measures_named(options["measures"]):
-        click.echo(printed.print_measures(table, measures, form), nl=False)
+        click.echo(printed.print_measures(table, measures, form, width), nl=False)
     else:
-        click.echo(printed.FORMATS[form](table), nl=form == "table")
+        columns = printed.columns_named(options["columns"], table)
+        click.echo(printed.print_summary(table, form, columns, width), nl=form == "table")
+
+
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal; None where the text goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def read_effects(text: str | None) -> list[float]:
@@ -107,8 +130,9 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
     if form not in printed.DRAWN:
         click.echo(printed.FORMATS[form](table), nl=False)
         return
-    click.echo(printed.DRAWN[form](comparison.to_rows(table), n_left=1))
-    click.echo("\n" + "\n".join(comparison.notes_on(table, *methods)))
+    notes = "\n".join(comparison.notes_on(table, *methods))
+    rows = comparison.to_rows(table)
+    click.echo(printed.print_drawn(rows, notes, form, 1, terminal_width()), nl=False)
 
 
 @click.command()
@@ -182,4 +206,25 @@ def report(results: Path, out: Path | None) -> None:
     click.echo(f"Wrote {write_report(results, out)}", err=True)
 
 
-COMMANDS = (summarize, compare, locate, plot, report)
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("-o", "out", required=True, type=click.Path(path_type=Path),
+              help="File to write: .csv.")  # fmt: skip
+@click.option("--wide", is_flag=True, help="A column per parameter, not a row.")
+@click.option("--columns", multiple=True, metavar="NAME,NAME,...",
+              help="Columns of estimates/; default: all, and with --wide estimate.")  # fmt: skip
+@click.option("--replicates", help="Only these, such as 137 or 1201-1400.")
+@_filters
+def export(results: Path, out: Path, columns: tuple[str, ...], **options: Any) -> None:
+    """Write the estimates of every replicate as CSV, for programs that read no Parquet.
+
+    Example: mcsim export results/stain_profile --wide --method general -o estimates.csv
+    """
+    from mcsim.summary.export import export as write
+
+    named = [one.strip() for text in columns for one in text.split(",")]
+    n = write(results, out, columns=named, **options)
+    click.echo(f"Wrote {n:,} rows into {out}", err=True)
+
+
+COMMANDS = (summarize, export, compare, locate, plot, report)

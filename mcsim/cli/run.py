@@ -38,6 +38,7 @@ def run_and_summarize(
         start_early("mcsim.study.run")  # imports take a second
     import pyarrow as pa
 
+    from mcsim.cli.read import terminal_width
     from mcsim.results.ranges import parse_ranges
     from mcsim.scenario.limits import MOST_REPLICATES
     from mcsim.study.failures import check_failures
@@ -67,7 +68,7 @@ def run_and_summarize(
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
-    click.echo(FORMATS["table"](table))
+    click.echo(FORMATS["table"](table, width=terminal_width()))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 
