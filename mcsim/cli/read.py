@@ -20,8 +20,8 @@ FORMATS = (
     "latex",
 )  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
-    "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
-    "plan",
+    "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
+    "realized", "se", "plan",
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
               help="File to write: .png, .svg or .pdf.")  # fmt: skip
 @_filters
 @click.option("--measure", "measures", multiple=True,
-              help="For lollipop, nested-loop and curves: coverage, power, rmse...")  # fmt: skip
+              help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
 def plot(
     results: Path, kind: str | None, out: Path, measures: tuple[str, ...], **options: Any
 ) -> None:

@@ -12,10 +12,12 @@ from mcsim.errors import McsimError, nearest_name
 from mcsim.plots.curves import draw_curves
 from mcsim.plots.drawing import FORMATS, render, style
 from mcsim.plots.estimates import draw_estimates
+from mcsim.plots.heatmap import draw_heatmap
 from mcsim.plots.measures import draw_bias, draw_lollipop
 from mcsim.plots.nested_loop import draw_nested_loop
 from mcsim.plots.pairs import draw_methods
 from mcsim.plots.plan import draw_plan
+from mcsim.plots.power import draw_power
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
@@ -30,12 +32,14 @@ KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "lollipop": draw_lollipop,
     "nested-loop": draw_nested_loop,
     "curves": draw_curves,
+    "power": draw_power,
+    "heatmap": draw_heatmap,
     "methods": draw_methods,
     "realized": draw_realized,
     "se": draw_se,
 }
 PLAN = "plan"  # the kind of figure of a plan
-OF_A_MEASURE = ("lollipop", "nested-loop", "curves")
+OF_A_MEASURE = ("lollipop", "nested-loop", "curves", "power", "heatmap")
 
 
 def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
