@@ -302,7 +302,7 @@ def test_power_is_drawn_with_its_band_and_where_it_reaches_80(swept):
     (axis,) = figure.axes
     records = records_of(swept, method="diagonal", parameter="x", **{"truth.sigma": 1.0})
     power = [100 * record["rejection"] for record in records]
-    assert power in [pytest.approx(line.get_ydata().tolist()) for line in axis.lines]
+    assert power in [pytest.approx(list(line.get_ydata())) for line in axis.lines]
     half = [196 * record["rejection_mcse"] for record in records]
     lowest = min(max(0, value - one) for value, one in zip(power, half, strict=True))
     band = axis.collections[-1].get_paths()[0].vertices[:, 1]
