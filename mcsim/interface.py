@@ -303,16 +303,24 @@ def plot(
     parameter: Globs = "*",
     condition: Globs = "*",
     measure: str | None = None,
+    replicate: int = 1,
 ) -> "Figure":
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
+
+    replicate : that kind "data" shows
 
     Raises
     ------
     DataError
         There is no study, or it cannot give this figure.
     """
+    from mcsim.plots.drawing import style
     from mcsim.plots.kinds import figure
+    from mcsim.report.one_data_set import draw_data_of
 
+    if kind == "data":
+        with style():
+            return draw_data_of(Path(results), replicate, None if condition == "*" else condition)
     return figure(Path(results), kind, Selection(method, parameter, condition, measure))
 
 

@@ -21,7 +21,7 @@ FORMATS = (
 )  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
-    "realized", "se", "plan",
+    "realized", "se", "plan", "data",
 )  # fmt: skip
 
 
@@ -165,8 +165,14 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @_filters
 @click.option("--measure", "measures", multiple=True,
               help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
+@click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
 def plot(
-    results: Path, kind: str | None, out: Path, measures: tuple[str, ...], **options: Any
+    results: Path,
+    kind: str | None,
+    out: Path,
+    measures: tuple[str, ...],
+    replicate: int | None,
+    **options: Any,
 ) -> None:
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
 
@@ -186,8 +192,16 @@ def plot(
         from mcsim.report.answer import suited
 
         kind, chosen = suited(results, chosen)
-    path = plots.plot(results, kind, chosen, out)
-    click.echo(f"Wrote {path} (--kind {kind})", err=True)
+    if (kind != "data") and replicate is not None:
+        raise McsimError(f"--replicate goes with --kind data, not {kind}")
+    if kind == "data":
+        from mcsim.report.one_data_set import draw_data_of
+
+        label = None if chosen.conditions == ("*",) else chosen.conditions
+        plots.write(out, lambda: draw_data_of(results, replicate or 1, label))
+    else:
+        plots.plot(results, kind, chosen, out)
+    click.echo(f"Wrote {out} (--kind {kind})", err=True)
 
 
 @click.command()

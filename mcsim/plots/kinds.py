@@ -50,14 +50,19 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
     McsimError
         The study cannot give this figure, or the file is of no known kind or cannot be written.
     """
+    write(out, lambda: figure(results, kind, selection))
+    return out
+
+
+def write(out: Path, make: Callable[[], Figure]) -> None:
+    """Write the figure that `make` makes; errors as of `plot`."""
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
     refuse_place(out)
     with style():
-        content = render(figure(results, kind, selection), form)
+        content = render(make(), form)
     write_beside(out, content)
-    return out
 
 
 def figure(results: Path, kind: str, selection: Selection) -> Figure:

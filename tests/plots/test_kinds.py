@@ -497,7 +497,7 @@ def test_studies_in_a_folder_are_told_apart(single, swept, tmp_path):
 
 
 def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
-    assert (*plots.KINDS, plots.PLAN) == commands.PLOTS
+    assert (*plots.KINDS, plots.PLAN, "data") == commands.PLOTS
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "mcsim", "plot", "--help"],
         capture_output=True, text=True, check=True,
