@@ -50,7 +50,7 @@ def run_and_summarize(
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
-    with ProgressBar(say) as bar:
+    with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
         how = RunOptions(
             directory=directory,
             n_workers=options["n_workers"],
@@ -68,7 +68,8 @@ def run_and_summarize(
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
-    click.echo(FORMATS["table"](table, width=terminal_width()))
+    if not options["quiet"]:
+        click.echo(FORMATS["table"](table, width=terminal_width()))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 
