@@ -181,6 +181,8 @@ def plan_of(scenario: Scenario) -> PlanSpec:
             "the scenario has no [plan]: add cost = { animal = 300 }, target = { rejection ="
             ' "x", at_least = 0.8 } and [plan.search]'
         )
+    if scenario.sweep:
+        raise DataError("a plan searches the designs itself; leave [sweep] out")
     return scenario.plan
 
 

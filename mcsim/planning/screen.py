@@ -39,6 +39,8 @@ def expected_values(
     if goal.measure not in (("relative_se", "rmse") if is_of_spread else OF_EFFECTS):
         return None
     outermost = f"design.levels.{scenario.design.levels[0].name}.count"
+    if scenario.design.crossed_levels:
+        outermost = ""  # no unit of it is alone: each design is evaluated
     inner = np.array([key != outermost for key in designs.keys])
     rows, place = np.unique(designs.counts[:, inner], axis=0, return_inverse=True)
     per_cell = UNITS_OF_SPREAD if is_of_spread else UNITS

@@ -13,6 +13,7 @@ from scipy import special
 
 from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, nearest_name
+from mcsim.formula import written_name
 from mcsim.measures import MEASURES, Sample, mcse_bound
 from mcsim.planning.designs import Designs
 from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
@@ -65,7 +66,7 @@ class Bench:
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""
-        return self.directory / "designs" / self.designs.name(design).replace(", ", ",")
+        return self.directory / self.designs.name(design).replace(", ", ",")
 
     def values(self, design: int, n: int) -> dict[tuple[str, Goal], Value]:
         """By method and goal, from the first `n` replicates, which are run if they are missing."""
@@ -175,10 +176,11 @@ def with_control(scenario: Scenario) -> Scenario:
     A regression per outermost unit, and a t test of its coefficients: what a control asks of data
     sets costs next to nothing. It is left out again where the design cannot have it.
     """
-    names = [level.name for level in scenario.design.levels]
+    design = scenario.design
+    outermost, response = written_name(design.level_names[0]), written_name(design.response)
     fixed = scenario.methods[0].parsed.fixed
     described = {"name": CONTROL, "estimator": "two-stage"}
-    described |= {"formula": f"{scenario.design.response} ~ {fixed} + (1 | {names[0]})"}
+    described |= {"formula": f"{response} ~ {fixed} + (1 | {outermost})"}
     spec = MethodSpec.model_validate(described)
     return scenario.model_copy(update={"methods": (*scenario.methods, spec)})
 

@@ -67,13 +67,10 @@ def write(out: Path, make: Callable[[], Figure]) -> None:
 
 def figure(results: Path, kind: str, selection: Selection) -> Figure:
     """A figure of a study, a folder of studies or a plan; a McsimError where it cannot be drawn."""
-    plan = read_plan(results)
-    if (plan is not None) != (kind == PLAN):
-        raise McsimError(
-            f"{results} is {'no' if plan is None else 'a'} plan: --kind {PLAN} draws the folder of"
-            " mcsim plan, the other kinds studies, such as those in its folder designs"
-        )
-    if plan is not None:
+    if kind == PLAN:
+        plan = read_plan(results)
+        if plan is None:
+            raise McsimError(f"{results} is no plan: --kind {PLAN} draws a folder of mcsim plan")
         with style():
             return draw_plan(plan)
     if kind not in KINDS:

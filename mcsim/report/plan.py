@@ -33,7 +33,7 @@ def plan_parts(
         "figure": draw(plan),
         "rows": [[*header, "verdict"], *(_row(plan, one) for one in plan.told["designs"])],
         "n_left": 1,
-        "folder": str(folder / "designs"),
+        "folder": str(folder / design_name(plan.told["designs"][0])),
         "has_study": plan.study is not None,
     }
 

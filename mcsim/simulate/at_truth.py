@@ -72,7 +72,7 @@ def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floa
     white = root.solve(X)
     blocks = []
     for one in simulator.effects:
-        local = root.solve(one.Z.T @ one.factor)
+        local = root.solve(one.Z_of_rows @ one.factor)
         n_units, q = len(one.cells.of_unit), local.shape[1]
         unit = simulator.design.unit_of_row[one.level]
         columns = unit[:, None] * q + np.arange(q)

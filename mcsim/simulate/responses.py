@@ -40,6 +40,13 @@ class LevelEffects:
     cells: Cells
 
     @property
+    def Z_of_rows(self) -> Floats:
+        """Z in the order of the rows, (n_rows, q)."""
+        columns = np.empty_like(self.Z)
+        columns[:, slice(None) if self.order is None else self.order] = self.Z
+        return columns.T
+
+    @property
     def n_draws(self) -> int:
         """Independent draws that the effects of one replicate need."""
         return len(self.cells.of_unit) * len(self.names)

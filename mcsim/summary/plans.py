@@ -70,7 +70,7 @@ def read_plan(directory: Path) -> MadePlan | None:
     if not told.get("designs"):
         raise DataError(f"{path}: the search has not ended; repeat mcsim plan to go on")
     answer = told["answer"] or max(told["designs"], key=lambda row: row["n"])
-    study = directory / "designs" / design_name(answer)
+    study = directory / design_name(answer)
     manifest = study / "manifest.json"
     title = json.loads(manifest.read_bytes()).get("title", "") if manifest.exists() else ""
     is_there = told["answer"] and manifest.exists()

@@ -1,12 +1,15 @@
 """Designs whose units cross: who meets whom, in which condition, and what is simulated."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mcsim.design.columns import model_columns
 from mcsim.design.words import design_in_words
 from mcsim.planning.starter import starter
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
+from mcsim.simulate.at_truth import true_least_squares
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, prepare_simulator
@@ -162,3 +165,18 @@ def test_what_cannot_cross_is_refused(tmp_path, change, message):
     done = call_mcsim("run", "s.toml", "--dry-run", cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_least_squares_at_the_truth_know_both_kinds_of_units(load):
+    scenario = load(("count = 36", "count = 6"), ("count = 24", "count = 5"))
+    _, simulator = simulator_of(scenario)
+    X = model_columns(scenario.methods[0].parsed, simulator.design.frame).X
+    found = true_least_squares(simulator, X, np.eye(2))
+    V = np.eye(30)
+    for level in ("subject", "item"):
+        unit = simulator.design.unit_of_row[level]
+        sds = np.array([0.8, 0.2] if level == "subject" else [0.5, 0.1])
+        V += (unit[:, None] == unit) * ((X * sds**2) @ X.T)
+    covariance = np.linalg.inv(X.T @ np.linalg.solve(V, X))
+    assert found.std_error == pytest.approx(np.sqrt(np.diag(covariance)), rel=1e-9)
+    assert found.weights @ X == pytest.approx(np.eye(2), abs=1e-9)

@@ -259,7 +259,7 @@ def with_gap(frame):
          "unknown level 'animl' in design.copies. The design has: animal, image, observation."),
         ("design.copies={ animal = 0 }", "design.copies.animal is 0; it must be a whole number"),
         ("design.copies={ animal = 20000 }", "a data set has 3,600,000 rows; at most 2,000,000"),
-        ("design.levels.animal.count=3", "unknown key 'count'. Allowed here: name."),
+        ("design.levels.animal.count=3", "unknown key 'count'. Allowed here: crossed, name."),
         ("design.observations.count=3",
          "unknown key 'observations'. Allowed here: copies, factors, levels, response, table."),
         ("methods.right.formula='y ~ dose + (1 | animal)'",

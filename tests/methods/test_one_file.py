@@ -54,7 +54,7 @@ def test_a_level_is_the_same_in_every_spelling(dogs, random):
 def test_labels_that_repeat_cross_and_both_other_readings_are_said(dogs):
     # lmer(y ~ day + (1 | dog) + (1 | side), d)
     crossed = fit_frame(dogs, "y ~ day + (1 | dog) + (1 | side)")
-    assert crossed.loglik == pytest.approx(-77.2357713, abs=1e-6)
+    assert crossed.loglik == pytest.approx(-77.2357713, abs=2e-5)  # lme4 stops at side.sd = 8e-4
     (note,) = crossed.notes
     assert "(... | dog/side) if a label of 'side' means another unit in every 'dog'" in note
     assert "(... | side/dog) if a label of 'dog' means another unit in every 'side'" in note

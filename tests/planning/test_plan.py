@@ -15,6 +15,7 @@ from mcsim.planning.plan import PlanOptions, make_plan
 from mcsim.planning.screen import expected_values
 from mcsim.planning.search import REACHES, Judge, cheapest
 from mcsim.planning.sequence import radius, share_of_error
+from mcsim.planning.starter import starter
 from mcsim.planning.values import Value
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
@@ -121,7 +122,7 @@ def test_a_plan_that_was_interrupted_ends_in_the_same_bytes(tmp_path):
     scenario = scenario_of(tmp_path)
     with pytest.raises(InterruptedHereError):
         make_plan(scenario, PlanOptions(tmp_path / "plan", report=stop))
-    lost = sorted((tmp_path / "plan").glob("designs/*/commits/part-*"))[0]
+    lost = sorted((tmp_path / "plan").glob("*/commits/part-*"))[0]
     lost.unlink()  # as a kill between a part and its mark leaves it
     make_plan(scenario, PlanOptions(tmp_path / "plan"))
     make_plan(scenario, PlanOptions(tmp_path / "whole"))
@@ -134,10 +135,10 @@ def test_a_plan_that_was_interrupted_ends_in_the_same_bytes(tmp_path):
 
 def test_a_folder_of_another_plan_is_refused_and_a_larger_search_goes_on(tmp_path):
     make_plan(scenario_of(tmp_path), PlanOptions(tmp_path / "plan"))
-    before = {path.name for path in (tmp_path / "plan" / "designs").iterdir()}
+    before = {path.name for path in (tmp_path / "plan").iterdir()}
     larger = PLAN.replace("to = 6", "to = 7")
     make_plan(scenario_of(tmp_path, larger), PlanOptions(tmp_path / "plan"))
-    assert before < {path.name for path in (tmp_path / "plan" / "designs").iterdir()}
+    assert before < {path.name for path in (tmp_path / "plan").iterdir()}
     scenario_of(tmp_path, text=SCENARIO.replace("0.12", "0.13"))
     done = call_mcsim("plan", "scenario.toml", "-o", "plan", cwd=tmp_path)
     assert done.returncode == 4
@@ -207,6 +208,27 @@ def test_costs_are_those_of_the_units(tmp_path):
     scenario = scenario_of(tmp_path, one.replace("{ animal", "{ fixed = 100, animal"), text)
     designs = designs_of(scenario.plan, scenario)
     assert designs.cost[0] == 100 + 10 * (30 + 2 * (5 + 0.2 * 4))
+
+
+def test_units_that_cross_cost_once_and_are_screened_design_by_design(tmp_path):
+    text = starter("subjects-items", "s").split("[[methods]]", 2)
+    plan = (
+        "[plan]\ncost = { subject = 10, item = 5, observation = 0.1 }\n"
+        'target = { ci_width = "condition[T.b]", at_most = 1 }\n[plan.search]\n'
+        '"design.levels.subject.count" = [6, 12]\n"design.levels.item.count" = [4, 8]\n'
+    )
+    scenario = scenario_of(tmp_path, plan, f"{text[0]}[[methods]]{text[1]}")
+    designs = designs_of(scenario.plan, scenario)
+    s, i = designs.counts.T
+    assert designs.cost == pytest.approx(10 * s + 5 * i + 0.1 * s * i)
+    goal = scenario.plan.target.goal
+    width = expected_values(scenario, designs, goal, scenario.methods[0])
+    for design in range(4):
+        study = PreparedStudy(designs.scenario(scenario, design))
+        (condition,) = study.all_conditions()
+        se = condition.at_truth["maximal"].least_squares.std_error[1]
+        t = stats.t.ppf(0.975, designs.n_outermost[design] - designs.n_cells)
+        assert width[design] == pytest.approx(2 * t * se)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +337,7 @@ def test_a_scenario_without_a_plan_and_a_plan_with_a_sweep_are_refused(tmp_path)
     sweep = PLAN + '[sweep]\n"truth.sigma" = [0.1, 0.2]\n'
     (tmp_path / "scenario.toml").write_text(SCENARIO + sweep)
     done = call_mcsim("plan", "scenario.toml", cwd=tmp_path)
-    assert "leave `sweep` or `plan` out" in done.stderr
+    assert "leave [sweep] out" in done.stderr
 
 
 def test_a_run_takes_no_notice_of_a_plan(tmp_path):

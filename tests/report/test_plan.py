@@ -80,10 +80,9 @@ def test_the_figure_of_a_plan_has_every_design_and_the_target(tmp_path):
     assert (tmp_path / "plan.svg").read_text().startswith("<?xml")
 
 
-def test_a_plan_that_has_not_ended_or_another_kind_is_refused(tmp_path):
-    page_of(tmp_path)
-    with pytest.raises(McsimError, match="is a plan: --kind plan draws"):
-        plots.figure(tmp_path, "bias", Selection())
+def test_a_plan_that_has_not_ended_or_is_none_is_refused(tmp_path):
+    with pytest.raises(McsimError, match="is no plan: --kind plan draws"):
+        plots.figure(tmp_path, "plan", Selection())
     for text, message in (('{"study": {}}', "has not ended"), ("{", "cannot be read")):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(DataError, match=message):

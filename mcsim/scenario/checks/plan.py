@@ -30,8 +30,6 @@ def plan_problems(draft: Draft) -> Iterator[Finding]:
     if isinstance(draft.scenario.design, TableDesignSpec):
         yield ("plan",), "a plan searches counts; a design that is a table has none: leave one out"
         return
-    if draft.scenario.sweep:
-        yield ("sweep",), "a plan searches the designs itself; leave `sweep` or `plan` out"
     yield from _search_problems(plan, draft.names)
     targets = list(_targets(plan))
     if not targets and not any(path[:2] == ("plan", "target") for path in draft.faulty):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsim.engine.blocks import n_parameters
-from mcsim.engine.compile import Level, collapse_design, compile_design, likelihood_of
-from mcsim.engine.crossed.crossing import Crossing
+from mcsim.engine.compile import Level, compile_design, crossed_design, likelihood_of
+from mcsim.engine.crossed.large import LargeCrossedLikelihood
+from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.fit import factor_slopes, fit_block, reduce_responses, weighted
 from mcsim.engine.information import information
 from mcsim.engine.optimum.minque import plain_start
@@ -53,8 +54,7 @@ def deviance(X, levels, y, design, theta, order):
 @given(seed=st.integers(0, 10**6), is_reml=st.booleans())
 def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
     X, levels, y = draw_problem(seed)
-    design = collapse_design(X, levels, names=("Intercept", "x", "z"), is_reml=is_reml)
-    assert isinstance(design.tree, Crossing)
+    design = crossed_design(X, levels, ("Intercept", "x", "z"), is_reml=is_reml)
     generator = np.random.default_rng(seed + 1)
     _, order = plain_start(design.blocks, 1)
     theta = generator.normal(size=n_parameters(design.blocks)) * (generator.random() < 0.9)
@@ -75,9 +75,26 @@ def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
         assert found.gradient[0, t] == pytest.approx(wanted, rel=1e-5, abs=2e-4)
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans())
+def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data):
+    X, levels, y = draw_problem(seed)
+    design = crossed_design(X, levels, ("Intercept", "x", "z"), is_reml=is_reml)
+    moments = reduce_responses(design, np.stack([y, y[::-1]]))
+    theta, order = plain_start(design.blocks, 3)
+    theta = np.random.default_rng(seed).normal(size=theta.shape)
+    theta[2, ::2] = 0.0
+    where = np.array([1, 0, 1]), theta, order
+    lanes, large = (
+        kind(design.tree, moments).at(*where, with_data=with_data)
+        for kind in (CrossedLikelihood, LargeCrossedLikelihood)
+    )
+    assert large.results == pytest.approx(lanes.results, rel=1e-7, abs=1e-7)
+
+
 def test_the_same_bits_in_any_lane_and_with_any_neighbours():
     X, levels, y = draw_problem(5)
-    design = compile_design(X, levels, names=("Intercept", "x", "z"))
+    design = compile_design(X, levels, names=("Intercept", "x", "z"), are_crossed=True)
     responses = y + np.random.default_rng(1).normal(size=(11, len(y)))
     together = fit_block(design, responses)
     for row in (0, 3, 10):
@@ -98,8 +115,9 @@ def test_labels_of_nested_units_give_the_numbers_of_the_nested_engine():
     )
     year = Level(np.arange(96) % 7, np.zeros((96, 0)), (), ())
     nested = compile_design(X, levels, names=("Intercept", "x"))
-    crossed = compile_design(X, (levels[0], year, levels[1]), names=("Intercept", "x"))
-    assert isinstance(crossed.tree, Crossing)
+    crossed = compile_design(
+        X, (levels[0], year, levels[1]), names=("Intercept", "x"), are_crossed=True
+    )
     y = (
         generator.normal(size=(20, 8))[:, animal] + generator.normal(size=(20, 32))[:, image]
         + 0.5 * generator.normal(size=(20, 8))[:, animal] * x + generator.normal(size=(20, 96))
@@ -128,7 +146,7 @@ def simulate(n_subjects, n_items, sds, seed, n):
     for unit, sd in ((subject, sds[:2]), (item, sds[2:])):
         for j in range(2):
             y += sd[j] * generator.normal(size=(n, unit.max() + 1))[:, unit] * columns[:, j]
-    return compile_design(columns, levels, names=("Intercept", "x")), y
+    return compile_design(columns, levels, names=("Intercept", "x"), are_crossed=True), y
 
 
 @pytest.mark.parametrize(
