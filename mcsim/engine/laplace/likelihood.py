@@ -35,7 +35,8 @@ from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
 MAX_STEPS = 200  # of Newton towards the mode of a root's effects
-DECREMENT = 1e-18  # of f, relative: the next step would be lost in rounding
+DECREMENT = 1e-22  # of f, relative: log|H| follows the mode to the root of this
+LAST_DECREMENT = 1e-16  # below which it is rounding where it no longer becomes a tenth
 RISE = 1e-11  # of f, relative: more is no rounding
 
 
@@ -182,7 +183,7 @@ def _add_root(kind, nest, room, y, tau, lo, hi, mode):
     u, before = room.u, room.u_before
     _copy(nest, lo, hi, mode, u)
     f_before, length, log_det, is_fresh = math.inf, 1.0, 0.0, False
-    f = math.inf
+    f, decrement_before = math.inf, math.inf
     for _ in range(MAX_STEPS):
         spread(nest, room.Lam, lo, hi, u, room.b)
         f = sum_rows(kind, nest, room, y, tau, lo, hi) + _half_squares(nest, lo, hi, u)
@@ -198,9 +199,11 @@ def _add_root(kind, nest, room, y, tau, lo, hi, mode):
             continue
         log_det = eliminate(nest, room, lo, hi)
         decrement = solve(nest, room, lo, hi, room.vector, 1.0, room.step)
-        if not decrement > DECREMENT * (1.0 + abs(f)):
+        scale = 1.0 + abs(f)
+        is_rounding = decrement < LAST_DECREMENT * scale and decrement > 0.1 * decrement_before
+        if is_rounding or not decrement > DECREMENT * scale:
             break
-        f_before, length = f, 1.0
+        f_before, decrement_before, length = f, decrement, 1.0
         _copy(nest, lo, hi, u, before)
         _combine(nest, lo, hi, before, 1.0, room.step, u)
     _copy(nest, lo, hi, u, mode)
