@@ -8,6 +8,7 @@ from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
 from mcsim.methods.identifiability import left_open
+from mcsim.methods.laplace import LaplaceMethod
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers, compile_model
 from mcsim.methods.method import (
@@ -26,6 +27,7 @@ from mcsim.scenario.estimators import kind_of
 METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
     "reml": partial(LikelihoodMethod, is_reml=True),
     "ml": partial(LikelihoodMethod, is_reml=False),
+    "laplace": LaplaceMethod,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
@@ -55,7 +57,7 @@ def prepare_method(
         The design cannot support the model.
     """
     refuse_unsupported(settings)
-    is_plain = kind_of(settings.estimator) in ("reml", "ml", "plugin") and not settings.residual
+    is_plain = kind_of(settings.estimator) in ("reml", "ml", "laplace", "plugin") and not settings.residual
     if not columns.names and not columns.levels:
         raise DataError(f"{columns.formula.text!r} has no effect, fixed or random; add a term")
     if not columns.names and not is_plain:

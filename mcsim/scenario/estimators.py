@@ -7,6 +7,8 @@ Checks, choices of commands, sizes of chunks and refusals read it; imports nothi
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from mcsim.scenario.families import FAMILIES, GAUSSIAN
+
 PLUGIN = "plugin"  # the row of plugin:NAME, any function of a user's file
 
 
@@ -15,7 +17,8 @@ class EstimatorFacts:
     """What a scenario may ask of an estimator.
 
     df : methods, the first where none is named; intervals : of variance components, likewise
-    likelihood : REML or ML, where likelihoods of this estimator can be compared
+    likelihood : REML, ML or Laplace, where likelihoods of this estimator can be compared
+    families : of responses that it can take them for
     has_residual_models : whether residuals may be correlated or have several SDs
     is_slow : whether a fit takes longer than committing it, so that chunks are small
     """
@@ -23,6 +26,7 @@ class EstimatorFacts:
     df: tuple[str, ...]
     intervals: tuple[str, ...] = ("wald",)
     likelihood: str | None = None
+    families: tuple[str, ...] = (GAUSSIAN,)
     has_residual_models: bool = False
     is_slow: bool = False
 
@@ -42,6 +46,9 @@ ESTIMATOR_FACTS = {
         likelihood="ML",
         has_residual_models=True,
     ),
+    "laplace": EstimatorFacts(
+        df=("containment", "z"), likelihood="Laplace", families=("binomial", "poisson", "nbinom")
+    ),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",)),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1")),
@@ -50,7 +57,7 @@ ESTIMATOR_FACTS = {
     "two-stage": EstimatorFacts(df=("residual",)),
     "nlme": EstimatorFacts(df=("containment",), is_slow=True),
     "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
-    PLUGIN: EstimatorFacts(df=("own",), is_slow=True),
+    PLUGIN: EstimatorFacts(df=("own",), families=FAMILIES, is_slow=True),
 }
 NAMED_ESTIMATORS = tuple(name for name in ESTIMATOR_FACTS if name != PLUGIN)
 
@@ -68,6 +75,11 @@ def facts_of(estimator: str) -> EstimatorFacts:
 def estimators_with(has: Callable[[EstimatorFacts], object]) -> tuple[str, ...]:
     """Names of the estimators whose facts are such, in the order of the table."""
     return tuple(name for name, facts in ESTIMATOR_FACTS.items() if has(facts))
+
+
+def default_estimator(family: str) -> str:
+    """The estimator of a method that names none."""
+    return estimators_with(lambda facts: family in facts.families)[0]
 
 
 def offered(
