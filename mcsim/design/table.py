@@ -128,8 +128,7 @@ def _usable(file: TableFile, formula: Formula, path: str, others: Sequence[str])
             + " with a value in every column of the formula" * bool(len(is_kept))
         )
     found = {
-        name: _converted(with_points(frame[name], file.decimal), formula, path)
-        for name in names
+        name: _converted(with_points(frame[name], file.decimal), formula, path) for name in names
     }
     converted = pd.DataFrame(found)
     for name in (name for name in others if not _is_numbers(converted[name])):

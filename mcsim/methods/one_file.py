@@ -16,10 +16,10 @@ from mcsim.design.columns import ModelColumns, model_columns, without_aliased
 from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
 from mcsim.formula import written_name
+from mcsim.methods.counts import counts_of
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
-from mcsim.methods.counts import counts_of
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
 from mcsim.scenario.estimators import default_estimator

@@ -39,6 +39,7 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "plugin": PluginMethod,
 }
 WITH_CROSSED = ("reml", "ml", "lme4", "ols", "plugin")
+WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
 WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
 
 
@@ -57,7 +58,7 @@ def prepare_method(
         The design cannot support the model.
     """
     refuse_unsupported(settings)
-    is_plain = kind_of(settings.estimator) in ("reml", "ml", "laplace", "plugin") and not settings.residual
+    is_plain = kind_of(settings.estimator) in WITHOUT_FIXED and not settings.residual
     if not columns.names and not columns.levels:
         raise DataError(f"{columns.formula.text!r} has no effect, fixed or random; add a term")
     if not columns.names and not is_plain:

@@ -61,7 +61,7 @@ class ReadyMethod:
     undetermined: frozenset[Parameter]
 
     def take(self, responses: Floats) -> Any:
-        """What the method needs of responses (n_replicates, n_rows), normal ones less the offset."""
+        """What the method needs of responses (n_replicates, n_rows); normal ones less offsets."""
         offset = self.columns.offset if self.settings.family is None else None
         return self.method.take(responses if offset is None else responses - offset)
 

@@ -46,7 +46,9 @@ def probit_row(y, m, eta):
     log_q, k = log_normal_tail(-eta)
     n = m - y
     w = y * h * (eta + h) + n * k * (k - eta)
-    third = n * k * ((k - eta) * (2.0 * k - eta) - 1.0) - y * h * ((eta + h) * (eta + 2.0 * h) - 1.0)
+    third = n * k * ((k - eta) * (2.0 * k - eta) - 1.0) - y * h * (
+        (eta + h) * (eta + 2.0 * h) - 1.0
+    )
     return -y * log_p - n * log_q, y * h - n * k, w, third
 
 

@@ -171,7 +171,7 @@ def solve(nest, room, lo, hi, vector, minus_u, out):
 
 @step
 def _substitute_back(nest, room, lo, hi, out):
-    """From room.y, outermost units first; Lam times the solution, with that around, in room.path."""
+    """From room.y, outermost units first; Lam times all solutions of a path in room.path."""
     k, F, y, path = nest.Z.shape[1], room.F, room.y, room.path
     for level in range(len(lo) - 1, -1, -1):
         a, e = nest.column_start[level], nest.column_start[level + 1]

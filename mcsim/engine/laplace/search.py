@@ -10,7 +10,7 @@ from mcsim.engine.arithmetic.replicates import inverse_positive
 from mcsim.engine.blocks import boundary_parameters
 from mcsim.engine.families.glm import fit_glm
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
-from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE, Certificate
+from mcsim.engine.optimum.certificate import Certificate
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
@@ -63,7 +63,7 @@ class LaplaceSearch(Search):
 def laplace_optima(likelihood: LaplaceLikelihood) -> Optima:
     """The optimum of every replicate."""
     nest = likelihood.nest
-    n, p = len(likelihood.responses), nest.X.shape[1]
+    n = len(likelihood.responses)
     glm = fit_glm(
         likelihood.kind, nest.X, likelihood.responses, nest.trials, nest.offset, START_DISPERSION
     )

@@ -1,0 +1,108 @@
+"""Fits of counts and proportions against glmer and glmmTMB."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import mcsim
+from mcsim.errors import DataError
+
+REFERENCE = Path(__file__).parent.parent / "reference" / "families"
+FITS = json.loads((REFERENCE / "fits.json").read_text())
+MODELS = {  # data: formula, family, trials
+    "binomial_1": ("y ~ diet * x + (1 | animal/image)", "binomial", None),
+    "binary_small_1": ("y ~ diet * x + (1 | animal)", "binomial", None),
+    "poisson_1": ("y ~ diet * x + (x | animal) + (1 | animal:image)", "poisson", None),
+    "nbinom_1": ("y ~ diet * x + (1 | animal/image)", "nbinom", None),
+    "cbpp": ("incidence ~ factor(period) + (1 | herd)", "binomial", "size"),
+}
+
+
+def fit(name, **options):
+    formula, family, trials = MODELS[name]
+    return mcsim.fit(REFERENCE / f"{name}.csv", formula, family=family, trials=trials, **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fit_reaches_the_better_of_glmer_and_glmmtmb(name):
+    found, expected = fit(name), FITS[name]["glmmTMB"]
+    assert found.status == "ok"
+    assert found.loglik > expected["loglik"] - 1e-6
+    if name != "nbinom_1":  # where glmer's approximation is another one
+        assert found.loglik > FITS[name]["glmer"]["loglik"] - 1e-6
+    p = len(expected["coef"])
+    fixed = found.table[:p]
+    np.testing.assert_allclose(fixed["estimate"], expected["estimate"], atol=1e-4)
+    np.testing.assert_allclose(fixed["std_error"], expected["std_error"], rtol=1e-3)
+    for level, sds in expected["sd"].items():
+        own = found.table[found.table["component"] == level]["estimate"]
+        np.testing.assert_allclose(own[: len(np.atleast_1d(sds))], sds, atol=1e-4)
+    if name == "nbinom_1":
+        assert found.table["estimate"]["dispersion"] == pytest.approx(1.6976938918, rel=1e-4)
+
+
+def test_fixed_effects_have_between_within_or_normal_tests():
+    # t with animals less diets, and observations; z
+    within = fit("binomial_1").table["df"]
+    assert within["diet[T.fed]"] == 18.0
+    assert within["x"] == 898.0
+    normal = fit("binomial_1", df="z").table.loc["x"]
+    z = normal["estimate"] / normal["std_error"]
+    assert pd.isna(normal["df"])
+    assert normal["p_value"] == pytest.approx(2 * stats.norm.sf(abs(z)))
+
+
+def test_swapping_successes_and_failures_changes_signs():
+    frame = pd.read_csv(REFERENCE / "cbpp.csv", dtype={"herd": str, "period": str})
+    formula = "y ~ period + (1 | herd)"
+    one, other = (
+        mcsim.fit(frame.assign(y=y), formula, family="binomial", trials="size").table["estimate"]
+        for y in (frame["incidence"], frame["size"] - frame["incidence"])
+    )
+    np.testing.assert_allclose(one[:2], -other[:2], atol=1e-7)
+    assert one["herd.sd(Intercept)"] == pytest.approx(other["herd.sd(Intercept)"], rel=1e-7)
+
+
+def test_exposure_is_an_offset():
+    # a Poisson count of twice the area at half the rate
+    frame = pd.read_csv(REFERENCE / "poisson_1.csv").assign(area=2.0)
+    formula = "y ~ x + offset(log(area)) + (1 | animal)"
+    plain = mcsim.fit(frame, "y ~ x + (1 | animal)", family="poisson").table["estimate"]
+    found = mcsim.fit(frame, formula, family="poisson").table["estimate"]
+    assert found["Intercept"] == pytest.approx(plain["Intercept"] - np.log(2.0), abs=1e-7)
+    assert found["x"] == pytest.approx(plain["x"], abs=1e-7)
+
+
+BAD = {
+    "there can be no more successes than trials; these are 'n'": dict(
+        y=[1, 3, 0, 1], family="binomial", trials="n"
+    ),
+    "whole numbers from 0 up": dict(y=[1, -3, 0, 1], family="poisson"),
+    "row 2: 'y' is 0.5; a share needs the number of trials": dict(
+        y=[1, 0.5, 0, 1], family="binomial"
+    ),
+    "'nbinom' has no link 'logit'. It has: log": dict(y=[1, 0, 0, 1], family="nbinom", link="logit"),
+    "there is no family 'binomal'": dict(y=[1, 0, 0, 1], family="binomal"),
+    "trials go with family 'binomial'": dict(y=[1, 0, 0, 1], family="poisson", trials="n"),
+    "estimator 'reml' is not for family 'poisson'": dict(
+        y=[1, 0, 0, 1], family="poisson", estimator="reml"
+    ),
+    "does not give df 'kenward-roger'": dict(
+        y=[1, 0, 0, 1], family="poisson", df="kenward-roger"
+    ),
+    "estimator 'laplace' is not for family 'gaussian'": dict(y=[1, 0, 0, 1], estimator="laplace"),
+    "quadrature is for counts": dict(y=[1, 0, 0, 1], quadrature=9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_is_no_count_is_refused_where_it_stands(message):
+    options = dict(BAD[message])
+    frame = pd.DataFrame({"y": options.pop("y"), "n": 2, "animal": ["a", "a", "b", "b"]})
+    with pytest.raises(DataError) as error:
+        mcsim.fit(frame, "y ~ 1 + (1 | animal)", **options)
+    assert message in str(error.value)
