@@ -77,32 +77,24 @@ def test_exposure_is_an_offset():
     assert found["x"] == pytest.approx(plain["x"], abs=1e-7)
 
 
-BAD = {
-    "there can be no more successes than trials; these are 'n'": dict(
-        y=[1, 3, 0, 1], family="binomial", trials="n"
-    ),
-    "whole numbers from 0 up": dict(y=[1, -3, 0, 1], family="poisson"),
-    "row 2: 'y' is 0.5; a share needs the number of trials": dict(
-        y=[1, 0.5, 0, 1], family="binomial"
-    ),
-    "'nbinom' has no link 'logit'. It has: log": dict(y=[1, 0, 0, 1], family="nbinom", link="logit"),
-    "there is no family 'binomal'": dict(y=[1, 0, 0, 1], family="binomal"),
-    "trials go with family 'binomial'": dict(y=[1, 0, 0, 1], family="poisson", trials="n"),
-    "estimator 'reml' is not for family 'poisson'": dict(
-        y=[1, 0, 0, 1], family="poisson", estimator="reml"
-    ),
-    "does not give df 'kenward-roger'": dict(
-        y=[1, 0, 0, 1], family="poisson", df="kenward-roger"
-    ),
-    "estimator 'laplace' is not for family 'gaussian'": dict(y=[1, 0, 0, 1], estimator="laplace"),
-    "quadrature is for counts": dict(y=[1, 0, 0, 1], quadrature=9),
-}  # fmt: skip
+BAD = [
+    ("no more successes than trials; these are 'n'", "1 3 0 1", "binomial", {"trials": "n"}),
+    ("row 2: 'y' is -3", "1 -3 0 1", "poisson", {}),
+    ("whole numbers from 0 up", "1 1.5 0 1", "nbinom", {}),
+    ("row 2: 'y' is 0.5; a share needs the number of trials", "1 .5 0 1", "binomial", {}),
+    ("'nbinom' has no link 'logit'. It has: log", "1 0 0 1", "nbinom", {"link": "logit"}),
+    ("there is no family 'binomal'", "1 0 0 1", "binomal", {}),
+    ("trials go with family 'binomial'", "1 0 0 1", "poisson", {"trials": "n"}),
+    ("'reml' is not for family 'poisson'", "1 0 0 1", "poisson", {"estimator": "reml"}),
+    ("does not give df 'kenward-roger'", "1 0 0 1", "poisson", {"df": "kenward-roger"}),
+    ("'laplace' is not for family 'gaussian'", "1 0 0 1", "gaussian", {"estimator": "laplace"}),
+    ("quadrature is for counts", "1 0 0 1", "gaussian", {"quadrature": 9}),
+]
 
 
-@pytest.mark.parametrize("message", BAD)
-def test_what_is_no_count_is_refused_where_it_stands(message):
-    options = dict(BAD[message])
-    frame = pd.DataFrame({"y": options.pop("y"), "n": 2, "animal": ["a", "a", "b", "b"]})
+@pytest.mark.parametrize(("message", "y", "family", "options"), BAD)
+def test_what_is_no_count_is_refused_where_it_stands(message, y, family, options):
+    frame = pd.DataFrame({"y": list(map(float, y.split())), "n": 2, "animal": list("aabb")})
     with pytest.raises(DataError) as error:
-        mcsim.fit(frame, "y ~ 1 + (1 | animal)", **options)
+        mcsim.fit(frame, "y ~ 1 + (1 | animal)", family=family, **options)
     assert message in str(error.value)

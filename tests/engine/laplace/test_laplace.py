@@ -121,7 +121,7 @@ def test_derivative_at_zero_variance_is_that_in_the_variance():
     order, one = np.zeros((1, 2, 1), dtype=np.int64), np.zeros(1, dtype=np.int64)
     at_zero = likelihood.at(one, theta, order)
     psi = 1e-7
-    beside = likelihood.at(one, theta + [0.0, psi**0.5, 0.0, 0.0], order)
+    beside = likelihood.at(one, theta + np.array([0.0, psi**0.5, 0.0, 0.0]), order)
     assert at_zero.gradient[0, 1] == 0.0  # in the SD it says nothing
     slope = (beside.f[0] - at_zero.f[0]) / psi
     assert at_zero.D[0, 1, 0, 0] == pytest.approx(slope, rel=1e-4)
@@ -148,7 +148,7 @@ def test_negative_binomial_without_dispersion_is_poisson():
 def test_every_fit_of_small_data_is_certified_or_named(kind):
     responses = counts(kind, trials=1, n=200)
     levels = intercepts(ANIMAL, IMAGE)
-    design, nest, likelihood = laplace_of(kind, levels, responses)
+    design, nest, _ = laplace_of(kind, levels, responses)
     fit = fit_laplace(design, nest, kind, responses)
     is_named = fit.runaway.any(axis=1) | (fit.runaway_level >= 0)
     is_usable = fit.status <= Status.BOUNDARY
