@@ -9,12 +9,11 @@ import click
 from mcsim.errors import McsimError, TooManyFailuresError
 from mcsim.planning import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
-from mcsim.scenario.families import FAMILIES, GAUSSIAN, LINKS, MOST_POINTS, family_model
+from mcsim.scenario.families import ALL_LINKS, FAMILIES, GAUSSIAN, MOST_POINTS, family_model
 
 FITTED = estimators_with(lambda facts: facts.likelihood)
 DF_METHODS = offered(lambda facts: facts.df, FITTED)
 INTERVALS = offered(lambda facts: facts.intervals, FITTED)
-ALL_LINKS = tuple(dict.fromkeys(link for links in LINKS.values() for link in links))
 _reference_option = click.option(
     "--reference", "references", multiple=True, metavar="FACTOR=LEVEL",
     help="Level that others are compared with, such as diet=fed; default: the first of the"

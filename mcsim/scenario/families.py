@@ -4,8 +4,13 @@ Imports nothing heavy, so that `mcsim --help` can.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mcsim.errors import DataError, nearest_name
+
+if TYPE_CHECKING:
+    from mcsim.scenario.records import MethodSpec
+    from mcsim.scenario.truth import TruthSpec
 
 GAUSSIAN = "gaussian"
 LINKS = {  # the first where none is named
@@ -15,6 +20,7 @@ LINKS = {  # the first where none is named
     "nbinom": ("log",),
 }
 FAMILIES = tuple(LINKS)
+ALL_LINKS = tuple(dict.fromkeys(link for links in LINKS.values() for link in links))
 MOST_POINTS = 50  # of quadrature, per random effect: more change nothing
 COUNTS = ("poisson", "nbinom")
 MODELS_OF = {  # families that a method may take responses of a family for
@@ -66,6 +72,21 @@ def family_model(
             )
         return None
     return FamilyModel(family, link, 1.0 if trials is None else trials, quadrature or 1)
+
+
+def model_of(spec: "MethodSpec", truth: "TruthSpec") -> FamilyModel | None:
+    """What a method of a scenario takes responses of a truth for; errors as of `family_model`."""
+    family = spec.family or truth.family
+    of_truth = truth.link if family == truth.family else None
+    trials = truth.trials if family == "binomial" else None
+    return family_model(family, spec.link or of_truth, trials, spec.quadrature)
+
+
+def is_on_scale(spec: "MethodSpec", truth: "TruthSpec") -> bool:
+    """Whether parameters of a method are on the scale of the truth's link."""
+    model = model_of(spec, truth)
+    own = link_of(GAUSSIAN, None) if model is None else model.link
+    return own == link_of(truth.family, truth.link)
 
 
 def link_of(family: str, link: str | None) -> str:

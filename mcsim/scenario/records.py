@@ -8,10 +8,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag
+from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design_table import DesignTable
+from mcsim.scenario.estimators import default_estimator
+from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.stated_truth import StatedTruth
@@ -28,16 +30,19 @@ from mcsim.scenario.values import (
     Estimator,
     FactorLevels,
     FactorPlace,
+    FamilyName,
     Flag,
     FormulaText,
     Interval,
     IntervalMethod,
+    LinkName,
     MeanAndSd,
     MethodName,
     Name,
     Number,
     Points,
     Positive,
+    QuadraturePoints,
     Record,
     Replicates,
     Resamples,
@@ -275,7 +280,22 @@ class MethodSpec(Record):
 
     name: MethodName = Field(description="name in the results, different for each method")
     formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
-    estimator: Estimator = Field("reml", description="how the model is fitted, or plugin:NAME")
+    estimator: Estimator = Field(
+        "reml",
+        description="how the model is fitted, or plugin:NAME; unless given laplace for counts and "
+        "proportions",
+    )
+    family: FamilyName | None = Field(
+        None, description="what the responses are taken for; unless given what they are"
+    )
+    link: LinkName | None = Field(
+        None, description="of that family; unless given that of the truth, or the family's first"
+    )
+    quadrature: QuadraturePoints | None = Field(
+        None,
+        description="points of adaptive Gauss-Hermite quadrature per random effect; 1 (the "
+        "default) is Laplace's approximation",
+    )
     structure: dict[str, Structure] = Field(
         {},
         description="covariance of the effects of a level that the formula writes with one bar: "
@@ -317,6 +337,16 @@ class MethodSpec(Record):
     def parsed(self) -> Formula:
         """The formula, taken apart."""
         return parse_formula(self.formula)
+
+
+def _with_estimator(method: Any, of_truth: Any) -> Any:
+    """A method, as a file has it, with the estimator that it leaves to its family."""
+    if not isinstance(method, Mapping) or "estimator" in method:
+        return method
+    family = method.get("family") or of_truth
+    if family not in FAMILIES or family == GAUSSIAN:
+        return method
+    return {**method, "estimator": default_estimator(family)}
 
 
 class EstimandSpec(Record):
@@ -362,6 +392,18 @@ class Scenario(Record):
     sweep: dict[str, SweptValues] = Field(
         {}, description="values per dotted key of design or truth; each combination is a condition"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_estimators(cls, raw: Any) -> Any:
+        """Name the estimators of methods that name none, where it is not the usual one."""
+        truth = raw.get("truth") if isinstance(raw, Mapping) else None
+        methods = raw.get("methods") if isinstance(truth, Mapping) else None
+        if not isinstance(methods, list | tuple) or not isinstance(truth, Mapping):
+            return raw
+        of_truth = truth.get("family", GAUSSIAN)
+        return {**raw, "methods": [_with_estimator(one, of_truth) for one in methods]}
+
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
     _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own
 

@@ -19,9 +19,10 @@ from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Method
 from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
+from mcsim.scenario.families import is_on_scale
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import Truth, targets_of, truth_of
-from mcsim.study.implied_truth import implied_truth, with_implied
+from mcsim.study.implied_truth import implied_truth, null_on_any_scale, with_implied
 from mcsim.study.tables import method_names, parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
@@ -83,9 +84,13 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     implied = implied_truth(planned.columns[spec.name], planned.design, condition)
     is_open = planned.undetermined[spec.name]
 
+    has_truth = is_on_scale(spec, condition.truth)
+
     def true_value(one: Parameter) -> float | None:
         if one in is_open:
             return None
+        if not has_truth and one not in targets:
+            return null_on_any_scale(one, condition.truth)
         return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
 
     return [

@@ -33,6 +33,7 @@ from mcsim.results.folder import TABLES
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
+from mcsim.scenario.families import is_on_scale, model_of
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
@@ -99,6 +100,12 @@ class PreparedCondition:
     def label(self) -> str:
         """Name of the condition in the results."""
         return self.condition.label
+
+    @property
+    def other_scale(self) -> set[str]:
+        """Methods whose parameters are not on the scale of the truth's link."""
+        truth = self.condition.truth
+        return {spec.name for spec in self.specs if not is_on_scale(spec, truth)}
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -230,7 +237,10 @@ def prepare_condition(
         A method cannot be fitted to this design; names the condition and the method.
     """
     designs = {} if designs is None else designs
-    key = condition.identity if is_drawn(condition.design) else condition.design.model_dump_json()
+    key = condition.identity
+    if not is_drawn(condition.design):
+        truth = condition.truth  # what of it methods are told
+        key = f"{condition.design.model_dump_json()} {truth.family} {truth.link} {truth.trials}"
     known = designs.get(key)
     design = None if known is None else known.design
     simulator = prepare_simulator(condition, scenario.seed, design)
@@ -248,7 +258,7 @@ def _ready_methods(
     data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
-        settings = _settings(scenario, spec)
+        settings = _settings(scenario, spec, condition)
         try:
             formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
             columns = model_columns(formula, data, spec.structure)
@@ -289,7 +299,7 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     return _ready(spec, before.settings, columns, shared)
 
 
-def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
+def _settings(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:
     return MethodSettings(
         spec.estimator,
         spec.df,
@@ -300,4 +310,5 @@ def _settings(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
         scenario.plugin,
         residual_model(spec.residual),
         spec.identifiable,
+        model_of(spec, condition.truth),
     )
