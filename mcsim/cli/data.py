@@ -116,7 +116,7 @@ def fit(data: Path, formula: str, form: str, references: tuple[str, ...], **opti
 
     choice = (options.pop(name) for name in ("family", "link", "trials", "quadrature"))
     options["model"] = family_model(*choice)
-    compile_engine(_say)
+    compile_engine(_say, has_counts=options["model"] is not None)
     result = datafile.fit_file(data, formula, parse_references(references), **options)
     for note in result.notes:
         _say(note)

@@ -17,7 +17,7 @@ from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.methods.terms import term_contrast
 from mcsim.names import DISPERSION, FIXED, SIGMA, TOTAL, Parameter
-from mcsim.scenario.estimators import estimators_with, facts_of
+from mcsim.scenario.estimators import estimators_of, estimators_with, facts_of
 from mcsim.scenario.families import GAUSSIAN, FamilyModel
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.records import EstimandSpec
@@ -108,10 +108,6 @@ def refuse_unsupported(settings: MethodSettings) -> None:
         if name not in facts.df:
             given = ", ".join(sorted(facts.df))
             raise DataError(f"{of} does not give df {name!r}; it gives: {given}")
-    family = GAUSSIAN if settings.family is None else settings.family.family
-    if family not in facts.families:
-        others = " or ".join(map(repr, estimators_with(lambda one: family in one.families)))
-        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
     if settings.residual is not None and not facts.has_residual_models:
         others = " or ".join(map(repr, estimators_with(lambda one: one.has_residual_models)))
         raise DataError(
@@ -124,6 +120,10 @@ def refuse_unsupported(settings: MethodSettings) -> None:
             f"{of} gives no interval of a variance component; leave out interval"
             f" {settings.interval!r}, or use estimator {other!r}"
         )
+    family = GAUSSIAN if settings.family is None else settings.family.family
+    if family not in facts.families:
+        others = " or ".join(map(repr, estimators_of(family)))
+        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:

@@ -22,7 +22,7 @@ from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
-from mcsim.scenario.estimators import default_estimator
+from mcsim.scenario.estimators import estimators_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
 
@@ -119,7 +119,7 @@ def fit_table(
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`."""
     y = table.response if model is None else counts_of(table, model)
-    estimator = estimator or default_estimator(GAUSSIAN if model is None else model.family)
+    estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(

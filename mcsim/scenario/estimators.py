@@ -77,9 +77,9 @@ def estimators_with(has: Callable[[EstimatorFacts], object]) -> tuple[str, ...]:
     return tuple(name for name, facts in ESTIMATOR_FACTS.items() if has(facts))
 
 
-def default_estimator(family: str) -> str:
-    """The estimator of a method that names none."""
-    return estimators_with(lambda facts: family in facts.families)[0]
+def estimators_of(family: str) -> tuple[str, ...]:
+    """The named estimators for responses of a family; the first where a method names none."""
+    return tuple(name for name in NAMED_ESTIMATORS if family in ESTIMATOR_FACTS[name].families)
 
 
 def offered(

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_v
 
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design_table import DesignTable
-from mcsim.scenario.estimators import default_estimator
+from mcsim.scenario.estimators import estimators_of
 from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
@@ -346,7 +346,7 @@ def _with_estimator(method: Any, of_truth: Any) -> Any:
     family = method.get("family") or of_truth
     if family not in FAMILIES or family == GAUSSIAN:
         return method
-    return {**method, "estimator": default_estimator(family)}
+    return {**method, "estimator": estimators_of(family)[0]}
 
 
 class EstimandSpec(Record):
@@ -406,6 +406,12 @@ class Scenario(Record):
 
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
     _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether a method takes the responses for counts or proportions."""
+        families = {spec.family or self.truth.family or GAUSSIAN for spec in self.methods}
+        return families != {GAUSSIAN}
 
     @property
     def plugin(self) -> Plugin | None:

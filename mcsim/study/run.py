@@ -27,9 +27,9 @@ from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import Globs, the_one
 
 NO_TRUTH = (
-    "Its columns do not make those of the truth, or change with the rows that a replicate has"
-    " (center, poly, scale); there is no bias or coverage. `truth` in the method names what it"
-    " estimates"
+    "Its columns do not make those of the truth, change with the rows that a replicate has"
+    " (center, poly, scale), or it has another link; there is no bias or coverage."
+    " `truth` in the method names what it estimates"
 )
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 
@@ -64,14 +64,14 @@ class RunOptions:
 
 def run_study(scenario: Scenario, options: RunOptions) -> Store:
     """Run what is missing of a study into its folder; errors as of `run_prepared`."""
-    compile_before_all(options)
+    compile_before_all(options, has_counts=scenario.has_counts)
     return run_prepared(PreparedStudy(scenario), options)
 
 
-def compile_before_all(options: RunOptions) -> None:
+def compile_before_all(options: RunOptions, *, has_counts: bool) -> None:
     """Compile the engine before there are workers, so that they find it done."""
     with stop_on_signals():
-        compile_engine(options.report)
+        compile_engine(options.report, has_counts=has_counts)
 
 
 def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:

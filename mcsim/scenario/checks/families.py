@@ -1,11 +1,10 @@
 """What is wrong with a truth of counts or proportions, and with methods for them."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from mcsim.scenario.checks.columns import lacking
 from mcsim.scenario.checks.draft import Draft, numbered
-from mcsim.scenario.estimators import estimators_with, facts_of
+from mcsim.scenario.estimators import estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, MODELS_OF, no_link
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import MethodSpec
@@ -75,14 +74,10 @@ def _method_problems(
         message = "quadrature is for counts and proportions; normal responses need none"
         yield (*path, "quadrature"), f"{message}: leave it out"
     if estimator is not None and family not in facts_of(estimator).families:
-        others: Any = estimators_with(lambda facts: family in facts.families)
-        message = (
-            f"estimator {estimator!r} is not for family {family!r}; use "
-            f"{' or '.join(map(repr, others))}"
-        )
+        others = " or ".join(map(repr, estimators_of(family)))
+        message = f"estimator {estimator!r} is not for family {family!r}; use {others}"
         if GAUSSIAN in facts_of(estimator).families and of_truth != GAUSSIAN:
             message += (
-                ', or write family = "gaussian" to take the responses for normal, whatever they are'
+                ', or write family = "gaussian" for a normal model of them'
             )
-        place = (*path, "estimator") if (*path, "estimator") not in draft.faulty else path
-        yield place, message
+        yield (*path, "estimator"), message
