@@ -101,15 +101,7 @@ class LaplaceMethod:
                 " zeros or only successes"
             )
         if fit.runaway[row].any():
-            spread = np.maximum(np.std(self._columns.X, axis=0), 1e-300)
-            constant = np.ptp(self._columns.X, axis=0) == 0.0
-            size = np.abs(fit.runaway[row]) * np.where(constant, 1.0, spread)
-            chosen = np.flatnonzero(size > RUNS_OFF * size.max())
-            names = ", ".join(repr(self._columns.names[j]) for j in chosen)
-            return (
-                f"separated: no finite estimate of {names}, since these columns tell rows of zeros"
-                " or of nothing but successes from all others"
-            )
+            return separated(self._columns, fit.runaway[row])
         if not np.isfinite(fit.loglik[row]):
             return "the likelihood cannot be evaluated: the predictor is too far out"
         if fit.certificate[row] > CERTIFICATE_TOLERANCE:
@@ -118,6 +110,18 @@ class LaplaceMethod:
                 f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
             )
         return "the likelihood is flat at its optimum: the data do not tell all parameters"
+
+
+def separated(columns: ModelColumns, runaway: Floats) -> str:
+    """That coefficients run off, given their direction (p,)."""
+    spread, is_constant = np.std(columns.X, axis=0), np.ptp(columns.X, axis=0) == 0.0
+    size = np.abs(runaway) * np.where(is_constant, 1.0, spread)
+    chosen = np.flatnonzero(size > RUNS_OFF * size.max())
+    names = ", ".join(repr(columns.names[j]) for j in chosen)
+    return (
+        f"separated: no finite estimate of {names}, since these columns tell rows of zeros or of"
+        " nothing but successes from all others"
+    )
 
 
 def trials_of(columns: ModelColumns, family: FamilyModel) -> Floats:

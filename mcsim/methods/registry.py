@@ -7,6 +7,7 @@ from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
+from mcsim.methods.glm import Glm
 from mcsim.methods.identifiability import left_open
 from mcsim.methods.laplace import LaplaceMethod
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "reml": partial(LikelihoodMethod, is_reml=True),
     "ml": partial(LikelihoodMethod, is_reml=False),
     "laplace": LaplaceMethod,
+    "glm": Glm,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
@@ -38,7 +40,7 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "lme4": RMethod,
     "plugin": PluginMethod,
 }
-WITH_CROSSED = ("reml", "ml", "lme4", "ols", "plugin")
+WITH_CROSSED = ("reml", "ml", "lme4", "ols", "glm", "plugin")
 WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
 WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
 

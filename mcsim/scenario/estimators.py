@@ -49,6 +49,7 @@ ESTIMATOR_FACTS = {
     "laplace": EstimatorFacts(
         df=("containment", "z"), likelihood="Laplace", families=("binomial", "poisson", "nbinom")
     ),
+    "glm": EstimatorFacts(df=("z",), families=("binomial", "poisson")),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",)),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1")),

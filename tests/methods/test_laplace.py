@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 
 import mcsim
+from mcsim.design.columns import model_columns
+from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
+from mcsim.formula import parse_formula
+from mcsim.methods.method import MethodSettings
+from mcsim.methods.registry import prepare_method
+from mcsim.scenario.families import FamilyModel
 
 REFERENCE = Path(__file__).parent.parent / "reference" / "families"
 FITS = json.loads((REFERENCE / "fits.json").read_text())
@@ -98,3 +105,43 @@ def test_what_is_no_count_is_refused_where_it_stands(message, y, family, options
     with pytest.raises(DataError) as error:
         mcsim.fit(frame, "y ~ 1 + (1 | animal)", family=family, **options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_independent_rows_are_those_of_statsmodels(link):
+    frame = pd.read_csv(REFERENCE / "cbpp.csv").assign(herd="h", period=lambda one: one["period"])
+    links = {"logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
+    family = sm.families.Binomial(getattr(sm.families.links, links[link])())
+    y = np.column_stack([frame["incidence"], frame["size"] - frame["incidence"]])
+    other = sm.GLM(y, sm.add_constant(frame["period"]), family=family).fit(tol=1e-12)
+    found = glm("incidence ~ period", frame, FamilyModel("binomial", link, "size"), "incidence")
+    assert found.fits.loglik[0] == pytest.approx(other.llf, abs=1e-8)
+    estimates = [one.estimate[0] for one in found.estimates["z"]]
+    np.testing.assert_allclose(estimates, other.params, rtol=1e-7)
+    if link == "logit":  # else statsmodels has the expected information
+        errors = [one.std_error[0] for one in found.estimates["z"]]
+        np.testing.assert_allclose(errors, other.bse, rtol=1e-7)
+
+
+def test_independent_counts_have_an_exposure():
+    frame = pd.read_csv(REFERENCE / "poisson_1.csv").assign(area=lambda one: 1.0 + one["x"])
+    other = sm.GLM(
+        frame["y"], sm.add_constant(frame["x"]), sm.families.Poisson(), exposure=frame["area"]
+    ).fit(tol=1e-12)
+    found = glm("y ~ x + offset(log(area))", frame, FamilyModel("poisson", "log"), "y")
+    estimates = [one.estimate[0] for one in found.estimates["z"]]
+    np.testing.assert_allclose(estimates, other.params, rtol=1e-7)
+
+
+def test_separated_rows_are_a_named_failure():
+    frame = pd.DataFrame({"y": [0.0, 0, 0, 1, 1, 1], "x": [0.0, 1, 2, 3, 4, 5]})
+    fits = glm("y ~ x", frame, FamilyModel("binomial", "logit"), "y").fits
+    assert fits.status[0] == Status.FAILED
+    assert fits.message[0].startswith("separated: no finite estimate of 'Intercept', 'x'")
+
+
+def glm(formula, frame, family, response):
+    columns = model_columns(parse_formula(formula), frame.astype({response: float}))
+    method = prepare_method(columns, MethodSettings("glm", ("z",), 0.95, family=family))
+    y = frame[response].to_numpy(dtype=float)
+    return method.analyse([method.take(y[None])], np.random.default_rng)

@@ -6,48 +6,58 @@ the columns of one path from the innermost unit outwards. Letters are those of n
 
 import math
 
+import numpy as np
+
 from mcsim.engine.arithmetic.compiled import step
 from mcsim.engine.families.kinds import row_of
+
+U = np.uint64  # an index that cannot be negative needs no check
 
 
 @step
 def spread(nest, Lam, lo, hi, source, path):
     """Put Lam times the units' own `source` into `path`, beside that of the units around them."""
-    n_levels, k = len(lo), nest.Z.shape[1]
-    for level in range(n_levels - 1, -1, -1):
-        a, e = nest.column_start[level], nest.column_start[level + 1]
+    k = U(nest.Z.shape[1])
+    for back in range(U(len(lo))):
+        level = U(len(lo)) - U(1) - back
+        a, e = nest.column_start[level], nest.column_start[level + U(1)]
         for g in range(lo[level], hi[level]):
             for i in range(a, e):
                 total = 0.0
                 for j in range(a, e):
-                    total += Lam[level, i - a, j - a, 0] * source[g, j]
+                    total += Lam[level, i - a, j - a, U(0)] * source[g, j]
                 path[g, i] = total
-            if level > 0:
+            if level > U(0):
                 for child in range(nest.first[g], nest.end[g]):
                     for i in range(a, k):
                         path[child, i] = path[g, i]
 
 
 @step
+def along(Z, path, row, g):
+    """A row's columns times what its innermost unit has of a path."""
+    total = 0.0
+    for i in range(U(Z.shape[1])):
+        total += Z[row, i] * path[g, i]
+    return total
+
+
+@step
 def sum_rows(kind, nest, room, y, tau, lo, hi):
     """Minus log-likelihood of a root's rows at room.b; derivatives; sums of the innermost units."""
-    k, total = nest.Z.shape[1], 0.0
+    k, total = U(nest.Z.shape[1]), 0.0
     Z, M, vector = nest.Z, room.M, room.vector
-    for g in range(lo[0], hi[0]):
+    for g in range(lo[U(0)], hi[U(0)]):
         first, end = nest.first[g], nest.end[g]
         for i in range(k):
             vector[g, i] = 0.0
             for j in range(k):
                 M[g, i, j] = 0.0
-        shift = 0.0
-        for i in range(k):
-            shift += Z[first, i] * room.b[g, i]
+        shift = along(Z, room.b, first, g)
         sum_r, sum_w = 0.0, 0.0
         for row in range(first, end):
             if not nest.is_plain:
-                shift = 0.0
-                for i in range(k):
-                    shift += Z[row, i] * room.b[g, i]
+                shift = along(Z, room.b, row, g)
             nll, r, w, w3 = row_of(kind, y[row], nest.trials[row], room.eta[row] + shift, tau)
             total += nll
             room.r[row], room.w[row], room.w3[row] = r, w, w3
@@ -56,12 +66,12 @@ def sum_rows(kind, nest, room, y, tau, lo, hi):
             if not nest.is_plain:
                 for i in range(k):
                     vector[g, i] += r * Z[row, i]
-                    for j in range(i + 1):
+                    for j in range(i + U(1)):
                         M[g, i, j] += w * Z[row, i] * Z[row, j]
         if nest.is_plain:
             for i in range(k):
                 vector[g, i] = sum_r * Z[first, i]
-                for j in range(i + 1):
+                for j in range(i + U(1)):
                     M[g, i, j] = sum_w * Z[first, i] * Z[first, j]
         for i in range(k):
             for j in range(i):
@@ -70,11 +80,11 @@ def sum_rows(kind, nest, room, y, tau, lo, hi):
 
 
 @step
-def gather(nest, sums, level, g):
-    """Put the sum over the units within into `sums` of a unit."""
-    for i in range(nest.column_start[level], sums.shape[1]):
+def gather(sums, g, first, end, a):
+    """Put the sum over the units within, first to end, into `sums` of a unit."""
+    for i in range(a, U(sums.shape[1])):
         total = 0.0
-        for child in range(nest.first[g], nest.end[g]):
+        for child in range(first, end):
             total += sums[child, i]
         sums[g, i] = total
 
@@ -82,23 +92,25 @@ def gather(nest, sums, level, g):
 @step
 def eliminate(nest, room, lo, hi):
     """Eliminate the effects of a root's units; log-determinant of I + Lam'Z'WZ Lam."""
-    k, log_det, F, M = nest.Z.shape[1], 0.0, room.F, room.M
-    for level in range(len(lo)):
-        a, e = nest.column_start[level], nest.column_start[level + 1]
+    k, log_det, F, M = U(nest.Z.shape[1]), 0.0, room.F, room.M
+    for level in range(U(len(lo))):
+        a, e = nest.column_start[level], nest.column_start[level + U(1)]
         for g in range(lo[level], hi[level]):
-            if level > 0:
-                _gather_matrices(nest, room, level, g)
+            if level > U(0):
+                _gather_matrices(
+                    F, M, g, nest.first[g], nest.end[g], nest.column_start[level - U(1)], a
+                )
             for i in range(a, e):  # L L' = I + Lam'M Lam of its own
                 for j in range(a, e):
                     total = 0.0
                     for m in range(a, e):
-                        total += M[g, i, m] * room.Lam[level, m - a, j - a, 0]
+                        total += M[g, i, m] * room.Lam[level, m - a, j - a, U(0)]
                     room.C[g, i, j] = total
             for i in range(a, e):
-                for j in range(a, i + 1):
+                for j in range(a, i + U(1)):
                     total = 1.0 if i == j else 0.0
                     for m in range(a, e):
-                        total += room.Lam[level, m - a, i - a, 0] * room.C[g, m, j]
+                        total += room.Lam[level, m - a, i - a, U(0)] * room.C[g, m, j]
                     F[g, i, j] = total
             product = 1.0
             for j in range(a, e):
@@ -108,14 +120,14 @@ def eliminate(nest, room, lo, hi):
                 pivot = math.sqrt(F[g, j, j])
                 product *= pivot
                 F[g, j, j] = pivot
-                for i in range(j + 1, e):
+                for i in range(j + U(1), e):
                     F[g, i, j] /= pivot
             log_det += 2.0 * math.log(product)
             for j in range(e, k):
                 for i in range(a, e):
                     total = 0.0
                     for m in range(a, e):
-                        total += room.Lam[level, m - a, i - a, 0] * M[g, m, j]
+                        total += room.Lam[level, m - a, i - a, U(0)] * M[g, m, j]
                     for m in range(a, i):
                         total -= F[g, i, m] * F[g, m, j]
                     F[g, i, j] = total / F[g, i, i]
@@ -123,14 +135,13 @@ def eliminate(nest, room, lo, hi):
 
 
 @step
-def _gather_matrices(nest, room, level, g):
+def _gather_matrices(F, M, g, first, end, within, a):
     """M of a unit, from the units within, whose own effects are eliminated."""
-    k, F, M = nest.Z.shape[1], room.F, room.M
-    a, within = nest.column_start[level], nest.column_start[level - 1]
+    k = U(M.shape[1])
     for i in range(a, k):
-        for j in range(a, i + 1):
+        for j in range(a, i + U(1)):
             total = 0.0
-            for child in range(nest.first[g], nest.end[g]):
+            for child in range(first, end):
                 total += M[child, i, j]
                 for m in range(within, a):
                     total -= F[child, m, i] * F[child, m, j]
@@ -144,12 +155,12 @@ def solve(nest, room, lo, hi, vector, minus_u, out):
 
     vector : of the innermost units; gains that of the others
     """
-    k, F, y, squared = nest.Z.shape[1], room.F, room.y, 0.0
-    for level in range(len(lo)):
-        a, e = nest.column_start[level], nest.column_start[level + 1]
+    k, F, y, squared = U(nest.Z.shape[1]), room.F, room.y, 0.0
+    for level in range(U(len(lo))):
+        a, e = nest.column_start[level], nest.column_start[level + U(1)]
         for g in range(lo[level], hi[level]):
-            if level > 0:
-                within = nest.column_start[level - 1]
+            if level > U(0):
+                within = nest.column_start[level - U(1)]
                 for i in range(a, k):
                     total = 0.0
                     for child in range(nest.first[g], nest.end[g]):
@@ -160,7 +171,7 @@ def solve(nest, room, lo, hi, vector, minus_u, out):
             for i in range(a, e):
                 total = -minus_u * room.u[g, i]
                 for m in range(a, e):
-                    total += room.Lam[level, m - a, i - a, 0] * vector[g, m]
+                    total += room.Lam[level, m - a, i - a, U(0)] * vector[g, m]
                 for m in range(a, i):
                     total -= F[g, i, m] * y[g, m]
                 y[g, i] = total / F[g, i, i]
@@ -172,23 +183,25 @@ def solve(nest, room, lo, hi, vector, minus_u, out):
 @step
 def _substitute_back(nest, room, lo, hi, out):
     """From room.y, outermost units first; Lam times all solutions of a path in room.path."""
-    k, F, y, path = nest.Z.shape[1], room.F, room.y, room.path
-    for level in range(len(lo) - 1, -1, -1):
-        a, e = nest.column_start[level], nest.column_start[level + 1]
+    k, F, y, path = U(nest.Z.shape[1]), room.F, room.y, room.path
+    for back in range(U(len(lo))):
+        level = U(len(lo)) - U(1) - back
+        a, e = nest.column_start[level], nest.column_start[level + U(1)]
         for g in range(lo[level], hi[level]):
-            for i in range(e - 1, a - 1, -1):
+            for last in range(e - a):
+                i = e - U(1) - last
                 total = y[g, i]
                 for m in range(e, k):
                     total -= F[g, i, m] * path[g, m]
-                for m in range(i + 1, e):
+                for m in range(i + U(1), e):
                     total -= F[g, m, i] * out[g, m]
                 out[g, i] = total / F[g, i, i]
             for i in range(a, e):
                 total = 0.0
                 for m in range(a, e):
-                    total += room.Lam[level, i - a, m - a, 0] * out[g, m]
+                    total += room.Lam[level, i - a, m - a, U(0)] * out[g, m]
                 path[g, i] = total
-            if level > 0:
+            if level > U(0):
                 for child in range(nest.first[g], nest.end[g]):
                     for i in range(a, k):
                         path[child, i] = path[g, i]
@@ -200,14 +213,16 @@ def covariances(nest, room, lo, hi):
 
     That of the units around stands there already.
     """
-    k, F, C, y = nest.Z.shape[1], room.F, room.C, room.y
-    for level in range(len(lo) - 1, -1, -1):
-        a, e = nest.column_start[level], nest.column_start[level + 1]
+    k, F, C, y = U(nest.Z.shape[1]), room.F, room.C, room.y
+    for back in range(U(len(lo))):
+        level = U(len(lo)) - U(1) - back
+        a, e = nest.column_start[level], nest.column_start[level + U(1)]
         for g in range(lo[level], hi[level]):
             for j in range(e, k):  # G = L^-T F
-                for i in range(e - 1, a - 1, -1):
+                for last in range(e - a):
+                    i = e - U(1) - last
                     total = F[g, i, j]
-                    for m in range(i + 1, e):
+                    for m in range(i + U(1), e):
                         total -= F[g, m, i] * C[g, m, j]
                     C[g, i, j] = total / F[g, i, i]
             for i in range(a, e):
@@ -222,9 +237,10 @@ def covariances(nest, room, lo, hi):
                     for m in range(a, i):
                         total -= F[g, i, m] * y[g, m]
                     y[g, i] = total / F[g, i, i]
-                for i in range(e - 1, a - 1, -1):
+                for last in range(e - a):
+                    i = e - U(1) - last
                     total = y[g, i]
-                    for m in range(i + 1, e):
+                    for m in range(i + U(1), e):
                         total -= F[g, m, i] * y[g, m]
                     y[g, i] = total / F[g, i, i]
                 for i in range(a, e):
@@ -232,7 +248,7 @@ def covariances(nest, room, lo, hi):
                     for m in range(e, k):
                         C[g, i, j] -= C[g, i, m] * C[g, m, j]
             _turn(room.Lam, C, y, level, g, a, e)
-            if level > 0:
+            if level > U(0):
                 for child in range(nest.first[g], nest.end[g]):
                     for i in range(a, k):
                         for j in range(a, k):
@@ -242,14 +258,14 @@ def covariances(nest, room, lo, hi):
 @step
 def _turn(Lam, C, y, level, g, a, e):
     """From own effects u to Lam u, in place: Lam C Lam' of its own, Lam C beside it."""
-    k = C.shape[1]
+    k = U(C.shape[1])
     for j in range(a, e):
         for i in range(a, e):
             y[g, i] = C[g, i, j]
         for i in range(a, e):
             total = 0.0
             for m in range(a, e):
-                total += Lam[level, i - a, m - a, 0] * y[g, m]
+                total += Lam[level, i - a, m - a, U(0)] * y[g, m]
             C[g, i, j] = total
     for row in range(a, k):
         for j in range(a, e):
@@ -257,7 +273,7 @@ def _turn(Lam, C, y, level, g, a, e):
         for j in range(a, e):
             total = 0.0
             for m in range(a, e):
-                total += Lam[level, j - a, m - a, 0] * y[g, m]
+                total += Lam[level, j - a, m - a, U(0)] * y[g, m]
             C[g, row, j] = total
             if row >= e:
                 C[g, j, row] = total

@@ -23,6 +23,8 @@ from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.families.kinds import NBINOM, log_constants
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
 from mcsim.engine.laplace.elimination import (
+    U,
+    along,
     covariances,
     eliminate,
     gather,
@@ -58,7 +60,7 @@ class LaplaceLikelihood(Likelihood):
         self._n_above = _numbers_above(responses if kind == NBINOM else responses[:, :0])
         self._constant = log_constants(kind, responses, nest.trials)
         self._modes = np.zeros((len(responses), *(len(nest.first), nest.Z.shape[1])))
-        self._room, self._bounds = room_for(nest, q), np.zeros((2, n_levels), dtype=np.int64)
+        self._room, self._bounds = room_for(nest, q), np.zeros((2, n_levels), dtype=np.uint64)
         p = nest.X.shape[1]
         of_levels = (n_levels + 1, q)
         n_theta = self.n_covariances + p
@@ -107,11 +109,7 @@ def _evaluate(
             for i in range(q):
                 own_order[b, i, 0] = order[point, b, i]
         tau = _set_factors(kind, room, blocks, own_order, theta[point], n_levels)
-        for row in range(len(nest.X)):
-            total = nest.offset[row]
-            for j in range(p):
-                total += nest.X[row, j] * theta[point, n_theta - p + j]
-            room.eta[row] = total
+        _predict(nest.X, nest.offset, theta[point, n_theta - p :], room.eta)
         found[:] = 0.0
         room.D[:] = 0.0
         room.K[:] = 0.0
@@ -119,10 +117,10 @@ def _evaluate(
         total = 0.0
         for root in range(nest.level_start[n_levels - 1], nest.level_start[n_levels]):
             lo, hi = bounds[0], bounds[1]
-            lo[n_levels - 1], hi[n_levels - 1] = root, root + 1
+            lo[n_levels - 1], hi[n_levels - 1] = root, root + U(1)
             for level in range(n_levels - 1, 0, -1):
                 lo[level - 1] = nest.first[lo[level]]
-                hi[level - 1] = nest.end[hi[level] - 1]
+                hi[level - 1] = nest.end[hi[level] - U(1)]
             total += _add_root(kind, nest, room, y, tau, lo, hi, mode)
             if not total < math.inf:
                 break
@@ -143,6 +141,15 @@ def _evaluate(
                     D, K = room.D[level, i, j, 0], room.K[level, i, j, 0]
                     found[at + (level * q + i) * q + j] = D if with_data else K
                 found[at + ((n_levels + 1) * q + level) * q + i] = room.K[level, i, i, 0]
+
+
+@step
+def _predict(X, offset, beta, eta):
+    for row in range(U(len(X))):
+        total = offset[row]
+        for j in range(U(len(beta))):
+            total += X[row, j] * beta[j]
+        eta[row] = total
 
 
 @step
@@ -181,21 +188,21 @@ def _add_root(kind, nest, room, y, tau, lo, hi, mode):
     Infinite where it overflows at the mode that is there and at zero.
     """
     u, before = room.u, room.u_before
-    _copy(nest, lo, hi, mode, u)
+    _copy(nest.column_start, lo, hi, mode, u)
     f_before, length, log_det, is_fresh = math.inf, 1.0, 0.0, False
     f, decrement_before = math.inf, math.inf
     for _ in range(MAX_STEPS):
         spread(nest, room.Lam, lo, hi, u, room.b)
-        f = sum_rows(kind, nest, room, y, tau, lo, hi) + _half_squares(nest, lo, hi, u)
+        f = sum_rows(kind, nest, room, y, tau, lo, hi) + _half_squares(nest.column_start, lo, hi, u)
         if not f < math.inf and f_before == math.inf:
             if is_fresh:
                 return math.inf
             is_fresh = True
-            _combine(nest, lo, hi, u, 0.0, u, u)
+            _combine(nest.column_start, lo, hi, u, 0.0, u, u)
             continue
         if not f <= f_before + RISE * (1.0 + abs(f_before)):
             length *= 0.5
-            _combine(nest, lo, hi, before, length, room.step, u)
+            _combine(nest.column_start, lo, hi, before, length, room.step, u)
             continue
         log_det = eliminate(nest, room, lo, hi)
         decrement = solve(nest, room, lo, hi, room.vector, 1.0, room.step)
@@ -204,36 +211,36 @@ def _add_root(kind, nest, room, y, tau, lo, hi, mode):
         if is_rounding or not decrement > DECREMENT * scale:
             break
         f_before, decrement_before, length = f, decrement, 1.0
-        _copy(nest, lo, hi, u, before)
-        _combine(nest, lo, hi, before, 1.0, room.step, u)
-    _copy(nest, lo, hi, u, mode)
+        _copy(nest.column_start, lo, hi, u, before)
+        _combine(nest.column_start, lo, hi, before, 1.0, room.step, u)
+    _copy(nest.column_start, lo, hi, u, mode)
     return 2.0 * f + log_det
 
 
 @step
-def _copy(nest, lo, hi, source, target):
-    for level in range(len(lo)):
+def _copy(column_start, lo, hi, source, target):
+    for level in range(U(len(lo))):
         for g in range(lo[level], hi[level]):
-            for i in range(nest.column_start[level], nest.column_start[level + 1]):
+            for i in range(column_start[level], column_start[level + U(1)]):
                 target[g, i] = source[g, i]
 
 
 @step
-def _combine(nest, lo, hi, start, length, change, target):
+def _combine(column_start, lo, hi, start, length, change, target):
     """Put start + length x change into target; zero where start and change are the target."""
     is_zero = 0.0 if length == 0.0 else 1.0
-    for level in range(len(lo)):
+    for level in range(U(len(lo))):
         for g in range(lo[level], hi[level]):
-            for i in range(nest.column_start[level], nest.column_start[level + 1]):
+            for i in range(column_start[level], column_start[level + U(1)]):
                 target[g, i] = is_zero * (start[g, i] + length * change[g, i])
 
 
 @step
-def _half_squares(nest, lo, hi, u):
+def _half_squares(column_start, lo, hi, u):
     total = 0.0
-    for level in range(len(lo)):
+    for level in range(U(len(lo))):
         for g in range(lo[level], hi[level]):
-            for i in range(nest.column_start[level], nest.column_start[level + 1]):
+            for i in range(column_start[level], column_start[level + U(1)]):
                 total += 0.5 * u[g, i] * u[g, i]
     return total
 
@@ -241,63 +248,86 @@ def _half_squares(nest, lo, hi, u):
 @step
 def _differentiate_root(kind, nest, room, y, tau, lo, hi):
     """Add to the derivatives in Psi and in the dispersion; leave those of rows in room.r."""
-    k, n_levels, Z = nest.Z.shape[1], len(lo), nest.Z
+    k, n_levels = U(nest.Z.shape[1]), U(len(lo))
     covariances(nest, room, lo, hi)
-    for g in range(lo[0], hi[0]):
-        for i in range(k):
-            room.R[g, i], room.S[g, i] = 0.0, 0.0
-        variance = 0.0
-        for row in range(nest.first[g], nest.end[g]):
-            if row == nest.first[g] or not nest.is_plain:
-                variance = 0.0
-                for i in range(k):
-                    for j in range(k):
-                        variance += Z[row, i] * room.C[g, i, j] * Z[row, j]
-            t = room.w3[row] * variance
-            room.w3[row] = t
-            for i in range(k):
-                room.R[g, i] += room.r[row] * Z[row, i]
-                room.S[g, i] += t * Z[row, i]
-            if kind == NBINOM:
-                shift = 0.0
-                for i in range(k):
-                    shift += Z[row, i] * room.b[g, i]
-                dl, _, dw = nbinom_slopes(y[row], room.eta[row] + shift, tau)
-                room.D[n_levels, 0, 0, 0] += variance * dw - 2.0 * dl
-                room.K[n_levels, 0, 0, 0] += room.w[row]
-        for i in range(k):
-            room.vector[g, i] = room.S[g, i]
+    _add_variances(nest.Z, nest.first, nest.end, nest.is_plain, room, lo[U(0)], hi[U(0)])
     solve(nest, room, lo, hi, room.vector, 0.0, room.step)
-    for g in range(lo[0], hi[0]):
+    if kind == NBINOM:
+        _add_to_dispersion(nest, room, y, tau, lo, hi)
+    for g in range(lo[U(0)], hi[U(0)]):
         for i in range(k):
             for j in range(k):
                 room.S[g, i] -= room.M[g, i, j] * room.path[g, j]
+        moved = along(nest.Z, room.path, nest.first[g], g)
         for row in range(nest.first[g], nest.end[g]):
-            moved = 0.0
-            for i in range(k):
-                moved += Z[row, i] * room.path[g, i]
-            if kind == NBINOM:
-                shift = 0.0
-                for i in range(k):
-                    shift += Z[row, i] * room.b[g, i]
-                _, dr, _ = nbinom_slopes(y[row], room.eta[row] + shift, tau)
-                room.D[n_levels, 0, 0, 0] += moved * dr
+            if not nest.is_plain:
+                moved = along(nest.Z, room.path, row, g)
             room.r[row] = room.w3[row] - 2.0 * room.r[row] - room.w[row] * moved
     for level in range(n_levels):
         for g in range(lo[level], hi[level]):
-            if level > 0:
-                gather(nest, room.R, level, g)
-                gather(nest, room.S, level, g)
-            _add_unit(nest, room, level, g)
+            if level > U(0):
+                gather(room.R, g, nest.first[g], nest.end[g], nest.column_start[level])
+                gather(room.S, g, nest.first[g], nest.end[g], nest.column_start[level])
+            a, e = nest.column_start[level], nest.column_start[level + U(1)]
+            _add_unit(room.R, room.S, room.M, room.C, room.K[level], room.D[level], g, a, e)
 
 
 @step
-def _add_unit(nest, room, level, g):
-    """Add a unit to the derivatives in Psi of its level."""
-    a, e, k = nest.column_start[level], nest.column_start[level + 1], nest.Z.shape[1]
-    R, S, M, C = room.R, room.S, room.M, room.C
+def _add_variances(Z, starts, ends, is_plain, room, lo, hi):
+    """Put w' q, q the variance of a row's predictor, into room.w3, its sums into room.S."""
+    k, C, S, w3 = U(Z.shape[1]), room.C, room.S, room.w3
+    for g in range(lo, hi):
+        first, total = starts[g], 0.0
+        for i in range(k):
+            room.R[g, i], S[g, i] = room.vector[g, i], 0.0
+        variance = _variance(Z, C, first, g)
+        for row in range(first, ends[g]):
+            if not is_plain:
+                variance = _variance(Z, C, row, g)
+            t = w3[row] * variance
+            w3[row] = t
+            total += t
+            if not is_plain:
+                for i in range(k):
+                    S[g, i] += t * Z[row, i]
+        for i in range(k):
+            if is_plain:
+                S[g, i] = total * Z[first, i]
+            room.vector[g, i] = S[g, i]
+
+
+@step
+def _variance(Z, C, row, g):
+    """Variance of a row's predictor given the responses."""
+    total = 0.0
+    for i in range(U(Z.shape[1])):
+        for j in range(U(Z.shape[1])):
+            total += Z[row, i] * C[g, i, j] * Z[row, j]
+    return total
+
+
+@step
+def _add_to_dispersion(nest, room, y, tau, lo, hi):
+    """Add a root's rows to the derivative in the dispersion, but for what y and tau alone give."""
+    total, weight = 0.0, 0.0
+    for g in range(lo[U(0)], hi[U(0)]):
+        for row in range(nest.first[g], nest.end[g]):
+            eta = room.eta[row] + along(nest.Z, room.b, row, g)
+            dl, dr, dw = nbinom_slopes(y[row], eta, tau)
+            variance = _variance(nest.Z, room.C, row, g)
+            moved = along(nest.Z, room.path, row, g)
+            total += variance * dw - 2.0 * dl + moved * dr
+            weight += room.w[row]
+    room.D[len(lo), 0, 0, 0] += total
+    room.K[len(lo), 0, 0, 0] += weight
+
+
+@step
+def _add_unit(R, S, M, C, of_design, of_data, g, a, e):
+    """Add a unit, whose columns are a to e, to the derivatives in Psi of its level."""
+    k = U(M.shape[1])
     for i in range(a, e):
-        for j in range(a, i + 1):
+        for j in range(a, i + U(1)):
             K = M[g, i, j]
             for m in range(a, k):
                 weight = 0.0
@@ -305,16 +335,17 @@ def _add_unit(nest, room, level, g):
                     weight += C[g, m, n] * M[g, n, j]
                 K -= M[g, i, m] * weight
             change = K - R[g, i] * R[g, j] + 0.5 * (R[g, i] * S[g, j] + S[g, i] * R[g, j])
-            room.K[level, i - a, j - a, 0] += K
-            room.D[level, i - a, j - a, 0] += change
+            of_design[i - a, j - a, U(0)] += K
+            of_data[i - a, j - a, U(0)] += change
             if i != j:
-                room.K[level, j - a, i - a, 0] += K
-                room.D[level, j - a, i - a, 0] += change
+                of_design[j - a, i - a, U(0)] += K
+                of_data[j - a, i - a, U(0)] += change
 
 
 @step
 def _add_to_coefficients(nest, room, lo, hi, gradient):
     """Add a root's rows to the derivatives in the coefficients."""
-    for row in range(nest.first[lo[0]], nest.end[hi[0] - 1]):
-        for j in range(len(gradient)):
-            gradient[j] += nest.X[row, j] * room.r[row]
+    p, X, r = U(nest.X.shape[1]), nest.X, room.r
+    for row in range(nest.first[lo[U(0)]], nest.end[hi[U(0)] - U(1)]):
+        for j in range(p):
+            gradient[j] += X[row, j] * r[row]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Positions
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.compile import CompiledDesign, Level
 
@@ -16,10 +16,10 @@ from mcsim.engine.compile import CompiledDesign, Level
 class Nest(NamedTuple):
     """Rows and units; k columns of random effects in all, p of fixed effects."""
 
-    first: Ints  # (n_units,) of what is within a unit: rows (innermost level) or units
-    end: Ints
-    level_start: Ints  # (n_levels + 1,) first unit of every level
-    column_start: Ints  # (n_levels + 1,)
+    first: Positions  # (n_units,) of what is within a unit: rows (innermost level) or units
+    end: Positions
+    level_start: Positions  # (n_levels + 1,) first unit of every level
+    column_start: Positions  # (n_levels + 1,)
     Z: Floats  # (n_rows, k) in columns of unit scale
     X: Floats  # (n_rows, p) X~, orthogonal with X~'X~ = n I
     offset: Floats  # (n_rows,)
@@ -78,10 +78,16 @@ def nest_of(
     columns = np.hstack([np.zeros((n, 0)), *Z])[order]
     leaf = np.cumsum(begins[-1]) - 1
     return Nest(
-        np.concatenate(first), np.concatenate(end), level_start, np.cumsum([0, *sizes]),
-        np.ascontiguousarray(columns), np.ascontiguousarray((X @ np.linalg.inv(design.R))[order]),
-        offset[order], trials[order], bool(np.all(columns == columns[starts[0]][leaf])),
-    )  # fmt: skip
+        np.concatenate(first).astype(np.uint64),
+        np.concatenate(end).astype(np.uint64),
+        level_start.astype(np.uint64),
+        np.cumsum([0, *sizes]).astype(np.uint64),
+        np.ascontiguousarray(columns),
+        np.ascontiguousarray((X @ np.linalg.inv(design.R))[order]),
+        offset[order],
+        trials[order],
+        bool(np.all(columns == columns[starts[0]][leaf])),
+    )
 
 
 def room_for(nest: Nest, q: int) -> Room:

@@ -16,9 +16,9 @@ from mcsim.engine.laplace.nest import Nest
 NONE = 1e-7  # of the largest change of a predictor, which is 1
 
 
-def runaway_direction(kind: int, nest: Nest, y: Floats) -> Floats | None:
-    """Coefficients of X~ (p,) along which the likelihood of y (n_rows,) never falls; None: none."""
-    X, sign = nest.X, _sign(kind, nest, y)
+def runaway_direction(kind: int, X: Floats, trials: Floats, y: Floats) -> Floats | None:
+    """Coefficients of X (p,) along which the likelihood of y (n_rows,) never falls; None: none."""
+    sign = _sign(kind, trials, y)
     rows, first = np.unique(np.column_stack([X.round(12), sign]), axis=0, return_index=True)
     X, sign = X[first], rows[:, -1]
     is_free = sign != 0.0
@@ -41,19 +41,19 @@ def runaway_direction(kind: int, nest: Nest, y: Floats) -> Floats | None:
     return direction
 
 
-def _sign(kind: int, nest: Nest, y: Floats) -> Floats:
+def _sign(kind: int, trials: Floats, y: Floats) -> Floats:
     """1 where a row would have its predictor grow without end, -1 the opposite, 0 neither."""
     if kind in (POISSON, NBINOM):
         return np.where(y == 0.0, -1.0, 0.0)
-    return np.where(y == nest.trials, 1.0, 0.0) - np.where(y == 0.0, 1.0, 0.0)
+    return np.where(y == trials, 1.0, 0.0) - np.where(y == 0.0, 1.0, 0.0)
 
 
 def uniform_levels(kind: int, nest: Nest, y: Floats) -> Ints:
     """Levels, innermost first, whose units have rows of one kind each: all 0, or all successes."""
-    sign, found = _sign(kind, nest, y), []
-    first, end = nest.first.copy(), nest.end.copy()
-    for level in range(len(nest.level_start) - 1):
-        own = slice(nest.level_start[level], nest.level_start[level + 1])
+    sign, found = _sign(kind, nest.trials, y), []
+    first, end, starts = (one.astype(np.int64) for one in (nest.first, nest.end, nest.level_start))
+    for level in range(len(starts) - 1):
+        own = slice(starts[level], starts[level + 1])
         if level > 0:  # from units within to rows
             first[own], end[own] = first[first[own]], end[end[own] - 1]
         low = np.minimum.reduceat(sign, first[own])

@@ -77,7 +77,5 @@ def _method_problems(
         others = " or ".join(map(repr, estimators_of(family)))
         message = f"estimator {estimator!r} is not for family {family!r}; use {others}"
         if GAUSSIAN in facts_of(estimator).families and of_truth != GAUSSIAN:
-            message += (
-                ', or write family = "gaussian" for a normal model of them'
-            )
+            message += ', or write family = "gaussian" for a normal model of them'
         yield (*path, "estimator"), message
