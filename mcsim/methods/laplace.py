@@ -9,6 +9,7 @@ from mcsim.engine.compile import collapse_design
 from mcsim.engine.families.kinds import KINDS
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
 from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.quadrature import can_integrate
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
@@ -50,6 +51,12 @@ class LaplaceMethod:
         trials = trials_of(columns, settings.family)
         self._nest = nest_of(self.design, columns.X, levels, offset, trials)
         self._kind = KINDS[settings.family.family, settings.family.link]
+        self._n_points = settings.family.quadrature
+        if self._n_points > 1 and not can_integrate(self._nest):
+            raise DataError(
+                "quadrature is for random intercepts of one level or of two nested ones; leave it"
+                " out, for Laplace's approximation"
+            )
         self._names = random_names(columns)
         self.n_values = n
         self.n_parameters = len(parameters(columns, settings))
@@ -68,7 +75,8 @@ class LaplaceMethod:
 
     def analyse(self, taken: Sequence[Floats], _stream_of: StreamOf) -> Analysis:
         """Fit every response."""
-        fit = fit_laplace(self.design, self._nest, self._kind, np.concatenate(taken))
+        responses = np.concatenate(taken)
+        fit = fit_laplace(self.design, self._nest, self._kind, responses, self._n_points)
         confidence = self._settings.confidence
         components = components_without_residuals(
             fit,

@@ -52,6 +52,23 @@ def test_fit_reaches_the_better_of_glmer_and_glmmtmb(name):
         assert found.table["estimate"]["dispersion"] == pytest.approx(1.6976938918, rel=1e-4)
 
 
+@pytest.mark.parametrize("points", [9, 25])
+@pytest.mark.parametrize("name", ["cbpp", "binary_small_1"])
+def test_quadrature_is_that_of_glmer(name, points):
+    # glmer(..., nAGQ = 9): estimates to its tolerance; its log-likelihood lacks a constant
+    found, expected = fit(name, quadrature=points), FITS[name][f"agq{points}"]
+    p = len(expected["estimate"])
+    np.testing.assert_allclose(found.table["estimate"][:p], expected["estimate"], atol=1e-4)
+    sds = found.table["estimate"][found.table.index.str.endswith(".sd(Intercept)")]
+    assert sds.iloc[0] == pytest.approx(expected["theta"], abs=1e-4)
+    assert found.quadrature == points
+
+
+def test_quadrature_of_slopes_is_refused():
+    with pytest.raises(DataError, match="quadrature is for random intercepts"):
+        fit("poisson_1", quadrature=9)
+
+
 def test_fixed_effects_have_between_within_or_normal_tests():
     # t with animals less diets, and observations; z
     within = fit("binomial_1").table["df"]

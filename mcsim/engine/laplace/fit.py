@@ -11,6 +11,7 @@ from mcsim.engine.families.kinds import NBINOM
 from mcsim.engine.fit import factor_slopes, weighted
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import Nest
+from mcsim.engine.laplace.quadrature import QuadratureLikelihood
 from mcsim.engine.laplace.search import laplace_optima
 from mcsim.engine.laplace.separation import runaway_direction, uniform_levels
 from mcsim.engine.optimum.search import Optima
@@ -47,16 +48,21 @@ class LaplaceFit:
     runaway_level: Ints
 
 
-def fit_laplace(design: CompiledDesign, nest: Nest, kind: int, responses: Floats) -> LaplaceFit:
+def fit_laplace(
+    design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int = 1
+) -> LaplaceFit:
     """Fit every response.
 
     Parameters
     ----------
     nest : of the design's rows; kind : of families/kinds.py
     responses : (n_replicates, n_rows), rows in the order in which the design was given
+    n_points : of quadrature per effect; 1 is Laplace's approximation
     """
     sorted_responses = np.ascontiguousarray(responses[:, design.order])
     likelihood = LaplaceLikelihood(nest, design.blocks, kind, sorted_responses)
+    if n_points > 1:
+        likelihood = QuadratureLikelihood(nest, design.blocks, kind, sorted_responses, n_points)
     optima = laplace_optima(likelihood)
     n_lam, first = likelihood.n_lam, likelihood.n_covariances
     to_original = np.tile(np.linalg.inv(design.R), (len(responses), 1, 1))

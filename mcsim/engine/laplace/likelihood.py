@@ -108,8 +108,8 @@ def _evaluate(
         for b in range(n_blocks):
             for i in range(q):
                 own_order[b, i, 0] = order[point, b, i]
-        tau = _set_factors(kind, room, blocks, own_order, theta[point], n_levels)
-        _predict(nest.X, nest.offset, theta[point, n_theta - p :], room.eta)
+        tau = set_factors(room, blocks, own_order, theta[point], n_levels)
+        predict(nest.X, nest.offset, theta[point, n_theta - p :], room.eta)
         found[:] = 0.0
         room.D[:] = 0.0
         room.K[:] = 0.0
@@ -121,7 +121,7 @@ def _evaluate(
             for level in range(n_levels - 1, 0, -1):
                 lo[level - 1] = nest.first[lo[level]]
                 hi[level - 1] = nest.end[hi[level] - U(1)]
-            total += _add_root(kind, nest, room, y, tau, lo, hi, mode)
+            total += mode_of_root(kind, nest, room, y, tau, lo, hi, mode)
             if not total < math.inf:
                 break
             _differentiate_root(kind, nest, room, y, tau, lo, hi)
@@ -133,7 +133,7 @@ def _evaluate(
         is_there = total < math.inf
         found[0] = total if is_there else math.nan
         found[1] = 1.0 if is_there else math.nan
-        _set_gradient(kind, room, blocks, own_order, theta[point], n_levels, found[2:])
+        _set_gradient(room, blocks, own_order, theta[point], n_levels, found[2:])
         at = 2 + n_theta
         for level in range(n_levels + 1):
             for i in range(q):
@@ -144,7 +144,8 @@ def _evaluate(
 
 
 @step
-def _predict(X, offset, beta, eta):
+def predict(X, offset, beta, eta):
+    """Put the fixed part of all predictors into eta."""
     for row in range(U(len(X))):
         total = offset[row]
         for j in range(U(len(beta))):
@@ -153,7 +154,7 @@ def _predict(X, offset, beta, eta):
 
 
 @step
-def _set_factors(kind, room, blocks, order, theta, n_levels):
+def set_factors(room, blocks, order, theta, n_levels):
     """Put the factors of all levels into room.Lam, and return the dispersion."""
     room.Lam[:] = 0.0
     tau = 0.0
@@ -169,7 +170,7 @@ def _set_factors(kind, room, blocks, order, theta, n_levels):
 
 
 @step
-def _set_gradient(kind, room, blocks, order, theta, n_levels, gradient):
+def _set_gradient(room, blocks, order, theta, n_levels, gradient):
     for b in range(len(blocks.size)):
         first, size, t = blocks.first[b], blocks.size[b], blocks.theta[b]
         level = blocks.level[b]
@@ -182,7 +183,7 @@ def _set_gradient(kind, room, blocks, order, theta, n_levels, gradient):
 
 
 @step
-def _add_root(kind, nest, room, y, tau, lo, hi, mode):
+def mode_of_root(kind, nest, room, y, tau, lo, hi, mode):
     """-2 logLik of an outermost unit at the mode of its effects, from and into `mode`.
 
     Infinite where it overflows at the mode that is there and at zero.

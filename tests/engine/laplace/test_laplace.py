@@ -9,6 +9,7 @@ from mcsim.engine.families.kinds import KINDS, LOGIT, NBINOM, POISSON, log_const
 from mcsim.engine.laplace.fit import fit_laplace
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.quadrature import QuadratureLikelihood
 from mcsim.engine.laplace.search import laplace_optima
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
@@ -205,3 +206,72 @@ def test_constants_are_those_of_the_distributions():
     y, m = np.array([[0.0, 2.0, 3.0]]), np.array([1.0, 5.0, 3.0])
     expected = stats.binom.logpmf(y[0], m, 0.3) - y[0] * np.log(0.3) - (m - y[0]) * np.log(0.7)
     assert log_constants(LOGIT, y, m)[0] == pytest.approx(expected.sum(), abs=1e-12)
+
+
+def by_points(kind, levels, y, n_points, trials=3.0):
+    design, nest, laplace = laplace_of(kind, levels, y, trials=trials)
+    return nest, QuadratureLikelihood(nest, design.blocks, kind, laplace.responses, n_points)
+
+
+QUADRATURES = [intercepts(ANIMAL), intercepts(ANIMAL, IMAGE)]
+
+
+@pytest.mark.parametrize("levels", QUADRATURES, ids=["one level", "two"])
+@pytest.mark.parametrize("kind", [LOGIT, POISSON, NBINOM])
+def test_gradient_of_quadrature_is_that_of_its_deviance(kind, levels):
+    _, likelihood = by_points(kind, levels, counts(kind), 3)
+    theta = np.full((1, likelihood.n_covariances + 2), 0.6)
+    one, order = np.zeros(1, dtype=np.int64), np.zeros((1, len(likelihood.blocks.size), 1), int)
+    found, step = likelihood.at(one, theta, order).gradient[0], 1e-5
+    for t in range(theta.shape[1]):
+        change = step * np.eye(theta.shape[1])[t]
+        up, down = (likelihood.at(one, theta + s * change, order).f[0] for s in (1, -1))
+        assert found[t] == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LOGIT, NBINOM])
+def test_one_point_is_laplace(kind):
+    levels, y = intercepts(ANIMAL, IMAGE), counts(kind)
+    _, likelihood = by_points(kind, levels, y, 1)
+    _, _, laplace = laplace_of(kind, levels, y, trials=3.0)
+    theta = np.full((1, likelihood.n_covariances + 2), 0.6)
+    one, order = np.zeros(1, dtype=np.int64), np.zeros((1, len(likelihood.blocks.size), 1), int)
+    first, second = likelihood.at(one, theta, order), laplace.at(one, theta, order)
+    assert first.f[0] == pytest.approx(second.f[0], abs=1e-9)
+    np.testing.assert_allclose(first.gradient, second.gradient, atol=1e-8)
+    np.testing.assert_allclose(first.D, second.D, atol=1e-7)
+
+
+@pytest.mark.parametrize("levels", QUADRATURES, ids=["one level", "two"])
+def test_quadrature_is_the_integral(levels):
+    # 120 x 120 plain Gauss-Hermite points per animal
+    y = counts(LOGIT)
+    nest, likelihood = by_points(LOGIT, levels, y, 25)
+    sds = (0.8, 0.6)[: len(levels)]
+    theta = np.array([[*sds, 0.2, 0.4]])
+    one, order = np.zeros(1, dtype=np.int64), np.zeros((1, len(levels), 1), dtype=np.int64)
+    found = likelihood.at(one, theta, order).f[0]
+    fixed = nest.X @ theta[0, -2:] + nest.offset
+    z, weight = np.polynomial.hermite_e.hermegauss(120)
+    weight = weight / weight.sum()
+    inner, outer = (theta[0, 0], theta[0, 1]) if len(levels) == 2 else (0.0, theta[0, 0])
+    total = 0.0
+    for animal in range(N_ANIMALS):
+        of_node = np.zeros(120)
+        for image in np.unique(IMAGE[animal == ANIMAL]):
+            rows = image == IMAGE
+            eta = fixed[rows][:, None, None] + outer * z[None, :, None] + inner * z[None, None, :]
+            terms = DISTRIBUTIONS["logit"](y[0][rows][:, None, None], 3.0, eta, 0.0).sum(axis=0)
+            of_node += np.log(np.exp(terms) @ weight)
+        total += np.log(np.exp(of_node) @ weight)
+    assert found == pytest.approx(-2.0 * total, abs=1e-8)
+
+
+def test_fits_by_quadrature_of_small_data_are_certified():
+    responses, levels = counts(LOGIT, trials=3, n=20), intercepts(ANIMAL, IMAGE)
+    design, nest, _ = laplace_of(LOGIT, levels, responses, trials=3.0)
+    fit = fit_laplace(design, nest, LOGIT, responses, 9)
+    assert np.all(fit.status <= Status.BOUNDARY)
+    assert fit.certificate.max() < CERTIFICATE_TOLERANCE
+    finer = fit_laplace(design, nest, LOGIT, responses, 15)
+    np.testing.assert_allclose(fit.coefficients, finer.coefficients, atol=1e-4)
