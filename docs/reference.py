@@ -36,6 +36,9 @@ MEANINGS = {
     "ci_lower": "lower limit of the interval",
     "ci_upper": "upper limit of the interval",
     "p_value": "two-sided, of the hypothesis that the parameter is 0",
+    "shift": "of a fixed effect of a normal truth: its estimate is normal about truth plus "
+    "`shift`, given the residuals",
+    "true_se": "the SD of that: of least squares with the true covariance",
     "realized": "the same quantity among the random effects drawn",
     "status": "`ok`, `boundary`, `not_converged` or `failed`; the first two are usable",
     "loglik": "log-likelihood, REML or ML",

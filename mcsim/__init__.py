@@ -9,8 +9,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "Study", "compare", "estimator", "fit", "load_scenario", "plot", "read_estimates", "read_fits",
-    "run_study", "summarize",
+    "Study", "compare", "estimator", "fit", "load_scenario", "plan", "plot", "read_estimates",
+    "read_fits", "run_study", "summarize",
 ]  # fmt: skip
 _ELSEWHERE = {
     "estimator": "mcsim.scenario.plugin_file",

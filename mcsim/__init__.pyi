@@ -1,6 +1,7 @@
 from mcsim.interface import Study as Study
 from mcsim.interface import compare as compare
 from mcsim.interface import fit as fit
+from mcsim.interface import plan as plan
 from mcsim.interface import plot as plot
 from mcsim.interface import read_estimates as read_estimates
 from mcsim.interface import read_fits as read_fits

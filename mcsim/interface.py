@@ -34,6 +34,7 @@ from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
 from mcsim.summary import summarize as summary
+from mcsim.summary.effects import along_effects
 from mcsim.summary.records import MATCH, Globs, globs_of, matching
 from mcsim.summary.selection import Selection, filter_summary
 
@@ -141,6 +142,7 @@ def summarize(
     condition: Globs = "*",
     only_regular: bool = False,
     missing: str = "usable",
+    effects: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Performance measures with their Monte Carlo errors, a row per condition, method, parameter.
 
@@ -150,6 +152,7 @@ def summarize(
     method, parameter, condition : globs, such as "*.sd(*", one or a list
     only_regular : leave out fits on the boundary
     missing : "usable", "common" or "fallback", as of `mcsim summarize --missing`
+    effects : sizes at which to tell the power of fixed effects instead, from the same fits
 
     Raises
     ------
@@ -157,9 +160,70 @@ def summarize(
         There is no study, or a glob matches nothing.
     """
     folders = [results] if isinstance(results, Path | str) else results
-    table = summary.summarize(list(map(Path, folders)), only_regular=only_regular, missing=missing)
+    paths = list(map(Path, folders))
+    if effects:
+        table = along_effects(paths, effects)
+    else:
+        table = summary.summarize(paths, only_regular=only_regular, missing=missing)
     table = filter_summary(table, methods=method, parameters=parameter, conditions=condition)
     return _frame(table)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` found.
+
+    answer : the design that was chosen, what it costs and reaches; None where none reaches it
+    designs : a row per design that was looked at; told : all of it, as `mcsim plan --format json`
+    """
+
+    answer: dict[str, Any] | None
+    is_certified: bool
+    designs: pd.DataFrame
+    told: dict[str, Any]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def plan(
+    scenario: Scenario | Path | str,
+    directory: Path | str | None = None,
+    *,
+    n_workers: int = 1,
+    max_replicates: int = 65_536,
+    report: Callable[[str], None] | None = None,
+) -> Plan:
+    """Find the cheapest design that reaches the target of a scenario's `[plan]`.
+
+    Parameters
+    ----------
+    scenario, directory : as of `run_study`; default `results/<name of the file>-plan`
+    max_replicates : of a design
+    report : takes what there is to say on every design; default prints it to stderr
+
+    Raises
+    ------
+    DataError
+        The scenario has no plan, or no design can reach its target.
+    """
+    from mcsim.planning.plan import PlanOptions, as_json, make_plan
+    from mcsim.planning.printed import FORMATS
+
+    if not isinstance(scenario, Scenario):
+        directory = directory or Path("results") / f"{Path(scenario).stem}-plan"
+        scenario = load_scenario(scenario)
+    if directory is None:
+        raise DataError("plan needs a directory for the designs of a scenario that is no file")
+    say = report or partial(click.echo, err=True)
+    made = make_plan(scenario, PlanOptions(Path(directory), n_workers, max_replicates, say))
+    told = as_json(made)
+    rows = [{**row["design"], **row} for row in told["designs"]]
+    text = FORMATS["table"](made, str(directory))
+    return Plan(
+        told["answer"], told["certified"], pd.DataFrame(rows).drop(columns="design"), told, text
+    )
 
 
 def read_estimates(
@@ -203,7 +267,7 @@ def fit(
     formula: str,
     *,
     estimator: str | None = None,
-    df: str = "containment",
+    df: str | None = None,
     reference: Mapping[str, str] | None = None,
     family: str = "gaussian",
     link: str | None = None,
@@ -216,6 +280,7 @@ def fit(
     Parameters
     ----------
     estimator : unless given "reml", or what its family has
+    df : unless given, containment, or satterthwaite where units cross
     reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
         unless given, the first
     family, link : "binomial", "poisson" or "nbinom", for counts and proportions

@@ -15,6 +15,8 @@ from mcsim.formula import read_column, same_column, written_name
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
 ESTIMATES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")  # of a replicate
+EQUIVALENCE = ("equivalence_lower", "equivalence_upper")  # limits of an estimand
+AT_TRUTH = ("shift", "true_se")  # of a fixed effect, where the truth is normal
 
 MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thousand at most
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind

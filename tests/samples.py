@@ -10,12 +10,20 @@ import pyarrow.parquet as pq
 from mcsim.measures import MEASURES, Sample
 from mcsim.results.folder import digest
 
+N_ARRAYS = 9  # of a sample
 
-def sample_of_one(truth, is_scale, alpha, *columns):
-    """A row with this truth, or None, and its arrays in the order of `Sample`: (n,) each."""
+
+def sample_of_one(truth, is_scale, alpha, *columns, limits=(math.nan, math.nan)):
+    """A row with this truth, or None, and its arrays in the order of `Sample`: (n,) each.
+
+    The last of them may be left out; limits of equivalence.
+    """
     theta = np.array([math.nan if truth is None else truth])
-    rows = (np.asarray(one, dtype=float)[None, :] for one in columns)
-    return Sample(theta, np.array([is_scale]), is_scale & (theta == 0.0), alpha, *rows)
+    none = np.full(len(columns[0]), math.nan)
+    given = [*columns, *[none] * (N_ARRAYS - len(columns))]
+    rows = (np.asarray(one, dtype=float)[None, :] for one in given)
+    at_edge = is_scale & (theta == 0.0)
+    return Sample(theta, np.array([is_scale]), at_edge, alpha, np.array([limits]), *rows)
 
 
 def changed(sample, **changes):

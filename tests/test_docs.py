@@ -23,7 +23,7 @@ KINDS = ("bash", "python", "r", "toml", "text")
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run_in_order(page, tmp_path):
-    for config in (ROOT / "configs").glob("*.toml"):
+    for config in (*(ROOT / "configs").glob("*.toml"), *(ROOT / "docs").glob("*.csv")):
         (tmp_path / config.name).write_bytes(config.read_bytes())
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

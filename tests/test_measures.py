@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from mcsim.measures import MEASURES, Measure, Sample
 from tests.samples import changed, measured, sample_of_one
 
 UNDEFINED = Measure(None, None)
 ARRAYS = ("estimates", "std_errors", "ci_lower", "ci_upper", "p_values", "realized")
+ARRAYS += ("df", "shift", "true_se")
 N_REPLICATES = 400
 QUANTILES = [("q05", 0.05), ("q25", 0.25), ("q75", 0.75), ("q95", 0.95)]
 
@@ -27,6 +29,9 @@ def sample_of(estimates, **changes):
         "ci_upper": T + 1.96 * np.sqrt(V),
         "p_values": np.linspace(0, 0.2, T.size),
         "realized": 0.4 + 0.1 * np.sin(np.arange(T.size)),
+        "df": np.where(np.arange(T.size) % 7, 9.0, np.nan),
+        "shift": 0.1 * np.cos(np.arange(T.size)),
+        "true_se": 0.9 + 0.2 * np.sin(np.arange(T.size)),
     } | changes
     truth, is_scale = columns.pop("truth", 0.5), columns.pop("is_scale", True)
     return sample_of_one(truth, is_scale, 0.05, *(columns[name] for name in ARRAYS))
@@ -36,14 +41,16 @@ def draw(rng, *, spiked):
     T = np.maximum(rng.normal(0.3, 1.0, N_REPLICATES), 0 if spiked else -np.inf)
     R = 0.5 + 0.6 * (T - 0.5) + rng.normal(0, 0.5, N_REPLICATES)
     SE = np.sqrt(rng.chisquare(12, N_REPLICATES) / 12)
-    lower, upper = T - 1.96 * SE, T + 1.96 * SE
-    p = rng.uniform(0, 0.3, N_REPLICATES)
-    return sample_of_one(0.5, True, 0.05, T, SE, lower, upper, p, R)
+    lower, upper, n = T - 1.96 * SE, T + 1.96 * SE, N_REPLICATES
+    p = rng.uniform(0, 0.3, n)
+    df, shift, true_se = rng.choice([4, 9, np.nan], n), rng.normal(0, 0.2, n), rng.uniform(1, 2, n)
+    columns = T, SE, lower, upper, p, R, df, shift, true_se
+    return sample_of_one(0.5, True, 0.05, *columns, limits=(-2.5, 3.0))
 
 
 def naive_measures(s):
     """Each formula as it is printed, in plain loops; everything present, nothing degenerate."""
-    T, SE, L, U, p_values, R = (getattr(s, name)[0].tolist() for name in ARRAYS)
+    T, SE, L, U, p_values, R = (getattr(s, name)[0].tolist() for name in ARRAYS[:6])
     theta, n = s.truth.item(), len(T)
 
     def average(x):
@@ -106,12 +113,73 @@ def naive_measures(s):
     }
 
 
+def naive_expected(s):
+    """Integrals of the normal density of the estimate given its interval, by a fine grid."""
+    theta, (lower, upper), n = s.truth.item(), s.equivalence[0], s.estimates.shape[1]
+    names = ("std_errors", "ci_lower", "ci_upper", "df", "shift", "true_se")
+    SE, L, U, df, m, v = (getattr(s, name)[0] for name in names)
+    h, z = (U - L) / 2, np.linspace(-9, 9, 20_001)
+
+    def average(holds, of=np.ones_like):
+        weights = stats.norm.pdf(z) * (z[1] - z[0])
+        estimates = [theta + m[i] + v[i] * z for i in range(n)]
+        values = [np.sum(weights * holds(T, i) * of(T)) for i, T in enumerate(estimates)]
+        return np.array(values)
+
+    def with_mcse(values):
+        return values.mean(), values.std(ddof=1) / math.sqrt(n)
+
+    def ratio(x, y):
+        r = x.mean() / y.mean()
+        return r, np.std(x - r * y, ddof=1) / math.sqrt(n) / y.mean()
+
+    rejected = average(lambda T, i: np.abs(T) > h[i])
+    wrong = average(lambda T, i: (np.abs(T) > h[i]) & (T * theta < 0))
+    size = average(lambda T, i: np.abs(T) > h[i], np.abs) / abs(theta)
+    q = np.where(np.isnan(df), stats.norm.ppf(0.95), stats.t.ppf(0.95, df)) * SE
+    return {
+        "expected_coverage": with_mcse(average(lambda T, i: np.abs(T - theta) <= h[i])),
+        "expected_rejection": with_mcse(rejected),
+        "type_s": ratio(wrong, rejected),
+        "type_m": ratio(size, rejected),
+        "equivalence": with_mcse(average(lambda T, i: (T - q[i] > lower) & (T + q[i] < upper))),
+    }
+
+
 @pytest.mark.parametrize("truth", [0.5, -2.0])
 @pytest.mark.parametrize("name", naive_measures(sample_of([0.0, 1.0, 3.0] * 9)))
 def test_measure_is_the_published_formula_in_a_plain_loop(name, truth):
     rng = np.random.default_rng(7)
     sample = changed(draw(rng, spiked=True), truth=truth)
     assert measured(name, sample) == pytest.approx(naive_measures(sample)[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("truth", [0.5, -2.0])
+def test_expected_measures_are_integrals_over_the_estimate_given_its_interval(truth):
+    sample = changed(draw(np.random.default_rng(7), spiked=True), truth=truth)
+    few = {name: getattr(sample, name)[0, :40] for name in ARRAYS}
+    sample = changed(sample, **few)
+    for name, expected in naive_expected(sample).items():
+        # a point of the grid, 0.001 of an SD, may lie on either side of where a test rejects
+        assert measured(name, sample) == pytest.approx(expected, rel=2e-3), name
+    effect, _ = measured("mde", sample)
+    there = changed(sample, truth=math.copysign(effect, truth))
+    assert measured("expected_rejection", there).value == pytest.approx(0.8, abs=1e-9)
+
+
+def test_tests_are_counted_where_nothing_more_is_known_of_them():
+    rng = np.random.default_rng(8)
+    T, SE = rng.normal(0.4, 1.0, 3000), rng.uniform(0.4, 0.6, 3000)
+    df = np.full(3000, 7.0)
+    p = 2 * stats.t.sf(np.abs(T / SE), df)
+    sample = sample_of_one(0.4, False, 0.05, T, SE, T - SE, T + SE, p, T, df, limits=(-1.5, 1.6))
+    significant, q = p < 0.05, stats.t.ppf(0.95, 7) * SE
+    assert measured("type_s", sample).value == pytest.approx((T[significant] < 0).mean())
+    assert measured("type_m", sample).value == pytest.approx(np.abs(T[significant]).mean() / 0.4)
+    shown = (T - q > -1.5) & (T + q < 1.6)
+    assert measured("equivalence", sample).value == pytest.approx(shown.mean())
+    for name in ("expected_rejection", "expected_coverage", "mde"):
+        assert measured(name, sample) == UNDEFINED
 
 
 def test_mcse_of_be_coverage_of_symmetric_intervals_is_binomial():
@@ -299,13 +367,17 @@ def test_rows_that_are_measured_together_have_the_bits_of_each_alone(seed, n, sh
         values[rng.uniform(size=values.shape) < share_missing] = math.nan
     truth, is_scale = np.array([0.0, 1.0, math.nan, 0.5, -2.0, 0.1, 3.0]), np.arange(7) % 2 == 0
     is_at_edge = is_scale & (truth == 0.0)
-    together = Sample(truth, is_scale, is_at_edge, 0.05, **columns)
+    limits = np.column_stack([truth - 1.0, truth + 2.0])
+    together = Sample(truth, is_scale, is_at_edge, 0.05, **columns, equivalence=limits)
     for name in MEASURES:
         found = MEASURES[name](together)
         for row in range(7):
             own = {key: values[row : row + 1] for key, values in columns.items()}
             alone = Sample(
-                *(one[row : row + 1] for one in (truth, is_scale, is_at_edge)), 0.05, **own
+                *(one[row : row + 1] for one in (truth, is_scale, is_at_edge)),
+                0.05,
+                **own,
+                equivalence=limits[row : row + 1],
             )
             for both, one in zip(found, MEASURES[name](alone), strict=True):
                 assert both[row : row + 1].tobytes() == one.tobytes(), (name, row)

@@ -95,8 +95,8 @@ def init(
               " approximation.")  # fmt: skip
 @click.option("--estimator", type=click.Choice(FITTED),
               help="Default: reml, or laplace for counts and proportions.")  # fmt: skip
-@click.option("--df", type=click.Choice(DF_METHODS), default="containment",
-              show_default=True)  # fmt: skip
+@click.option("--df", type=click.Choice(DF_METHODS),
+              help="Default: containment, or satterthwaite where units cross.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
               help="Intervals of the variance components.")  # fmt: skip
 @click.option("--confidence", default=0.95, show_default=True, type=Share(0.01, 0.999))

@@ -17,6 +17,7 @@ import click
 from mcsim import __version__
 from mcsim.cli import read as commands
 from mcsim.cli.data import Share, fit, init
+from mcsim.cli.plan import plan
 from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
@@ -336,8 +337,5 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
             _say(REFERENCE.format(shlex.quote(f"{name}={first}"), written_name(name), first))
 
 
-for command in (
-    commands.summarize, commands.compare, commands.locate, commands.plot, commands.report,
-    fit, init,
-):  # fmt: skip
+for command in (*commands.COMMANDS, plan, fit, init):
     main.add_command(command)

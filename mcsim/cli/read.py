@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mcsim.errors import McsimError
+from mcsim.scenario.limits import is_of_size
 
 HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
 FORMATS = ("table", "csv", "json", "markdown")  # of summary/printed.py, which is slow to import
@@ -37,6 +38,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--measure", "measures", multiple=True,
               help="Some measures, methods side by side: coverage, power (the same as rejection),"
               " rmse,bias... May be repeated.")  # fmt: skip
+@click.option("--effects", metavar="D,D,...",
+              help="Power of the fixed effects if they were of these sizes.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """Print performance measures with their Monte Carlo standard errors.
 
@@ -45,24 +48,46 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     Examples: mcsim summarize results/stain_profile --parameter '*.sd(*'
 
     mcsim summarize results/coverage --measure power,coverage --condition animal.count=4
+
+    mcsim summarize results/coverage --parameter 'diet*:x' --effects 0.05,0.1,0.2
     """
-    from mcsim.summary import printed
+    from mcsim.summary import effects, printed
     from mcsim.summary import summarize as summary
     from mcsim.summary.selection import filter_summary
 
-    table = summary.summarize(
-        list(results), only_regular=options["only_regular"], missing=options["missing"]
-    )
+    sizes = read_effects(options["effects"])
+    if sizes:
+        table = effects.along_effects(results, sizes)
+    else:
+        table = summary.summarize(
+            list(results), only_regular=options["only_regular"], missing=options["missing"]
+        )
     table = filter_summary(
         table,
         methods=options["methods"],
         parameters=options["parameters"],
         conditions=options["conditions"],
     )
-    if measures := printed.measures_named(options["measures"]):
+    if sizes and form in printed.DRAWN:
+        click.echo(printed.DRAWN[form](effects.to_rows(table), n_left=3))
+        click.echo("\n" + effects.NOTE)
+    elif sizes:
+        click.echo(printed.FORMATS[form](table), nl=False)
+    elif measures := printed.measures_named(options["measures"]):
         click.echo(printed.print_measures(table, measures, form), nl=False)
     else:
         click.echo(printed.FORMATS[form](table), nl=form == "table")
+
+
+def read_effects(text: str | None) -> list[float]:
+    """The sizes that `--effects` names; none if it is not there."""
+    try:
+        found = [float(one) for one in text.split(",")] if text else []
+    except ValueError:
+        found = [float("nan")]
+    if not all(map(is_of_size, found)):
+        raise McsimError(f"--effects {text!r}: write numbers, such as 0,0.05,0.1")
+    return found
 
 
 @click.command()
@@ -145,3 +170,6 @@ def report(results: Path, out: Path | None) -> None:
     from mcsim.report.page import write_report
 
     click.echo(f"Wrote {write_report(results, out)}", err=True)
+
+
+COMMANDS = (summarize, compare, locate, plot, report)

@@ -2,15 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
-from mcsim.design.units import Design, Ints, cells_of_units
+from mcsim.design.units import Design, Ints
 from mcsim.errors import DataError
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
-from mcsim.scenario.records import TableDesignSpec
 from mcsim.scenario.values import OBSERVATION
 
 
@@ -24,13 +24,14 @@ def design_of_table(spec: TableDesignSpec, table: DesignTable | None) -> Design:
     """
     if table is None:
         raise DataError(f"the table {spec.table!r} was not read; use load_scenario")
-    columns = table.columns(spec.level_names, spec.factor_levels)
+    columns = table.columns(spec.level_names, spec.factor_levels, spec.crossed_levels)
     rows, copy_of = _copied(table.n_rows, spec)
-    unit_of_row = _units(columns.unit_of_row, rows, copy_of)
-    order = np.argsort([*unit_of_row.values()][-1], kind="stable")
+    unit_of_row = _units(columns.unit_of_row, rows, copy_of, spec.crossed_levels)
+    nested = [level for level in spec.level_names if level not in spec.crossed_levels]
+    order = np.argsort(unit_of_row[nested[-1]], kind="stable")
     unit_of_row = {level: unit[order] for level, unit in unit_of_row.items()}
     rows, copy_of = rows[order], {level: copy[order] for level, copy in copy_of.items()}
-    labels = _labels(columns.units, rows, copy_of, unit_of_row)
+    labels = _labels(columns.units, rows, copy_of, unit_of_row, spec.crossed_levels)
     others = {**columns.factors, **columns.covariates}
     frame = {}
     for name in table.names:
@@ -38,12 +39,7 @@ def design_of_table(spec: TableDesignSpec, table: DesignTable | None) -> Design:
             frame[name] = labels[name]
         elif name in others and name != spec.response:
             frame[name] = others[name].iloc[rows].reset_index(drop=True)
-    codes = [
-        frame[name].cat.codes.to_numpy().astype(np.int64)
-        for name in columns.factors
-        if name in frame
-    ]
-    return Design(pd.DataFrame(frame), unit_of_row, cells_of_units(codes, unit_of_row))
+    return Design(pd.DataFrame(frame), unit_of_row)
 
 
 def _copied(n_rows: int, spec: TableDesignSpec) -> tuple[Ints, dict[str, Ints]]:
@@ -56,15 +52,19 @@ def _copied(n_rows: int, spec: TableDesignSpec) -> tuple[Ints, dict[str, Ints]]:
 
 
 def _units(
-    unit_of_row: Mapping[str, Ints], rows: Ints, copy_of: Mapping[str, Ints]
+    unit_of_row: Mapping[str, Ints],
+    rows: Ints,
+    copy_of: Mapping[str, Ints],
+    crossed: Collection[str],
 ) -> dict[str, Ints]:
     """The unit of every repeated row, per level, numbered as units of the level above are."""
     found = {}
-    outer = np.zeros(len(rows), dtype=np.int64)
+    nothing = outer = np.zeros(len(rows), dtype=np.int64)
     for level, unit in unit_of_row.items():
-        pairs = np.column_stack([outer, unit[rows], copy_of[level]])
-        outer = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-        found[level] = outer
+        around = nothing if level in crossed else outer
+        pairs = np.column_stack([around, unit[rows], copy_of[level]])
+        found[level] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        outer = outer if level in crossed else found[level]
     return found
 
 
@@ -73,6 +73,7 @@ def _labels(
     rows: Ints,
     copy_of: Mapping[str, Ints],
     unit_of_row: Mapping[str, Ints],
+    crossed: Collection[str],
 ) -> dict[str, "pd.Series[str]"]:
     """Labels of units that tell them apart: those of the table where they do."""
     found: dict[str, pd.Series[str]] = {}
@@ -86,6 +87,7 @@ def _labels(
                 labels = [f"{a}:{b}" for a, b in zip(above[first], labels, strict=True)]
             if len({*labels}) == len(labels):
                 break
-        above = np.array(labels, dtype=object)[unit]
+        if level not in crossed:
+            above = np.array(labels, dtype=object)[unit]
         found[level] = pd.Series(pd.Categorical.from_codes(unit, categories=pd.Index(labels)))
     return found

@@ -1,5 +1,6 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,11 @@ from mcsim.table_file import (
 )
 
 MOST_SHOWN = 5  # cells or labels in a message
+CROSSED = (
+    "{0!r} and {1!r} cross: units of each lie in several of the other. If labels repeat, write"
+    " (... | {2}/{3}) if a label of {1!r} means another unit in every {0!r}, (... | {3}/{2}) if a"
+    " label of {0!r} means another unit in every {1!r}"
+)
 
 Column = "pd.Series[Any]"
 
@@ -255,11 +261,22 @@ def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
     if not formula.random:
         yield f"no random term: its {len(frame)} rows are taken as independent"
         return
+    yield from _crossed_labels(formula, frame)
     path = formula.random[0].group
     unit = frame.groupby(list(path), sort=False, observed=True).ngroup()
     for name in formula.columns:
         if isinstance(frame[name].dtype, pd.CategoricalDtype) and name not in path:
             yield from _repeated_labels(unit, frame, path, name)
+
+
+def _crossed_labels(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
+    """Units that lie in several of another level: they cross, or repeat their labels."""
+    paths = list(dict.fromkeys(term.group for term in formula.random))
+    units = [frame.groupby(list(one), sort=False, observed=True).ngroup() for one in paths]
+    for (a, own), (b, other) in itertools.combinations(zip(paths, units, strict=True), 2):
+        n_pairs = len(pd.DataFrame({"a": own, "b": other}).drop_duplicates())
+        if n_pairs > max(own.max(), other.max()) + 1:
+            yield CROSSED.format(a[-1], b[-1], written_name(a[-1]), written_name(b[-1]))
 
 
 def _repeated_labels(

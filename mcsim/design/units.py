@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.design.columns import column
-from mcsim.scenario.records import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
+from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import UniformCount
 
 Floats = NDArray[np.float64]
@@ -23,12 +23,10 @@ class Design:
 
     frame : one row per observation: factors, unit labels, covariates
     unit_of_row : per level (n_rows,), 0 .. n_units - 1
-    cell_of_unit : per level (n_units,), the factor cell that each unit belongs to
     """
 
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
-    cell_of_unit: Mapping[str, Ints]
     _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -39,6 +37,15 @@ class Design:
             for name, values in self.frame.items()
             if name not in self.unit_of_row and isinstance(values.dtype, pd.CategoricalDtype)
         }
+
+    def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
+        """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
+        unit = self.unit_of_row[level]
+        first = np.unique(unit, return_index=True)[1]
+        codes = (self.frame[name].cat.codes.to_numpy() for name in factors)
+        own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
+        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
+        return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     def columns(self, names: tuple[str, ...]) -> Floats:
         """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
@@ -52,6 +59,8 @@ def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
     if isinstance(spec, TableDesignSpec):
         return False
     counts = [*(level.count for level in spec.levels), spec.observations.count]
+    if any(level.met is not None for level in spec.levels):
+        return True
     are_drawn = (one.uniform or one.normal for one in spec.covariates.values())
     return any(isinstance(count, UniformCount) for count in counts) or any(are_drawn)
 
@@ -60,13 +69,17 @@ def is_drawn(spec: DesignSpec | TableDesignSpec) -> bool:
 class _Place:
     """The units of a level, or the observations: parent (n,) above and own cell (n,) of each.
 
+    Of a level that crosses with those before they are pairs: a unit and what it meets.
+
     n_each : (n_parents x n_own_cells,) how many there are; cell : (n,) of all factors down to here
+    unit : (n,) number of the unit
     """
 
     parent: Ints
     own_cell: Ints
     cell: Ints
     n_each: Ints
+    unit: Ints
 
 
 def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
@@ -76,47 +89,42 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
     counts = [*(level.count for level in spec.levels), spec.observations.count]
     for place, count in zip(spec.places, counts, strict=True):
         places[place] = _units(spec, place, count, cell, generator)
+        if (met := _share_met(spec, place)) is not None:
+            places[place] = _some_pairs(places[place], met, generator)
         cell = places[place].cell
     n_points = places[spec.places[-1]].n_each
-    unit_of_row = _units_of_rows(spec, places)
-    codes = _factor_codes(spec, places, unit_of_row)
+    slot_of_row = _slots_of_rows(spec, places)
+    unit_of_row = {
+        level: np.unique(places[level].unit[slot], return_inverse=True)[1].astype(np.int64)
+        if spec.crossed_levels
+        else slot
+        for level, slot in slot_of_row.items()
+    }
+    codes = _factor_codes(spec, places, slot_of_row, unit_of_row)
     frame = pd.DataFrame(index=pd.RangeIndex(len(cell)))
     for name, levels in spec.factor_levels.items():
         frame[name] = _categorical(codes[name], levels)
     for level in spec.level_names:
         frame[level] = _unit_labels(level, unit_of_row[level])
-    cell_of_unit = cells_of_units(codes.values(), unit_of_row)
+    design = Design(frame, unit_of_row)
     for name, covariate in spec.covariates.items():
         if covariate.starts is None:
             frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
     for name, covariate in spec.covariates.items():
         if covariate.starts is not None:
             level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
-            frame[name] = _has_started(along, unit_of_row[level], cell_of_unit[level])
-    return Design(frame, unit_of_row, cell_of_unit)
-
-
-def cells_of_units(factors: Iterable[Ints], unit_of_row: Mapping[str, Ints]) -> dict[str, Ints]:
-    """The factor cell of every unit, per level (n_units,): of factors that are one in all its rows.
-
-    factors : (n_rows,) codes of each
-    """
-    found = {}
-    for level, unit in unit_of_row.items():
-        first = np.unique(unit, return_index=True)[1]
-        own = [codes[first] for codes in factors if np.array_equal(codes[first][unit], codes)]
-        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
-        found[level] = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    return found
+            cells = design.cell_of_unit(level, codes)
+            frame[name] = _has_started(along, unit_of_row[level], cells)
+    return design
 
 
 def only_rows(design: Design, is_kept: Flags) -> Design:
     """The design with the rows (n_rows,) that are kept, and the units that have any."""
-    unit_of_row, cell_of_unit = {}, {}
-    for level, unit in design.unit_of_row.items():
-        left, unit_of_row[level] = np.unique(unit[is_kept], return_inverse=True)
-        cell_of_unit[level] = design.cell_of_unit[level][left]
-    return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row, cell_of_unit)
+    unit_of_row = {
+        level: np.unique(unit[is_kept], return_inverse=True)[1]
+        for level, unit in design.unit_of_row.items()
+    }
+    return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row)
 
 
 def _units(
@@ -131,7 +139,27 @@ def _units(
     else:
         n_each = _draw_counts(count, len(cells), generator)
     slot = np.repeat(np.arange(len(cells)), n_each)
-    return _Place(slot // n_own, slot % n_own, cells[slot], n_each)
+    parent, unit = slot // n_own, np.arange(len(slot))
+    if place in spec.crossed_levels:  # as many in every parent
+        unit %= len(slot) // len(outer)
+    return _Place(parent, slot % n_own, cells[slot], n_each, unit)
+
+
+def _share_met(spec: DesignSpec, place: str) -> float | None:
+    """The share of the pairs that meet, None for all."""
+    return next((one.met for one in spec.levels if one.name == place), None)
+
+
+def _some_pairs(place: _Place, met: float, generator: np.random.Generator) -> _Place:
+    """A share of the pairs, at random."""
+    n = len(place.unit)
+    kept = np.sort(generator.permutation(n)[: max(1, round(met * n))])
+    n_parents, n_own = int(place.parent.max()) + 1, int(place.own_cell.max()) + 1
+    slots = place.parent[kept] * n_own + place.own_cell[kept]
+    n_each = np.bincount(slots, minlength=n_parents * n_own)
+    return _Place(
+        place.parent[kept], place.own_cell[kept], place.cell[kept], n_each, place.unit[kept]
+    )
 
 
 def _draw_counts(count: object, n_units: int, generator: np.random.Generator) -> Ints:
@@ -142,22 +170,25 @@ def _draw_counts(count: object, n_units: int, generator: np.random.Generator) ->
     return np.full(n_units, count, dtype=np.int64)
 
 
-def _units_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
-    """Unit of every row, per level, outermost first."""
-    found, unit = {}, places[spec.places[-1]].parent
+def _slots_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
+    """Unit of every row, or the pair where units cross, per level, outermost first."""
+    found, slot = {}, places[spec.places[-1]].parent
     for level in reversed(spec.level_names):
-        found[level] = unit
-        unit = places[level].parent[unit]
+        found[level] = slot
+        slot = places[level].parent[slot]
     return dict(reversed(found.items()))
 
 
 def _factor_codes(
-    spec: DesignSpec, places: Mapping[str, _Place], unit_of_row: Mapping[str, Ints]
+    spec: DesignSpec,
+    places: Mapping[str, _Place],
+    slot_of_row: Mapping[str, Ints],
+    unit_of_row: Mapping[str, Ints],
 ) -> dict[str, Ints]:
     """The level of every factor in every row (n_rows,), by number."""
     codes: dict[str, Ints] = {}
     for place, units in places.items():
-        own_cell = units.own_cell[unit_of_row.get(place, slice(None))]
+        own_cell = units.own_cell[slot_of_row.get(place, slice(None))]
         for name, levels in reversed(spec.factors_of(place).items()):  # the last changes fastest
             own_cell, codes[name] = np.divmod(own_cell, len(levels))
     for name, of in spec.factor_places.items():

@@ -1,11 +1,11 @@
 """A design in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from mcsim.design.units import Design, Ints
-from mcsim.scenario.records import cells_of
+from mcsim.engine.crossed.crossing import is_within
 
 MAX_CELLS = 8  # whose numbers of units are told one by one
 
@@ -13,24 +13,29 @@ MAX_CELLS = 8  # whose numbers of units are told one by one
 def design_in_words(design: Design) -> str:
     """Units per level, and rows: `50 units of animal; 500 units of image, 10 per animal; ...`."""
     pieces, outer = [], None
+    seen: dict[str, Ints] = {}
     for level, unit in design.unit_of_row.items():
         n_units = int(unit.max()) + 1
         text = f"{n_units:,} unit{'s' * (n_units != 1)} of {level}"  # no plural of a user's name
-        if outer is not None:
+        crossed_with = [name for name, other in seen.items() if not is_within(unit, other)]
+        if crossed_with:
+            met = np.unique(np.column_stack([unit, seen[crossed_with[-1]]]), axis=0)[:, 0]
+            text += f", each meets {_each(np.bincount(met))} units of {crossed_with[-1]}"
+        elif outer is not None:
             parent = outer[1][np.unique(unit, return_index=True)[1]]
             text += f", {_each(np.bincount(parent))} per {outer[0]}"
         pieces.append(text)
-        outer = level, unit
+        seen[level] = unit
+        if not crossed_with:
+            outer = level, unit
     assert outer is not None
     text = f"{len(outer[1]):,} observations, {_each(np.bincount(outer[1]))} per {outer[0]}"
     return "; ".join([*pieces, text])
 
 
-def factors_in_words(design: Design) -> Iterator[str]:
-    """Between which units the factors differ, and how many units each cell has."""
-    codes = {
-        name: design.frame[name].cat.codes.to_numpy().astype(np.int64) for name in design.factors
-    }
+def factors_in_words(design: Design, factors: Iterable[str]) -> Iterator[str]:
+    """Between which units factors differ, and how many units each cell has."""
+    codes = {name: design.frame[name].cat.codes.to_numpy().astype(np.int64) for name in factors}
     units = {**design.unit_of_row, "": np.arange(len(design.frame))}
     known: dict[str, Ints] = {}  # of a row, the codes of the factors down to here
     for level, unit in units.items():
@@ -50,14 +55,12 @@ def factors_in_words(design: Design) -> Iterator[str]:
 
 def _cells(design: Design, codes: dict[str, Ints]) -> str:
     """How many units each cell has."""
-    factors = {name: design.factors[name] for name in codes}
-    number = np.ravel_multi_index([*codes.values()], [len(one) for one in factors.values()])
-    counts = np.bincount(number)
-    if len(cells := cells_of(factors)) <= MAX_CELLS:
-        counts = np.pad(counts, (0, len(cells) - len(counts)))
-        return ", ".join(f"{n:,} {cell}" for cell, n in zip(cells, counts.tolist(), strict=True))
-    n_cells = np.count_nonzero(counts)
-    return f"{_each(counts[counts > 0])} in each of {n_cells:,} cells"
+    levels = [design.factors[name] for name in codes]
+    cells, counts = np.unique(np.column_stack([*codes.values()]), axis=0, return_counts=True)
+    if len(cells) > MAX_CELLS:
+        return f"{_each(counts)} in each of {len(cells):,} cells"
+    names = (":".join(of[i] for of, i in zip(levels, cell, strict=True)) for cell in cells)
+    return ", ".join(f"{n:,} {cell}" for cell, n in zip(names, counts.tolist(), strict=True))
 
 
 def _and(names: list[str]) -> str:

@@ -15,7 +15,6 @@ from mcsim.engine.crossed.crossing import (
     Crossing,
     crossing_of,
     turned_crossing,
-    units_that_cross,
 )
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.likelihood import Likelihood
@@ -29,6 +28,8 @@ from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.likelihood import ResidualLikelihood
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
+
+TOO_FEW = "{} observations cannot estimate {} fixed effects; add observations"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def compile_design(
     is_reml: bool = True,
     residual: ResidualRows | None = None,
     known: Known | None = None,
+    are_crossed: bool = False,
 ) -> CompiledDesign:
     """Compile a design, with the start of the search.
 
@@ -138,12 +140,15 @@ def compile_design(
     levels : outermost first; without any, all rows are one unit
     residual : how the residuals of an innermost unit are correlated, or whose SD they have
     known : of other designs; gains that of this one
+    are_crossed : whether units of some levels lie in several of another
 
     Raises
     ------
     DataError
         A column is zero or a combination of the columns before it, or too few rows.
     """
+    if are_crossed:
+        return with_starts(crossed_design(X, levels, names, is_reml=is_reml))
     design = collapse_design(
         X, levels, names=names, is_reml=is_reml, residual=residual, known=known
     )
@@ -192,10 +197,8 @@ def collapse_design(
     """Classes of identical units, and how responses reduce to their moments."""
     n, p = X.shape
     if n <= p:
-        raise DataError(f"{n} observations cannot estimate {p} fixed effects; add observations")
+        raise DataError(TOO_FEW.format(n, p))
     is_reml = is_reml and p > 0  # without fixed effects both are the same
-    if residual is None and units_that_cross([_numbered(one.unit_of_row) for one in levels]):
-        return _crossed_design(X, levels, names, is_reml=is_reml)
     levels = levels or (Level(np.zeros(n, dtype=np.int64), np.zeros((n, 0)), (), ()),)
     rows = _collapsed(X, levels, names, residual, [] if known is None else known)
     R, reduction = rows.R, rows.reduction
@@ -213,11 +216,14 @@ def collapse_design(
     return replace(design, reduction=reduction, residual=own)
 
 
-def _crossed_design(
-    X: Floats, levels: tuple[Level, ...], names: tuple[str, ...], *, is_reml: bool
+def crossed_design(
+    X: Floats, levels: tuple[Level, ...], names: tuple[str, ...], *, is_reml: bool = True
 ) -> CompiledDesign:
-    """Cross-products of all columns."""
+    """Cross-products of all columns, where units cross; without the starts of its searches."""
     n, p = X.shape
+    if n <= p:
+        raise DataError(TOO_FEW.format(n, p))
+    is_reml = is_reml and p > 0
     X_tilde, R = _orthonormalise(X, names)
     meets = _meeting_columns(levels)
     scales = tuple(map(_scale_of_level, levels, meets))

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, TypeGuard
 
 from mcsim.errors import FormulaError
-from mcsim.formula.column_names import ColumnPiece, read_column, same_column
+from mcsim.formula.column_names import ColumnPiece, read_column, same_column, variables_of
 from mcsim.formula.expression import (
     Call,
     Expression,
@@ -31,7 +31,7 @@ from mcsim.formula.grammar import FORMULA_FUNCTIONS, Reader, is_name, refuse_lon
 __all__ = [
     "FORMULA_FUNCTIONS", "ColumnPiece", "Formula", "RandomTerm", "is_name", "n_columns",
     "parse_formula", "read_arithmetic", "read_column", "read_terms", "same_column",
-    "variable_names", "written_name",
+    "variable_names", "variables_of", "written_name",
 ]  # fmt: skip
 
 _ONE: frozenset[Expression] = frozenset()  # the term of the intercept

@@ -13,6 +13,7 @@ from mcsim.formula.expression import (
     Name,
     Option,
     changed,
+    variables,
     walk,
     write,
 )
@@ -57,6 +58,11 @@ def read_column(name: str) -> tuple[ColumnPiece, ...]:
         pieces.append(reader.piece())
     reader.take("end", "':' and another column, or the end")
     return tuple(pieces)
+
+
+def variables_of(name: str) -> set[str]:
+    """The variables that a column is made of; errors as of `read_column`."""
+    return {one for piece in read_column(name) for one in variables(piece.base)}
 
 
 @lru_cache(maxsize=1024)

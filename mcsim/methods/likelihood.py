@@ -166,6 +166,7 @@ def compile_model(
         is_reml=is_reml,
         residual=rows,
         known=shared.known,
+        are_crossed=columns.are_crossed,
     )
 
 

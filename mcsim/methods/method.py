@@ -17,10 +17,10 @@ from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.methods.terms import term_contrast
 from mcsim.names import DISPERSION, FIXED, SIGMA, TOTAL, Parameter
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.estimators import estimators_of, estimators_with, facts_of
 from mcsim.scenario.families import GAUSSIAN, FamilyModel
 from mcsim.scenario.plugin_file import Plugin
-from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.residuals import ResidualModel
 from mcsim.scenario.true_values import Truth
 

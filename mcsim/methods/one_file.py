@@ -114,13 +114,19 @@ def _other_columns(model: FamilyModel | None) -> list[str]:
 
 
 def fit_table(
-    table: Table, *, estimator: str | None = None, df: str = "containment", interval: str = "wald",
+    table: Table, *, estimator: str | None = None, df: str | None = None, interval: str = "wald",
     confidence: float = 0.95, identifiable: bool = True, model: FamilyModel | None = None,
 ) -> FileFit:  # fmt: skip
-    """Fit a table's formula to its rows; as `fit_file`."""
+    """Fit a table's formula to its rows; as `fit_file`.
+
+    Parameters
+    ----------
+    df : unless given, containment, or satterthwaite where units cross
+    """
     y = table.response if model is None else counts_of(table, model)
     estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
+    df = df or ("satterthwaite" if found.are_crossed else "containment")
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable, family=model

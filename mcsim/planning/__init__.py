@@ -2,5 +2,5 @@
 
 KINDS = (  # of starters/
     *("nested", "two-level", "longitudinal", "power", "regions", "two-factors", "split-plot"),
-    *("repeated-measures", "cross-over", "cluster-randomised", "stepped-wedge"),
+    *("repeated-measures", "cross-over", "cluster-randomised", "stepped-wedge", "subjects-items"),
 )

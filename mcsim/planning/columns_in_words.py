@@ -18,14 +18,16 @@ def formula_wanted(path: Path) -> str:
         The table cannot be read.
     """
     file = read_table_file(path)
-    numbers, labels = [], {}
+    numbers: dict[str, int] = {}
+    labels: dict[str, int] = {}
     for name in (one for one in file.frame.columns if one and is_name(one)):
         values = with_points(file.frame[name].dropna(), file.decimal)
-        if as_numbers(values) is not None:
-            numbers.append(written_name(name))
+        is_code = values.astype(str).str.match("0[0-9]").any()  # as 01, 02, 03
+        if as_numbers(values) is not None and not is_code:
+            numbers[written_name(name)] = values.nunique()
         else:
             labels[written_name(name)] = values.nunique()
-    has = [f"numbers: {_shown(numbers)}"] if numbers else []
+    has = [f"numbers: {_shown([*numbers])}"] if numbers else []
     counted = [f"{name} ({n} labels)" for name, n in labels.items()]
     has += [f"text: {_shown(counted)}"] if labels else []
     wanted = f"--from-data needs --formula 'RESPONSE ~ EFFECTS + (1 | UNITS)'. {path} has"
@@ -37,12 +39,13 @@ def _shown(names: list[str]) -> str:
     return ", ".join(names[:MOST_SHOWN]) + more
 
 
-def _suggestion(numbers: list[str], labels: dict[str, int]) -> str:
-    """A formula of the first columns of each kind, if there are units."""
+def _suggestion(numbers: dict[str, int], labels: dict[str, int]) -> str:
+    """A formula whose response has the most values, if there are units."""
     units = sorted((name for name, n in labels.items() if n > MOST_LEVELS), key=labels.__getitem__)
     if not numbers or not units:
         return ""
-    response, *covariates = numbers
+    response = max(numbers, key=numbers.__getitem__)
+    covariates = [name for name in numbers if name != response]
     factors = [name for name, n in labels.items() if 1 < n <= MOST_LEVELS]
     effects = " * ".join([*factors[:1], *covariates[:1]]) or "1"
     return f" Perhaps: --formula '{response} ~ {effects} + (1 | {'/'.join(units[:2])})'"

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
-from mcsim.study.prepared import PreparedStudy
+from mcsim.study.prepared import PreparedCondition, PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
     Target,
@@ -28,7 +28,6 @@ from mcsim.study.stopping import (
     read_targets,
     refuse_unknown_parameters,
 )
-from mcsim.study.tables import method_names
 from mcsim.study.workers.processes import usable_cpus
 from mcsim.summary.summarize import summarize
 
@@ -69,7 +68,7 @@ def describe_plan(
         name = "Design" if len(study.conditions) == 1 else ready.label
         design = design_in_words(ready.simulator.design)
         lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
-        lines += [f"  {one}" for one in factors_in_words(ready.simulator.design)]
+        lines += [f"  {one}" for one in _factors_in_words(study, ready)]
         if not scenario.truth.is_in_sds:
             lines.append(f"  in SDs: {_truth_in_words(ready.condition)}")
     lines += ["", *_methods_in_words(study), ""]
@@ -80,6 +79,14 @@ def describe_plan(
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
+
+
+def _factors_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:
+    """Between which units factors differ: all that a design states, those of a table in use."""
+    design, methods = ready.simulator.design, study.scenario.methods
+    used = {name for spec in methods for name in spec.parsed.columns}
+    is_table = ready.condition.table is not None
+    return factors_in_words(design, [n for n in design.factors if n in used or not is_table])
 
 
 def _changes_in_words(condition: Condition) -> str:
@@ -100,7 +107,7 @@ def _methods_in_words(study: PreparedStudy) -> list[str]:
     parameters = study.parameters
     for spec in study.scenario.methods:
         shown = [one.name for one in parameters[spec.name] if not one.is_variance]
-        lines.append(f"Method {', '.join(method_names(spec))}: {spec.formula} ({spec.estimator})")
+        lines.append(f"Method {', '.join(spec.result_names)}: {spec.formula} ({spec.estimator})")
         lines += [f"  in R: {calls[spec.name]}"] if spec.name in calls else []
         lines.append(f"  estimates {', '.join(shown)}")
     return lines
@@ -138,7 +145,7 @@ def _costs_in_words(
 ) -> list[str]:
     specs, n_conditions = study.scenario.methods, len(study.conditions)
     n = study.scenario.replicates
-    names = [method_names(spec) for spec in specs]
+    names = [spec.result_names for spec in specs]
     shared = "; ".join(f"{', '.join(one)} from one fit" for one in names if len(one) > 1)
     lines = [
         f"{n:,} replicates of {_count(n_conditions, 'condition')} by"

@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +20,11 @@ from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
+from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
-from mcsim.scenario.records import DesignSpec, Scenario, TableDesignSpec
-from mcsim.scenario.write import dump_scenario
+from mcsim.scenario.records import Scenario
+from mcsim.scenario.values import OBSERVATION
+from mcsim.scenario.write import dump_scenario, toml_key
 
 DIGITS = 4  # of an estimate that becomes a truth
 FROM_DATA = """\
@@ -31,6 +33,7 @@ FROM_DATA = """\
 # An estimate is no truth: look at larger and smaller SDs too, then
 #     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
 #     mcsim run {name}.toml                run it
+#     mcsim plan {name}.toml               the cheapest design: look at [plan] first, at the costs
 """
 SWEEP = """
 # To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
@@ -41,6 +44,13 @@ LOST = (
     "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
     " as many at random (truth.missing)"
 )
+PLAN = """
+[plan]                                     # which design to take: mcsim plan; a run ignores it
+cost = {{ {costs} }}  # of one, without what is within it: put yours
+target = {{ rejection = {target}, at_least = 0.8 }}  # its power
+
+[plan.search]
+{search}"""
 ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
@@ -110,15 +120,17 @@ def starter_from_data(
         "truth": _truth(fit, table.formula, seen.lost),
         "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
     }
+    plan = {} if keep_design else _plan(raw)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
     tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
-    if problems := find_problems(raw, tables):
+    if problems := find_problems(raw | plan, tables):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
     head = FROM_DATA.format(data=shown, formula=formula, name=name)
-    return Start(head + _with_comments(Scenario.model_validate(raw)), text)
+    asked = _plan_in_words(plan["plan"]) if plan else ""
+    return Start(head + _with_comments(Scenario.model_validate(raw)) + asked, text)
 
 
 def _with_own_levels(table: Table) -> Table:
@@ -136,6 +148,36 @@ def _as_read(text: str, name: str) -> DesignTable:
     with tempfile.TemporaryDirectory(prefix="mcsim-init-") as folder:
         (Path(folder) / name).write_text(text, encoding="utf-8")
         return read_design_table(Path(folder) / name)
+
+
+def _plan(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The question for `mcsim plan`: which numbers of units show the last of the effects."""
+    design, fixed = raw["design"], raw["truth"]["fixed"]
+    counts = {f"design.levels.{one['name']}.count": one["count"] for one in design["levels"]}
+    if all("values" not in one for one in design["covariates"].values()):
+        counts["design.observations.count"] = design["observations"]["count"]
+    search = {
+        key: {"from": max(2, count // 2), "to": 4 * count}
+        for key, count in counts.items()
+        if isinstance(count, int) and count > 1
+    }
+    effects = [name for name, value in fixed.items() if name != "Intercept" and value]
+    if not search or not effects:
+        return {}
+    cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
+    target = {"rejection": effects[-1], "at_least": 0.8}
+    return {"plan": {"cost": cost, "target": target, "search": search}}
+
+
+def _plan_in_words(plan: Mapping[str, Any]) -> str:
+    """The question as a table of the file."""
+    costs = ", ".join(f"{toml_key(name)} = {cost:g}" for name, cost in plan["cost"].items())
+    target = json.dumps(plan["target"]["rejection"], ensure_ascii=False)
+    search = "".join(
+        f"{toml_key(key)} = {{ from = {one['from']}, to = {one['to']} }}\n"
+        for key, one in plan["search"].items()
+    )
+    return PLAN.format(costs=costs, target=target, search=search)
 
 
 def _as_simulated(formula: Formula) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from mcsim.measures import SHARES
 from mcsim.plots.drawing import Floats, half_width, number
 from mcsim.summary.records import Record
 
@@ -41,17 +42,24 @@ AXES = {
     "ci_width": Axis("mean width of the intervals"),
     "median_ci_width": Axis("median width of the intervals"),
     "share_at_zero": Axis("estimates at exactly 0, %", 100.0),
+    "expected_coverage": Axis("expected coverage, %", 100.0),
+    "expected_rejection": Axis("expected to be rejected, %", 100.0),
+    "type_s": Axis("rejections with the wrong sign, %", 100.0),
+    "type_m": Axis("exaggeration where rejected"),
+    "mde": Axis("effect with 80% power"),
+    "equivalence": Axis("equivalence shown, %", 100.0),
 }
 OF_ONE_SCALE = (  # comparable between parameters
     "relative_bias", "relative_error_se", "coverage", "be_coverage", "rejection", "share_at_zero",
+    "expected_coverage", "expected_rejection", "type_s", "type_m", "equivalence",
 )  # fmt: skip
 OF_THE_TRUTH = ("mean", "median", "q05", "q25", "q75", "q95")
 MARKER_ROOM = 0.04  # of an axis
-NOMINAL = ("coverage", "be_coverage")
-SHARES = (*NOMINAL, "rejection", "share_at_zero")
+NOMINAL = ("coverage", "be_coverage", "expected_coverage")
+OF_TESTS = ("rejection", "expected_rejection")
 NO_REFERENCE = (
     "share_at_zero", "emp_se", "mse", "rmse", "rmse_estimation", "rmse_sample", "model_se",
-    "ci_width", "median_ci_width",
+    "ci_width", "median_ci_width", "type_s", "type_m", "mde", "equivalence",
 )  # fmt: skip
 
 
@@ -81,7 +89,7 @@ def reference(record: Record, measure: str, confidence: float) -> float | None:
         return truth
     if measure in NOMINAL:
         return 100.0 * confidence
-    if measure == "rejection":
+    if measure in OF_TESTS:
         return 100.0 * (1.0 - confidence)
     return None if measure in NO_REFERENCE else 0.0
 
@@ -102,7 +110,7 @@ def limits_of_shares(low: float, high: float) -> tuple[float, float]:
 
 def words_of(record: Record, measure: str) -> str:
     """The words of the axis; of a test, what its rejections are."""
-    if measure != "rejection" or record["truth"] is None:
+    if measure not in OF_TESTS or record["truth"] is None:
         return AXES[measure].words
     return "type I error, %" if record["truth"] == 0.0 else "power, %"
 
@@ -125,6 +133,6 @@ def reference_words(measure: str, confidence: float) -> str:
         return "truth"
     if measure in NOMINAL:
         return f"nominal {100 * confidence:g}%"
-    if measure == "rejection":
+    if measure in OF_TESTS:
         return f"level of the test, {100 * (1 - confidence):g}%"
     return "no error" if measure == "relative_error_se" else "no bias"

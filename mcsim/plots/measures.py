@@ -7,6 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mcsim.measures import SHARES
 from mcsim.plots.drawing import (
     BAR_NOTE,
     CHARACTER,
@@ -24,7 +25,6 @@ from mcsim.plots.drawing import (
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     OF_ONE_SCALE,
-    SHARES,
     bars_of,
     heading_of,
     limits_of_shares,

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from mcsim.names import DISPERSION, SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
+from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
 from mcsim.scenario.families import link_of
-from mcsim.scenario.records import CovariateSpec, DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.truth import RandomSpec, TruthSpec
-from mcsim.study.tables import method_names
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown
 from mcsim.summary.text import shown_as
@@ -95,7 +95,7 @@ def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]
 
 
 def _aims(scenario: Scenario) -> Sentence:
-    names = [name for spec in scenario.methods for name in method_names(spec)]
+    names = [name for spec in scenario.methods for name in spec.result_names]
     subject = f"{len(names)} methods recover" if len(names) > 1 else "one method recovers"
     pieces = [f"To find out how well {subject} the parameters that the data were made from"]
     for key, swept in scenario.sweep.items():
@@ -245,7 +245,7 @@ def _methods(scenario: Scenario) -> list[list[str | Sentence]]:
     for spec in scenario.methods:
         stated: Mapping[str, Any] = spec.model_dump(exclude_defaults=True, exclude=set(METHOD_KEYS))
         other = "; ".join(f"{key} = {show_value(value)}" for key, value in stated.items() if value)
-        names = commas(method_names(spec))
+        names = commas(spec.result_names)
         rows.append([names, spec.formula, spec.estimator, ", ".join(spec.df), spec.interval, other])
     is_used = [any(column) for column in zip(*rows, strict=True)]
     return [list(compress(row, is_used)) for row in (header, *rows)]

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError, PartReplacedError, StudyMismatchError
-from mcsim.names import Parameter, condition_in_words
+from mcsim.names import AT_TRUTH, Parameter, condition_in_words
 from mcsim.results.identity import PartContents
 from mcsim.results.ranges import Range, outermost
 
@@ -305,10 +305,16 @@ def _as_of_format_3(table: pa.Table) -> pa.Table:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone."""
+    """Columns of a part's file; DataError where it is damaged, PartReplacedError where gone.
+
+    Those of AT_TRUTH are null in a part that was written before there were any.
+    """
     content = read_recorded(path)
     with _reading(path):
-        return read_parquet(pa.BufferReader(content), columns).select(columns)
+        table = read_parquet(pa.BufferReader(content), columns)
+        for name in set(AT_TRUTH) & set(columns) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+        return table.select(columns)
 
 
 def read_recorded(path: Path) -> bytes:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError, StudyMismatchError
-from mcsim.names import ESTIMATES
+from mcsim.names import AT_TRUTH, ESTIMATES
 from mcsim.results.folder import (
     CHECKSUM,
     FORMAT,
@@ -56,7 +56,7 @@ from mcsim.results.whole_files import make_room, write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
-_ESTIMATED = [(name, pa.float64()) for name in (*ESTIMATES, "realized")]
+_ESTIMATED = [(name, pa.float64()) for name in (*ESTIMATES, "realized", *AT_TRUTH)]
 ESTIMATES_SCHEMA = pa.schema([*KEYS, ("parameter", NAME), ("component", NAME), *_ESTIMATED])
 FITS_SCHEMA = pa.schema(
     [
@@ -173,7 +173,7 @@ class Store:
         with writing(directory):
             before = _manifest_or_refusal(directory, description)
             if before and not overwrite:
-                _refuse_another_study(directory, before, description.identity)
+                refuse_another_study(directory, before, description.identity)
             kept = {} if overwrite else before
             store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
             if overwrite:
@@ -346,7 +346,8 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
     return manifest
 
 
-def _refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
+def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
+    """Raise a StudyMismatchError where the study in a folder cannot become this one."""
     refuse_other_format(directory, manifest)
     there = Identity(manifest["identity"], manifest["conditions"])
     found = []

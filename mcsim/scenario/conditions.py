@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mcsim.names import short_names, show_swept
+from mcsim.scenario.design import Design, DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
-from mcsim.scenario.records import Design, DesignSpec, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import TruthSpec
 
@@ -58,8 +59,9 @@ def conditions(scenario: Scenario) -> tuple[Condition, ...]:
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
     no_numbers: Any = {
-        **dict.fromkeys(("title", "replicates", "target_mcse"), True),
+        **dict.fromkeys(("title", "replicates", "target_mcse", "plan"), True),
         "methods": {"__all__": {"fallback"}},
+        "estimands": {"__all__": {"equivalence"}},
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     raw["design"]["factors"] = scenario.design.plain_factors

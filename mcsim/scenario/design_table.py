@@ -6,7 +6,7 @@ The file is read once and travels with the study to the workers and into its fol
 import hashlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,12 @@ class DesignTable:
     content: bytes = field(repr=False)
     file: "TableFile" = field(repr=False, compare=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(map(str, self.file.frame.columns))
@@ -50,10 +50,18 @@ class DesignTable:
         return len(self.file.frame)
 
     def columns(
-        self, units: tuple[str, ...], factors: Mapping[str, tuple[str, ...]]
+        self,
+        units: tuple[str, ...],
+        factors: Mapping[str, tuple[str, ...]],
+        crossed: tuple[str, ...] = (),
     ) -> "TableColumns":
-        """What the columns are, of which some tell units apart or have levels in an order."""
-        return _columns(self, units, tuple(factors.items()))
+        """What the columns are, of which some tell units apart or have levels in an order.
+
+        Parameters
+        ----------
+        crossed : units whose labels are the same in all units of the levels above
+        """
+        return replace(_columns(self, units, tuple(factors.items())), crossed=crossed)
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,16 @@ class TableColumns:
     """The columns of a table: text of units, factors as categories, covariates as floats.
 
     unusable : why other columns are none of these, by name
+    crossed : levels whose labels are the same units in all units of the levels above
     """
 
     units: dict[str, "pd.Series[Any]"]
     factors: dict[str, "pd.Series[Any]"]
     covariates: dict[str, "pd.Series[Any]"]
     unusable: dict[str, str]
+    crossed: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def unit_of_row(self) -> dict[str, "NDArray[np.int64]"]:
         """The unit of every row (n_rows,), per level: numbered as they come, within outer units."""
         import numpy as np
@@ -77,13 +87,14 @@ class TableColumns:
         units = pd.DataFrame(self.units)
         outer: list[str] = []
         found = {}
-        for level in units:
-            outer.append(str(level))
-            number = units.groupby(outer, sort=False).ngroup()
-            found[str(level)] = number.to_numpy().astype(np.int64)
+        for level in map(str, units):
+            within = [level] if level in self.crossed else [*outer, level]
+            outer += [] if level in self.crossed else [level]
+            number = units.groupby(within, sort=False).ngroup()
+            found[level] = number.to_numpy().astype(np.int64)
         return found
 
-    @property
+    @cached_property
     def most_observations(self) -> int:
         """Rows of the largest innermost unit."""
         import numpy as np

@@ -20,6 +20,8 @@ class EstimatorFacts:
     likelihood : REML, ML or Laplace, where likelihoods of this estimator can be compared
     families : of responses that it can take them for
     has_residual_models : whether residuals may be correlated or have several SDs
+    rests_on_residuals : whether SEs and df stay the same where fixed effects are added to the
+        responses, and estimates move along
     is_slow : whether a fit takes longer than committing it, so that chunks are small
     """
 
@@ -28,6 +30,7 @@ class EstimatorFacts:
     likelihood: str | None = None
     families: tuple[str, ...] = (GAUSSIAN,)
     has_residual_models: bool = False
+    rests_on_residuals: bool = False
     is_slow: bool = False
 
 
@@ -39,23 +42,25 @@ ESTIMATOR_FACTS = {
         intervals=_OWN_INTERVALS,
         likelihood="REML",
         has_residual_models=True,
+        rests_on_residuals=True,
     ),
     "ml": EstimatorFacts(
         df=("containment", "satterthwaite", "z"),
         intervals=_OWN_INTERVALS,
         likelihood="ML",
         has_residual_models=True,
+        rests_on_residuals=True,
     ),
     "laplace": EstimatorFacts(
         df=("containment", "z"), likelihood="Laplace", families=("binomial", "poisson", "nbinom")
     ),
     "glm": EstimatorFacts(df=("z",), families=("binomial", "poisson")),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
-    "ols": EstimatorFacts(df=("residual",)),
-    "ols-cluster": EstimatorFacts(df=("cr2", "cr1")),
-    "gee": EstimatorFacts(df=("mancl-derouen", "robust")),
+    "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
+    "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), rests_on_residuals=True),
+    "gee": EstimatorFacts(df=("mancl-derouen", "robust"), rests_on_residuals=True),
     "image-means": EstimatorFacts(df=("residual",)),
-    "two-stage": EstimatorFacts(df=("residual",)),
+    "two-stage": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "nlme": EstimatorFacts(df=("containment",), is_slow=True),
     "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
     PLUGIN: EstimatorFacts(df=("own",), families=FAMILIES, is_slow=True),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcsim.names import DISPERSION, FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 

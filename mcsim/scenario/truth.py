@@ -222,8 +222,19 @@ class TruthSpec(Record):
     missing: OptionalMissing = None
 
     @property
+    def is_normal(self) -> bool:
+        """Whether the responses are jointly normal, with a covariance that is the design's."""
+        if self.family != GAUSSIAN:
+            return False
+        parts: list[RandomSpec | ResidualSpec] = [*self.random.values()]
+        if self.residual is not None:
+            power = self.residual.power
+            if power is not None and power.of == OF_MEAN:
+                return False
+            parts.append(self.residual)
+        return all(one.distribution == "normal" for one in parts)
+
+    @property
     def is_standard(self) -> bool:
         """Whether all is normal, residuals independent with one SD, and nothing is lost."""
-        effects = (one.distribution == "normal" for one in self.random.values())
-        is_plain = self.residual is None and self.missing is None
-        return self.family == GAUSSIAN and is_plain and all(effects)
+        return self.residual is None and self.missing is None and self.is_normal

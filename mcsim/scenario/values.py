@@ -45,7 +45,9 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _must_be(rule: str, accepts: Callable[[Any], object]) -> BeforeValidator:
+def must_be(rule: str, accepts: Callable[[Any], object]) -> BeforeValidator:
+    """Refuse what is not accepted, with a sentence that says the rule."""
+
     def check(value: Any) -> Any:
         if not accepts(value):
             is_list = isinstance(value, list | tuple)
@@ -179,122 +181,120 @@ _RESIDUAL_TEXTS = ", ".join(
 )
 _DF_SCHEMA = {"enum": [*DF_METHODS]}
 
-Flag = Annotated[bool, _must_be("true or false", lambda v: isinstance(v, bool))]
-Text = Annotated[str, _must_be("text in quotes", _is_text)]
+Flag = Annotated[bool, must_be("true or false", lambda v: isinstance(v, bool))]
+Text = Annotated[str, must_be("text in quotes", _is_text)]
 FormulaText = Annotated[Text, AfterValidator(_check_formula)]
-Name = Annotated[str, _must_be(_NAME_RULE, _is_name)]
-MethodName = Annotated[str, _must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
+Name = Annotated[str, must_be(_NAME_RULE, _is_name)]
+MethodName = Annotated[str, must_be(_METHOD_NAME, lambda v: _is_text(v, r"[A-Za-z0-9_.-]+"))]
 EstimandName = Annotated[
     str,
-    _must_be("text in quotes, not empty", lambda v: _is_text(v, r"[^\r\n\ud800-\udfff]+")),
+    must_be("text in quotes, not empty", lambda v: _is_text(v, r"[^\r\n\ud800-\udfff]+")),
 ]
 TargetName = Annotated[
     str,
-    _must_be(
+    must_be(
         f"a measure, alone or with a parameter in parentheses: {', '.join(MEASURES)}",
         _is_target,
     ),
 ]
 FactorLevel = Annotated[
     str,
-    _must_be(
+    must_be(
         "text in quotes without : , [ ]", lambda v: _is_text(v, r"[^:,\[\]\r\n\ud800-\udfff]+")
     ),
 ]
 FactorLevels = Annotated[
     tuple[FactorLevel, ...],
     Field(json_schema_extra={"minItems": 2}),
-    _must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
+    must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
 ]
 FactorPlace = Annotated[
     str | tuple[str, str],
-    _must_be(f'the name of a level, "{OBSERVATION}", or a list of two names', _is_place),
+    must_be(f'the name of a level, "{OBSERVATION}", or a list of two names', _is_place),
 ]
 Dealt = Annotated[str, _one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
 Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number
 Whole = Annotated[
     Int,
     Field(ge=0),
-    _must_be("a whole number of at least 0", lambda v: _is_whole(v, 0)),
+    must_be("a whole number of at least 0", lambda v: _is_whole(v, 0)),
 ]
 Positive = Annotated[
     Int,
     Field(ge=1),
-    _must_be("a whole number of at least 1", lambda v: _is_whole(v, 1)),
+    must_be("a whole number of at least 1", lambda v: _is_whole(v, 1)),
 ]
 Replicates = Annotated[Positive, Field(le=MOST_REPLICATES), _at_most(MOST_REPLICATES)]
 Resamples = Annotated[Positive, Field(le=MOST_RESAMPLES), _at_most(MOST_RESAMPLES)]
 Count = Annotated[
     Int,
     Field(ge=1),
-    _must_be(
-        "a whole number of at least 1 or { uniform = [low, high] }", lambda v: _is_whole(v, 1)
-    ),
+    must_be("a whole number of at least 1 or { uniform = [low, high] }", lambda v: _is_whole(v, 1)),
 ]
 CountRange = Annotated[
     tuple[Int, Int],
-    _must_be("a list of two whole numbers of at least 1, the lower first", _is_count_range),
+    must_be("a list of two whole numbers of at least 1, the lower first", _is_count_range),
 ]
-Number = Annotated[float, _must_be("a number", _is_number)]
+Number = Annotated[float, must_be("a number", _is_number)]
 AtLeastZero = Annotated[
     float,
     Field(ge=0),
-    _must_be("a number of at least 0", lambda v: _is_number(v, 0)),
+    must_be("a number of at least 0", lambda v: _is_number(v, 0)),
 ]
 AboveZero = Annotated[
     float,
     Field(gt=0),
-    _must_be("a number above 0", lambda v: _is_number(v, 0) and v > 0),
+    must_be("a number above 0", lambda v: _is_number(v, 0) and v > 0),
 ]
 Confidence = Annotated[
     float,
     Field(gt=0, lt=1),
-    _must_be("a number between 0 and 1, such as 0.95", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
+    must_be("a number between 0 and 1, such as 0.95", lambda v: _is_number(v, 0, 1) and 0 < v < 1),
 ]
 Share = Annotated[
     float,
     Field(ge=0, lt=1),
-    _must_be("a number of at least 0 and below 1", lambda v: _is_number(v, 0, 1) and v < 1),
+    must_be("a number of at least 0 and below 1", lambda v: _is_number(v, 0, 1) and v < 1),
 ]
 Correlation = Annotated[
     float,
     Field(ge=-1, le=1),
-    _must_be("a number from -1 to 1", lambda v: _is_number(v, -1, 1)),
+    must_be("a number from -1 to 1", lambda v: _is_number(v, -1, 1)),
 ]
 AboveTwo = Annotated[
     float,
     Field(gt=2),
-    _must_be("a number above 2, so that there is an SD", lambda v: _is_number(v, 2) and v > 2),
+    must_be("a number above 2, so that there is an SD", lambda v: _is_number(v, 2) and v > 2),
 ]
 InsideOne = Annotated[
     float,
     Field(gt=-1, lt=1),
-    _must_be("a number above -1 and below 1", lambda v: _is_number(v) and -1 < v < 1),
+    must_be("a number above -1 and below 1", lambda v: _is_number(v) and -1 < v < 1),
 ]
-Ends = Annotated[tuple[float, float], _must_be(f"{_LIST_OF_TWO}, first and last point", _is_pair)]
+Ends = Annotated[tuple[float, float], must_be(f"{_LIST_OF_TWO}, first and last point", _is_pair)]
 Interval = Annotated[
     tuple[float, float],
-    _must_be(f"{_LIST_OF_TWO}, the lower first", lambda v: _is_pair(v) and v[0] < v[1]),
+    must_be(f"{_LIST_OF_TWO}, the lower first", lambda v: _is_pair(v) and v[0] < v[1]),
 ]
 MeanAndSd = Annotated[
     tuple[float, float],
-    _must_be(f"{_LIST_OF_TWO}, the mean and an sd above 0", lambda v: _is_pair(v) and v[1] > 0),
+    must_be(f"{_LIST_OF_TWO}, the mean and an sd above 0", lambda v: _is_pair(v) and v[1] > 0),
 ]
 Mixture = Annotated[
     tuple[float, float],
-    _must_be(
+    must_be(
         f"{_LIST_OF_TWO}: the share of the upper group, between 0 and 1, and how many SDs it lies"
         " above the other",
         lambda v: _is_pair(v) and 0 < v[0] < 1 and v[1] >= 0,
     ),
 ]
 # a length that pydantic checks is counted after faulty items are dropped, so it is checked here
-AtLeastOne = _must_be("a list of at least one table, each under double brackets", _is_list)
-Points = Annotated[tuple[Number, ...], _must_be("a list of at least one number", _is_list)]
-SweptValues = Annotated[tuple[Any, ...], _must_be("a list of at least one value", _is_list)]
+AtLeastOne = must_be("a list of at least one table, each under double brackets", _is_list)
+Points = Annotated[tuple[Number, ...], must_be("a list of at least one number", _is_list)]
+SweptValues = Annotated[tuple[Any, ...], must_be("a list of at least one value", _is_list)]
 Normal = Annotated[
     str,
-    _must_be(
+    must_be(
         '"normal", or a table such as { t = 5 }: gamma, mixture, skew_normal or t',
         lambda v: v == "normal",
     ),
@@ -311,7 +311,7 @@ ResidualCorrelation = Annotated[
 ]
 ResidualText = Annotated[
     str,
-    _must_be(
+    must_be(
         f'{_RESIDUAL_TEXTS}, "by:FACTOR", or a table with `correlation` or `by`',
         lambda v: _is_text(v, _RESIDUAL),
     ),
@@ -321,7 +321,7 @@ FamilyName = Annotated[str, _one_of(FAMILIES), WithJsonSchema({"enum": [*FAMILIE
 LinkName = Annotated[str, _one_of(ALL_LINKS), WithJsonSchema({"enum": [*ALL_LINKS]})]
 Trials = Annotated[
     Int | str,
-    _must_be(
+    must_be(
         "a whole number of at least 1, or the name of a covariate",
         lambda v: isinstance(v, str) or _is_whole(v, 1),
     ),
@@ -329,7 +329,7 @@ Trials = Annotated[
 QuadraturePoints = Annotated[
     Int,
     Field(ge=1, le=MOST_POINTS),
-    _must_be(
+    must_be(
         f"a whole number from 1 to {MOST_POINTS}",
         lambda v: _is_whole(v, 1) and v <= MOST_POINTS,
     ),
@@ -338,7 +338,7 @@ TermTest = Annotated[str, _one_of(TERM_TESTS), WithJsonSchema({"enum": [*TERM_TE
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
     tuple[Annotated[str, BeforeValidator(_given_by_estimator)], ...],
-    _must_be("one name or a list of different names", _is_distinct),
+    must_be("one name or a list of different names", _is_distinct),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
     WithJsonSchema({"anyOf": [_DF_SCHEMA, {"type": "array", "items": _DF_SCHEMA, "minItems": 1}]}),
 ]

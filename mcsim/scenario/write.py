@@ -34,22 +34,23 @@ def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
         ):
             nested[key] = value
         else:
-            yield f"{_key(key)} = {_value(value)}"
+            yield f"{toml_key(key)} = {_value(value)}"
     for key, value in nested.items():
-        name = ".".join(map(_key, (*path, key)))
+        name = ".".join(map(toml_key, (*path, key)))
         for item in value if isinstance(value, list) else [value]:
             yield ""
             yield f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
             yield from _tables(item, (*path, key))
 
 
-def _key(key: str) -> str:
+def toml_key(key: str) -> str:
+    """A key, in quotes where it needs them."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool):

@@ -10,8 +10,9 @@ from mcsim.design.from_table import design_of_table
 from mcsim.design.units import Design, build_design
 from mcsim.engine.arithmetic.arrays import Positions
 from mcsim.engine.draws import Cells, add_effects, set_responses
+from mcsim.formula import variables_of
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.records import TableDesignSpec
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
 from mcsim.simulate.counts import Counts, counts_in
 from mcsim.simulate.distributions import Draw, draw_of, normal
@@ -23,9 +24,10 @@ from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
 class LevelEffects:
     """Random effects of one level as they are drawn.
 
-    factor : (q, q), factor factor' is the covariance; Z : (q, n_rows)
+    factor : (q, q), factor factor' is the covariance
     draw : independent draws of mean 0 and SD 1
-    unit_start : (n_units + 1,) the rows of a unit stand together
+    order : (n_rows,) rows unit by unit, None where they stand so; Z : (q, n_rows), so ordered
+    unit_start : (n_units + 1,) where the rows of a unit begin in this order
     cells : factor cells, whose means the realized values leave out
     """
 
@@ -33,9 +35,17 @@ class LevelEffects:
     names: tuple[str, ...]
     factor: Floats
     draw: Draw
+    order: Ints | None
     Z: Floats
     unit_start: Positions
     cells: Cells
+
+    @property
+    def Z_of_rows(self) -> Floats:
+        """Z in the order of the rows, (n_rows, q)."""
+        columns = np.empty_like(self.Z)
+        columns[:, slice(None) if self.order is None else self.order] = self.Z
+        return columns.T
 
     @property
     def n_draws(self) -> int:
@@ -97,7 +107,7 @@ def prepare_simulator(condition: Condition, seed: int, design: Design | None = N
     key = stream_key(seed, condition.identity)
     if design is None:
         return prepare_replicate(condition, key, 0)
-    return _simulator(condition, key, design)
+    return simulator_of(condition, key, design)
 
 
 def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simulator:
@@ -111,15 +121,17 @@ def prepare_replicate(condition: Condition, key: Words, replicate: int) -> Simul
         design = design_of_table(condition.design, condition.table)
     else:
         design = build_design(condition.design, stream(key, replicate, "design"))
-    return _simulator(condition, key, design)
+    return simulator_of(condition, key, design)
 
 
-def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
+def simulator_of(condition: Condition, key: Words, design: Design) -> Simulator:
+    """The simulator of the rows of a design; errors as of `prepare_simulator`."""
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
         mean += coefficient * design.columns((name,))[0]
+    factors = _factors(condition, design)
     effects = tuple(
-        _level_effects(design, level.name, condition.truth.random[level.name])
+        _level_effects(design, level.name, condition.truth.random[level.name], factors)
         for level in condition.design.levels
         if level.name in condition.truth.random
     )
@@ -129,7 +141,16 @@ def _simulator(condition: Condition, key: Words, design: Design) -> Simulator:
     return Simulator(key, design, mean, sigma, effects, residuals, counts)
 
 
-def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects:
+def _factors(condition: Condition, design: Design) -> list[str]:
+    """Factors whose cells have means of their own: of a table, those of the fixed effects alone."""
+    is_table = condition.table is not None
+    used = {name for key in condition.truth.fixed for name in variables_of(key)}
+    return [name for name in design.factors if name in used or not is_table]
+
+
+def _level_effects(
+    design: Design, level: str, spec: RandomSpec, factors: Sequence[str]
+) -> LevelEffects:
     """Effects with the stated covariance: a root of it times independent draws.
 
     Where the draws are not normal it is the symmetric root: effects that are not correlated have
@@ -138,20 +159,23 @@ def _level_effects(design: Design, level: str, spec: RandomSpec) -> LevelEffects
     names = spec.columns
     sd = np.array([spec.standard_deviations[name] for name in names])
     correlation = np.array([[spec.correlation_of(a, b) for b in names] for a in names])
-    cells = design.cell_of_unit[level]
+    cells = design.cell_of_unit(level, factors)
     values, vectors = np.linalg.eigh(correlation)  # a Cholesky factor needs full rank
     factor = sd[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
     if spec.distribution != "normal":  # for normal effects, all roots are the same
         factor = factor @ vectors.T
+    unit, Z, order = design.unit_of_row[level], design.columns(names), None
+    if np.any(np.diff(unit) < 0):  # units that cross with those around whom the rows stand
+        order = np.argsort(unit, kind="stable")
+        unit, Z = unit[order], np.ascontiguousarray(Z[:, order])
     return LevelEffects(
         level=level,
         names=names,
         factor=factor,
         draw=draw_of(spec.distribution),
-        Z=design.columns(names),
-        unit_start=np.searchsorted(design.unit_of_row[level], np.arange(len(cells) + 1)).astype(
-            np.uint64
-        ),
+        order=order,
+        Z=Z,
+        unit_start=np.searchsorted(unit, np.arange(len(cells) + 1)).astype(np.uint64),
         cells=cells_of(cells),
     )
 
@@ -186,11 +210,14 @@ def draw_responses(
         y[:] = simulator.mean
     products = []
     for effects, (own, _) in zip(simulator.effects, parts[:-1], strict=True):
+        rows = y if effects.order is None else np.zeros_like(y)
         products.append(
             add_effects(
-                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, y
+                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, rows
             )
         )
+        if effects.order is not None:
+            y[:, effects.order] += rows
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
     if simulator.counts is not None:

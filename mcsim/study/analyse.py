@@ -22,6 +22,7 @@ from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
+from mcsim.study.at_truth import EstimatesAtTruth, estimates_at_truth, with_shifts
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
 from mcsim.study.own_rows import analyse_rows, as_tested, failed
@@ -115,10 +116,12 @@ def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
     block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
     room = new_room(simulator, block_size)
     taken: dict[str, list[Any]] = {name: [] for name in condition.ready}
-    products = []
+    products, at_truth = [], condition.at_truth
+    true_estimates: list[EstimatesAtTruth] = []
     for first in range(0, len(replicates), block_size):
         block = draw_responses(simulator, replicates[first : first + block_size], room)
         products.append(block.products)
+        true_estimates.append(estimates_at_truth(at_truth, block.y))
         for name, one in condition.ready.items():
             taken[name].append(one.take(block.y))
 
@@ -127,6 +130,7 @@ def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
         name: without(one.method.analyse(taken[name], stream_of), one.undetermined)
         for name, one in condition.ready.items()
     }
+    analyses = with_shifts(analyses, at_truth, true_estimates)
     per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
     return Sample(replicates, realized_values(simulator, per_level), analyses)
 

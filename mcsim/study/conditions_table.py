@@ -17,13 +17,12 @@ from mcsim.design.words import design_in_words
 from mcsim.errors import DataError, nearest_name
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Method
-from mcsim.names import TOTAL, Parameter, condition_in_words, show_swept
+from mcsim.names import EQUIVALENCE, TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.families import is_on_scale
 from mcsim.scenario.records import MethodSpec, Scenario
-from mcsim.scenario.true_values import Truth, targets_of, truth_of
-from mcsim.study.implied_truth import implied_truth, null_on_any_scale, with_implied
-from mcsim.study.tables import method_names, parameters_of
+from mcsim.scenario.true_values import Truth, truth_of
+from mcsim.study.implied_truth import true_value_of
+from mcsim.study.tables import parameters_of
 
 THEORY = tuple(f"theory_{name}" for name in Theory._fields)
 TEXTS = ("condition", "condition_in_words", "design_in_words", "swept", "method", "parameter")
@@ -71,6 +70,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
             ]
     _check_tested(scenario, {row["parameter"] for row in rows})
     table = pa.Table.from_pylist(rows, SCHEMA)
+    table = _with_limits(table, scenario)
     for key in planned[0].condition.values:
         table = table.append_column(key, pa.array([row[key] for row in rows]))
     return table
@@ -80,19 +80,8 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     """What a method estimates in a condition, df method by df method."""
     condition, method = planned.condition, planned.methods[spec.name]
     theory = method.theory(truth) if condition.is_standard else {}
-    parameters, targets = parameters_of(spec, planned.methods), targets_of(spec.truth)
-    implied = implied_truth(planned.columns[spec.name], planned.design, condition)
-    is_open = planned.undetermined[spec.name]
-
-    has_truth = is_on_scale(spec, condition.truth)
-
-    def true_value(one: Parameter) -> float | None:
-        if one in is_open:
-            return None
-        if not has_truth and one not in targets:
-            return null_on_any_scale(one, condition.truth)
-        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
-
+    columns, is_open = planned.columns[spec.name], planned.undetermined[spec.name]
+    true_value = true_value_of(columns, planned.design, condition, spec, truth)
     return [
         {
             "method": name,
@@ -101,12 +90,21 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
             "kind": one.kind,
             "level": one.level,
             "numerator_df": one.numerator_df,
-            "truth": true_value(one),
+            "truth": None if one in is_open else true_value(one),
             **dict(zip(THEORY, theory.get(df, {}).get(one, Theory(None)), strict=True)),
         }
-        for df, name in zip(spec.df, method_names(spec), strict=True)
-        for one in parameters
+        for df, name in zip(spec.df, spec.result_names, strict=True)
+        for one in parameters_of(spec, planned.methods)
     ]
+
+
+def _with_limits(table: pa.Table, scenario: Scenario) -> pa.Table:
+    """The table with the limits of equivalence, if there are any."""
+    limits = {one.name: one.equivalence for one in scenario.estimands if one.equivalence}
+    found = [limits.get(name, (None, None)) for name in table["parameter"].to_pylist()]
+    for place, column in enumerate(EQUIVALENCE if limits else ()):
+        table = table.append_column(column, pa.array([one[place] for one in found], pa.float64()))
+    return table
 
 
 def without_truth(table: pa.Table) -> set[tuple[str, str]]:

@@ -5,7 +5,7 @@ if its columns X make it. Effects of columns T with covariance S are effects A o
 T = Z A, as an intercept is the sum of a factor's columns: their covariance is A S A'.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +19,37 @@ from mcsim.formula.expression import variables
 from mcsim.methods.inference.components import RandomNames
 from mcsim.names import FIXED, Parameter
 from mcsim.scenario.conditions import Condition
-from mcsim.scenario.true_values import Truth
+from mcsim.scenario.families import is_on_scale
+from mcsim.scenario.records import MethodSpec
+from mcsim.scenario.true_values import Truth, targets_of
 from mcsim.scenario.truth import RandomSpec, TruthSpec
 
 Floats = NDArray[np.float64]
 Implied = dict[Parameter, float | None]
 
 ROUNDING = 1e-9  # of the largest entry of a column
+
+
+def true_value_of(
+    columns: ModelColumns,
+    design: Design,
+    condition: Condition,
+    spec: MethodSpec,
+    truth: Truth,
+) -> Callable[[Parameter], float | None]:
+    """What is true of a method's parameters: what it declares, what is implied, what is stated.
+
+    On another scale than that of the truth's link, what is 0 on any.
+    """
+    targets, implied = targets_of(spec.truth), implied_truth(columns, design, condition)
+    has_truth = is_on_scale(spec, condition.truth)
+
+    def true_value(one: Parameter) -> float | None:
+        if not has_truth and one not in targets:
+            return null_on_any_scale(one, condition.truth)
+        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
+
+    return true_value
 
 
 def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -> Implied:

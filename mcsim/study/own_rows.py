@@ -21,7 +21,10 @@ from mcsim.methods.likelihood import Reducers
 from mcsim.methods.method import Analysis, FitOutcomes, StreamOf, fixed_contrasts
 from mcsim.scenario.records import MethodSpec
 from mcsim.simulate.data_set import DataSet
-from mcsim.study.prepared import PreparedCondition, ReadyMethod, prepare_again
+from mcsim.simulate.responses import simulator_of
+from mcsim.study.at_truth import estimates_at_truth, methods_at_truth, with_shifts
+from mcsim.study.prepared import PreparedCondition, prepare_again
+from mcsim.study.ready import ReadyMethod
 
 MOST_KNOWN = 64  # prepared methods that are kept, for rows that come again
 ROUNDING = 1e-8  # share of a contrast that counts as nothing
@@ -42,7 +45,7 @@ def analyse_rows(
     rows, frame, shared = _hash(data.design), ModelFrame(data.design.frame), Reducers()
     y = data.y[None]  # one array, whose moments the methods share
     found: dict[str, Analysis] = {}
-    reduced: set[str] = set()
+    analysed: dict[str, ReadyMethod] = {}
     for name, planned in condition.ready.items():
         try:
             if (rows, name) not in condition.known:
@@ -50,10 +53,13 @@ def analyse_rows(
             one = condition.known[rows, name]
             analysis = one.method.analyse([one.take(y)], stream_of)
             found[name] = without(_as_planned(planned, one, analysis), one.undetermined)
-            reduced |= {name} if one.aliased else set()
+            analysed[name] = one
         except (DataError, np.linalg.LinAlgError) as error:
             found[name] = failed(planned, str(error))
-    return found, reduced
+    simulator = simulator_of(condition.condition, condition.simulator.key, data.design)
+    at_truth = methods_at_truth(condition.condition, simulator, analysed, {})
+    found = with_shifts(found, at_truth, [estimates_at_truth(at_truth, y)])
+    return found, {name for name, one in analysed.items() if one.aliased}
 
 
 def failed(planned: ReadyMethod, message: str) -> Analysis:

@@ -9,11 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mcsim import __version__
 from mcsim.design.columns import (
@@ -38,33 +35,12 @@ from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
 from mcsim.simulate.responses import Simulator, prepare_simulator
+from mcsim.study.at_truth import AtTruth, KnownLeastSquares, methods_at_truth
 from mcsim.study.conditions_table import Planned, conditions_table
+from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
 
-Floats = NDArray[np.float64]
-
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
-
-
-@dataclass(frozen=True)
-class ReadyMethod:
-    """A method that is ready for the responses of one design.
-
-    columns : of the model; aliased : fixed effects that it leaves out since others determine them
-    undetermined : parameters that the design leaves open, which are null in the results
-    """
-
-    spec: MethodSpec
-    settings: MethodSettings
-    method: Method
-    columns: ModelColumns
-    aliased: tuple[str, ...]
-    undetermined: frozenset[Parameter]
-
-    def take(self, responses: Floats) -> Any:
-        """What the method needs of responses (n_replicates, n_rows); normal ones less offsets."""
-        offset = self.columns.offset if self.settings.family is None else None
-        return self.method.take(responses if offset is None else responses - offset)
 
 
 @dataclass(frozen=True)
@@ -95,6 +71,7 @@ class PreparedCondition:
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
     known: dict[tuple[bytes, str], ReadyMethod] = field(repr=False)
+    _least_squares: KnownLeastSquares = field(default_factory=dict, repr=False)
 
     @property
     def label(self) -> str:
@@ -121,6 +98,11 @@ class PreparedCondition:
     def undetermined(self) -> dict[str, frozenset[Parameter]]:
         """What the design leaves open of the methods' models by name."""
         return {name: one.undetermined for name, one in self.ready.items()}
+
+    @property
+    def at_truth(self) -> dict[str, AtTruth]:
+        """By name, methods whose fixed effects have a known distribution at the truth."""
+        return methods_at_truth(self.condition, self.simulator, self.ready, self._least_squares)
 
     def only(self, names: Collection[str]) -> "PreparedCondition":
         """The same with some methods, and those that they are tested against; all if none named."""
@@ -258,7 +240,7 @@ def _ready_methods(
     data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
-        settings = _settings(scenario, spec, condition)
+        settings = settings_of(scenario, spec, condition)
         try:
             formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
             columns = model_columns(formula, data, spec.structure)
@@ -299,7 +281,8 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     return _ready(spec, before.settings, columns, shared)
 
 
-def _settings(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:
+def settings_of(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:
+    """What the scenario says of a method beside its formula."""
     return MethodSettings(
         spec.estimator,
         spec.df,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mcsim.results.folder import read_manifest
+from mcsim.errors import DataError
+from mcsim.results.folder import TABLES, read_manifest
 from mcsim.results.ranges import merge
 from mcsim.results.store import Store
 from mcsim.results.verify import SCENARIO, Fault
@@ -17,9 +18,13 @@ def repair_study(faults: Sequence[Fault], options: RunOptions) -> None:
     Raises
     ------
     DataError
-        The scenario is damaged or missing, and the folder is older than the copy in its manifest.
+        The scenario is damaged or missing, and the folder is older than the copy in its manifest;
+        or the table of a design is.
     """
     directory = options.directory
+    for table in (fault.where for fault in faults if fault.where.startswith(f"{TABLES}/")):
+        advice = "put the file back, or repeat `mcsim run` of the scenario that it came with"
+        raise DataError(f"{directory / table} cannot be computed again: {advice}")
     damaged = [fault.part for fault in faults if fault.part is not None]
     store = Store.read(directory)
     if any(fault.where == SCENARIO for fault in faults):

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.methods.method import Analysis, Method
-from mcsim.names import ESTIMATES, Parameter
+from mcsim.names import AT_TRUTH, ESTIMATES, Parameter
 from mcsim.results.folder import STATUSES
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
 from mcsim.scenario.records import MethodSpec, Scenario
@@ -28,15 +28,10 @@ def parameters_of(spec: MethodSpec, methods: Mapping[str, Method]) -> list[Param
     return [*own, ratio_parameter(spec, methods)]
 
 
-def method_names(spec: MethodSpec) -> list[str]:
-    """One name, or with several df methods one per entry: `general/containment`."""
-    return [spec.name] if len(spec.df) == 1 else [f"{spec.name}/{df}" for df in spec.df]
-
-
 def fallbacks(scenario: Scenario) -> dict[str, str]:
     """Method in the results to the one that stands in for it, with the same df if it has them."""
     names = {
-        spec.name: dict(zip(spec.df, method_names(spec), strict=True)) for spec in scenario.methods
+        spec.name: dict(zip(spec.df, spec.result_names, strict=True)) for spec in scenario.methods
     }
     found: dict[str, str] = {}
     for spec in scenario.methods:
@@ -61,7 +56,7 @@ def estimate_rows(
     ----------
     other_scale : methods whose parameters are on another scale than the truth's
     """
-    targets = {name: targets_of(spec.truth) for spec in specs for name in method_names(spec)}
+    targets = {name: targets_of(spec.truth) for spec in specs for name in spec.result_names}
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
         for name, analysis in analyses.items()
@@ -82,6 +77,8 @@ def estimate_rows(
         for name, one in named
     ]
     columns["realized"] = _interleaved([none if one is None else one for one in values])
+    for name in AT_TRUTH:
+        columns[name] = _interleaved([getattr(one, name) for _, one in named])
     return pa.table(columns, schema=ESTIMATES_SCHEMA)
 
 

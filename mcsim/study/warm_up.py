@@ -7,6 +7,7 @@ import numpy as np
 from mcsim.engine.arithmetic import compiled
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.bfgs import updated_inverse
+from mcsim.engine.arithmetic.unit_sums import weighted_sums
 from mcsim.engine.compile import Level, collapse_design, compile_design
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.families.kinds import LOGIT
@@ -60,6 +61,7 @@ def _compile_the_rest() -> None:
     at = np.array([0, ROWS], dtype=np.uint64)
     cells = Cells(at[:1], np.ones(1))
     add_effects(np.zeros((1, 2))[:, :1], np.eye(1), np.ones((1, ROWS)), at, cells, y)
+    weighted_sums(y, y)
     updated_inverse(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones((1, 1)))
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcsim import measures, names
+from mcsim import names
+from mcsim.measures import counted, expected, sample, tails
 from mcsim.results.folder import (
     KINDS,
     contents_of,
@@ -28,7 +29,10 @@ from mcsim.results.whole_files import write_whole, writing
 from mcsim.summary import estimates, summarize
 from mcsim.summary.printed import to_csv
 
-CODE = (measures, names, estimates, summarize)  # what the numbers depend on beside the files
+CODE = (  # what the numbers depend on beside the files
+    *(counted, expected, sample, tails),
+    *(names, estimates, summarize),
+)
 
 
 def latest_summary(directory: Path) -> pa.Table:

@@ -101,7 +101,7 @@ def without_rounding(A: Floats, B: Floats) -> Floats:
 
 def _score(measure: str, numbers: Floats, theta: float, alpha: float) -> Floats:
     """What is averaged for a measure; NaN where there is nothing."""
-    estimate, _, lower, upper, p_value, _ = numbers
+    estimate, _, lower, upper, p_value, *_ = numbers
     if measure == "bias":
         return np.asarray(estimate - theta)
     if measure == "mse":

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, PartReplacedError
-from mcsim.names import ROW
+from mcsim.names import AT_TRUTH, ROW
 from mcsim.results.folder import (
     STATUSES,
     Part,
@@ -31,7 +31,10 @@ Ints = NDArray[np.int64]
 Parts = tuple[Part, ...]
 T = TypeVar("T", int, Ints)
 
-NUMBERS = ("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized")
+NUMBERS = (
+    *("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized", "df"),
+    *AT_TRUTH,
+)
 ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
 FIT_COLUMNS = (*ROW[:2], "replicate", "status")
 KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
@@ -103,11 +106,11 @@ class Results:
         return [int(count) for count in self._n_fits[self._keys[row][:2]]]
 
     def numbers(self, row: int) -> Floats:
-        """NUMBERS of every usable fit of a row, in replicate order: (6, n)."""
+        """NUMBERS of every usable fit of a row, in replicate order: (9, n)."""
         return self.numbered(row)[1]
 
     def numbered(self, row: int) -> tuple[Ints, Floats]:
-        """Replicates of the usable fits of a row, in order, and their NUMBERS: (n,), (6, n)."""
+        """Replicates of the usable fits of a row, in order, and their NUMBERS: (n,), (9, n)."""
         return self._kept.get(row, _Kept(0)).in_order()
 
     def method(self, row: int) -> str:

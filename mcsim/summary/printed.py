@@ -9,7 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from mcsim.measures import MEASURES
+from mcsim.measures import MEASURES, SHARES
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -27,9 +27,9 @@ from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse, wit
 LABELS = ("study", "condition")
 POWER = "power/type I"
 HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", POWER, "n", "at 0"]
+EXPECTED_HEADER = [*HEADER[:2], POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
 THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
-SHARES = ("coverage", "be_coverage", "rejection", "share_at_zero")  # printed in percent
 SENTENCES = {
     "fits": "{n:,} replicate{s}, {n_failed:,} failed, {n_boundary:,} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
@@ -52,6 +52,11 @@ SENTENCES = {
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
     " balanced designs\nin the interior, which know no boundary; exact df are those of the t test:",
+    "expected": "Expected, in percent, of tests and intervals: means of the probabilities that the"
+    " normal distribution of the\nestimate gives at the truth, with smaller errors than counts."
+    " type S: rejections with the wrong sign; type M: by\nwhat factor these estimates exaggerate;"
+    " MDE: effect with 80% power.{}",
+    "counted": " Counted alone: {}.",
     "often": "Here {} of the fits are on the boundary: the closed forms can be off by several"
     " points.",
     "variances": "Variances, such as {}, are left out: see summary.csv or summary.parquet.",
@@ -82,6 +87,7 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
         paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
         sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
         paragraphs += ["\n".join(sentences), draw(_without_tests([HEADER, *_lines(rows, _cells)]))]
+        paragraphs += _expected(rows, draw)
         known = [
             row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
         ]
@@ -163,6 +169,29 @@ def _without_tests(rows: list[list[str]]) -> list[list[str]]:
     if any(row[place] != "-" for row in rows[1:]):
         return rows
     return [[*row[:place], *row[place + 1 :]] for row in rows]
+
+
+def _expected(rows: list[Record], draw: Callable[[list[list[str]]], str]) -> list[str]:
+    """A table of the expected measures, and which tests have none."""
+    known = [row for row in rows if row.get("n_expected")]
+    if not known:
+        return []
+    tested = [row for row in rows if row["rejection"] is not None and not row["n_expected"]]
+    others = ", ".join(unique(f"{row['parameter']} of {row['method']}" for row in tested))
+    lines = [EXPECTED_HEADER, *_lines(known, _expected_cells)]
+    if all(line[-1] == "-" for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    note = SENTENCES["counted"].format(others) if others else ""
+    return [SENTENCES["expected"].format(note), draw(lines)]
+
+
+def _expected_cells(record: Record) -> list[str]:
+    shares = ("expected_rejection", "expected_coverage", "type_s", "equivalence")
+    rejection, coverage, type_s, equivalence = (
+        percent(record[name], record[f"{name}_mcse"]) for name in shares
+    )
+    type_m, mde = (with_mcse(record[name], record[f"{name}_mcse"]) for name in ("type_m", "mde"))
+    return [record["parameter"], rejection, coverage, type_s, type_m, mde, equivalence]
 
 
 def _labels(record: Record) -> tuple[str | None, ...]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
-from mcsim.names import ROW, Parameter
+from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Floats, Results, read_results
 
@@ -23,8 +23,8 @@ LABELS = ("study", "condition")
 DESCRIPTION = ("method", "parameter", "component", "truth")
 OF_CONDITIONS = ("swept", "kind", "level", "condition_in_words", "design_in_words")  # left there
 THEORY = ("theory_emp_se", "theory_df", "theory_rejection")  # of balanced designs
-OPTIONAL = ("numerator_df", *THEORY)  # which not every study has
-COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval")
+OPTIONAL = ("numerator_df", *THEORY, *EQUIVALENCE)  # which not every study has
+COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval", "n_expected")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
 MEASURED_TOGETHER = 100_000  # replicates of all rows: their arrays stay in the cache
@@ -37,15 +37,16 @@ def summarize(
 
     Of `n_replicates` finished ones, `n_failed` failed or did not converge, `n_boundary` ended on
     the boundary (`only_regular` leaves them out of all else), `n` have a usable estimate, of which
-    `n_missing_interval` lack an interval. Measures and MCSEs are null where undefined. A directory
-    is a study or holds studies; if there are several, the column `study` tells them apart. With
+    `n_missing_interval` lack an interval; `n_expected` have what the expected measures need.
+    Measures and MCSEs are null where undefined. A directory is a study or holds studies; if there
+    are several, the column `study` tells them apart. With
     `missing` "usable" every method has its own replicates, with "common" those that all methods of
     the condition can use; with "fallback" those that it lacks are of the method that its scenario
     names as its fallback. The metadata hold `confidence` (a list), `boundary` ("kept" or "left
     out") and `missing`. A folder that is no study, or holds results that its `conditions.parquet`
     does not list, is a DataError.
     """
-    studies = list(dict.fromkeys(study for one in directories for study in studies_in(one)))
+    studies = all_studies(directories)
     usable = STATUSES[: 1 if only_regular else 2]
     tables = {study: _summarize_study(study, usable, missing) for study in studies}
     words = {"boundary": "left out" if only_regular else "kept", "missing": missing}
@@ -88,8 +89,18 @@ def studies_in(directory: Path) -> list[Path]:
     return studies
 
 
+def all_studies(directories: Sequence[Path]) -> list[Path]:
+    """The studies in some folders, each once; errors as of `studies_in`."""
+    return list(dict.fromkeys(study for one in directories for study in studies_in(one)))
+
+
 def _confidences(studies: Sequence[Path]) -> dict[str, str]:
     return {"confidence": json.dumps(sorted({_confidence(study) for study in studies}))}
+
+
+def alpha_of(study: Path) -> float:
+    """Level of the tests of a study."""
+    return round(1 - _confidence(study), 12)
 
 
 def _confidence(study: Path) -> float:
@@ -99,23 +110,42 @@ def _confidence(study: Path) -> float:
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
     conditions = read_conditions(study).drop_columns(OF_CONDITIONS)
     take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
-    measured = _Measured(conditions, round(1 - _confidence(study), 12))
+    measured = _Measured(conditions, alpha_of(study))
     for rows, results in read_results(study, conditions, usable):
         measured.add(rows, results, take)
     names = [*conditions.column_names, *RESULTS.names]
     return pa.table([*conditions.columns, *measured.columns()], names)
 
 
-class _Measured:
-    """Counts and measures of every row of a conditions table, NaN where undefined."""
+class Described:
+    """What a conditions table says of its rows, for measures of their estimates."""
 
     def __init__(self, conditions: pa.Table, alpha: float) -> None:
         rows = conditions.select(["parameter", "component", "truth"]).to_pylist()
         read = [(Parameter.read(r["parameter"], r["component"]), r["truth"]) for r in rows]
         self._is_scale = np.array([one.is_scale for one, _ in read])
         self._is_at_edge = np.array([one.is_at_edge(truth) for one, truth in read])
-        self._truth = conditions["truth"].to_numpy().astype(np.float64)
+        self._truth = _numbers(conditions, "truth")
+        is_fixed = np.array([one.component == FIXED for one, _ in read])
+        self._true_se = np.where(is_fixed, _numbers(conditions, "theory_emp_se"), np.nan)
+        self._limits = np.column_stack([_numbers(conditions, name) for name in EQUIVALENCE])
         self._alpha = alpha
+
+    def sample(self, rows: Sequence[int], numbers: Sequence[Floats]) -> Sample:
+        """The rows, all with equally many replicates, given their NUMBERS."""
+        # (9, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
+        own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
+        _fill_in_balanced(columns, self._true_se[own])
+        edge, limits = self._is_at_edge[own], self._limits[own]
+        described = self._truth[own], self._is_scale[own], edge, self._alpha, limits
+        return Sample(*described, *columns)
+
+
+class _Measured:
+    """Counts and measures of every row of a conditions table, NaN where undefined."""
+
+    def __init__(self, conditions: pa.Table, alpha: float) -> None:
+        self._described = Described(conditions, alpha)
         self._counts = np.zeros((len(COUNTS), conditions.num_rows), dtype=np.int64)
         self._measures = np.full((len(MEASURED), conditions.num_rows), np.nan)
 
@@ -133,13 +163,11 @@ class _Measured:
                 self._measure(*zip(*found[start : start + n_together], strict=True))
 
     def _measure(self, rows: Sequence[int], numbers: Sequence[Floats]) -> None:
-        # (6, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
-        own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
-        edge = self._is_at_edge[own]
-        sample = Sample(self._truth[own], self._is_scale[own], edge, self._alpha, *columns)
+        own, sample = np.array(rows), self._described.sample(rows, numbers)
         has_estimate = ~np.isnan(sample.estimates)
         self._counts[1, own] = has_estimate.sum(axis=1)
         self._counts[4, own] = (has_estimate & ~sample.has_interval).sum(axis=1)
+        self._counts[5, own] = (~np.isnan(sample.tails.above)).sum(axis=1)
         for place, measure in enumerate(MEASURES.values()):
             self._measures[2 * place : 2 * place + 2, own] = measure(sample)
 
@@ -147,6 +175,27 @@ class _Measured:
         """The columns of RESULTS."""
         numbers = [pa.array(one, pa.float64(), from_pandas=True) for one in self._measures]
         return [*map(pa.array, self._counts), *numbers]
+
+
+def _fill_in_balanced(columns: Floats, true_se: Floats) -> None:
+    """The distribution of estimates given their interval, which balanced designs have by theory.
+
+    Parameters
+    ----------
+    columns : NUMBERS (9, n_rows, n), changed in place
+    true_se : (n_rows,)
+    """
+    estimates, shift, given = columns[0], *columns[-2:]
+    is_open = np.isnan(given) & ~np.isnan(estimates) & ~np.isnan(true_se)[:, None]
+    shift[is_open] = 0.0
+    given[is_open] = np.broadcast_to(true_se[:, None], given.shape)[is_open]
+
+
+def _numbers(conditions: pa.Table, name: str) -> Floats:
+    """A column, NaN where it is null, or where the study has none."""
+    if name not in conditions.column_names:
+        return np.full(conditions.num_rows, np.nan)
+    return np.asarray(conditions[name].to_numpy(), dtype=np.float64)
 
 
 def _take_usable(_fallbacks: Mapping[str, str]) -> Take:

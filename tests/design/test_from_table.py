@@ -8,6 +8,7 @@ import pytest
 
 from mcsim.design.from_table import design_of_table
 from mcsim.errors import DataError, ScenarioError, StudyMismatchError
+from mcsim.names import Parameter
 from mcsim.report.protocol import protocol
 from mcsim.results.merge import merge_studies
 from mcsim.results.verify import find_faults
@@ -63,14 +64,14 @@ def test_the_table_of_a_design_is_that_design_but_for_the_order_of_its_units(fol
     for level in ("animal", "image"):  # the rows of a unit stand together
         assert np.all(np.diff(design.unit_of_row[level]) >= 0)
         of_unit = design.frame.groupby(level, observed=True)["diet"].first().cat.codes
-        assert of_unit.tolist() == design.cell_of_unit[level].tolist()
+        assert of_unit.tolist() == design.cell_of_unit(level, ["diet"]).tolist()
     assert "y" not in design.frame  # what is simulated takes the place of what was measured
 
 
 def test_labels_count_within_the_units_above(folder):
     change(folder, lambda frame: frame.assign(image=frame["image"].str[-2:].astype(int) % 4))
     design = design_in(folder)
-    assert len(design.cell_of_unit["image"]) == 36
+    assert design.unit_of_row["image"].max() == 35
     assert design.frame["image"].cat.categories[0].startswith("animal")
     assert design.frame["image"].nunique() == 36
 
@@ -79,7 +80,7 @@ def test_copies_have_labels_of_their_own_and_hold_all_that_lies_within(folder):
     change(folder, lambda frame: frame.replace({"animal": {"animal1": "1", "animal2": "1.2"}}))
     design = design_in(folder, "design.copies={ animal = 2, image = 3, observation = 4 }")
     once = design_in(folder)
-    assert [len(design.cell_of_unit[level]) for level in ("animal", "image")] == [18, 36 * 6]
+    assert [design.unit_of_row[level].max() + 1 for level in ("animal", "image")] == [18, 36 * 6]
     assert len(design.frame) == 180 * 24
     assert design.frame["animal"].nunique() == 18  # the copy of 1 is not 1.2, which there is
     assert {"1", "1.2", "1..2", "1.2..2"} <= {*design.frame["animal"].cat.categories}
@@ -165,6 +166,8 @@ def test_the_folder_of_a_study_has_all_that_shards_and_repairs_need(folder):
     assert [str(one) for one in find_faults(out)] == [
         "tables/pilot.csv: corrupted: not what was written (SHA-256)"
     ]
+    with pytest.raises(DataError, match=r"pilot\.csv cannot be computed again: put the file back"):
+        repair_study(find_faults(out), RunOptions(out, 1))
     with pytest.raises(DataError, match=r"pilot\.csv is damaged or missing"):
         merge_studies([out], folder / "other", lambda _: None)
 
@@ -198,6 +201,20 @@ def test_columns_that_nothing_uses_may_be_anything(folder):
     lines = (folder / "pilot.csv").read_text().replace("twice", "x:y", 1)
     (folder / "pilot.csv").write_text(lines)
     assert {"weight", "note", "number", "size"}.isdisjoint(design_in(folder).frame.columns)
+
+
+def test_realized_values_leave_out_the_cells_of_the_fixed_effects_alone(folder):
+    # a text per animal, which nothing names: no cell has two animals if it counts
+    change(folder, lambda frame: frame.assign(owner=frame["animal"].str.upper()))
+    scenario = load_scenario(folder / "s.toml")
+    [condition] = conditions(scenario)
+    simulator = prepare_simulator(condition, scenario.seed)
+    realized = draw_data_set(condition, simulator, 1).realized
+    assert 0.2 < realized[Parameter.read("animal.sd(Intercept)")][0] < 1.2
+    assert [len(one.cells.n_units) for one in simulator.effects] == [2, 2]
+    told = call_mcsim("run", "s.toml", "--dry-run", cwd=folder).stdout
+    assert "diet differs between units of animal" in told
+    assert "owner" not in told
 
 
 def test_the_protocol_names_the_table(folder):
@@ -242,7 +259,7 @@ def with_gap(frame):
          "unknown level 'animl' in design.copies. The design has: animal, image, observation."),
         ("design.copies={ animal = 0 }", "design.copies.animal is 0; it must be a whole number"),
         ("design.copies={ animal = 20000 }", "a data set has 3,600,000 rows; at most 2,000,000"),
-        ("design.levels.animal.count=3", "unknown key 'count'. Allowed here: name."),
+        ("design.levels.animal.count=3", "unknown key 'count'. Allowed here: crossed, name."),
         ("design.observations.count=3",
          "unknown key 'observations'. Allowed here: copies, factors, levels, response, table."),
         ("methods.right.formula='y ~ dose + (1 | animal)'",

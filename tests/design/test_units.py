@@ -14,8 +14,8 @@ from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import conditions, study_identity
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import EstimandSpec
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, prepare_simulator
@@ -117,7 +117,7 @@ def test_a_grid_runs_through_every_cell_of_an_innermost_unit(built):
 def test_a_dry_run_says_where_each_factor_varies(built):
     design = built(f"design.levels.image.{PER_CELL}")[1].design
     assert design_in_words(design).startswith("10 units of animal; 50 units of image, 3 to 7 per")
-    assert [*factors_in_words(design)] == [
+    assert [*factors_in_words(design, design.factors)] == [
         "diet differs between units of animal; units per cell of diet: 5 fasted, 5 fed",
         "region differs between units of image; units per cell of diet and region: 5 fasted:portal,"
         " 10 fasted:central, 15 fed:portal, 20 fed:central",
@@ -325,6 +325,23 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
     ]  # fmt: skip
 
 
+def test_cells_may_not_be_there_as_where_sites_lie_in_countries(built):
+    text = WEDGE.replace("period = ", 'site = ["s1", "s2", "s3"]\nland = ["A", "B"]\nperiod = ')
+    sites = '{ "s1:A" = 2, "s2:A" = 3, "s3:A" = 0, "s1:B" = 0, "s2:B" = 0, "s3:B" = 4 }'
+    condition, simulator = built(f"design.levels.cluster.count={sites}", text=text)
+    frame = simulator.design.frame.drop_duplicates("cluster")
+    assert frame["land"].value_counts().to_dict() == {"A": 5, "B": 4}
+    assert len(simulator.effects[0].cells.n_units) == 3
+    assert np.isfinite(draw_data_set(condition, simulator, 1).realized[
+        Parameter.read("cluster.sd(Intercept)")]).all()  # fmt: skip
+
+
+def test_a_level_may_be_called_observation(built):
+    text = WEDGE.replace("cluster", "observation").replace("starts = {", "uniform = [0, 1] } #")
+    frame = built(text=text)[1].design.frame
+    assert frame.groupby("period", observed=True)["observation"].nunique().tolist() == [7] * 4
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -348,6 +365,10 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
          " fed:central."),
         ("design.observations.count={ 'fasted:portal:a' = 3 }",
          "no count for the cell 'fed:central:b'; each needs one: fasted:portal:a"),
+        ("design.levels.animal.count={ fasted = 0, fed = 0 }", "all counts are 0; one at least"),
+        ("design.levels.image.count={ 'fasted:portal' = 0, 'fasted:central' = 0, 'fed:portal' = 5,"
+         " 'fed:central' = 1 }", "all counts in the cell 'fasted' are 0; one at least must be"),
+        ("design.levels.animal.count={ fasted = -1, fed = 2 }", "it must be a whole number of"),
         ("design.levels.animal.count=100000", "a data set has up to 7,200,000 rows"),
         ("design.levels.image.count={ 'fasted:portal' = 9, 'fasted:central' = 1000000,"
          " 'fed:portal' = 5, 'fed:central' = 1000000 }", "a data set has up to 60,000,540 rows"),
@@ -355,6 +376,8 @@ def test_a_latin_square_gives_each_unit_all_levels_in_turn(built):
          "unknown level 'clustr' in design.covariates.z.starts. The design has: animal, image."),
         ("design.covariates.z={ starts = { level = 'animal', along = 'z' } }",
          "unknown variable 'z' in design.covariates.z.starts. The design has: diet, region, "),
+        ("design.covariates.z={ starts = { level = 'animal', along = 'diet' } }",
+         "'diet' does not differ within units of 'animal', so there are no steps; name one of"),
         ("design.covariates.z={ starts = { level = 'animal' } }",
          "missing key 'along' in design.covariates.z.starts"),
         ("design.covariates.z={ starts = { level = 'animal', along = 'stain' }, level = 'image' }",

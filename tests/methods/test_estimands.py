@@ -14,8 +14,8 @@ from mcsim.methods.inference.components import component_covariance
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.names import SIGMA, Parameter
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import EstimandSpec
 from mcsim.scenario.true_values import derived_value
 from mcsim.study import run as study
 from tests.methods.inference.test_df import REFERENCE

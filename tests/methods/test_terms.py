@@ -12,8 +12,8 @@ from mcsim.errors import DataError, ScenarioError
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings, fixed_contrasts
 from mcsim.methods.registry import prepare_method
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.load import load_scenario
-from mcsim.scenario.records import EstimandSpec
 from mcsim.study.run import RunOptions, run_study
 from tests.conftest import SMALL
 

@@ -12,7 +12,7 @@ from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.names import ESTIMATES
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from tests.estimators import FULL, analyse, responses, table, unbalanced_frame
 
 TWO_STAGE = MethodSettings("two-stage", ("residual",), 0.95)

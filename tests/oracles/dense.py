@@ -4,17 +4,19 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 
-def dense_deviance(X, levels, y, Lams, *, is_reml, R=None):
+def dense_deviance(X, levels, y, Lams, *, is_reml, R=None, is_crossed=False):
     """-2 logLik profiled over beta and sigma2, with beta and sigma2.
 
-    levels: (unit_of_row, Z) per level, outermost first, unit labels nested by position;
+    levels: (unit_of_row, Z) per level, outermost first, unit labels nested by position, or, where
+    units cross, of their own;
     Lams: relative factor per level; R: relative covariance of the residuals.
     """
     n, p = X.shape
     V = np.eye(n) if R is None else R.copy()
     inside = np.ones((n, n), dtype=bool)
     for (unit_of_row, Z), Lam in zip(levels, Lams, strict=True):
-        inside = inside & (unit_of_row[:, None] == unit_of_row[None, :])
+        together = unit_of_row[:, None] == unit_of_row[None, :]
+        inside = together if is_crossed else inside & together
         V += np.where(inside, Z @ Lam @ Lam.T @ Z.T, 0.0)
     # whitened by a triangular factor: an inverse of V would lose digits where variances are large
     factor = np.linalg.cholesky(V)

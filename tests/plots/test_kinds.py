@@ -334,8 +334,10 @@ def test_df_methods_of_a_fit_that_agree_are_drawn_once(single):
 
 def test_every_measure_has_words_and_can_be_drawn(single):
     assert set(words.AXES) == set(MEASURES)
-    for measure in MEASURES.keys() - {"rejection"}:
-        chosen = {"methods": "diagonal", "parameters": "animal.sd(x)", "measure": measure}
+    of_tests = {"expected_coverage", "type_s", "type_m", "mde"}
+    for measure in MEASURES.keys() - {"rejection", "expected_rejection", "equivalence"}:
+        parameter = "x" if measure in of_tests else "animal.sd(x)"
+        chosen = {"methods": "diagonal", "parameters": parameter, "measure": measure}
         (axis,) = figure_of(single, "lollipop", **chosen).axes
         assert axis.get_xlabel() == words.AXES[measure].words
 

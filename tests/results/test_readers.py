@@ -12,7 +12,7 @@ from mcsim.study import run as study
 COLUMNS = {
     "estimates": [
         *("condition", "replicate", "method", "parameter", "component", "estimate", "std_error"),
-        *("df", "ci_lower", "ci_upper", "p_value", "realized"),
+        *("df", "ci_lower", "ci_upper", "p_value", "realized", "shift", "true_se"),
     ],
     "fits": [
         *("condition", "replicate", "method", "status", "loglik", "evaluations", "certificate"),

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.conditions import conditions, study_identity
+from mcsim.scenario.design import cells_of
 from mcsim.scenario.keys import canonical, plain_copy, put_value
-from mcsim.scenario.records import Scenario, cells_of, scenario_schema
+from mcsim.scenario.records import Scenario, scenario_schema
 from mcsim.scenario.truth import RandomSpec
 from tests.conftest import SMALL
 

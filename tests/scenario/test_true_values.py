@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcsim.names import SIGMA, Parameter
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.true_values import derived_value, targets_of, truth_of
 from mcsim.scenario.truth import TruthSpec
 

@@ -183,7 +183,7 @@ def usable_estimates(study, record, statuses=("ok", "boundary")):
 def test_columns_are_labels_swept_values_truth_counts_and_measures(summary):
     assert summary.column_names == [
         *("condition", SWEPT, "method", "parameter", "component", "truth"),
-        *("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval"),
+        *("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval", "n_expected"),
         *(name + suffix for name in MEASURES for suffix in ("", "_mcse")),
     ]
     assert summary.schema.field(SWEPT).type == pa.int64()

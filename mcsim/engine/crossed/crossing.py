@@ -17,8 +17,7 @@ from mcsim.engine.nested.tree import Model
 from mcsim.errors import DataError
 
 MOST_OUTER = 2000  # columns of the dense system
-LANE_NUMBERS = 2**15  # of a dense matrix x lanes: a few of them stay in a processor's cache
-WIDEST = 8  # lanes
+LANES = 8  # a constant for the compiler, which then needs no loops over them
 
 
 class Units(NamedTuple):
@@ -111,10 +110,9 @@ def crossing_of(
     W = np.ascontiguousarray(np.hstack(columns))
     inner = Units(ends[: is_inner.sum() + 1].astype(np.uint64), level_of_unit[is_inner])
     outer = Units((ends[is_inner.sum() :] - n_inner).astype(np.uint64), level_of_unit[~is_inner])
-    width = max(1, min(WIDEST, LANE_NUMBERS // max(1, (n_outer + X.shape[1]) ** 2)))
     q = blocks.Q.shape[1]
     crossing = Crossing(
-        model._replace(width=width), blocks, np.array(n_units, dtype=np.float64),
+        model._replace(width=LANES), blocks, np.array(n_units, dtype=np.float64),
         np.tile(np.eye(q), (len(units), 1, 1)),
         inner, outer, block_unit.astype(np.uint64),
         *_products(column, W, X, inner.first[block_unit].astype(np.int64), int(ends[-1])),

@@ -9,7 +9,7 @@ from scipy import special
 
 from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive, product, transpose
 from mcsim.methods.inference.df import DfMethod
-from mcsim.names import ESTIMATES, Parameter
+from mcsim.names import AT_TRUTH, ESTIMATES, Parameter
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +24,8 @@ class ParameterBlock:
     """Estimates of one parameter over the replicates of a block; NaN where there is none.
 
     A number that is left out is NaN in every replicate; without an estimate there is one replicate.
+    shift, true_se : given all but the mean of the responses, the estimate is normal about the truth
+        plus `shift` with this SD
     """
 
     parameter: Parameter
@@ -33,9 +35,11 @@ class ParameterBlock:
     ci_lower: Floats = field(default_factory=_null)
     ci_upper: Floats = field(default_factory=_null)
     p_value: Floats = field(default_factory=_null)
+    shift: Floats = field(default_factory=_null)
+    true_se: Floats = field(default_factory=_null)
 
     def __post_init__(self) -> None:
-        for name in ESTIMATES:
+        for name in (*ESTIMATES, *AT_TRUTH):
             if getattr(self, name).ndim == 0:
                 object.__setattr__(self, name, np.full(self.estimate.shape or 1, np.nan))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcsim.scenario.checks.draft import Tables, read_scenario
+from mcsim.scenario.checks.plan import plan_problems, searched_problems
 from mcsim.scenario.checks.sweep import OF_ANALYSES, OF_DATA, sweep_problems
 from mcsim.scenario.keys import Finding
 
@@ -21,6 +22,8 @@ def find_problems(raw: Mapping[str, Any], tables: Tables | None = None) -> list[
     """
     draft = read_scenario(raw, tables)
     found = list(draft.findings)
-    for find in (*OF_DATA, *OF_ANALYSES):
+    for find in (*OF_DATA, *OF_ANALYSES, plan_problems):
         found += find(draft)
-    return found + list(dict.fromkeys(sweep_problems(raw, draft, frozenset(found))))
+    for check in (sweep_problems, searched_problems):
+        found += dict.fromkeys(check(raw, draft, frozenset(found)))
+    return found

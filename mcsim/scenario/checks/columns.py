@@ -6,8 +6,8 @@ from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import ColumnPiece, read_column, same_column, written_name
 from mcsim.formula.expression import Call, Contrast, Name, Number, variables, walk, write
 from mcsim.formula.grammar import CONTRASTS
+from mcsim.scenario.design import DesignNames
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames
 
 DESIGN = "The design has"  # before what there is
 HINT = "The design makes these, and their products with ':'"

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcsim.scenario.checks.columns import DESIGN, lacking, lacking_level
-from mcsim.scenario.checks.draft import Draft
+from mcsim.scenario.checks.draft import Draft, columns_of, numbered
 from mcsim.scenario.checks.tables import table_problems
+from mcsim.scenario.design import DesignNames, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import DesignNames, DesignSpec, TableDesignSpec, cells_of
 from mcsim.scenario.values import OBSERVATION, UniformCount
 
 MOST_CELLS = 500  # that may each have a count of their own
@@ -28,10 +28,25 @@ def design_problems(draft: Draft) -> Iterator[Finding]:
         yield from _name_problems(names)
         yield from _factor_problems(names)
         yield from _covariate_level_problems(design, names)
+        yield from _crossing_problems(design, names)
         counts = _counts(design, draft)
         yield from _size_problems(counts, names)
         for place, (path, count) in counts.items():
-            yield from _count_problems(path, count, names.factors_down_to(place), place)
+            n_own = len(names.factors_of(place))
+            yield from _count_problems(path, count, names.factors_down_to(place), place, n_own)
+
+
+def _crossing_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
+    """Levels that cross with nothing, or whose numbers of units differ between what they meet."""
+    for number, level in numbered(design.levels).items():
+        path = ("design", "levels", number)
+        if level.crossed and number == 0:
+            yield (*path, "crossed"), "the first level has nothing before it to cross with"
+        if level.crossed and level.count is not None and not isinstance(level.count, int):
+            message = "a level that crosses has the same units for all: write a whole number"
+            yield (*path, "count"), message
+        if level.met is not None and not level.crossed:
+            yield (*path, "met"), "`met` goes with crossed = true"
 
 
 def _counts(design: DesignSpec, draft: Draft) -> dict[str, tuple[KeyPath, object]]:
@@ -72,11 +87,16 @@ def _largest(count: object, n_factors: int) -> int:
     """The largest number of units that a count stands for, of all cells of the own factors."""
     if not isinstance(count, Mapping):
         return count.uniform[1] if isinstance(count, UniformCount) else int(str(count))
-    of_outer: Counter[tuple[str, ...]] = Counter()
+    return max(_by_outer_cell(count, n_factors).values(), default=0)
+
+
+def _by_outer_cell(count: Mapping[str, int], n_own: int) -> dict[tuple[str, ...], int]:
+    """The numbers of units of the cells of own factors together, by cell of the others."""
+    found: Counter[tuple[str, ...]] = Counter()
     for cell, number in count.items():
         pieces = cell.split(":")
-        of_outer[tuple(pieces[: len(pieces) - n_factors])] += number
-    return max(of_outer.values(), default=0)
+        found[tuple(pieces[: len(pieces) - n_own])] += number
+    return found
 
 
 def _n_cells(factors: Mapping[str, Sequence[str]]) -> int:
@@ -128,22 +148,25 @@ def _factor_problems(names: DesignNames) -> Iterator[Finding]:
         how = getattr(names.factors[name], "dealt", None)
         where = f" in {'.'.join(path)}.of"
         if isinstance(of, str):
-            yield from lacking((*path, "of"), "level", of, names.places, DESIGN, where)
+            places = [*filter(None, names.places)]
+            yield from lacking((*path, "of"), "level", of, places, DESIGN, where)
             if how is not None:
                 yield (*path, "dealt"), "`dealt` goes with a list of two names in `of`"
             continue
         if how is None:
-            message = '`of` names two, so say how: dealt = "latin"'
-            yield (*path, "of"), message
+            yield (*path, "of"), '`of` names two, so say how: dealt = "latin"'
         known = [*names.level_names, *(one for one in names.factors if one not in dealt)]
         for one in of:
             yield from lacking((*path, "of"), "level or factor", one, known, DESIGN, where)
 
 
 def _count_problems(
-    path: KeyPath, count: object, factors: Mapping[str, Sequence[str]], place: str
+    path: KeyPath, count: object, factors: Mapping[str, Sequence[str]], place: str, n_own: int
 ) -> Iterator[Finding]:
-    """Counts per cell that do not name each cell once."""
+    """Counts per cell that do not name each cell once, or leave a unit empty.
+
+    n_own : how many of the factors are of this place
+    """
     if not isinstance(count, Mapping):
         return
     if not factors:
@@ -158,6 +181,10 @@ def _count_problems(
         yield from lacking((*path, cell), "cell", cell, cells, f"Cells of {', '.join(factors)}")
     for cell in set(cells) - count.keys():
         yield path, f"no count for the cell {cell!r}; each needs one: {', '.join(cells)}"
+    for outer, n in _by_outer_cell(count, n_own).items():
+        if n == 0:
+            where = f" in the cell {':'.join(outer)!r}" if outer else ""
+            yield path, f"all counts{where} are 0; one at least must be larger"
 
 
 def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterator[Finding]:
@@ -173,6 +200,19 @@ def _covariate_level_problems(design: DesignSpec, names: DesignNames) -> Iterato
             yield from lacking_level((*starts, "level"), spec.starts.level, where, names)
             along = spec.starts.along
             yield from lacking((*starts, "along"), "variable", along, steps, DESIGN, f" in {where}")
+            if not _varies_within(spec.starts.level, along, design, names):
+                within = f"{along!r} does not differ within units of {spec.starts.level!r}"
+                instead = "name one of an inner level or of observations"
+                yield (*starts, "along"), f"{within}, so there are no steps; {instead}"
+
+
+def _varies_within(level: str, along: str, design: DesignSpec, names: DesignNames) -> bool:
+    """Whether a variable may differ within units of a level; true where that cannot be told."""
+    covariate = design.covariates.get(along)
+    of = names.factor_places.get(along, covariate.level if covariate is not None else None)
+    places = names.places
+    known = level in places and isinstance(of, str) and of in places
+    return not known or places.index(str(of)) > places.index(level)
 
 
 def most_observations(draft: Draft) -> int:
@@ -181,7 +221,7 @@ def most_observations(draft: Draft) -> int:
     if draft.names is None or ("design", "observations") in draft.faulty:
         return 1
     if isinstance(design, TableDesignSpec):
-        columns = draft.tables[design.table].columns(design.level_names, design.factor_levels)
+        columns = columns_of(design, draft.tables)
         return columns.most_observations * design.copies.get(OBSERVATION, 1)
     own, count = design.factors_of(design.places[-1]), design.observations.count
     return _largest(count, len(own)) * (1 if isinstance(count, Mapping) else _n_cells(own))

@@ -21,9 +21,10 @@ from pydantic import (
 from pydantic_core import PydanticUndefined
 
 from mcsim.scenario.checks.fields import field_problems, path_of
-from mcsim.scenario.design_table import DesignTable
+from mcsim.scenario.design import Design, DesignNames, TableDesignSpec
+from mcsim.scenario.design_table import DesignTable, TableColumns
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import Design, DesignNames, Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import Record, shape_of_design
 
@@ -101,6 +102,12 @@ def _names(raw: object, tables: Tables) -> DesignNames | None:
         return None
 
 
+def columns_of(design: TableDesignSpec, tables: Tables) -> TableColumns:
+    """The columns of a design's table, which is there."""
+    table = tables[design.table]
+    return table.columns(design.level_names, design.factor_levels, design.crossed_levels)
+
+
 def names_of_table(design: TableDesignSpec, tables: Tables) -> DesignNames | None:
     """The names that a table gives to the parts of a design, those of unusable columns too.
 
@@ -108,7 +115,7 @@ def names_of_table(design: TableDesignSpec, tables: Tables) -> DesignNames | Non
     """
     if design.table not in tables:
         return None
-    columns = tables[design.table].columns(design.level_names, design.factor_levels)
+    columns = columns_of(design, tables)
     if design.level_names != tuple(columns.units):
         return None
     factors = {name: tuple(one.cat.categories) for name, one in columns.factors.items()}

@@ -13,9 +13,11 @@ from mcsim.scenario.checks.columns import (
     variable_problems,
 )
 from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.design import DesignNames
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames, EstimandSpec, MethodSpec
+from mcsim.scenario.records import MethodSpec
 
 _COMPARABLE = sorted(estimators_with(lambda facts: facts.likelihood))
 
@@ -118,11 +120,14 @@ def estimand_problems(draft: Draft) -> Iterator[Finding]:
 
 
 def _test_problems(path: KeyPath, estimand: Any, given: Collection[str]) -> Iterator[Finding]:
-    """Why an estimand is not the test of a term."""
+    """Why an estimand is not the test of a term, or cannot be shown to be next to none."""
     if len(given) > 1:
         yield (*path, "term"), "an estimand has `fixed`, a sum, or `term`, a test; leave one out"
     if estimand.test is not None and "term" not in given:
         yield (*path, "test"), "`test` is of a term: name it, term = 'diet', or leave `test` out"
+    if estimand.equivalence is not None and "fixed" not in given:
+        message = "`equivalence` is of a sum of fixed effects: add `fixed`, such as { x = 1 }"
+        yield (*path, "equivalence"), message
 
 
 def _quantity_problems(

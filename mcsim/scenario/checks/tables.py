@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcsim.scenario.checks.columns import DESIGN, lacking
-from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.checks.draft import Draft, columns_of, numbered
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, TableColumns
 from mcsim.scenario.keys import Finding
 from mcsim.scenario.limits import MOST_ROWS
-from mcsim.scenario.records import Scenario, TableDesignSpec
+from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 
 
@@ -29,7 +30,7 @@ def table_problems(design: TableDesignSpec, draft: Draft) -> Iterator[Finding]:
     if not {("design", "levels"), ("design", "factors"), ("design", "copies")} & draft.faulty:
         yield from _name_problems(design)
         yield from _copies_problems(design, table)
-        columns = table.columns(design.level_names, design.factor_levels)
+        columns = columns_of(design, draft.tables)
         yield from _unusable(design, columns, table.name, draft.scenario)
 
 
@@ -60,7 +61,9 @@ def _unusable(
     design: TableDesignSpec, columns: TableColumns, file: str, scenario: Scenario
 ) -> Iterator[Finding]:
     """Columns that are used and cannot be what they are used as."""
-    raw = scenario.model_dump(include={"truth", "methods", "estimands"})
+    if not columns.unusable:
+        return
+    raw = scenario.model_dump(include={"truth", "methods", "estimands"}, warnings=False)
     used = "\n".join(_texts(raw))
     for name, reason in columns.unusable.items():
         message = f"column {name!r} of {file} {reason}"

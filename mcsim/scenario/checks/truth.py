@@ -8,8 +8,8 @@ from mcsim.names import split_pair
 from mcsim.scenario.checks.columns import columns_problems, lacking, lacking_level
 from mcsim.scenario.checks.design import most_observations
 from mcsim.scenario.checks.draft import Draft, numbered
+from mcsim.scenario.design import DesignNames, DesignSpec
 from mcsim.scenario.keys import Finding, KeyPath
-from mcsim.scenario.records import DesignNames, DesignSpec
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.truth import (

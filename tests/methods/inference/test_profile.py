@@ -14,7 +14,7 @@ from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from tests.conftest import run_mcsim
 
 REFERENCE = Path(__file__).parents[2] / "reference"

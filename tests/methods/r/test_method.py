@@ -17,7 +17,7 @@ from mcsim.methods.method import MethodSettings
 from mcsim.methods.r.call import r_call
 from mcsim.methods.r.process import SCRIPT, r_versions
 from mcsim.methods.registry import prepare_method
-from mcsim.scenario.records import EstimandSpec
+from mcsim.scenario.estimand import EstimandSpec
 from tests.conftest import SMALL, run_mcsim
 from tests.estimators import responses, unbalanced_frame
 

@@ -1,0 +1,53 @@
+"""Probabilities of a t test whose interval is given, where the estimate is normal with a known SD.
+
+Letters: `h` half the width of the interval, `m` shift and `s` SD of the estimate about the effect,
+`D` the effect; the estimate is N(D + m, s^2), and the test of 0 rejects beyond +-h.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Array = NDArray[np.float64]
+
+ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
+
+
+class Tails(NamedTuple):
+    """Probabilities that the estimate is beyond h and significant, below -h, and their slopes in D.
+
+    size : expected |estimate| where the test rejects, times the probability that it does
+    """
+
+    above: Array
+    below: Array
+    slope: Array
+    size: Array
+
+
+def tails(h: Array, m: Array, s: Array, D: Array | float) -> Tails:
+    """By the normal distribution, NaN where a number is missing."""
+    centre = D + m
+    z_above, z_below = (centre - h) / s, (-h - centre) / s
+    above, below = special.ndtr(z_above), special.ndtr(z_below)
+    at_above, at_below = _density(z_above), _density(z_below)
+    size = centre * (above - below) + s * (at_above + at_below)
+    return Tails(above, below, (at_above - at_below) / s, size)
+
+
+def misses(h: Array, m: Array, s: Array) -> Array:
+    """Probability that the interval does not hold the truth."""
+    return np.asarray(special.ndtr((m - h) / s) + special.ndtr((-h - m) / s))
+
+
+def within(q: Array, m: Array, s: Array, D: Array | float, limits: tuple[Array, Array]) -> Array:
+    """Probability that estimate +- q lies within limits."""
+    lower, upper = limits
+    found = special.ndtr((upper - q - m - D) / s) - special.ndtr((lower + q - m - D) / s)
+    return np.asarray(np.maximum(found, 0.0))  # keeps NaN
+
+
+def _density(z: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * z * z) / ROOT_TWO_PI)

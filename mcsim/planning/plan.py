@@ -1,0 +1,330 @@
+"""Which design to take: the answer to the `[plan]` of a scenario, and how sure it is."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcsim.design.units import is_drawn
+from mcsim.errors import DataError, StudyMismatchError
+from mcsim.planning.designs import Designs, Floats, designs_of
+from mcsim.planning.screen import expected_values, margins
+from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
+from mcsim.planning.values import Bench, refuse_unknown
+from mcsim.results.whole_files import write_whole, writing
+from mcsim.scenario.conditions import study_identity
+from mcsim.scenario.plan import Goal, PlanSpec
+from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.warm_up import compile_engine
+from mcsim.study.workers.signals import stop_on_signals
+from mcsim.summary.effects import along_effects
+from mcsim.summary.records import Record
+from mcsim.summary.summarize import summarize
+
+FILE = "plan.json"
+MOST_REPLICATES = 65_536  # of a design, unless told
+WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, of its bound
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """The answer for one method: a design, or None where none reaches the goals.
+
+    is_certified : whether every other design was told from it
+    falls : pairs of designs whose value falls as counts grow, which no answer could be sure of
+    looks : at designs, in the order of the search; expected : by goal, of every design by closed
+    forms
+    """
+
+    method: str
+    design: int | None
+    is_certified: bool
+    falls: tuple[tuple[int, int], ...]
+    looks: tuple[Look, ...]
+    expected: dict[Goal, Floats | None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was made.
+
+    is_drawn_once : whether random counts or covariates are drawn once for each design
+    details : of the answer: type I error, minimal detectable effect, power at other effects
+    """
+
+    title: str
+    designs: Designs
+    goals: tuple[Goal, ...]
+    methods: tuple[MethodPlan, ...]
+    budget: float | None
+    is_drawn_once: bool
+    details: Record
+
+    @property
+    def chosen(self) -> MethodPlan:
+        """The method with the answer: the cheapest design, or with a budget the best."""
+        answered = [one for one in self.methods if one.design is not None]
+        if not answered:
+            return self.methods[0]
+        if self.goals[0].bound is None:
+            return max(answered, key=self._value)
+        return min(answered, key=lambda one: self.designs.cost[one.design or 0])
+
+    @property
+    def n_replicates(self) -> int:
+        """Replicates of all designs; methods share theirs."""
+        looks = [look for one in self.methods for look in one.looks]
+        return sum(max(x.n for x in looks if x.design == i) for i in {x.design for x in looks})
+
+    def _value(self, one: MethodPlan) -> float:
+        look = next(look for look in one.looks if look.design == one.design)
+        sign = 1.0 if self.goals[0].is_share else -1.0
+        return sign * look.values[self.goals[0]].estimate
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How to make a plan; the answer depends on `most` alone."""
+
+    directory: Path
+    n_workers: int = 1
+    most: int = MOST_REPLICATES
+    report: Callable[[str], None] = lambda message: None
+
+
+NOT_NORMAL = (
+    "mcsim plan knows the theory of normal responses, not of family {!r}; sweep the design's counts"
+    " instead, and read the power of every condition from its summary"
+)
+
+
+def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
+    """Search the designs of a scenario's plan, with their replicates in a folder.
+
+    Raises
+    ------
+    DataError
+        The scenario has no plan, no design can reach it, or a method cannot be fitted.
+    StudyMismatchError
+        The folder holds the designs of another plan.
+    """
+    spec = plan_of(scenario)
+    if not scenario.truth.is_normal:
+        raise DataError(NOT_NORMAL.format(scenario.truth.family))
+    designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
+    names = spec.all_methods or (scenario.methods[0].result_names[0],)
+    kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})
+    scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
+    largest = designs.scenario(scenario, int(np.argmin(designs.cost)))
+    refuse_unknown(PreparedStudy(largest).table.to_pylist(), goals, 1.0 - scenario.confidence)
+    study = _study_of(scenario, spec)
+    refuse_another_plan(options.directory, study)
+    with stop_on_signals():
+        compile_engine(options.report)
+    _write(options.directory, {"study": study})  # whoever is killed from here on has the folder
+    bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers)
+    found = []
+    for name in names:
+        method = next(one for one in kept if name in one.result_names)
+        found.append(_of_method(bench, spec, name, method, options))
+    is_drawn_once = is_drawn(scenario.design) and not scenario.design.redraw
+    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, is_drawn_once, {})
+    plan = replace(plan, details=_details(plan, bench, spec.effects))
+    _write(options.directory, {"study": study, **as_json(plan)})
+    return plan
+
+
+def refuse_another_plan(directory: Path, study: Record) -> None:
+    """Raise a StudyMismatchError for a folder with something else, or designs of another study."""
+    path = directory / FILE
+    try:
+        there = json.loads(path.read_bytes())["study"]
+    except FileNotFoundError:
+        if any(directory.glob("*")):
+            raise StudyMismatchError(
+                f"{directory} holds files but no plan; name another folder with -o"
+            ) from None
+        return
+    except (ValueError, KeyError, TypeError, OSError):
+        raise DataError(f"{path} cannot be read; name another folder with -o") from None
+    found = [key for key in study if key in there and there[key] != study[key]]
+    found += [key for key in there.keys() ^ study.keys() if not key.startswith("methods.")]
+    if found:
+        lines = "".join(
+            f"  {key} is {json.dumps(there.get(key))} there and {json.dumps(study.get(key))} here\n"
+            for key in sorted(found)
+        )
+        raise StudyMismatchError(
+            f"{directory} holds a plan of another study; these keys differ:\n{lines}Name another"
+            " folder with -o."
+        )
+
+
+def _study_of(scenario: Scenario, plan: PlanSpec) -> Record:
+    """What determines the numbers of all designs, as JSON has it."""
+    values = {
+        key: value
+        for key, value in study_identity(scenario).items()
+        if key not in plan.search and key != "methods.names"
+    }
+    return dict(json.loads(json.dumps(values)))
+
+
+def _write(directory: Path, content: Record) -> None:
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_whole({directory / FILE: text.encode()}, is_durable=False)
+
+
+def plan_of(scenario: Scenario) -> PlanSpec:
+    """The plan of a scenario; a DataError where it has none."""
+    if scenario.plan is None:
+        raise DataError(
+            "the scenario has no [plan]: add cost = { animal = 300 }, target = { rejection ="
+            ' "x", at_least = 0.8 } and [plan.search]'
+        )
+    if scenario.sweep:
+        raise DataError("a plan searches the designs itself; leave [sweep] out")
+    return scenario.plan
+
+
+def as_json(plan: Plan) -> Record:
+    """The plan as plain tables, for programs."""
+    chosen = plan.chosen
+    return {
+        "answer": _answer(plan, chosen) and (_answer(plan, chosen) or {}) | plan.details,
+        "certified": chosen.is_certified,
+        "target": [goal._asdict() for goal in plan.goals],
+        "budget": plan.budget,
+        "method": chosen.method,
+        "n_designs": len(plan.designs.cost),
+        "n_replicates": plan.n_replicates,
+        "methods": [
+            {"method": one.method, "certified": one.is_certified, "answer": _answer(plan, one)}
+            for one in plan.methods
+        ],
+        "designs": [_row(plan, one, look) for one in plan.methods for look in one.looks],
+    }
+
+
+def _with_tested(scenario: Scenario, kept: Sequence[MethodSpec]) -> tuple[MethodSpec, ...]:
+    """The methods, and those that they are tested against."""
+    needed = {one.name for one in kept} | {one.likelihood_ratio for one in kept}
+    return tuple(
+        one.model_copy(update={"fallback": None}) for one in scenario.methods if one.name in needed
+    )
+
+
+def _of_method(
+    bench: Bench, plan: PlanSpec, name: str, method: MethodSpec, options: PlanOptions
+) -> MethodPlan:
+    designs, goals = bench.designs, bench.goals
+    expected = {goal: expected_values(bench.scenario, designs, goal, method) for goal in goals}
+    margin = margins(goals, list(expected.values()), designs)
+    is_known = any(values is not None for values in expected.values())
+
+    def values(design: int, n: int) -> Any:
+        return {goal: bench.values(design, n)[name, goal] for goal in goals}
+
+    within = {goal: plan.within or _within(goal) for goal in goals}
+    judge = Judge(
+        goals,
+        values,
+        within,
+        options.most,
+        ERROR / max(1, len(bench.methods)),
+        lambda look: options.report(f"{designs.name(look.design)}: {_in_words(look)}"),
+    )
+    if goals[0].bound is None:
+        answer = best(designs, margin, judge)
+    else:
+        answer = cheapest(designs, margin, judge, is_known=is_known)
+    falls = tuple(judge.falls(designs))
+    return MethodPlan(name, *answer, falls, tuple(judge.looks.values()), expected)
+
+
+def _within(goal: Goal) -> float:
+    return WITHIN_SHARE if goal.is_share else WITHIN_SIZE * (goal.bound or 1.0)
+
+
+def _answer(plan: Plan, one: MethodPlan) -> Record | None:
+    look = next((look for look in one.looks if look.design == one.design), None)
+    return None if look is None else _row(plan, one, look)
+
+
+def _row(plan: Plan, one: MethodPlan, look: Look) -> Record:
+    """A design that was looked at; the value is of the first goal, those of others beside it."""
+    first, *others = plan.goals
+    expected = one.expected[first]
+    row: Record = {
+        "design": plan.designs.values(look.design),
+        "method": one.method,
+        "cost": float(plan.designs.cost[look.design]),
+        **_interval(look, first),
+        "theory": None if expected is None else float(expected[look.design]),
+        "verdict": look.verdict if first.bound is not None else None,
+    }
+    return row | {str(goal): _interval(look, goal) for goal in others}
+
+
+def _interval(look: Look, goal: Goal) -> Record:
+    found = look.values[goal]._asdict()
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def _in_words(look: Look) -> str:
+    shown = (
+        f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
+    )
+    return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
+
+
+def _details(plan: Plan, bench: Bench, effects: Sequence[float]) -> Record:
+    """What else a reader asks of a test: its level, and what it can tell of other effects."""
+    chosen, tested = plan.chosen, [one for one in plan.goals if one.measure == "rejection"]
+    if chosen.design is None or not tested:
+        return {}
+    folder, name = bench.folder(chosen.design), tested[0].parameter
+    rows = summarize([folder]).to_pylist()
+    own = next(r for r in rows if (r["method"], r["parameter"]) == (chosen.method, name))
+    if not own["n_expected"]:
+        return {}
+    curve = [
+        row
+        for row in along_effects([folder], [0.0, *effects]).to_pylist()
+        if (row["method"], row["parameter"]) == (chosen.method, name)
+    ]
+    power = [{"effect": row["effect"], "rejection": row["expected_rejection"]} for row in curve]
+    return {"type_1": power[0]["rejection"], "mde": own["mde"], "effects": power[1:]}
+
+
+def expected_plan(scenario: Scenario) -> str:
+    """What would be searched, and the cheapest design by closed forms, in sentences."""
+    spec = plan_of(scenario)
+    designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
+    name = (spec.all_methods or (scenario.methods[0].result_names[0],))[0]
+    method = next(one for one in scenario.methods if name in one.result_names)
+    expected = [expected_values(scenario, designs, goal, method) for goal in goals]
+    lines = [
+        f"{len(designs.cost):,} designs, from {designs.cost.min():,.10g} to"
+        f" {designs.cost.max():,.10g}, for {' and '.join(map(str, goals))} by {name}."
+    ]
+    margin = margins(goals, expected, designs)
+    hopeful = np.flatnonzero(margin >= 0.0)
+    if any(one is None for one in expected) or goals[0].bound is None:
+        lines.append("There is no closed form to say more before designs are simulated.")
+    elif not len(hopeful):
+        lines.append("By closed forms, which are too high with few units, none reaches it.")
+    else:
+        design = int(hopeful[np.argmin(designs.cost[hopeful])])
+        lines.append(
+            f"By closed forms, which are too high with few units: {designs.name(design)} for"
+            f" {designs.cost[design]:,.10g}. A plan begins there, and simulates what decides."
+        )
+    return "\n".join(lines)

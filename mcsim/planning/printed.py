@@ -1,0 +1,180 @@
+"""A plan as a sentence and a table, or as CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from mcsim.names import short_names
+from mcsim.planning.plan import Plan, as_json
+from mcsim.planning.search import OPEN
+from mcsim.scenario.plan import Goal
+from mcsim.summary.records import Record
+from mcsim.summary.text import aligned, piped, shown_as
+
+DRAWN = (
+    " Every design has its own draw of what is random in it; with `redraw = true` under [design],"
+    " every replicate has."
+)
+MOST_SHOWN = 12  # designs of the table: those around the answer
+NOTE = (
+    "Intervals hold at every look with 95% for all designs together (confidence sequences). theory:"
+    " closed form\nwithout boundary, which orders the search and decides nothing. Replicates are in"
+    " {folder}."
+)
+
+
+def to_csv(plan: Plan) -> str:
+    """The designs that were looked at, a row each."""
+    rows = [{**row, **row.pop("design")} for row in as_json(plan)["designs"]]
+    text = io.StringIO()
+    names = [*plan.designs.keys, *_plain(rows[0], plan)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([row[name] for name in names] for row in rows)
+    return text.getvalue()
+
+
+def to_json(plan: Plan) -> str:
+    """The answer and the designs that were looked at."""
+    return json.dumps(as_json(plan), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_page(plan: Plan, draw: Callable[..., str], folder: str) -> str:
+    """Sentences and a table to be read."""
+    lines = [_answer(plan), *_beside(plan)]
+    table, note = draw(_table(plan), n_left=2), NOTE.format(folder=folder)
+    return "\n\n".join(["\n".join(lines), table, note]) + "\n"
+
+
+def _plain(row: Record, plan: Plan) -> list[str]:
+    return [
+        name for name in row if name not in plan.designs.keys and not isinstance(row[name], dict)
+    ]
+
+
+def _answer(plan: Plan) -> str:
+    told, (first, *_) = as_json(plan), plan.goals
+    n, chosen = len(plan.designs.cost), plan.chosen
+    goals = " and ".join(map(str, plan.goals))
+    if told["answer"] is None:
+        nearest = max(chosen.looks, key=lambda look: _sign(first) * look.values[first].estimate)
+        name, value = plan.designs.name(nearest.design), nearest.values[first]._asdict()
+        return (
+            f"None of the {n:,} designs reaches {goals}. The nearest, {name}, reaches"
+            f" {_value(first, value)}."
+        )
+    answer = told["answer"]
+    name, cost = plan.designs.name(chosen.design or 0), f"{answer['cost']:,.10g}"
+    reached = f"{name} reaches {_value(first, answer)} for {cost}: {goals}, by {chosen.method}."
+    if first.bound is None:
+        others = f"of the {n:,} designs for at most {plan.budget:,.10g}"
+        if chosen.is_certified:
+            return f"{reached} No other {others} does better."
+        return f"{reached} Others {others} cannot be told from it."
+    return f"{reached} {_why(plan)}"
+
+
+def _why(plan: Plan) -> str:
+    """Why no cheaper design is the answer."""
+    cost, chosen = plan.designs.cost, plan.chosen
+    limit, n = cost[chosen.design or 0], len(cost)
+    n_cheaper = int(np.sum(cost < limit))
+    if not n_cheaper:
+        return f"It is the cheapest of the {n:,} designs."
+    cheaper = [look for look in chosen.looks if cost[look.design] < limit]
+    start = f"Of the {n_cheaper:,} cheaper ones of {n:,},"
+    if open_ones := [look for look in cheaper if look.verdict == OPEN]:
+        names = "; ".join(plan.designs.name(look.design) for look in open_ones[:3])
+        return f"{start} {len(open_ones)} cannot be told, so near to the bound are they: {names}."
+    if chosen.falls:
+        return f"{start} {len(cheaper)} were tried, and none does."
+    return (
+        f"{start} none does: none of {len(cheaper)} tried does, and values grow with every count."
+    )
+
+
+def _beside(plan: Plan) -> list[str]:
+    """Sentences on what the answer rests on: edges, other methods, level, other effects."""
+    chosen = plan.chosen
+    lines = [
+        f"Values fall from {plan.designs.name(small)} to {plan.designs.name(large)}: what is not"
+        f" tried may be better, so nothing is certain.{DRAWN * plan.is_drawn_once}"
+        for small, large in chosen.falls[:1]
+    ]
+    if chosen.design is None:
+        return lines
+    values = plan.designs.values(chosen.design)
+    for key, count in values.items():
+        known = np.unique(plan.designs.counts[:, plan.designs.keys.index(key)])
+        if len(known) > 1 and count == known[-1]:
+            lines.append(
+                f"{short_names([key])[key]}={count} is the end of the search: look further."
+            )
+    if plan.details:
+        effects = "; ".join(
+            f"{100 * one['rejection']:.1f}% at {one['effect']:g}" for one in plan.details["effects"]
+        )
+        mde = shown_as(plan.details["mde"], ".4g")
+        lines.append(
+            f"Of that design: type I error {100 * plan.details['type_1']:.1f}%; 80% power at an"
+            f" effect of {mde}" + f"; power {effects}" * bool(effects) + "."
+        )
+    for one in plan.methods:
+        if len(plan.methods) > 1:
+            found = "no design" if one.design is None else plan.designs.name(one.design)
+            cost = "" if one.design is None else f", {plan.designs.cost[one.design]:,.10g}"
+            lines.append(f"By {one.method}: {found}{cost}.")
+    return lines
+
+
+def _table(plan: Plan) -> list[list[str]]:
+    """The designs whose values are nearest to that of the answer, dearest first."""
+    chosen, (first, *others) = plan.chosen, plan.goals
+    rows = [row for row in as_json(plan)["designs"] if row["method"] == chosen.method]
+    bound = first.bound
+    rows.sort(key=lambda row: abs(row["estimate"] - (row["estimate"] if bound is None else bound)))
+    answer = [row for row in rows if chosen.design is not None and
+              row["design"] == plan.designs.values(chosen.design)]  # fmt: skip
+    shown = answer + [row for row in rows if row not in answer][: MOST_SHOWN - len(answer)]
+    shown.sort(key=lambda row: -row["cost"])
+    short = short_names(list(plan.designs.keys))
+    head = [*short.values(), "cost", first.measure, "", "theory", "replicates", "verdict"]
+    return [[*head, *map(str, others)]] + [
+        [
+            *map(str, row["design"].values()),
+            f"{row['cost']:,.10g}",
+            *_value(first, row).split(" ", 1),
+            _number(first, row["theory"]),
+            f"{row['n']:,}",
+            row["verdict"] or "",
+            *(_value(goal, row[str(goal)]) for goal in others),
+        ]
+        for row in shown
+    ]
+
+
+def _sign(goal: Goal) -> float:
+    return 1.0 if goal.is_share else -1.0
+
+
+def _value(goal: Goal, row: Record) -> str:
+    """`81.2% (81.1 to 81.4)`, or numbers as they are."""
+    estimate, lower, upper = (_number(goal, row[name]) for name in ("estimate", "lower", "upper"))
+    return f"{estimate} ({lower.removesuffix('%')} to {upper.removesuffix('%')})"
+
+
+def _number(goal: Goal, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f}%" if goal.is_share else f"{value:.4g}"
+
+
+FORMATS: dict[str, Callable[[Plan, str], str]] = {
+    "table": lambda plan, folder: to_page(plan, aligned, folder),
+    "csv": lambda plan, _folder: to_csv(plan),
+    "json": lambda plan, _folder: to_json(plan),
+    "markdown": lambda plan, folder: to_page(plan, piped, folder),
+}

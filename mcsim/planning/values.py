@@ -1,0 +1,209 @@
+"""What a design is worth, from replicates in a folder of its own: the value of every goal."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from mcsim.design.units import is_drawn
+from mcsim.errors import DataError, nearest_name
+from mcsim.formula import written_name
+from mcsim.measures import MEASURES, Sample, mcse_bound
+from mcsim.planning.designs import Designs
+from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
+from mcsim.results.ranges import subtract
+from mcsim.results.store import Store, refuse_another_study
+from mcsim.scenario.conditions import conditions
+from mcsim.scenario.plan import Goal
+from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.study.prepared import PreparedStudy
+from mcsim.study.run import RunOptions, run_prepared
+from mcsim.summary.estimates import read_results
+from mcsim.summary.records import Record
+from mcsim.summary.summarize import Described, alpha_of
+
+Floats = NDArray[np.float64]
+
+CONTROL = "t-test-of-units"  # an exact test of the same data sets, whose power is known
+LEAST_CONTROLLED = 500  # replicates from which the bias by estimated coefficients is nothing
+
+
+class Value(NamedTuple):
+    """A measure from `n` replicates, and the SD that one of them would have."""
+
+    value: float
+    spread: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where designs are tried: folders below `directory`, one per design.
+
+    methods : names in the results
+    """
+
+    scenario: Scenario
+    designs: Designs
+    goals: Sequence[Goal]
+    methods: Sequence[str]
+    directory: Path
+    n_workers: int
+    _studies: dict[int, PreparedStudy] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def has_control(self) -> bool:
+        """Whether an exact test may help to tell power."""
+        is_of_tests = any(goal.measure == "rejection" for goal in self.goals)
+        (condition,) = conditions(self.designs.scenario(self.scenario, 0))
+        return is_of_tests and condition.is_standard and not is_drawn(condition.design)
+
+    def folder(self, design: int) -> Path:
+        """Where the replicates of a design are."""
+        return self.directory / self.designs.name(design).replace(", ", ",")
+
+    def values(self, design: int, n: int) -> dict[tuple[str, Goal], Value]:
+        """By method and goal, from the first `n` replicates, which are run if they are missing."""
+        folder = self.folder(design)
+        self._run(design, n)
+        conditions, found = read_conditions(folder), {}
+        keys: list[Record] = conditions.to_pylist()
+        described = Described(conditions, alpha_of(folder))
+        wanted = {goal.parameter for goal in self.goals}
+        samples: dict[tuple[str, str], tuple[Record, Sample]] = {}
+        for rows, results in read_results(folder, conditions, STATUSES[:2]):
+            for row in rows:
+                name, method = keys[row]["parameter"], keys[row]["method"]
+                if name in wanted and method in (*self.methods, CONTROL):
+                    replicates, numbers = results.numbered(row)
+                    is_first = replicates <= n
+                    sample = described.sample([row], [numbers[:, is_first]])
+                    samples[method, name] = keys[row], sample
+        for method in self.methods:
+            for goal in self.goals:
+                record, sample = samples[method, goal.parameter]
+                control = samples.get((CONTROL, goal.parameter))
+                found[method, goal] = _value(goal, record, sample, control and control[1])
+        return found
+
+    def _run(self, design: int, n: int) -> None:
+        folder, study = self.folder(design), self._study(design)
+        if (folder / MANIFEST).exists():
+            store = Store.read(folder)
+            refuse_another_study(folder, read_manifest(folder), study.identity)
+            done = store.committed()
+            if not any(subtract([(1, n)], done.get(key, ())) for key in store.contents):
+                return
+        run_prepared(study, RunOptions(folder, self.n_workers, planned=n))
+
+    def _study(self, design: int) -> PreparedStudy:
+        """The study of a design, with the control if the design can have it."""
+        if design not in self._studies:
+            scenario = self.designs.scenario(self.scenario, design)
+            study = PreparedStudy(with_control(scenario) if self.has_control else scenario)
+            try:
+                study.all_conditions()
+            except DataError:
+                study = PreparedStudy(scenario)
+            self._studies.clear()  # the last is the likeliest to be asked again
+            self._studies[design] = study
+        return self._studies[design]
+
+
+def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> Value:
+    n = int(np.sum(~np.isnan(sample.estimates)))
+    if goal.measure == "rejection":
+        return _rejection(row, sample, control)
+    if goal.measure == "relative_se":
+        value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
+        scale = abs(row["truth"])
+        return Value(value / scale, mcse / scale * math.sqrt(n), n)
+    name = goal.measure
+    if name == "coverage" and not np.isnan(sample.tails.above).all():
+        name = "expected_coverage"
+    value, mcse = (float(one[0]) for one in MEASURES[name](sample))
+    if name == "coverage" and value in (0.0, 1.0):
+        mcse = mcse_bound(max(n, 1))
+    return Value(value, mcse * math.sqrt(n), n)
+
+
+def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
+    """Power, by probabilities where they are known, with the exact test as a control."""
+    expected = (sample.tails.above + sample.tails.below)[0]
+    if np.isnan(expected).all():
+        value, mcse = (float(one[0]) for one in MEASURES["rejection"](sample))
+        n = int(np.sum(~np.isnan(sample.p_values)))
+        mcse = mcse_bound(max(n, 1)) if value in (0.0, 1.0) else mcse
+        return Value(value, mcse * math.sqrt(n), n)
+    known = _controls(row, sample, control)
+    is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
+    expected, n = expected[is_there], int(is_there.sum())
+    if known is not None and n >= LEAST_CONTROLLED:
+        controls = known[is_there]
+        centred = controls - controls.mean(axis=0)
+        slopes = np.linalg.lstsq(centred, expected - expected.mean())[0]
+        expected = expected - controls @ slopes
+    return Value(float(expected.mean()), float(expected.std(ddof=1)), n)
+
+
+def _controls(row: Record, sample: Sample, control: Sample | None) -> Floats | None:
+    """Functions of the exact test's SE whose means are 0: (n, 2); None where it is not exact."""
+    df, se = row.get("theory_df"), row.get("theory_emp_se")
+    if control is None or df is None or se is None:
+        return None
+    own_df = control.df[0]
+    if control.estimates.shape != sample.estimates.shape:
+        return None
+    if not np.all(own_df == round(df)) or np.any(np.abs(control.shift[0]) > 0.0):
+        return None
+    t = special.stdtrit(df, 1 - sample.alpha / 2)
+    size = abs(float(sample.truth[0])) / se
+    below, above = special.nctdtr(df, size, [-t, t])
+    power = (control.tails.above + control.tails.below)[0] - (below + 1.0 - above)
+    relative = control.std_errors[0] / se
+    return np.column_stack([power, relative**2 - 1.0])
+
+
+def with_control(scenario: Scenario) -> Scenario:
+    """The scenario with the exact test of balanced designs as one more method.
+
+    A regression per outermost unit, and a t test of its coefficients: what a control asks of data
+    sets costs next to nothing. It is left out again where the design cannot have it.
+    """
+    design = scenario.design
+    outermost, response = written_name(design.level_names[0]), written_name(design.response)
+    fixed = scenario.methods[0].parsed.fixed
+    described = {"name": CONTROL, "estimator": "two-stage"}
+    described |= {"formula": f"{response} ~ {fixed} + (1 | {outermost})"}
+    spec = MethodSpec.model_validate(described)
+    return scenario.model_copy(update={"methods": (*scenario.methods, spec)})
+
+
+def refuse_unknown(rows: Sequence[Record], goals: Sequence[Goal], alpha: float) -> None:
+    """Raise a DataError for a goal that no design can reach, or that no method can tell."""
+    names = list(dict.fromkeys(str(row["parameter"]) for row in rows))
+    for goal in goals:
+        own = [row for row in rows if row["parameter"] == goal.parameter]
+        if not own:
+            near = nearest_name(goal.parameter, names)
+            raise DataError(
+                f"plan.target: no method reports {goal.parameter!r}. There are: {', '.join(names)}."
+                f"{near}"
+            )
+        truth = own[0]["truth"]
+        if goal.measure == "relative_se" and not truth:
+            raise DataError(
+                f"plan.target: relative_se of {goal.parameter!r} is relative to its truth, which is"
+                f" {truth}; state it, or take rmse"
+            )
+        if goal.measure == "rejection" and truth == 0.0 and (goal.bound or 1.0) > alpha:
+            raise DataError(
+                f"plan.target: no design can reach {goal}: its truth is 0, so that tests reject at"
+                f" their level, {alpha:g}; state the effect in truth.fixed"
+            )

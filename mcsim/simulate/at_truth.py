@@ -1,0 +1,119 @@
+"""Least squares with the true covariance of the responses, which no analysis knows.
+
+Letters: X fixed effects, V = R + Z Z' the covariance, R that of the residuals, Z the columns of the
+random effects times a root of their covariance. V^-1 by Woodbury's identity, with sparse Z.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcsim.design.columns import Floats
+from mcsim.engine.arithmetic.unit_sums import weighted_sums
+from mcsim.simulate.responses import Simulator
+
+ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X may be from them
+
+
+@dataclass(frozen=True, eq=False)
+class TrueLeastSquares:
+    """Generalized least squares of contrasts of the fixed effects, with the true covariance.
+
+    weights : (k, n_rows) of the responses; of_offset : (k,) what is taken off again
+    mean, std_error : (k,) of the estimates
+    """
+
+    weights: Floats
+    of_offset: Floats
+    mean: Floats
+    std_error: Floats
+
+    def of(self, responses: Floats) -> Floats:
+        """Estimates from responses (n_replicates, n_rows): (n_replicates, k)."""
+        return weighted_sums(responses, self.weights) - self.of_offset
+
+
+def true_least_squares(
+    simulator: Simulator, X: Floats, L: Floats, offset: Floats | float = 0.0
+) -> TrueLeastSquares | None:
+    """Least squares of L beta, L (k, p); None where rounding leaves nothing of it.
+
+    The responses are to be normal, and their covariance the same for any mean.
+
+    Parameters
+    ----------
+    offset : (n_rows,) part of the responses that is no effect
+    """
+    scale = np.abs(X).max(axis=0)
+    root, contrasts = _Root(simulator), L / scale
+    if not root.sd.all():
+        return None
+    try:
+        of_rows, information = _inverse_times(root, simulator, X / scale)
+        covariance = np.linalg.inv(information)
+    except np.linalg.LinAlgError:
+        return None
+    weights = of_rows @ (covariance @ contrasts.T)
+    variance = np.einsum("ki,ij,kj->k", contrasts, covariance, contrasts)
+    if not (variance > 0.0).all():
+        return None
+    weights = np.ascontiguousarray(weights.T)
+    of_offset = weights @ (offset + np.zeros(len(X)))
+    mean = weights @ simulator.mean - of_offset
+    return TrueLeastSquares(weights, of_offset, mean, np.sqrt(variance))
+
+
+def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floats, Floats]:
+    """V^-1 X and X'V^-1 X; a LinAlgError where rounding leaves nothing of them."""
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
+    white = root.solve(X)
+    blocks = []
+    for one in simulator.effects:
+        local = root.solve(one.Z_of_rows @ one.factor)
+        n_units, q = len(one.cells.of_unit), local.shape[1]
+        unit = simulator.design.unit_of_row[one.level]
+        columns = unit[:, None] * q + np.arange(q)
+        places = np.repeat(np.arange(len(unit)), q), columns.ravel()
+        blocks.append(sparse.csr_array((local.ravel(), places), (len(unit), n_units * q)))
+    rest = white
+    if blocks:
+        Z = sparse.hstack(blocks, format="csr")
+        inner = sparse.eye_array(Z.shape[1], format="csc") + (Z.T @ Z).tocsc()
+        rest = white - Z @ splu(inner, permc_spec="MMD_AT_PLUS_A").solve(Z.T @ white)
+        error = np.abs(rest + Z @ (Z.T @ rest) - white).max(axis=0)
+        if (error > ROUNDING * np.abs(white).max(axis=0)).any():
+            raise np.linalg.LinAlgError
+    return root.solve(rest, is_transposed=True), white.T @ rest
+
+
+class _Root:
+    """A root of the covariance of the residuals, whose blocks are the innermost units.
+
+    sd : (n_rows,)
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        residuals, n_rows = simulator.residuals, len(simulator.mean)
+        self.sd = np.full(n_rows, simulator.sigma) if residuals is None else residuals.sd
+        self._blocks: list[tuple[slice, Floats]] = []
+        if residuals is not None and residuals.correlate is not None:
+            unit = list(simulator.design.unit_of_row.values())[-1]
+            ends = [*np.flatnonzero(np.diff(unit, prepend=-1)).tolist(), n_rows]
+            place = np.arange(n_rows) - np.array(ends)[unit]
+            probes = (place == np.arange(place.max() + 1)[:, None]).astype(np.float64)
+            roots = residuals.correlate(probes)  # column k of every block
+            for first, last in itertools.pairwise(ends):
+                rows = slice(first, last)
+                self._blocks.append((rows, roots[: last - first, rows].T))
+
+    def solve(self, columns: Floats, *, is_transposed: bool = False) -> Floats:
+        """The inverse of the root, or of its transpose, times columns (n_rows, k)."""
+        if not self._blocks:
+            return columns / self.sd[:, None]
+        found = columns / (1.0 if is_transposed else self.sd[:, None])
+        for rows, block in self._blocks:
+            found[rows] = np.linalg.solve(block.T if is_transposed else block, found[rows])
+        return found / (self.sd[:, None] if is_transposed else 1.0)
