@@ -38,11 +38,13 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "two-stage": TwoStage,
     "nlme": RMethod,
     "lme4": RMethod,
+    "glmer": RMethod,
+    "glmmTMB": RMethod,
     "plugin": PluginMethod,
 }
-WITH_CROSSED = ("reml", "ml", "lme4", "ols", "glm", "plugin")
+WITH_CROSSED = ("reml", "ml", "lme4", "glmer", "glmmTMB", "ols", "glm", "plugin")
 WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
-WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
+WITH_FORMULA = ("nlme", "lme4", "glmer", "glmmTMB", "plugin")  # these read the formula themselves
 
 
 def prepare_method(

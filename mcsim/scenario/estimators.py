@@ -34,6 +34,7 @@ class EstimatorFacts:
     is_slow: bool = False
 
 
+_OF_COUNTS = tuple(name for name in FAMILIES if name != GAUSSIAN)
 _OWN_INTERVALS = ("wald", "profile", "bootstrap")
 
 ESTIMATOR_FACTS = {
@@ -51,9 +52,7 @@ ESTIMATOR_FACTS = {
         has_residual_models=True,
         rests_on_residuals=True,
     ),
-    "laplace": EstimatorFacts(
-        df=("containment", "z"), likelihood="Laplace", families=("binomial", "poisson", "nbinom")
-    ),
+    "laplace": EstimatorFacts(df=("containment", "z"), likelihood="Laplace", families=_OF_COUNTS),
     "glm": EstimatorFacts(df=("z",), families=("binomial", "poisson")),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
@@ -63,6 +62,8 @@ ESTIMATOR_FACTS = {
     "two-stage": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "nlme": EstimatorFacts(df=("containment",), is_slow=True),
     "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
+    "glmer": EstimatorFacts(df=("z",), families=_OF_COUNTS, is_slow=True),
+    "glmmTMB": EstimatorFacts(df=("z",), families=_OF_COUNTS, is_slow=True),
     PLUGIN: EstimatorFacts(df=("own",), families=FAMILIES, is_slow=True),
 }
 NAMED_ESTIMATORS = tuple(name for name in ESTIMATOR_FACTS if name != PLUGIN)
