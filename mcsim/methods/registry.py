@@ -119,7 +119,7 @@ def undetermined(
     columns, _ = columns.once("aliased", without_aliased)
     if isinstance(method, LikelihoodMethod):
         design = method.design
-    elif isinstance(method, StatsmodelsMethod | RMethod):
+    elif isinstance(method, StatsmodelsMethod | RMethod) and settings.family is None:
         _, design = compile_model(columns, settings, shared, is_reml=True)
     else:
         return frozenset()

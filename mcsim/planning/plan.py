@@ -113,9 +113,9 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    spec = plan_of(scenario)
     if not scenario.truth.is_normal:
         raise DataError(NOT_NORMAL.format(scenario.truth.family))
+    spec = plan_of(scenario)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})

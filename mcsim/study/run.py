@@ -32,6 +32,7 @@ NO_TRUTH = (
     " `truth` in the method names what it estimates"
 )
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
+SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def _executor(study: PreparedStudy, todo: Sequence[Batch], options: RunOptions) 
     chunks = [chunk for batch in todo for chunk in batch.chunks]
     n_values = sum(n_replicates([chunk]) * study.n_rows(chunk.condition) for chunk in chunks)
     is_any_slow = any(is_slow(study, chunk.condition, chunk.methods) for chunk in chunks)
-    is_small = n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow)
+    most = SERIAL_ROWS_OF_COUNTS if study.scenario.has_counts else SERIAL_ROWS
+    is_small = n_workers == 1 or (n_values < most and not is_any_slow)
     # a user's function may end its process: this one only where it was asked for, for a debugger
     if options.n_workers == 1 or (is_small and not (todo and study.scenario.has_plugin)):
         return EXECUTORS["serial"](Place())

@@ -59,11 +59,13 @@ def test_r_and_the_own_engine_agree(estimator):
     given = (CBPP, "cbpp", "incidence ~ period + (1 | herd)", "incidence")
     loglik, own = estimates("laplace", *given)
     other_loglik, other = estimates(estimator, *given)
-    assert other_loglik == pytest.approx(loglik, abs=1e-5)
+    nearer = 1.0 if estimator == "glmmTMB" else 100.0  # glmer stops short of its optimum
+    assert other_loglik == pytest.approx(loglik, abs=1e-5 * nearer)
+    assert other_loglik < loglik + 1e-6
     for name, (estimate, std_error) in other.items():
-        assert estimate == pytest.approx(own[name][0], abs=2e-4)
+        assert estimate == pytest.approx(own[name][0], abs=2e-4 * nearer)
         if not np.isnan(std_error):
-            assert std_error == pytest.approx(own[name][1], rel=2e-3)
+            assert std_error == pytest.approx(own[name][1], rel=2e-4 * nearer)
 
 
 @pytest.mark.r
