@@ -126,7 +126,7 @@ def fit_table(
     y = table.response if model is None else counts_of(table, model)
     estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
-    df = df or ("satterthwaite" if found.are_crossed else "containment")
+    df = df or ("satterthwaite" if found.are_crossed and model is None else "containment")
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable, family=model

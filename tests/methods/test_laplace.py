@@ -80,6 +80,29 @@ def test_fixed_effects_have_between_within_or_normal_tests():
     assert normal["p_value"] == pytest.approx(2 * stats.norm.sf(abs(z)))
 
 
+def test_models_without_fixed_or_random_effects_are_fitted():
+    # glm(y ~ x, poisson) as statsmodels has it; glmer(y ~ 0 + (1 | animal)) has no fixed effect
+    frame = pd.read_csv(REFERENCE / "poisson_1.csv")
+    other = sm.GLM(frame["y"], sm.add_constant(frame["x"]), sm.families.Poisson()).fit()
+    found = mcsim.fit(frame, "y ~ x", family="poisson")
+    assert found.loglik == pytest.approx(other.llf, abs=1e-8)
+    assert mcsim.fit(frame, "y ~ 0 + (1 | animal)", family="poisson").status == "ok"
+
+
+def test_effects_of_single_rows_say_more_of_counts_than_poisson_does():
+    frame = pd.read_csv(REFERENCE / "nbinom_1.csv").assign(row=lambda one: np.arange(len(one)))
+    plain = mcsim.fit(frame, "y ~ x + (1 | animal/image)", family="poisson")
+    rows = mcsim.fit(frame, "y ~ x + (1 | animal/image/row)", family="poisson")
+    assert rows.status == "ok"
+    assert rows.loglik > plain.loglik + 20.0
+
+
+def test_units_that_cross_are_refused():
+    frame = pd.read_csv(REFERENCE / "poisson_1.csv").assign(day=lambda one: one.index % 3)
+    with pytest.raises(DataError, match="'laplace' needs nested units"):
+        mcsim.fit(frame, "y ~ x + (1 | animal) + (1 | day)", family="poisson")
+
+
 def test_swapping_successes_and_failures_changes_signs():
     frame = pd.read_csv(REFERENCE / "cbpp.csv", dtype={"herd": str, "period": str})
     formula = "y ~ period + (1 | herd)"

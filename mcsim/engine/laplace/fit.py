@@ -70,9 +70,11 @@ def fit_laplace(
     covariance = product(product(to_original, inverse[:, first:, first:]), transpose(to_original))
     slopes = factor_slopes(design, optima.order)
     theta = optima.theta[:, :n_lam]
-    root = optima.theta[:, n_lam] if kind == NBINOM else np.zeros(len(theta))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_se = 2.0 * np.sqrt(inverse[:, n_lam, n_lam]) / np.where(root > 0.0, root, np.nan)
+    root, log_se = np.zeros(len(theta)), np.full(len(theta), np.nan)
+    if kind == NBINOM:
+        root = optima.theta[:, n_lam]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_se = 2.0 * np.sqrt(inverse[:, n_lam, n_lam]) / np.where(root > 0.0, root, np.nan)
     runaway, level = _runaways(likelihood, optima)
     is_runaway = runaway.any(axis=1) | (level >= 0)
     return LaplaceFit(

@@ -53,7 +53,9 @@ class LaplaceSearch(Search):
     def _certify(self, rows: Ints) -> Certificate:
         """Also the derivatives in the coefficients, as steps in the predictor."""
         found = super()._certify(rows)
-        gradient = np.abs(self.found.gradient[rows, self._first :]).max(axis=1, initial=0.0)
+        if self._information.shape[1] == 0:
+            return found
+        gradient = np.abs(self.found.gradient[rows, self._first :]).max(axis=1)
         size = 2.0 * np.einsum("nii->ni", self._information[rows]).mean(axis=1)
         violation = np.maximum(found.violation, gradient / np.maximum(size, 1e-300))
         self.violation[rows] = violation
