@@ -117,8 +117,8 @@ def refuse_unsupported(settings: MethodSettings) -> None:
     if settings.interval not in facts.intervals:
         other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
-            f"{of} gives no interval {settings.interval!r} of a variance component; leave it out, or"
-            f" use estimator {other!r}"
+            f"{of} gives no interval {settings.interval!r} of a variance component; leave it out,"
+            f" or use estimator {other!r}"
         )
     family = GAUSSIAN if settings.family is None else settings.family.family
     if family not in facts.families:

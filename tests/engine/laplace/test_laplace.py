@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from mcsim.engine.compile import Level, collapse_design
-from mcsim.engine.families.kinds import KINDS, LOGIT, NBINOM, POISSON, log_constants
+from mcsim.engine.families.kinds import CLOGLOG, KINDS, LOGIT, NBINOM, POISSON, log_constants
 from mcsim.engine.laplace.fit import fit_laplace
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import nest_of
@@ -159,6 +159,17 @@ def test_every_fit_of_small_data_is_certified_or_named(kind):
     at_zero = (variances == 0.0).any(axis=0) | ((kind == NBINOM) & (fit.dispersion == 0.0))
     np.testing.assert_array_equal(at_zero[is_usable], (fit.status == Status.BOUNDARY)[is_usable])
     assert 20 < np.count_nonzero(at_zero) < 190  # both kinds are there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LOGIT, CLOGLOG, POISSON, NBINOM])
+@pytest.mark.parametrize("levels", [intercepts(ANIMAL, IMAGE), with_slopes()])
+def test_of_ten_thousand_fits_each_is_certified_or_named(kind, levels):
+    responses = counts(kind, trials=1, n=1250, seed=23)  # 8 times
+    design, nest, _ = laplace_of(kind, levels, responses)
+    fit = fit_laplace(design, nest, kind, responses)
+    is_named = fit.runaway.any(axis=1) | (fit.runaway_level >= 0)
+    assert np.all((fit.status <= Status.BOUNDARY) | is_named)
 
 
 def test_no_other_optimizer_finds_a_higher_likelihood():
