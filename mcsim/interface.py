@@ -18,6 +18,7 @@ from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_file, fit_frame
 from mcsim.results.folder import read_conditions, read_manifest
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
+from mcsim.scenario.families import family_model
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
@@ -255,30 +256,35 @@ def fit(
     data: pd.DataFrame | Path | str,
     formula: str,
     *,
-    estimator: str = "reml",
+    estimator: str | None = None,
     df: str | None = None,
-    interval: str = "wald",
-    confidence: float = 0.95,
-    identifiable: bool = True,
     reference: Mapping[str, str] | None = None,
+    family: str = "gaussian",
+    link: str | None = None,
+    trials: str | int | None = None,
+    quadrature: int | None = None,
+    **options: Any,
 ) -> FileFit:
     """Fit one model to a data frame, or to a file with a table; text columns are factors.
 
     Parameters
     ----------
+    estimator : unless given "reml", or what its family has
     df : unless given, containment, or satterthwaite where units cross
     reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
         unless given, the first
+    family, link : "binomial", "poisson" or "nbinom", for counts and proportions
+    trials : of a binomial response, their column or one number; unless given 1
+    quadrature : points per random effect; unless given 1, Laplace's approximation
+    options : interval, confidence and identifiable, as `mcsim fit` has them
 
     Raises
     ------
     DataError
         The data, a column or the formula cannot be used.
     """
-    options: dict[str, Any] = {
-        "estimator": estimator, "df": df, "interval": interval, "confidence": confidence,
-        "identifiable": identifiable,
-    }  # fmt: skip
+    model = family_model(family, link, trials, quadrature)
+    options |= {"estimator": estimator, "df": df, "model": model}
     if isinstance(data, pd.DataFrame):
         return fit_frame(data, formula, reference, **options)
     return fit_file(Path(data), formula, reference, **options)

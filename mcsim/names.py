@@ -30,8 +30,9 @@ class Parameter:
     """What a method estimates; equal to another whose name means the same.
 
     kind : fixed, term (several columns, an F or a likelihood-ratio test), sd, variance,
-        correlation, icc (a level's share of the variance), sigma, residual (correlations and ratios
-        of SDs), or own: what a scenario or a user's function calls by a name of its own
+        correlation, icc (a level's share of the variance), sigma, dispersion (of counts), residual
+        (correlations and ratios of SDs), or own: what a scenario or a user's function calls by a
+        name of its own
     component : as in the results: fixed, terms, residual, total or a level
     level : of the random effects; `total` for a sum over the levels; None for other kinds
     columns : the columns that it is about, as its name has them
@@ -131,12 +132,15 @@ class Parameter:
 
 
 SIGMA = Parameter("sigma", "sigma", RESIDUAL)
+DISPERSION = Parameter("dispersion", "dispersion", RESIDUAL)  # of a negative binomial
 
 
 @lru_cache(maxsize=4096)
 def _read(name: str, component: str | None) -> Parameter:
     if name == SIGMA.name and component in (None, RESIDUAL):
         return SIGMA
+    if name == DISPERSION.name and component == RESIDUAL:
+        return DISPERSION
     if component in (TERMS, RESIDUAL):
         return Parameter(name, "term" if component == TERMS else "residual", component)
     match = _OF_LEVEL.fullmatch(name)

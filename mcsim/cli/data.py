@@ -9,6 +9,7 @@ import click
 from mcsim.errors import McsimError, TooManyFailuresError
 from mcsim.planning import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
+from mcsim.scenario.families import ALL_LINKS, FAMILIES, GAUSSIAN, MOST_POINTS, family_model
 
 FITTED = estimators_with(lambda facts: facts.likelihood)
 DF_METHODS = offered(lambda facts: facts.df, FITTED)
@@ -85,7 +86,15 @@ def init(
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
-@click.option("--estimator", type=click.Choice(FITTED), default="reml", show_default=True)
+@click.option("--family", type=click.Choice(FAMILIES), default=GAUSSIAN, show_default=True,
+              help="Of the response: counts and proportions are none of the normal.")  # fmt: skip
+@click.option("--link", type=click.Choice(ALL_LINKS), help="Default: the family's first.")
+@click.option("--trials", metavar="COLUMN", help="Of a binomial response; default: one a row.")
+@click.option("--quadrature", type=click.IntRange(1, MOST_POINTS), metavar="POINTS",
+              help="Per random effect, of counts and proportions; default: 1, Laplace's"
+              " approximation.")  # fmt: skip
+@click.option("--estimator", type=click.Choice(FITTED),
+              help="Default: reml, or laplace for counts and proportions.")  # fmt: skip
 @click.option("--df", type=click.Choice(DF_METHODS),
               help="Default: containment, or satterthwaite where units cross.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
@@ -105,7 +114,9 @@ def fit(data: Path, formula: str, form: str, references: tuple[str, ...], **opti
     from mcsim.methods import one_file as datafile
     from mcsim.study.warm_up import compile_engine
 
-    compile_engine(_say)
+    choice = (options.pop(name) for name in ("family", "link", "trials", "quadrature"))
+    options["model"] = family_model(*choice)
+    compile_engine(_say, has_counts=options["model"] is not None)
     result = datafile.fit_file(data, formula, parse_references(references), **options)
     for note in result.notes:
         _say(note)

@@ -40,11 +40,13 @@ class Table:
     frame : columns that the formula names: floats, factors as categories, labels of units as they
         are; formula : with every group from the outermost unit inwards
     notes : what was left out or may be meant otherwise, a sentence each
+    places : of the rows, such as `data.csv: row 7`
     """
 
     frame: pd.DataFrame
     formula: Formula
     notes: tuple[str, ...]
+    places: "pd.Series[str]"
 
     @property
     def response(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -55,8 +57,17 @@ class Table:
 References = Mapping[str, str]  # factor to its reference level, where that is not the first
 
 
-def read_table(path: Path, formula: str, references: References | None = None) -> Table:
+def read_table(
+    path: Path,
+    formula: str,
+    references: References | None = None,
+    others: Sequence[str] = (),
+) -> Table:
     """Rows of a file, as of `read_table_file`.
+
+    Parameters
+    ----------
+    others : columns of numbers that are needed beside those of the formula
 
     Raises
     ------
@@ -64,12 +75,17 @@ def read_table(path: Path, formula: str, references: References | None = None) -
         The file, a column or the formula cannot be used.
     """
     parsed = read_formula(formula)  # before the file, which may be large
-    return _referred(_usable(read_table_file(path), parsed, str(path)), references or {})
+    return _referred(_usable(read_table_file(path), parsed, str(path), others), references or {})
 
 
-def table_of(frame: pd.DataFrame, formula: str, references: References | None = None) -> Table:
+def table_of(
+    frame: pd.DataFrame,
+    formula: str,
+    references: References | None = None,
+    others: Sequence[str] = (),
+) -> Table:
     """Rows of a data frame; as `read_table`."""
-    table = _usable(by_row(frame), read_formula(formula), "the data frame")
+    table = _usable(by_row(frame), read_formula(formula), "the data frame", others)
     return _referred(table, references or {})
 
 
@@ -97,12 +113,13 @@ def read_formula(formula: str) -> Formula:
         raise DataError(f"--formula {formula!r}: {error}") from None
 
 
-def _usable(file: TableFile, formula: Formula, path: str) -> Table:
-    """Rows that have a value in every column of the formula, and these columns."""
+def _usable(file: TableFile, formula: Formula, path: str, others: Sequence[str]) -> Table:
+    """Rows that have a value in every column that is needed, and these columns."""
     frame, notes = file.frame, list(file.notes)
-    for name in formula.names:
+    names = tuple(dict.fromkeys([*formula.names, *others]))
+    for name in names:
         _check_column(name, [*frame.columns], path)
-    frame = frame[list(formula.names)]
+    frame = frame[list(names)]
     is_missing = frame.isna()
     is_kept = ~is_missing.any(axis=1)
     if not is_kept.all():
@@ -117,15 +134,18 @@ def _usable(file: TableFile, formula: Formula, path: str) -> Table:
             + " with a value in every column of the formula" * bool(len(is_kept))
         )
     found = {
-        name: _converted(with_points(frame[name], file.decimal), formula, path)
-        for name in formula.names
+        name: _converted(with_points(frame[name], file.decimal), formula, path) for name in names
     }
     converted = pd.DataFrame(found)
+    for name in (name for name in others if not _is_numbers(converted[name])):
+        raise DataError(f"{path}: {name!r} is text or a group; it must be numbers")
     _refuse_undefined(formula, converted, path)
+    counted = converted.index
+    places = pd.Series([f"{path}: {counted.name} {row}" for row in counted], dtype=object)
     converted = converted.reset_index(drop=True)
     ordered = _outermost_first(formula, converted)
     notes += (f"{path}: {note}" for note in _doubts(ordered, converted))
-    return Table(converted, ordered, tuple(notes))
+    return Table(converted, ordered, tuple(notes), places)
 
 
 def _referred(table: Table, references: References) -> Table:

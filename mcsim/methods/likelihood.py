@@ -176,15 +176,7 @@ def _levels_and_rows(
     """Levels as the engine takes them, one of their own for the units of residuals with a structure
     if the model has none of these units, and what is said of the residuals.
     """
-    levels = tuple(
-        Level(
-            level.unit_of_row,
-            level.Z,
-            level.structures,
-            tuple(f"{name} | {level.level}" for name in level.names),
-        )
-        for level in columns.levels
-    )
+    levels = engine_levels(columns)
     if settings.residual is None:
         return levels, None
     _check_residual_settings(settings)
@@ -193,6 +185,19 @@ def _levels_and_rows(
         assert residual.unit_of_row is not None
         levels += (Level(residual.unit_of_row, np.zeros((len(columns.X), 0)), (), ()),)
     return levels, residual.rows
+
+
+def engine_levels(columns: ModelColumns) -> tuple[Level, ...]:
+    """The levels of a model as the engine takes them."""
+    return tuple(
+        Level(
+            level.unit_of_row,
+            level.Z,
+            level.structures,
+            tuple(f"{name} | {level.level}" for name in level.names),
+        )
+        for level in columns.levels
+    )
 
 
 def _check_residual_settings(settings: MethodSettings) -> None:

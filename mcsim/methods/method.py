@@ -16,9 +16,10 @@ from mcsim.methods.inference.df import containment_df
 from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.methods.terms import term_contrast
-from mcsim.names import FIXED, SIGMA, TOTAL, Parameter
+from mcsim.names import DISPERSION, FIXED, SIGMA, TOTAL, Parameter
 from mcsim.scenario.estimand import EstimandSpec
-from mcsim.scenario.estimators import estimators_with, facts_of
+from mcsim.scenario.estimators import estimators_of, estimators_with, facts_of
+from mcsim.scenario.families import GAUSSIAN, FamilyModel
 from mcsim.scenario.plugin_file import Plugin
 from mcsim.scenario.residuals import ResidualModel
 from mcsim.scenario.true_values import Truth
@@ -83,7 +84,10 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """What a scenario says of a method beside its formula."""
+    """What a scenario says of a method beside its formula.
+
+    family : None for normal responses
+    """
 
     estimator: str
     df: tuple[str, ...]
@@ -94,6 +98,7 @@ class MethodSettings:
     plugin: Plugin | None = None
     residual: ResidualModel | None = None
     identifiable: bool = True
+    family: FamilyModel | None = None
 
 
 def refuse_unsupported(settings: MethodSettings) -> None:
@@ -112,9 +117,13 @@ def refuse_unsupported(settings: MethodSettings) -> None:
     if settings.interval not in facts.intervals:
         other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
-            f"{of} gives no interval of a variance component; leave out interval"
-            f" {settings.interval!r}, or use estimator {other!r}"
+            f"{of} gives no interval {settings.interval!r} of a variance component; leave it out,"
+            f" or use estimator {other!r}"
         )
+    family = GAUSSIAN if settings.family is None else settings.family.family
+    if family not in facts.families:
+        others = " or ".join(map(repr, estimators_of(family)))
+        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:
@@ -165,7 +174,10 @@ def parameters(columns: ModelColumns, settings: MethodSettings) -> list[Paramete
     found = [one.parameter for one in fixed_contrasts(columns, settings)]
     for level in random_names(columns):
         found += level.parameters()
-    found += [SIGMA, *residual_parameters(settings.residual, columns.frame)]
+    if settings.family is None:
+        found += [SIGMA, *residual_parameters(settings.residual, columns.frame)]
+    elif settings.family.family == "nbinom":
+        found.append(DISPERSION)
     return found + derived_estimands(columns, settings)
 
 

@@ -16,11 +16,14 @@ from mcsim.design.columns import ModelColumns, model_columns, without_aliased
 from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
 from mcsim.formula import written_name
+from mcsim.methods.counts import counts_of
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
+from mcsim.scenario.estimators import estimators_of
+from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class FileFit:
     """A fit of a data file."""
 
     estimator: str
+    family: str
+    link: str
+    quadrature: int | None  # points per random effect, 1 is Laplace's; None for normal responses
     loglik: float | None
     status: str
     certificate: float | None
@@ -65,13 +71,18 @@ class FileFit:
 
 
 def fit_file(
-    path: Path, formula: str, references: References | None = None, **options: Any
+    path: Path,
+    formula: str,
+    references: References | None = None,
+    model: FamilyModel | None = None,
+    **options: Any,
 ) -> FileFit:
     """Fit `formula` to a file with a table; text columns are factors, levels sorted.
 
     Parameters
     ----------
     references : reference levels, in place of the first
+    model : what the response is taken for; None for normal
     options : of `fit_table`
 
     Raises
@@ -81,19 +92,30 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    return fit_table(read_table(path, formula, references), **options)
+    table = read_table(path, formula, references, _other_columns(model))
+    return fit_table(table, model=model, **options)
 
 
 def fit_frame(
-    frame: pd.DataFrame, formula: str, references: References | None = None, **options: Any
+    frame: pd.DataFrame,
+    formula: str,
+    references: References | None = None,
+    model: FamilyModel | None = None,
+    **options: Any,
 ) -> FileFit:
     """Fit `formula` to a data frame; as `fit_file`."""
-    return fit_table(table_of(frame, formula, references), **options)
+    table = table_of(frame, formula, references, _other_columns(model))
+    return fit_table(table, model=model, **options)
+
+
+def _other_columns(model: FamilyModel | None) -> list[str]:
+    """Columns that are needed beside those of a formula."""
+    return [] if model is None or not isinstance(model.trials, str) else [model.trials]
 
 
 def fit_table(
-    table: Table, *, estimator: str = "reml", df: str | None = None,
-    interval: str = "wald", confidence: float = 0.95, identifiable: bool = True,
+    table: Table, *, estimator: str | None = None, df: str | None = None, interval: str = "wald",
+    confidence: float = 0.95, identifiable: bool = True, model: FamilyModel | None = None,
 ) -> FileFit:  # fmt: skip
     """Fit a table's formula to its rows; as `fit_file`.
 
@@ -101,12 +123,13 @@ def fit_table(
     ----------
     df : unless given, containment, or satterthwaite where units cross
     """
-    y = table.response
+    y = table.response if model is None else counts_of(table, model)
+    estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
-    df = df or ("satterthwaite" if found.are_crossed else "containment")
+    df = df or ("satterthwaite" if found.are_crossed and model is None else "containment")
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
-        estimator, (df,), confidence, interval=interval, identifiable=identifiable
+        estimator, (df,), confidence, interval=interval, identifiable=identifiable, family=model
     )
     shared = Reducers()
     method = prepare_method(columns, settings, shared)
@@ -123,15 +146,19 @@ def fit_table(
         for block in analysis.estimates[df]
     )
     fits = analysis.fits
+    as_normal = FamilyModel(GAUSSIAN, LINKS[GAUSSIAN][0])
     return FileFit(
         estimator,
+        (model or as_normal).family,
+        (model or as_normal).link,
+        None if model is None else model.quadrature,
         _number(fits.loglik[0]),
         Status(int(fits.status[0])).name.lower(),
         _number(fits.certificate[0]),
         len(y),
         aliased,
         parameters,
-        fits.message[0] if np.ptp(y) else f"the response is {y[0]:g} in every row",
+        fits.message[0] if np.ptp(y) or model else f"the response is {y[0]:g} in every row",
         table.notes,
     )
 
@@ -179,8 +206,9 @@ def _head(result: FileFit) -> str:
     """How the fit ended, and what was left out."""
     loglik = "-" if result.loglik is None else f"{result.loglik:.4f}"
     certificate = "-" if result.certificate is None else f"{result.certificate:.1e}"
+    family = "" if result.family == GAUSSIAN else f", {result.family} ({result.link})"
     head = (
-        f"{result.estimator.upper()}, {result.n_obs} observations, log-likelihood {loglik},"
+        f"{result.estimator.upper()}{family}, {result.n_obs} observations, log-likelihood {loglik},"
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]

@@ -7,7 +7,9 @@ from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
+from mcsim.methods.glm import Glm
 from mcsim.methods.identifiability import left_open
+from mcsim.methods.laplace import LaplaceMethod
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers, compile_model
 from mcsim.methods.method import (
@@ -26,6 +28,8 @@ from mcsim.scenario.estimators import kind_of
 METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
     "reml": partial(LikelihoodMethod, is_reml=True),
     "ml": partial(LikelihoodMethod, is_reml=False),
+    "laplace": LaplaceMethod,
+    "glm": Glm,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
@@ -34,10 +38,13 @@ METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] =
     "two-stage": TwoStage,
     "nlme": RMethod,
     "lme4": RMethod,
+    "glmer": RMethod,
+    "glmmTMB": RMethod,
     "plugin": PluginMethod,
 }
-WITH_CROSSED = ("reml", "ml", "lme4", "ols", "plugin")
-WITH_FORMULA = ("nlme", "lme4", "plugin")  # these read the formula themselves
+WITH_CROSSED = ("reml", "ml", "lme4", "glmer", "glmmTMB", "ols", "glm", "plugin")
+WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
+WITH_FORMULA = ("nlme", "lme4", "glmer", "glmmTMB", "plugin")  # these read the formula themselves
 
 
 def prepare_method(
@@ -55,7 +62,7 @@ def prepare_method(
         The design cannot support the model.
     """
     refuse_unsupported(settings)
-    is_plain = kind_of(settings.estimator) in ("reml", "ml", "plugin") and not settings.residual
+    is_plain = kind_of(settings.estimator) in WITHOUT_FIXED and not settings.residual
     if not columns.names and not columns.levels:
         raise DataError(f"{columns.formula.text!r} has no effect, fixed or random; add a term")
     if not columns.names and not is_plain:
@@ -112,7 +119,7 @@ def undetermined(
     columns, _ = columns.once("aliased", without_aliased)
     if isinstance(method, LikelihoodMethod):
         design = method.design
-    elif isinstance(method, StatsmodelsMethod | RMethod):
+    elif isinstance(method, StatsmodelsMethod | RMethod) and settings.family is None:
         _, design = compile_model(columns, settings, shared, is_reml=True)
     else:
         return frozenset()

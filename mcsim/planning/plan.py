@@ -97,6 +97,12 @@ class PlanOptions:
     report: Callable[[str], None] = lambda message: None
 
 
+NOT_NORMAL = (
+    "mcsim plan knows the theory of normal responses, not of family {!r}; sweep the design's counts"
+    " instead, and read the power of every condition from its summary"
+)
+
+
 def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     """Search the designs of a scenario's plan, with their replicates in a folder.
 
@@ -107,6 +113,8 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
+    if not scenario.truth.is_normal:
+        raise DataError(NOT_NORMAL.format(scenario.truth.family))
     spec = plan_of(scenario)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)

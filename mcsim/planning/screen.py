@@ -78,7 +78,7 @@ def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpe
     """The SE of the goal's parameter in one design; of an SD by the delta method."""
     (condition,) = conditions(one_design(scenario, values))
     simulator = prepare_simulator(condition, scenario.seed)
-    design, settings = simulator.design, settings_of(scenario, spec)
+    design, settings = simulator.design, settings_of(scenario, spec, condition)
     formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
     columns, _ = without_aliased(model_columns(formula, ModelFrame(design.frame), spec.structure))
     parameter = Parameter.read(goal.parameter)

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,8 @@ def _with_own_levels(table: Table) -> Table:
         return table
     frame = table.frame.assign(**{new: table.frame[name] for name, new in names.items()})
     notes = tuple(OWN_LEVEL.format(name, new) for name, new in names.items())
-    return Table(frame, table.formula.with_groups(names), (*table.notes, *notes))
+    formula = table.formula.with_groups(names)
+    return replace(table, frame=frame, formula=formula, notes=(*table.notes, *notes))
 
 
 def _as_read(text: str, name: str) -> DesignTable:

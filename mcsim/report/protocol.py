@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.names import SIGMA, Parameter, show_value
+from mcsim.names import DISPERSION, SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
+from mcsim.scenario.families import link_of
 from mcsim.scenario.records import Scenario
-from mcsim.scenario.truth import RandomSpec
+from mcsim.scenario.truth import RandomSpec, TruthSpec
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown
 from mcsim.summary.text import shown_as
@@ -24,7 +25,21 @@ MAX_IN_PARAGRAPH = 3  # designs of a paragraph for a paper; of more, the first a
 UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
 DESIGN_KEYS = ("response", "table", "factors", "levels", "covariates", "observations")
-TRUTH_KEYS = ("sigma", "fixed", "random", "residual")
+TRUTH_KEYS = (
+    "family", "link", "trials", "dispersion", "zero_inflation",
+    "sigma", "fixed", "random", "residual",
+)  # fmt: skip
+FAMILY_WORDS = {
+    "binomial": "successes, binomial",
+    "poisson": "counts, Poisson",
+    "nbinom": "counts, negative binomial",
+}
+LINK_WORDS = {
+    "logit": "Log odds",
+    "probit": "Normal quantile of the probability",
+    "cloglog": "Complementary log-log of the probability",
+    "log": "Logarithm of the mean",
+}
 EFFECT_KEYS = ("sd", "variance", "correlation")
 METHOD_KEYS = ("name", "formula", "estimator", "df", "interval", "resamples")
 KINDS = {
@@ -121,15 +136,33 @@ def _aims(scenario: Scenario) -> Sentence:
 def _mechanism(scenario: Scenario) -> list[Sentence]:
     design, truth = scenario.design, scenario.truth.in_sds()
     lines = [*_variables(design)]
-    lines.append(("Mean of ", Name(design.response), ": ", *_sum(truth.fixed), "."))
+    lines += _of_response(design.response, truth)
     for level, effects in truth.random.items():
         lines.append(("Effects of ", Name(level), ": ", *_effects(effects), "."))
-    lines.append((f"Residuals: SD {truth.sigma:g}{_others(truth.residual)}.",))
+    if truth.sigma is not None:
+        lines.append((f"Residuals: SD {truth.sigma:g}{_others(truth.residual)}.",))
     others = _others(design, DESIGN_KEYS) + _others(truth, TRUTH_KEYS)
     lines += [(f"{others.removeprefix('; ')}.",)] if others else []
     if any(key.startswith("truth.") for key in scenario.sweep):
         lines.append(("What is swept takes the place of these values.",))
     return [*lines, (f"{scenario.replicates:,} data sets per condition, seed {scenario.seed}.",)]
+
+
+def _of_response(response: str, truth: TruthSpec) -> Iterator[Sentence]:
+    """Its mean, and how it varies around that where it is not normal."""
+    if truth.sigma is not None:
+        yield ("Mean of ", Name(response), ": ", *_sum(truth.fixed), ".")
+        return
+    link = link_of(truth.family, truth.link)
+    pieces: list[str | Name] = [Name(response), f": {FAMILY_WORDS[truth.family]}"]
+    if truth.family == "binomial":
+        pieces += [" with ", Name(str(truth.trials or 1)), " trials"]
+    if truth.dispersion is not None:
+        pieces.append(f", the variance of mean mu is mu + mu^2 / {truth.dispersion:g}")
+    if truth.zero_inflation is not None:
+        pieces.append(f"; {100 * truth.zero_inflation:g}% are 0 whatever their mean")
+    yield (*pieces, ".")
+    yield (f"{LINK_WORDS[link]} of an observation: ", *_sum(truth.fixed), ", and random effects.")
 
 
 def _variables(design: DesignSpec | TableDesignSpec) -> Iterator[Sentence]:
@@ -221,6 +254,8 @@ def _kind(record: Record) -> str:
     component = record["component"]
     words = {"fixed": "fixed effect", "terms": "test of a term"}
     parameter = Parameter.read(record["parameter"], component)
+    if parameter == DISPERSION:
+        return "dispersion of the counts"
     if parameter.kind in ("sigma", "residual"):
         return _of_residuals(parameter.name)
     return words.get(component) or f"{KINDS[parameter.kind]}, {component}"

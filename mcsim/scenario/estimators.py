@@ -7,6 +7,8 @@ Checks, choices of commands, sizes of chunks and refusals read it; imports nothi
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from mcsim.scenario.families import FAMILIES, GAUSSIAN
+
 PLUGIN = "plugin"  # the row of plugin:NAME, any function of a user's file
 
 
@@ -15,7 +17,8 @@ class EstimatorFacts:
     """What a scenario may ask of an estimator.
 
     df : methods, the first where none is named; intervals : of variance components, likewise
-    likelihood : REML or ML, where likelihoods of this estimator can be compared
+    likelihood : REML, ML or Laplace, where likelihoods of this estimator can be compared
+    families : of responses that it can take them for
     has_residual_models : whether residuals may be correlated or have several SDs
     rests_on_residuals : whether SEs and df stay the same where fixed effects are added to the
         responses, and estimates move along
@@ -25,11 +28,13 @@ class EstimatorFacts:
     df: tuple[str, ...]
     intervals: tuple[str, ...] = ("wald",)
     likelihood: str | None = None
+    families: tuple[str, ...] = (GAUSSIAN,)
     has_residual_models: bool = False
     rests_on_residuals: bool = False
     is_slow: bool = False
 
 
+_OF_COUNTS = tuple(name for name in FAMILIES if name != GAUSSIAN)
 _OWN_INTERVALS = ("wald", "profile", "bootstrap")
 
 ESTIMATOR_FACTS = {
@@ -47,6 +52,8 @@ ESTIMATOR_FACTS = {
         has_residual_models=True,
         rests_on_residuals=True,
     ),
+    "laplace": EstimatorFacts(df=("containment", "z"), likelihood="Laplace", families=_OF_COUNTS),
+    "glm": EstimatorFacts(df=("z",), families=("binomial", "poisson")),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), rests_on_residuals=True),
@@ -55,7 +62,9 @@ ESTIMATOR_FACTS = {
     "two-stage": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "nlme": EstimatorFacts(df=("containment",), is_slow=True),
     "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
-    PLUGIN: EstimatorFacts(df=("own",), is_slow=True),
+    "glmer": EstimatorFacts(df=("z",), families=_OF_COUNTS, is_slow=True),
+    "glmmTMB": EstimatorFacts(df=("z",), families=_OF_COUNTS, is_slow=True),
+    PLUGIN: EstimatorFacts(df=("own",), families=FAMILIES, is_slow=True),
 }
 NAMED_ESTIMATORS = tuple(name for name in ESTIMATOR_FACTS if name != PLUGIN)
 
@@ -73,6 +82,11 @@ def facts_of(estimator: str) -> EstimatorFacts:
 def estimators_with(has: Callable[[EstimatorFacts], object]) -> tuple[str, ...]:
     """Names of the estimators whose facts are such, in the order of the table."""
     return tuple(name for name, facts in ESTIMATOR_FACTS.items() if has(facts))
+
+
+def estimators_of(family: str) -> tuple[str, ...]:
+    """The named estimators for responses of a family; the first where a method names none."""
+    return tuple(name for name in NAMED_ESTIMATORS if family in ESTIMATOR_FACTS[name].families)
 
 
 def offered(

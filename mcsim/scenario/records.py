@@ -4,14 +4,17 @@ A record checks its own fields (values.py); checks/ finds what is wrong between 
 load.py says where in a file. Everything here trusts that both have passed.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design import Design
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.estimand import EstimandSpec
+from mcsim.scenario.estimators import estimators_of
+from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import PREFIX, Plugin
 from mcsim.scenario.residuals import ResidualChoice
@@ -22,9 +25,12 @@ from mcsim.scenario.values import (
     Confidence,
     DfMethods,
     Estimator,
+    FamilyName,
     FormulaText,
     IntervalMethod,
+    LinkName,
     MethodName,
+    QuadraturePoints,
     Record,
     Replicates,
     Resamples,
@@ -42,7 +48,22 @@ class MethodSpec(Record):
 
     name: MethodName = Field(description="name in the results, different for each method")
     formula: FormulaText = Field(description="as in lme4: y ~ diet * x + (x | animal/image)")
-    estimator: Estimator = Field("reml", description="how the model is fitted, or plugin:NAME")
+    estimator: Estimator = Field(
+        "reml",
+        description="how the model is fitted, or plugin:NAME; unless given laplace for counts and "
+        "proportions",
+    )
+    family: FamilyName | None = Field(
+        None, description="what the responses are taken for; unless given what they are"
+    )
+    link: LinkName | None = Field(
+        None, description="of that family; unless given that of the truth, or the family's first"
+    )
+    quadrature: QuadraturePoints | None = Field(
+        None,
+        description="points of adaptive Gauss-Hermite quadrature per random effect; 1 (the "
+        "default) is Laplace's approximation",
+    )
     structure: dict[str, Structure] = Field(
         {},
         description="covariance of the effects of a level that the formula writes with one bar: "
@@ -91,6 +112,16 @@ class MethodSpec(Record):
         return [self.name] if len(self.df) == 1 else [f"{self.name}/{df}" for df in self.df]
 
 
+def _with_estimator(method: Any, of_truth: Any) -> Any:
+    """A method, as a file has it, with the estimator that it leaves to its family."""
+    if not isinstance(method, Mapping) or "estimator" in method:
+        return method
+    family = method.get("family") or of_truth
+    if family not in FAMILIES or family == GAUSSIAN:
+        return method
+    return {**method, "estimator": estimators_of(family)[0]}
+
+
 class Scenario(Record):
     """Everything that determines a study."""
 
@@ -117,8 +148,26 @@ class Scenario(Record):
     plan: PlanSpec | None = Field(
         None, description="which design to take, for `mcsim plan`; a run takes no notice of it"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_estimators(cls, raw: Any) -> Any:
+        """Name the estimators of methods that name none, where it is not the usual one."""
+        truth = raw.get("truth") if isinstance(raw, Mapping) else None
+        methods = raw.get("methods") if isinstance(truth, Mapping) else None
+        if not isinstance(methods, list | tuple) or not isinstance(truth, Mapping):
+            return raw
+        of_truth = truth.get("family", GAUSSIAN)
+        return {**raw, "methods": [_with_estimator(one, of_truth) for one in methods]}
+
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
     _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether a method takes the responses for counts or proportions."""
+        families = {spec.family or self.truth.family or GAUSSIAN for spec in self.methods}
+        return families != {GAUSSIAN}
 
     @property
     def plugin(self) -> Plugin | None:

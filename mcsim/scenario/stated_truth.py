@@ -11,14 +11,19 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
+from mcsim.scenario.families import GAUSSIAN, LINKS
 from mcsim.scenario.truth import (
+    Dispersion,
+    OptionalLink,
     OptionalMissing,
     OptionalResiduals,
+    OptionalTrials,
     RandomEffects,
     RandomSpec,
     TruthSpec,
+    ZeroInflation,
 )
-from mcsim.scenario.values import AboveZero, Number, Record, Share, shape_of_table
+from mcsim.scenario.values import AboveZero, FamilyName, Number, Record, Share, shape_of_table
 
 DIGITS = 12  # of a value that follows from others: no rounding shows
 
@@ -38,6 +43,15 @@ _Effect = Annotated[
 class StatedTruth(Record):
     """Parameters that the data are generated from, as a scenario states them."""
 
+    family: FamilyName | None = Field(
+        None,
+        description="of the responses: gaussian (the default), binomial, poisson or nbinom, the "
+        "negative binomial",
+    )
+    link: OptionalLink = Field(None)
+    trials: OptionalTrials = Field(None)
+    dispersion: Dispersion = Field(None)
+    zero_inflation: ZeroInflation = Field(None)
     sigma: AboveZero | None = Field(
         None, description="standard deviation of the residuals; or total_variance, or total_sd"
     )
@@ -62,8 +76,15 @@ class StatedTruth(Record):
     missing: OptionalMissing = Field(None)
 
     @property
+    def is_normal(self) -> bool:
+        """Whether the responses are normal, with residuals."""
+        return self.family in (None, GAUSSIAN)
+
+    @property
     def is_in_sds(self) -> bool:
-        """Whether all is stated as SDs and in the units of the response."""
+        """Whether all is stated as SDs and in the units of the response, or of the link."""
+        if not self.is_normal:
+            return True
         is_plain = all(not isinstance(one, EffectSpec) for one in self.fixed.values())
         return self.sigma is not None and not self.icc and is_plain
 
@@ -90,15 +111,33 @@ class StatedTruth(Record):
         return self.total - shared - self.stated_variance
 
     def in_sds(self) -> TruthSpec:
-        """The truth with SDs and effects in the units of the response."""
+        """The truth with SDs and effects in the units of the response, or of the link."""
+        if not self.is_normal:
+            return self._of_counts()
         total = self.total
         sigma = self.sigma if self.sigma is not None else _plain(math.sqrt(self.residual_variance))
         sds = {level: _plain(math.sqrt(share * total)) for level, share in self.icc.items()}
         return TruthSpec(
+            family=GAUSSIAN,
             sigma=sigma,
             fixed={name: _in_units(one, math.sqrt(total)) for name, one in self.fixed.items()},
             random=dict(self.random) | _with_intercepts(self.random, sds),
             residual=self.residual,
+            missing=self.missing,
+        )
+
+    def _of_counts(self) -> TruthSpec:
+        """The truth of counts or proportions; keys at their default are as good as left out."""
+        assert self.family is not None
+        fixed = {name: one for name, one in self.fixed.items() if isinstance(one, float | int)}
+        return TruthSpec(
+            family=self.family,
+            link=None if self.link == LINKS[self.family][0] else self.link,
+            trials=None if self.trials == 1 else self.trials,
+            dispersion=self.dispersion,
+            zero_inflation=self.zero_inflation or None,
+            fixed=fixed,
+            random=dict(self.random),
             missing=self.missing,
         )
 

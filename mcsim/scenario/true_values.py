@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mcsim.names import FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
+from mcsim.names import DISPERSION, FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
 from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
@@ -32,7 +32,7 @@ class Truth:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the residuals."""
+        """Standard deviation of the residuals, which normal responses have."""
         return self.residual[SIGMA]
 
     @property
@@ -52,13 +52,16 @@ class Truth:
         if weights := self.estimands.get(parameter.name):
             return math.fsum(self.fixed.get(one, 0.0) * weight for one, weight in weights.items())
         if parameter.is_derived:
-            return float(derived_value(parameter, {**self.sds, SIGMA: self.sigma}))
+            if parameter.kind == "icc" and SIGMA not in self.residual:
+                return None
+            return float(derived_value(parameter, {**self.sds, **self.residual}))
         if parameter.is_variance:
             return self.sds.get(parameter.as_sd, 0.0) ** 2
         stated = [self.fixed, self.sds, self.correlations, self.residual]
         if parameter.component == RESIDUAL:  # a covariate may have the same name
             stated = [self.residual]
-        missing = None if parameter.kind in ("correlation", "residual") else 0.0
+        of_rows = ("correlation", "residual", "sigma", "dispersion")
+        missing = None if parameter.kind in of_rows else 0.0
         return next((values[parameter] for values in stated if parameter in values), missing)
 
 
@@ -92,6 +95,8 @@ def _residual_values(
     truth: TruthSpec, factors: Mapping[str, Sequence[str]]
 ) -> dict[Parameter, float]:
     """Sigma, correlations of residuals, and ratios of SDs to the first level's."""
+    if truth.sigma is None:
+        return {} if truth.dispersion is None else {DISPERSION: truth.dispersion}
     spec, values = truth.residual, {SIGMA: truth.sigma}
     for name, *_ in RESIDUAL_CORRELATIONS.values():
         given = None if spec is None else getattr(spec, name)

@@ -6,12 +6,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mcsim.names import split_pair
+from mcsim.scenario.families import GAUSSIAN
 from mcsim.scenario.values import (
     AboveTwo,
     AboveZero,
     AtLeastZero,
     Correlation,
+    FamilyName,
     InsideOne,
+    LinkName,
     Mixture,
     Normal,
     Number,
@@ -19,6 +22,7 @@ from mcsim.scenario.values import (
     ResidualCorrelation,
     Share,
     Text,
+    Trials,
     shape_of_distribution,
     shape_of_table,
 )
@@ -182,18 +186,46 @@ OptionalMissing = Annotated[
 ]
 
 
-class TruthSpec(Record):
-    """Parameters that the data of a condition are generated from."""
+OptionalLink = Annotated[
+    LinkName | None,
+    Field(
+        description="scale of the fixed and random effects: logit (the default), probit or cloglog"
+        " of a binomial response"
+    ),
+]
+OptionalTrials = Annotated[
+    Trials | None,
+    Field(description="of a binomial response: a number, or the name of a covariate; default 1"),
+]
+Dispersion = Annotated[
+    AboveZero | None,
+    Field(description="nbinom: the variance is mu + mu ** 2 / dispersion"),
+]
+ZeroInflation = Annotated[
+    Share | None,
+    Field(description="share of observations that are 0, whatever their mean"),
+]
 
-    sigma: AboveZero
+
+class TruthSpec(Record):
+    """Parameters that the data of a condition are generated from; sigma of normal ones alone."""
+
+    family: FamilyName = GAUSSIAN
+    link: OptionalLink = None
+    trials: OptionalTrials = None
+    dispersion: Dispersion = None
+    zero_inflation: ZeroInflation = None
+    sigma: AboveZero | None = None
     fixed: dict[str, Number] = Field({})
     random: RandomEffects = Field({})
-    residual: OptionalResiduals = Field(None)
-    missing: OptionalMissing = Field(None)
+    residual: OptionalResiduals = None
+    missing: OptionalMissing = None
 
     @property
     def is_normal(self) -> bool:
         """Whether the responses are jointly normal, with a covariance that is the design's."""
+        if self.family != GAUSSIAN:
+            return False
         parts: list[RandomSpec | ResidualSpec] = [*self.random.values()]
         if self.residual is not None:
             power = self.residual.power

@@ -22,6 +22,7 @@ from mcsim.errors import FormulaError, nearest_name
 from mcsim.formula import is_name, parse_formula
 from mcsim.measures import MEASURES
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, NAMED_ESTIMATORS, kind_of, offered
+from mcsim.scenario.families import ALL_LINKS, FAMILIES, MOST_POINTS
 from mcsim.scenario.limits import LARGEST, MOST_REPLICATES, MOST_RESAMPLES, SMALLEST, is_of_size
 from mcsim.scenario.plugin_file import PREFIX
 
@@ -320,6 +321,23 @@ ResidualText = Annotated[
         lambda v: _is_text(v, _RESIDUAL),
     ),
     WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),
+]
+FamilyName = Annotated[str, _one_of(FAMILIES), WithJsonSchema({"enum": [*FAMILIES]})]
+LinkName = Annotated[str, _one_of(ALL_LINKS), WithJsonSchema({"enum": [*ALL_LINKS]})]
+Trials = Annotated[
+    Int | str,
+    must_be(
+        "a whole number of at least 1, or the name of a covariate",
+        lambda v: isinstance(v, str) or _is_whole(v, 1),
+    ),
+]
+QuadraturePoints = Annotated[
+    Int,
+    Field(ge=1, le=MOST_POINTS),
+    must_be(
+        f"a whole number from 1 to {MOST_POINTS}",
+        lambda v: _is_whole(v, 1) and v <= MOST_POINTS,
+    ),
 ]
 TermTest = Annotated[str, _one_of(TERM_TESTS), WithJsonSchema({"enum": [*TERM_TESTS]})]
 Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]

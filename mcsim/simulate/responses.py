@@ -14,6 +14,7 @@ from mcsim.formula import variables_of
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.truth import RandomSpec
+from mcsim.simulate.counts import Counts, counts_in
 from mcsim.simulate.distributions import Draw, draw_of, normal
 from mcsim.simulate.residuals import Residuals, residuals_in
 from mcsim.simulate.streams import Words, go_to_stream, stream, stream_key
@@ -57,6 +58,7 @@ class Simulator:
     """All that the replicates of a condition share.
 
     residuals : None where they are independent and normal with the SD sigma
+    counts : None where responses are normal; others are drawn given the sum of all effects
     """
 
     key: Words
@@ -65,6 +67,13 @@ class Simulator:
     sigma: float
     effects: tuple[LevelEffects, ...]
     residuals: Residuals | None
+    counts: Counts | None = None
+
+    @property
+    def n_draws(self) -> int:
+        """Independent draws of effects and residuals that a replicate needs."""
+        n_residuals = len(self.mean) if self.counts is None else 0
+        return sum(effects.n_draws for effects in self.effects) + n_residuals
 
     @property
     def parts(self) -> list[tuple[slice, Draw]]:
@@ -126,9 +135,10 @@ def simulator_of(condition: Condition, key: Words, design: Design) -> Simulator:
         for level in condition.design.levels
         if level.name in condition.truth.random
     )
-    sigma, spec = condition.truth.sigma, condition.truth.residual
+    sigma, spec = condition.truth.sigma or 0.0, condition.truth.residual
     residuals = None if spec is None else residuals_in(design, mean, sigma, spec)
-    return Simulator(key, design, mean, sigma, effects, residuals)
+    counts = counts_in(design, condition.truth)
+    return Simulator(key, design, mean, sigma, effects, residuals, counts)
 
 
 def _factors(condition: Condition, design: Design) -> list[str]:
@@ -178,8 +188,7 @@ def cells_of(of_unit: Ints) -> Cells:
 def new_room(simulator: Simulator, n_replicates: int) -> tuple[Floats, Floats]:
     """Memory for the draws and the responses of a block, to be used again for the next."""
     n_rows = len(simulator.mean)
-    n_effects = sum(effects.n_draws for effects in simulator.effects)
-    return np.empty((n_replicates, n_effects + n_rows)), np.empty((n_replicates, n_rows))
+    return np.empty((n_replicates, simulator.n_draws)), np.empty((n_replicates, n_rows))
 
 
 def draw_responses(
@@ -195,7 +204,7 @@ def draw_responses(
         go_to_stream(generator, simulator.key, replicate, "response")
         for own, draw in parts:
             draw(generator, row[own])
-    if simulator.residuals is None:
+    if simulator.residuals is None and simulator.counts is None:
         set_responses(draws[:, parts[-1][0]], simulator.sigma, simulator.mean, y)
     else:
         y[:] = simulator.mean
@@ -211,4 +220,8 @@ def draw_responses(
             y[:, effects.order] += rows
     if simulator.residuals is not None:  # last, since their SD may depend on the mean
         simulator.residuals.add(draws[:, parts[-1][0]], y)
+    if simulator.counts is not None:
+        for row, replicate in zip(y, replicates, strict=True):
+            go_to_stream(generator, simulator.key, replicate, "counts")
+            simulator.counts.draw(generator, row)
     return ResponseBlock(y, tuple(products))

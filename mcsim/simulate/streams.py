@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 
-PURPOSES = {"design": 0, "response": 1, "bootstrap": 2, "missing": 3}
+PURPOSES = {"design": 0, "response": 1, "bootstrap": 2, "missing": 3, "counts": 4}
 STREAMS_PER_SEED = 64
 
 

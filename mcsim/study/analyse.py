@@ -97,7 +97,7 @@ def _rows(condition: PreparedCondition, sample: Sample) -> tuple[pa.Table, pa.Ta
     tested = with_likelihood_ratios(specs, condition.methods, sample.analyses)
     own = {spec.name: as_tested(spec, tested[spec.name], sample.without) for spec in specs}
     return (
-        estimate_rows(label, sample.replicates, sample.realized, own, specs),
+        estimate_rows(label, sample.replicates, sample.realized, own, specs, condition.other_scale),
         fit_rows(label, sample.replicates, own),
     )
 

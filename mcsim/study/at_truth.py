@@ -128,7 +128,7 @@ def _with_own_truth(
 ) -> dict[Parameter, int]:
     design = simulator.design
     truth = truth_of(condition.truth, design.factors, one.settings.estimands)
-    true_value = true_value_of(one.columns, design, condition, one.spec.truth, truth)
+    true_value = true_value_of(one.columns, design, condition, one.spec, truth)
     found = {}
     for place, contrast in enumerate(contrasts):
         value = true_value(contrast.parameter)

@@ -81,7 +81,7 @@ def _rows(planned: Planned, spec: MethodSpec, truth: Truth) -> list[dict[str, An
     condition, method = planned.condition, planned.methods[spec.name]
     theory = method.theory(truth) if condition.is_standard else {}
     columns, is_open = planned.columns[spec.name], planned.undetermined[spec.name]
-    true_value = true_value_of(columns, planned.design, condition, spec.truth, truth)
+    true_value = true_value_of(columns, planned.design, condition, spec, truth)
     return [
         {
             "method": name,

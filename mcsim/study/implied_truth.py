@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns, RandomColumns, without_aliased
 from mcsim.design.units import Design
+from mcsim.formula import read_column
 from mcsim.formula.column_names import is_of_all_rows
+from mcsim.formula.expression import variables
 from mcsim.methods.inference.components import RandomNames
 from mcsim.names import FIXED, Parameter
 from mcsim.scenario.conditions import Condition
+from mcsim.scenario.families import is_on_scale
+from mcsim.scenario.records import MethodSpec
 from mcsim.scenario.true_values import Truth, targets_of
-from mcsim.scenario.truth import RandomSpec
+from mcsim.scenario.truth import RandomSpec, TruthSpec
 
 Floats = NDArray[np.float64]
 Implied = dict[Parameter, float | None]
@@ -30,18 +34,19 @@ def true_value_of(
     columns: ModelColumns,
     design: Design,
     condition: Condition,
-    declared: Mapping[str, str],
+    spec: MethodSpec,
     truth: Truth,
 ) -> Callable[[Parameter], float | None]:
     """What is true of a method's parameters: what it declares, what is implied, what is stated.
 
-    Parameters
-    ----------
-    declared : by the method; truth : of the condition
+    On another scale than that of the truth's link, what is 0 on any.
     """
-    targets, implied = targets_of(declared), implied_truth(columns, design, condition)
+    targets, implied = targets_of(spec.truth), implied_truth(columns, design, condition)
+    has_truth = is_on_scale(spec, condition.truth)
 
     def true_value(one: Parameter) -> float | None:
+        if not has_truth and one not in targets:
+            return null_on_any_scale(one, condition.truth)
         return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
 
     return true_value
@@ -60,6 +65,26 @@ def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -
         if level.level in truth.random:
             found |= _of_level(level, design, truth.random[level.level], has_one=has_one)
     return found
+
+
+def null_on_any_scale(parameter: Parameter, truth: TruthSpec) -> float | None:
+    """0 for an effect of what the mean does not depend on, whatever the link; else None.
+
+    Neither fixed effects nor the variance of the random ones may depend on it.
+    """
+    if parameter.kind != "fixed" or parameter.name == "Intercept":
+        return None
+    effects = {name for name, value in truth.fixed.items() if value}
+    effects |= {name for one in truth.random.values() for name in one.columns}
+    used = {name for one in effects for name in _variables(one)}
+    return None if _variables(parameter.name) <= used else 0.0
+
+
+def _variables(column: str) -> set[str]:
+    """Names of the data columns that a column is made of."""
+    if column == "Intercept":
+        return set()
+    return {name for piece in read_column(column) for name in variables(piece.base)}
 
 
 def with_implied(truth: Truth, implied: Implied, parameter: Parameter) -> float | None:

@@ -30,6 +30,7 @@ from mcsim.results.folder import TABLES
 from mcsim.results.identity import Identity, identify
 from mcsim.results.store import StudyDescription
 from mcsim.scenario.conditions import Condition, conditions, study_identity
+from mcsim.scenario.families import is_on_scale, model_of
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
@@ -76,6 +77,12 @@ class PreparedCondition:
     def label(self) -> str:
         """Name of the condition in the results."""
         return self.condition.label
+
+    @property
+    def other_scale(self) -> set[str]:
+        """Methods whose parameters are not on the scale of the truth's link."""
+        truth = self.condition.truth
+        return {spec.name for spec in self.specs if not is_on_scale(spec, truth)}
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -212,7 +219,10 @@ def prepare_condition(
         A method cannot be fitted to this design; names the condition and the method.
     """
     designs = {} if designs is None else designs
-    key = condition.identity if is_drawn(condition.design) else condition.design.model_dump_json()
+    key = condition.identity
+    if not is_drawn(condition.design):
+        truth = condition.truth  # what of it methods are told
+        key = f"{condition.design.model_dump_json()} {truth.family} {truth.link} {truth.trials}"
     known = designs.get(key)
     design = None if known is None else known.design
     simulator = prepare_simulator(condition, scenario.seed, design)
@@ -230,7 +240,7 @@ def _ready_methods(
     data, shared = ModelFrame(design.frame), Reducers()
     ready = {}
     for spec in scenario.methods:
-        settings = settings_of(scenario, spec)
+        settings = settings_of(scenario, spec, condition)
         try:
             formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
             columns = model_columns(formula, data, spec.structure)
@@ -271,7 +281,7 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     return _ready(spec, before.settings, columns, shared)
 
 
-def settings_of(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
+def settings_of(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:
     """What the scenario says of a method beside its formula."""
     return MethodSettings(
         spec.estimator,
@@ -283,4 +293,5 @@ def settings_of(scenario: Scenario, spec: MethodSpec) -> MethodSettings:
         scenario.plugin,
         residual_model(spec.residual),
         spec.identifiable,
+        model_of(spec, condition.truth),
     )

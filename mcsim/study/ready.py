@@ -25,6 +25,6 @@ class ReadyMethod:
     undetermined: frozenset[Parameter]
 
     def take(self, responses: Floats) -> Any:
-        """What the method needs of responses (n_replicates, n_rows), without the offset."""
-        offset = self.columns.offset
+        """What the method needs of responses (n_replicates, n_rows); normal ones less offsets."""
+        offset = self.columns.offset if self.settings.family is None else None
         return self.method.take(responses if offset is None else responses - offset)

@@ -27,11 +27,12 @@ from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import Globs, the_one
 
 NO_TRUTH = (
-    "Its columns do not make those of the truth, or change with the rows that a replicate has"
-    " (center, poly, scale); there is no bias or coverage. `truth` in the method names what it"
-    " estimates"
+    "Its columns do not make those of the truth, change with the rows that a replicate has"
+    " (center, poly, scale), or it has another link; there is no bias or coverage."
+    " `truth` in the method names what it estimates"
 )
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
+SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ class RunOptions:
 
 def run_study(scenario: Scenario, options: RunOptions) -> Store:
     """Run what is missing of a study into its folder; errors as of `run_prepared`."""
-    compile_before_all(options)
+    compile_before_all(options, has_counts=scenario.has_counts)
     return run_prepared(PreparedStudy(scenario), options)
 
 
-def compile_before_all(options: RunOptions) -> None:
+def compile_before_all(options: RunOptions, *, has_counts: bool) -> None:
     """Compile the engine before there are workers, so that they find it done."""
     with stop_on_signals():
-        compile_engine(options.report)
+        compile_engine(options.report, has_counts=has_counts)
 
 
 def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
@@ -167,7 +168,8 @@ def _executor(study: PreparedStudy, todo: Sequence[Batch], options: RunOptions) 
     chunks = [chunk for batch in todo for chunk in batch.chunks]
     n_values = sum(n_replicates([chunk]) * study.n_rows(chunk.condition) for chunk in chunks)
     is_any_slow = any(is_slow(study, chunk.condition, chunk.methods) for chunk in chunks)
-    is_small = n_workers == 1 or (n_values < SERIAL_ROWS and not is_any_slow)
+    most = SERIAL_ROWS_OF_COUNTS if study.scenario.has_counts else SERIAL_ROWS
+    is_small = n_workers == 1 or (n_values < most and not is_any_slow)
     # a user's function may end its process: this one only where it was asked for, for a debugger
     if options.n_workers == 1 or (is_small and not (todo and study.scenario.has_plugin)):
         return EXECUTORS["serial"](Place())

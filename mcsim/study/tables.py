@@ -1,6 +1,6 @@
 """Tables of a study: analyses as rows of its files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -48,8 +48,14 @@ def estimate_rows(
     realized: Mapping[Parameter, Floats],
     analyses: Mapping[str, Analysis],
     specs: Sequence[MethodSpec] = (),
+    other_scale: Collection[str] = (),
 ) -> pa.Table:
-    """Rows of estimates/, replicate by replicate; `specs` may declare what parameters estimate."""
+    """Rows of estimates/, replicate by replicate; `specs` may declare what parameters estimate.
+
+    Parameters
+    ----------
+    other_scale : methods whose parameters are on another scale than the truth's
+    """
     targets = {name: targets_of(spec.truth) for spec in specs for name in spec.result_names}
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
@@ -64,7 +70,10 @@ def estimate_rows(
         columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
     none = np.full(len(replicates), np.nan)
     values = [
-        realized_value(realized, targets.get(name, {}).get(one.parameter, one.parameter))
+        realized_value(
+            {} if name.partition("/")[0] in other_scale else realized,
+            targets.get(name, {}).get(one.parameter, one.parameter),
+        )
         for name, one in named
     ]
     columns["realized"] = _interleaved([none if one is None else one for one in values])

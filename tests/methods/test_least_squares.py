@@ -114,5 +114,5 @@ def test_too_few_rows_are_refused(frame):
 def test_intervals_of_variance_components_are_refused(frame):
     columns = model_columns(parse_formula(FULL), frame)
     settings = MethodSettings("ols", ("residual",), 0.95, interval="profile")
-    with pytest.raises(DataError, match="'ols' gives no interval of a variance component"):
+    with pytest.raises(DataError, match="'ols' gives no interval 'profile' of a variance"):
         prepare_method(columns, settings)

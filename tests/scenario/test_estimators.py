@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from mcsim.errors import DataError
 from mcsim.methods.method import MethodSettings, refuse_unsupported
 from mcsim.methods.registry import METHODS
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, PLUGIN, facts_of, offered
+from mcsim.scenario.families import GAUSSIAN, FamilyModel
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import MethodSpec
 from mcsim.scenario.residuals import ResidualModel
@@ -34,10 +36,10 @@ def test_a_scenario_may_ask_for_what_a_row_gives_and_gets_its_first_df(name):
     assert MethodSpec.model_validate(given).df == facts.df[:1]
     assert MethodSpec.model_validate(given | {"df": facts.df}).df == facts.df
     residual = AR1 if facts.has_residual_models else None
+    family = None if GAUSSIAN in facts.families else FamilyModel("poisson", "log")
     for interval in facts.intervals:
-        refuse_unsupported(
-            MethodSettings(estimator, facts.df, 0.95, interval=interval, residual=residual)
-        )
+        settings = MethodSettings(estimator, facts.df, 0.95, interval=interval, residual=residual)
+        refuse_unsupported(replace(settings, family=family))
 
 
 @pytest.mark.parametrize("name", ESTIMATOR_FACTS)
@@ -54,9 +56,9 @@ def test_what_a_row_does_not_give_is_refused(name):
 
 
 def test_the_command_fit_offers_what_likelihoods_give():
-    choices = {option.name: list(option.type.choices) for option in fit.params[2:5]}
+    choices = {option.name: list(option.type.choices) for option in fit.params[6:9]}
     assert choices == {
-        "estimator": ["reml", "ml"],
+        "estimator": ["reml", "ml", "laplace"],
         "df": ["containment", "satterthwaite", "kenward-roger", "z"],
         "interval": ["wald", "profile", "bootstrap"],
     }

@@ -122,8 +122,9 @@ def test_the_last_option_counts_and_numbers_have_their_own(write):
     ("override", "message"),
     [
         ("truth.sigma=-1", "--set truth.sigma: truth.sigma is -1; it must be a number above 0"),
-        ("truth.sgima=1", "--set truth.sgima: unknown key 'sgima'. Allowed here: fixed, icc, "
-         "missing, random, residual, sigma, total_sd, total_variance. Did you mean 'sigma'?"),
+        ("truth.sgima=1", "--set truth.sgima: unknown key 'sgima'. Allowed here: "
+         "dispersion, family, fixed, icc, link, missing, random, residual, sigma, total_sd, "
+         "total_variance, trials, zero_inflation. Did you mean 'sigma'?"),
         ("desing.response=w", "--set desing.response: unknown key 'desing'. Allowed here: "
          "confidence, design, estimands, methods, plan, replicates, seed, sweep, target_mcse, "
          "title, truth. Did you mean 'design'?"),

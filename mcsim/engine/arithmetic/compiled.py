@@ -25,7 +25,6 @@ def _source_hash() -> str:
 
 
 CACHE, WHY_NOT_KEPT = cache_folder(f"kernels-{_source_hash()}")
-_COMPLETE = "complete"
 
 
 def lean_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,12 +70,12 @@ def _keep_if_there_is_room(compiled: Any) -> None:
     cache.save_overload = save_or_go_on
 
 
-def is_cold() -> bool:
-    """Whether no fit was finished on this machine yet, so that the first one takes long."""
-    return not (CACHE / _COMPLETE).exists()
+def is_cold(part: str) -> bool:
+    """Whether a part of the engine was not compiled on this machine yet, which takes long."""
+    return not (CACHE / part).exists()
 
 
-def note_complete() -> None:
-    """Remember that all that a fit needs is in the cache."""
+def note_complete(part: str) -> None:
+    """Remember that all of a part is in the cache."""
     with contextlib.suppress(OSError):  # a disk that is full by now
-        (CACHE / _COMPLETE).touch()
+        (CACHE / part).touch()

@@ -18,8 +18,9 @@ from scipy import special
 
 from mcsim.engine.arithmetic.replicates import apply, dot, product, transpose
 from mcsim.engine.fit import Curvature, Fit
+from mcsim.engine.laplace.fit import LaplaceFit
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.names import SIGMA, Parameter
+from mcsim.names import DISPERSION, SIGMA, Parameter
 
 Floats = NDArray[np.float64]
 
@@ -69,14 +70,45 @@ def variance_components(
 ) -> list[ParameterBlock]:
     """SDs, variances and correlations per level, outermost first; sigma, `residual`; `derived`."""
     covariance, at = component_covariance(fit.curvature), fit.curvature
-    quantile = float(special.ndtri(0.5 + 0.5 * confidence))
+    estimates, quantile = (fit.scale, covariance), _quantile(confidence)
     levels = [_level(*one) for one in zip(names, at.factors, at.slopes, strict=True)]
-    blocks = []
-    for level in levels:
-        blocks += _level_components(level, fit.scale, covariance, quantile)
+    blocks = _components_of(levels, estimates, quantile)
     blocks += _residual_components(fit, residual, covariance, quantile)
-    estimates = fit.scale, covariance
     return blocks + [_derived(one, levels, estimates, quantile) for one in derived]
+
+
+def components_without_residuals(
+    fit: LaplaceFit,
+    names: Sequence[RandomNames],
+    *,
+    derived: Sequence[Parameter] = (),
+    confidence: float,
+) -> list[ParameterBlock]:
+    """SDs, variances and correlations per level; the dispersion of counts; `derived`."""
+    n, n_theta = len(fit.loglik), fit.component_covariance.shape[1]
+    covariance = np.zeros((n, n_theta + 1, n_theta + 1))  # the last: a sigma that is known, 1
+    covariance[:, :-1, :-1] = fit.component_covariance
+    estimates, quantile = (np.ones(n), covariance), _quantile(confidence)
+    levels = [_level(*one) for one in zip(names, fit.factors, fit.slopes, strict=True)]
+    blocks = _components_of(levels, estimates, quantile)
+    return blocks + [_derived(one, levels, estimates, quantile) for one in derived]
+
+
+def dispersion_of(fit: LaplaceFit, confidence: float) -> ParameterBlock:
+    """What mu^2 is divided by in the variance of counts; none where they vary as Poisson's do."""
+    with np.errstate(divide="ignore"):
+        value = 1.0 / np.where(fit.dispersion > 0.0, fit.dispersion, np.nan)
+    return _log_scale(DISPERSION, value, fit.log_dispersion_se**2, _quantile(confidence))
+
+
+def _quantile(confidence: float) -> float:
+    return float(special.ndtri(0.5 + 0.5 * confidence))
+
+
+def _components_of(
+    levels: Sequence["_Level"], estimates: tuple[Floats, Floats], quantile: float
+) -> list[ParameterBlock]:
+    return [block for one in levels for block in _level_components(one, *estimates, quantile)]
 
 
 def _residual_components(

@@ -9,6 +9,7 @@ from mcsim.errors import DataError
 from mcsim.formula import RandomTerm, read_terms, written_name
 from mcsim.formula.expression import Call, Contrast, Expression, Name, Option, changed, write
 from mcsim.formula.grammar import CONTRASTS
+from mcsim.scenario.families import FamilyModel
 
 NLME_CLASSES = {"diagonal": "pdDiag", "identity": "pdIdent", "compound": "pdCompSymm"}
 R_LACKS = ("center",)  # of the functions of a formula
@@ -18,8 +19,8 @@ R_WORDS = (  # which R reads as names only in backticks
 )  # fmt: skip
 
 
-def r_call(columns: ModelColumns, estimator: str) -> str:
-    """The call that fits the model to a data frame `data` by REML.
+def r_call(columns: ModelColumns, estimator: str, family: FamilyModel | None = None) -> str:
+    """The call that fits the model to a data frame `data`: normal responses by REML.
 
     Raises
     ------
@@ -40,6 +41,8 @@ def r_call(columns: ModelColumns, estimator: str) -> str:
         if "`" in name_in_r(name) and (estimator == "nlme" or ":" in name):
             raise DataError(f"{estimator} cannot read the name {name!r}; rename it")
     _check_labels(columns)
+    if family is not None:
+        return _call_of_family(columns, estimator, family)
     return {"nlme": _nlme_call, "lme4": _lme4_call}[estimator](columns)
 
 
@@ -131,6 +134,23 @@ def _lme4_call(columns: ModelColumns) -> str:
                     f" ({term.columns} | {'/'.join(term.group)})"
                 )
     return f"lmer({_whole_formula(columns)}, data = data)"
+
+
+def _call_of_family(columns: ModelColumns, estimator: str, family: FamilyModel) -> str:
+    """A call of glmer or glmmTMB: terms with two bars as lme4 has them."""
+    if estimator == "glmmTMB" and family.quadrature > 1:
+        raise DataError("glmmTMB has no quadrature; leave it out, or use estimator 'glmer'")
+    _lme4_call(columns)  # refuses what the formulas of both cannot say
+    response, formula = columns.formula.response, _whole_formula(columns)
+    if family.family == "binomial":
+        n = family.trials if isinstance(family.trials, str) else f"{family.trials:g}"
+        n, own = name_in_r(n) if isinstance(family.trials, str) else n, name_in_r(response)
+        formula = f"cbind({own}, {n} - {own}){formula.removeprefix(own)}"
+    points = f", nAGQ = {family.quadrature}" if family.quadrature > 1 else ""
+    if (estimator, family.family) == ("glmer", "nbinom"):
+        return f"glmer.nb({formula}, data = data{points})"
+    name = {"nbinom": "nbinom2"}.get(family.family, family.family)
+    return f'{estimator}({formula}, data = data, family = {name}(link = "{family.link}"){points})'
 
 
 def _whole_formula(columns: ModelColumns) -> str:

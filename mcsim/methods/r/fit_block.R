@@ -48,12 +48,13 @@ position_of <- function(columns) {
 positions <- position_of(model.matrix(fixed, data))
 
 fixed_effects_of <- function(fit) {
+  if (inherits(fit, "glmmTMB")) return(glmmTMB::fixef(fit)$cond)
   if (inherits(fit, "lme")) nlme::fixef(fit) else lme4::fixef(fit)
 }
 
 by_covariance <- function(fit, L, df) {
   beta <- fixed_effects_of(fit)
-  V <- as.matrix(vcov(fit))
+  V <- as.matrix(if (inherits(fit, "glmmTMB")) vcov(fit)$cond else vcov(fit))
   estimate <- drop(L %*% beta)
   variance <- L %*% V %*% t(L)
   if (nrow(L) == 1) {
@@ -92,8 +93,9 @@ covariances_of <- function(fit) {
     found <- nlme::pdMatrix(fit$modelStruct$reStruct)
     return(lapply(found[levels], function(own) as.matrix(own) * fit$sigma^2))
   }
-  found <- lme4::VarCorr(fit)
-  groups <- vapply(names(fit@cnms), function(name) {
+  is_tmb <- inherits(fit, "glmmTMB")
+  found <- if (is_tmb) glmmTMB::VarCorr(fit)$cond else lme4::VarCorr(fit)
+  groups <- vapply(if (is_tmb) names(found) else names(fit@cnms), function(name) {
     own <- strsplit(gsub("`", "", name, fixed = TRUE), ":", fixed = TRUE)[[1]]
     paste(sort(own, method = "radix"), collapse = ":")
   }, "")
@@ -103,11 +105,22 @@ covariances_of <- function(fit) {
   })
 }
 
-sigma_of <- function(fit) if (inherits(fit, "lme")) fit$sigma else sigma(fit)
+# of counts the dispersion, 1 where there is none
+sigma_of <- function(fit) {
+  if (inherits(fit, "lme")) return(fit$sigma)
+  if (inherits(fit, "glmerMod") && grepl("Negative", family(fit)$family)) {
+    return(lme4::getME(fit, "glmer.nb.theta"))
+  }
+  sigma(fit)
+}
 
 # lme raises an error; lmer returns what it has reached, with its doubts
 doubts_about <- function(fit) {
   if (inherits(fit, "lme")) return("")
+  if (inherits(fit, "glmmTMB")) {
+    if (fit$fit$convergence != 0) return(fit$fit$message)
+    return(if (isTRUE(fit$sdr$pdHess)) "" else "the Hessian is not positive definite")
+  }
   found <- c(fit@optinfo$conv$lme4$messages, unlist(fit@optinfo$warnings))
   found <- unique(found[!grepl("singular", found)])  # a variance of zero is a valid result
   paste(found, collapse = "; ")

@@ -26,10 +26,11 @@ from mcsim.methods.method import (
 )
 from mcsim.methods.r.call import in_r, r_call
 from mcsim.methods.r.process import RFit, RModel, r_versions, run_r
-from mcsim.names import SIGMA, Parameter
+from mcsim.names import DISPERSION, SIGMA, Parameter
 from mcsim.scenario.true_values import Truth, derived_value
 
 SINGULAR = 1e-4  # relative to sigma: what lme4's isSingular takes for zero
+PACKAGES = {"glmer": "lme4"}  # of estimators that are called otherwise
 OF_DF = {"satterthwaite": ("lmerTest",), "kenward-roger": ("lmerTest", "pbkrtest")}
 
 
@@ -37,9 +38,11 @@ class RMethod:
     """A model fitted by Rscript, a process for every block of replicates."""
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        self.call = r_call(columns, settings.estimator)
+        self.call = r_call(columns, settings.estimator, settings.family)
         needed = [name for df in settings.df for name in OF_DF.get(df, ())]
-        self.packages = tuple(dict.fromkeys([settings.estimator, *needed]))
+        self.packages = tuple(
+            dict.fromkeys([PACKAGES.get(settings.estimator, settings.estimator), *needed])
+        )
         r_versions(self.packages)
         self._columns, self._settings = columns, settings
         self._contrasts = fixed_contrasts(columns, settings)
@@ -58,6 +61,8 @@ class RMethod:
 
     def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML."""
+        if self._settings.family is not None:
+            return {}
         return reml_theory(self._columns, self._settings, truth)
 
     def take(self, responses: Floats) -> Floats:
@@ -75,7 +80,8 @@ class RMethod:
             df: self._effects(tests[:, position]) + components
             for position, df in enumerate(self._settings.df)
         }
-        status = _status(fits, covariances, sigma)
+        unit = sigma if self._settings.family is None else np.ones_like(sigma)
+        status = _status(fits, covariances, unit)
         none = np.full(len(fits), np.nan)
         messages = [fit.message for fit in fits]
         return Analysis(estimates, FitOutcomes(status, loglik, none, none, messages))
@@ -87,13 +93,20 @@ class RMethod:
             call=self.call,
             fixed=in_r(formula.fixed),
             response=formula.response,
-            frame=columns.frame[[name for name in formula.names if name != formula.response]],
+            frame=columns.frame[self._names_of_columns()],
             levels=tuple(map(self._name_in_r, columns.levels)),
             sizes=tuple(len(level.names) for level in columns.levels),
             X=columns.X,
             contrasts=tuple(one.L for one in self._contrasts),
             df=self._settings.df,
         )
+
+    def _names_of_columns(self) -> list[str]:
+        """Columns that R needs beside the response: those of the formula, and trials."""
+        formula, family = self._columns.formula, self._settings.family
+        others = [] if family is None or not isinstance(family.trials, str) else [family.trials]
+        names = [name for name in formula.names if name != formula.response]
+        return [*dict.fromkeys([*names, *others])]
 
     def _name_in_r(self, level: RandomColumns) -> str:
         """What R calls a level: nlme by its name, lme4 by all names of the path."""
@@ -130,7 +143,10 @@ class RMethod:
         values: dict[Parameter, Floats] = {}
         for names, covariance in zip(self._names, covariances, strict=True):
             values |= dict(zip(names.parameters(), _values(names, covariance), strict=True))
-        values[SIGMA] = sigma
+        if self._settings.family is None:
+            values[SIGMA] = sigma
+        elif self._settings.family.family == "nbinom":
+            values[DISPERSION] = sigma
         for one in derived_estimands(self._columns, self._settings):
             values[one] = np.asarray(derived_value(one, values))
         return [ParameterBlock(one, value) for one, value in values.items()]

@@ -12,6 +12,7 @@ from typing import Any
 from mcsim.names import show_value
 from mcsim.scenario.checks.design import design_problems
 from mcsim.scenario.checks.draft import Draft, read_condition
+from mcsim.scenario.checks.families import family_problems
 from mcsim.scenario.checks.methods import estimand_problems, method_problems
 from mcsim.scenario.checks.truth import truth_problems
 from mcsim.scenario.conditions import conditions
@@ -27,7 +28,7 @@ from mcsim.scenario.keys import (
 from mcsim.scenario.records import Scenario
 
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
-OF_DATA = (design_problems, truth_problems)
+OF_DATA = (design_problems, truth_problems, family_problems)
 OF_ANALYSES = (method_problems, estimand_problems)  # the design comes in by its names alone
 
 

@@ -32,7 +32,7 @@ def truth_problems(draft: Draft) -> Iterator[Finding]:
         return
     faulty = {path[1] for path in draft.faulty if path[:1] == ("truth",) and len(path) > 1}
     is_read = faulty <= {"residual", "missing"}
-    found = [*_variance_problems(truth)] if is_read else []
+    found = [*_variance_problems(truth)] if is_read and truth.is_normal else []
     yield from found
     random = truth.in_sds().random if is_read and not found else truth.random
     for level, spec in (random or {}).items():

@@ -57,6 +57,7 @@ def test_a_sweep_is_expanded_once_and_its_methods_are_checked_once(calls, n):
         "read_condition": 2 * n,
         "design_problems": 1 + 2 * n,
         "truth_problems": 1 + 2 * n,
+        "family_problems": 1 + 2 * n,
         "method_problems": 1,
         "estimand_problems": 1,
     }

@@ -1,0 +1,1 @@
+"""Families of responses that are not normal: a log-likelihood and its derivatives, a file each."""

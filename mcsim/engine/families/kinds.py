@@ -1,0 +1,49 @@
+"""The families with their links, by number, and their rows: the one place that tells them apart."""
+
+import numpy as np
+from scipy import special
+
+from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.engine.arithmetic.compiled import part
+from mcsim.engine.families.binomial import cloglog_row, logit_row, probit_row
+from mcsim.engine.families.nbinom import nbinom_row
+from mcsim.engine.families.poisson import poisson_row
+
+LOGIT, PROBIT, CLOGLOG, POISSON, NBINOM = range(5)
+KINDS = {
+    ("binomial", "logit"): LOGIT,
+    ("binomial", "probit"): PROBIT,
+    ("binomial", "cloglog"): CLOGLOG,
+    ("poisson", "log"): POISSON,
+    ("nbinom", "log"): NBINOM,
+}
+
+
+@part
+def row_of(kind, y, m, eta, tau):
+    """Minus log-likelihood of a response, r = l', w = -l'' and w'."""
+    if kind == LOGIT:
+        return logit_row(y, m, eta)
+    if kind == PROBIT:
+        return probit_row(y, m, eta)
+    if kind == CLOGLOG:
+        return cloglog_row(y, m, eta)
+    if kind == POISSON:
+        return poisson_row(y, eta)
+    return nbinom_row(y, eta, tau)
+
+
+def log_constants(kind: int, responses: Floats, trials: Floats) -> Floats:
+    """What `row_of` leaves out of the log-likelihood: log binomial coefficients or -log(y!).
+
+    Parameters
+    ----------
+    responses : (n_replicates, n_rows)
+    """
+    if kind in (POISSON, NBINOM):
+        return np.asarray(-special.gammaln(responses + 1.0).sum(axis=1))
+    if np.all(trials == 1.0):
+        return np.zeros(len(responses))
+    failures = trials - responses
+    terms = special.gammaln(trials + 1.0) - special.gammaln(responses + 1.0)
+    return np.asarray((terms - special.gammaln(failures + 1.0)).sum(axis=1))

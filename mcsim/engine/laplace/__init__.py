@@ -1,0 +1,1 @@
+"""Laplace approximation of likelihoods whose responses are not normal."""

@@ -1,0 +1,120 @@
+"""A design with nested units as the Laplace approximation works on it: sorted rows, units by level.
+
+Units are numbered level by level, innermost level first; columns of all levels stand side by side,
+innermost level first, so that a unit knows its own and those of the units around it: `own:`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Positions
+from mcsim.engine.blocks import Blocks, n_parameters
+from mcsim.engine.compile import CompiledDesign, Level
+
+
+class Nest(NamedTuple):
+    """Rows and units; k columns of random effects in all, p of fixed effects."""
+
+    first: Positions  # (n_units,) of what is within a unit: rows (innermost level) or units
+    end: Positions
+    level_start: Positions  # (n_levels + 1,) first unit of every level
+    column_start: Positions  # (n_levels + 1,)
+    Z: Floats  # (n_rows, k) in columns of unit scale
+    X: Floats  # (n_rows, p) X~, orthogonal with X~'X~ = n I
+    offset: Floats  # (n_rows,)
+    trials: Floats  # (n_rows,)
+    is_plain: bool  # whether no column of Z differs within an innermost unit
+
+
+class Room(NamedTuple):
+    """What an evaluation leaves on its way; k columns, units as in Nest."""
+
+    eta: Floats  # (n_rows,) fixed part and offset
+    r: Floats  # (n_rows,) derivatives, of families/
+    w: Floats
+    w3: Floats
+    u: Floats  # (n_units, k) own effects, of covariance I
+    u_before: Floats
+    step: Floats
+    b: Floats  # (n_units, k) Lam u of a unit and of those around it
+    vector: Floats  # (n_units, k) sums of r Z, without what the units within explain
+    path: Floats  # (n_units, k) Lam times a solution, as b
+    y: Floats  # (n_units, k) L^-1 times a unit's own
+    M: Floats  # (n_units, k, k) Z'(W^-1 + Z Psi Z')^-1 Z, Psi of the units within
+    F: Floats  # (n_units, k, k) Cholesky factor L of a unit's own; L^-1 Lam'M beside it
+    C: Floats  # (n_units, k, k) covariance of b given the responses
+    R: Floats  # (n_units, k) sums of r Z
+    S: Floats  # (n_units, k) sums of (w' q - w Z v) Z
+    Lam: Floats  # (n_levels, q, q, 1)
+    D: Floats  # (n_levels + 1, q, q, 1) derivative in Psi; the last in the dispersion
+    K: Floats  # the same without data
+
+
+def nest_of(
+    design: CompiledDesign, X: Floats, levels: tuple[Level, ...], offset: Floats, trials: Floats
+) -> Nest:
+    """Sort the rows into units.
+
+    Parameters
+    ----------
+    design : compiled of X and levels; offset, trials : (n_rows,)
+    """
+    order, n = design.order, len(X)
+    units = [level.unit_of_row[order] for level in levels] or [np.zeros(n, dtype=np.int64)]
+    begins: list[Flags] = []
+    for unit in units:
+        changed = np.diff(unit, prepend=unit[0] - 1) != 0
+        begins.append(changed | begins[-1] if begins else changed)
+    starts = [np.flatnonzero(one) for one in begins[::-1]]  # rows, innermost level first
+    level_start = np.cumsum([0, *map(len, starts)])
+    first, end = [starts[0]], [np.append(starts[0][1:], n)]
+    for inner, outer, at in zip(starts, starts[1:], level_start, strict=False):
+        position = at + np.searchsorted(inner, outer)
+        first.append(position)
+        end.append(np.append(position[1:], at + len(inner)))
+    Z = [level.Z @ S for level, S in zip(levels, design.scales, strict=False)][::-1]
+    sizes = [one.shape[1] for one in Z] or [0]
+    columns = np.hstack([np.zeros((n, 0)), *Z])[order]
+    leaf = np.cumsum(begins[-1]) - 1
+    return Nest(
+        np.concatenate(first).astype(np.uint64),
+        np.concatenate(end).astype(np.uint64),
+        level_start.astype(np.uint64),
+        np.cumsum([0, *sizes]).astype(np.uint64),
+        np.ascontiguousarray(columns),
+        np.ascontiguousarray((X @ np.linalg.inv(design.R))[order]),
+        offset[order],
+        trials[order],
+        bool(np.all(columns == columns[starts[0]][leaf])),
+    )
+
+
+def room_for(nest: Nest, q: int) -> Room:
+    """Memory for an evaluation; q columns at most in a level."""
+    n_rows, k = nest.Z.shape
+    n_units, n_levels = len(nest.first), len(nest.level_start) - 1
+    rows = [np.zeros(n_rows) for _ in range(4)]
+    vectors = [np.zeros((n_units, k)) for _ in range(7)]
+    matrices = [np.zeros((n_units, k, k)) for _ in range(3)]
+    sums = [np.zeros((n_units, k)) for _ in range(2)]
+    of_levels = [np.zeros((n, q, q, 1)) for n in (n_levels, n_levels + 1, n_levels + 1)]
+    return Room(*rows, *vectors, *matrices, *sums, *of_levels)
+
+
+def with_dispersion(blocks: Blocks, n_levels: int) -> Blocks:
+    """The blocks and one more, whose variance is that of a negative binomial: a level of its own.
+
+    To second order the dispersion is the variance of an effect that every row has.
+    """
+    b, q = len(blocks.size), blocks.Q.shape[1]
+    one = np.zeros((1, q, q))
+    return Blocks(
+        np.append(blocks.level, n_levels),
+        np.append(blocks.first, 0),
+        np.append(blocks.size, 1),
+        np.append(blocks.theta, n_parameters(blocks)),
+        np.append(blocks.is_matrix, True),
+        np.concatenate([blocks.Q[:b], one]),
+        np.concatenate([blocks.meets[:b], one == 0.0]),
+    )

@@ -1,0 +1,87 @@
+"""The optimum of the Laplace approximation, over covariances, dispersion and coefficients.
+
+It begins at the coefficients of independent rows.
+"""
+
+import numpy as np
+
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
+from mcsim.engine.arithmetic.replicates import inverse_positive
+from mcsim.engine.blocks import boundary_parameters
+from mcsim.engine.families.glm import fit_glm
+from mcsim.engine.laplace.likelihood import LaplaceLikelihood
+from mcsim.engine.optimum.certificate import Certificate
+from mcsim.engine.optimum.minque import plain_start
+from mcsim.engine.optimum.search import Optima, Search
+from mcsim.engine.optimum.status import Status
+
+START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
+
+
+class LaplaceSearch(Search):
+    """A search whose theta ends with coefficients.
+
+    information : (n, p, p) X'WX of independent rows
+    """
+
+    def __init__(
+        self, likelihood: LaplaceLikelihood, theta: Floats, order: Ints, information: Floats
+    ) -> None:
+        super().__init__(likelihood, np.arange(len(theta)), theta, order)
+        self._first, self._information = likelihood.n_covariances, information
+
+    def held(self, rows: Ints) -> Flags:
+        """Parameters that stay where they are: none of the coefficients."""
+        p = self.theta.shape[1] - self._first
+        covariances = super().held(rows)[:, : self._first]
+        return np.hstack([covariances, np.zeros((len(rows), p), dtype=bool)])
+
+    def on_boundary(self, rows: Ints) -> Flags:
+        """Those that are zero since a variance is."""
+        p = self.theta.shape[1] - self._first
+        found = boundary_parameters(self._blocks, self.theta[rows])
+        return np.hstack([found, np.zeros((len(rows), p), dtype=bool)])
+
+    def _first_inverse(self, rows: Ints) -> Floats:
+        inverse = super()._first_inverse(rows)
+        own = inverse_positive(self._information[rows])
+        is_known = np.isfinite(own).all(axis=(1, 2))
+        own[~is_known] = np.eye(own.shape[1]) / self._likelihood.nu
+        inverse[:, self._first :, self._first :] = own
+        return inverse
+
+    def _certify(self, rows: Ints) -> Certificate:
+        """Also the derivatives in the coefficients, as steps in the predictor."""
+        found = super()._certify(rows)
+        if self._information.shape[1] == 0:
+            return found
+        gradient = np.abs(self.found.gradient[rows, self._first :]).max(axis=1)
+        size = 2.0 * np.einsum("nii->ni", self._information[rows]).mean(axis=1)
+        violation = np.maximum(found.violation, gradient / np.maximum(size, 1e-300))
+        self.violation[rows] = violation
+        return Certificate(violation, found.lowest, found.block, found.direction)
+
+
+def laplace_optima(likelihood: LaplaceLikelihood) -> Optima:
+    """The optimum of every replicate."""
+    nest = likelihood.nest
+    n = len(likelihood.responses)
+    glm = fit_glm(
+        likelihood.kind, nest.X, likelihood.responses, nest.trials, nest.offset, START_DISPERSION
+    )
+    theta, order = plain_start(likelihood.blocks, n)
+    beta = np.where(np.isfinite(glm.beta), glm.beta, 0.0)
+    search = LaplaceSearch(likelihood, np.hstack([theta, beta]), order, glm.information)
+    search.run()
+    found = search.optima()
+    is_curved = np.isfinite(inverse_positive(_free(found))).all(axis=(1, 2))
+    is_usable = found.status <= Status.BOUNDARY
+    found.status[is_usable & ~is_curved] = Status.NOT_CONVERGED
+    return found
+
+
+def _free(found: Optima) -> Floats:
+    """The Hessian with 1 on the diagonal of what is held."""
+    size = found.hessian.shape[1]
+    held = np.where(found.is_held, 1.0, 0.0)[:, :, None] * np.eye(size)
+    return np.asarray(np.where(np.isfinite(found.hessian), found.hessian, -1.0) + held)

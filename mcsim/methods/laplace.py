@@ -1,0 +1,148 @@
+"""Counts and proportions: mixed models of their families by Laplace's approximation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcsim.design.columns import ModelColumns
+from mcsim.engine.compile import collapse_design
+from mcsim.engine.families.kinds import KINDS
+from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
+from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.quadrature import can_integrate
+from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
+from mcsim.engine.optimum.status import Status
+from mcsim.errors import DataError
+from mcsim.methods.inference.components import components_without_residuals, dispersion_of
+from mcsim.methods.inference.df import ConstantDf
+from mcsim.methods.inference.fixed_effects import fixed_effects
+from mcsim.methods.inference.theory import Theory
+from mcsim.methods.likelihood import engine_levels
+from mcsim.methods.method import (
+    Analysis,
+    FitOutcomes,
+    Floats,
+    MethodSettings,
+    StreamOf,
+    constant_df,
+    derived_estimands,
+    fixed_contrasts,
+    parameters,
+    random_names,
+)
+from mcsim.names import Parameter
+from mcsim.scenario.families import FamilyModel
+from mcsim.scenario.true_values import Truth
+
+RUNS_OFF = 1e-3  # of the coefficient that runs off fastest, in SDs of its column
+
+
+class LaplaceMethod:
+    """A mixed model of counts or proportions, with standard errors by the exact Hessian."""
+
+    def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
+        assert settings.family is not None
+        _refuse_shares(columns, settings)
+        self._columns, self._settings = columns, settings
+        self._contrasts = fixed_contrasts(columns, settings)
+        levels, n = engine_levels(columns), len(columns.X)
+        self.design = collapse_design(columns.X, levels, names=columns.names, is_reml=False)
+        offset = np.zeros(n) if columns.offset is None else columns.offset
+        trials = trials_of(columns, settings.family)
+        self._nest = nest_of(self.design, columns.X, levels, offset, trials)
+        self._kind = KINDS[settings.family.family, settings.family.link]
+        self._n_points = settings.family.quadrature
+        if self._n_points > 1 and not can_integrate(self._nest):
+            raise DataError(
+                "quadrature is for random intercepts of one level or of two nested ones; leave it"
+                " out, for Laplace's approximation"
+            )
+        self._names = random_names(columns)
+        self.n_values = n
+        self.n_parameters = len(parameters(columns, settings))
+
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
+        return parameters(self._columns, self._settings)
+
+    def theory(self, _truth: Truth) -> dict[str, dict[Parameter, Theory]]:
+        """None."""
+        return {}
+
+    def take(self, responses: Floats) -> Floats:
+        """The responses: no sums can stand for them."""
+        return responses.copy()
+
+    def analyse(self, taken: Sequence[Floats], _stream_of: StreamOf) -> Analysis:
+        """Fit every response."""
+        responses = np.concatenate(taken)
+        fit = fit_laplace(self.design, self._nest, self._kind, responses, self._n_points)
+        confidence = self._settings.confidence
+        components = components_without_residuals(
+            fit,
+            self._names,
+            derived=derived_estimands(self._columns, self._settings),
+            confidence=confidence,
+        )
+        if self._settings.family and self._settings.family.family == "nbinom":
+            n_derived = len(derived_estimands(self._columns, self._settings))
+            components.insert(len(components) - n_derived, dispersion_of(fit, confidence))
+        estimates = {}
+        for name in self._settings.df:
+            df = ConstantDf(fit.covariance, constant_df(self._columns, name))
+            own = fixed_effects(fit.coefficients, self._contrasts, df, confidence)
+            estimates[name] = own + components
+        return Analysis(estimates, self._outcomes(fit))
+
+    def _outcomes(self, fit: LaplaceFit) -> FitOutcomes:
+        messages: list[str | None] = [None] * len(fit.status)
+        for row in np.flatnonzero(fit.status > Status.BOUNDARY):
+            messages[row] = self._message(fit, int(row))
+        evaluations = fit.evaluations.astype(np.float64)
+        return FitOutcomes(fit.status, fit.loglik, evaluations, fit.certificate, messages)
+
+    def _message(self, fit: LaplaceFit, row: int) -> str:
+        if (level := int(fit.runaway_level[row])) >= 0:
+            name = self._columns.levels[level].level
+            return (
+                f"separated: the SD of {name!r} has no finite estimate, since every {name} has only"
+                " zeros or only successes"
+            )
+        if fit.runaway[row].any():
+            return separated(self._columns, fit.runaway[row])
+        if not np.isfinite(fit.loglik[row]):
+            return "the likelihood cannot be evaluated: the predictor is too far out"
+        if fit.certificate[row] > CERTIFICATE_TOLERANCE:
+            return (
+                f"the first-order conditions are violated by {fit.certificate[row]:.1e}"
+                f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
+            )
+        return "the likelihood is flat at its optimum: the data do not tell all parameters"
+
+
+def separated(columns: ModelColumns, runaway: Floats) -> str:
+    """That coefficients run off, given their direction (p,)."""
+    spread, is_constant = np.std(columns.X, axis=0), np.ptp(columns.X, axis=0) == 0.0
+    size = np.abs(runaway) * np.where(is_constant, 1.0, spread)
+    chosen = np.flatnonzero(size > RUNS_OFF * size.max())
+    names = ", ".join(repr(columns.names[j]) for j in chosen)
+    return (
+        f"separated: no finite estimate of {names}, since these columns tell rows of zeros or of"
+        " nothing but successes from all others"
+    )
+
+
+def trials_of(columns: ModelColumns, family: FamilyModel) -> Floats:
+    """Trials of every row: (n_rows,)."""
+    if isinstance(family.trials, str):
+        return columns.frame[family.trials].to_numpy(dtype=np.float64)
+    return np.full(len(columns.X), float(family.trials))
+
+
+def _refuse_shares(columns: ModelColumns, settings: MethodSettings) -> None:
+    for one in derived_estimands(columns, settings):
+        if one.kind == "icc":
+            raise DataError(
+                f"{one.name!r} is a share of a variance that holds that of the residuals, which"
+                " counts and proportions lack; leave the estimand out"
+            )

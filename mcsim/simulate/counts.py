@@ -1,0 +1,99 @@
+"""Counts and proportions: draws of a family, given the predictor of every observation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from mcsim.design.units import Design
+from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.errors import DataError
+from mcsim.scenario.families import link_of
+from mcsim.scenario.truth import TruthSpec
+
+LARGEST_MEAN = 1e9  # of a count: a random effect of more is a slip of the pen
+LARGEST_SHAPE = 1e9  # of a gamma: the negative binomial is the Poisson distribution by then
+
+
+def _cloglog(eta: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.asarray(-np.expm1(-np.exp(eta)))
+
+
+SHARES: dict[str, Callable[[Floats], Floats]] = {
+    "logit": special.expit,
+    "probit": special.ndtr,
+    "cloglog": _cloglog,
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What makes responses of predictors.
+
+    trials : (n_rows,); dispersion : of a negative binomial, None of others
+    """
+
+    family: str
+    link: str
+    trials: Floats
+    dispersion: float | None
+    zero_inflation: float
+
+    def draw(self, generator: np.random.Generator, eta: Floats) -> None:
+        """Put draws in the place of predictors (n_rows,).
+
+        Raises
+        ------
+        DataError
+            A mean is too large to count.
+        """
+        if self.family == "binomial":
+            share = SHARES[self.link](eta)
+            if np.all(self.trials == 1.0):
+                eta[:] = generator.random(len(eta)) < share
+            else:
+                eta[:] = generator.binomial(self.trials.astype(np.int64), share)
+        else:
+            mean = self._means(eta)
+            if self.dispersion is not None and self.dispersion < LARGEST_SHAPE:
+                mean *= generator.standard_gamma(self.dispersion, len(eta)) / self.dispersion
+            eta[:] = generator.poisson(mean)
+        if self.zero_inflation:
+            eta[generator.random(len(eta)) < self.zero_inflation] = 0.0
+
+    def _means(self, eta: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            mean = np.exp(eta)
+        if not mean.max(initial=0.0) <= LARGEST_MEAN:
+            raise DataError(
+                f"the truth gives a count a mean of {mean.max():.3g}, more than {LARGEST_MEAN:g}:"
+                " fixed and random effects are on the scale of the logarithm; make them smaller"
+            )
+        return np.asarray(mean)
+
+
+def counts_in(design: Design, truth: TruthSpec) -> Counts | None:
+    """How a truth makes responses that are not normal; None where they are.
+
+    Raises
+    ------
+    DataError
+        Trials are no whole numbers from 1 up.
+    """
+    if truth.sigma is not None:
+        return None
+    trials = np.full(len(design.frame), 1.0)
+    if isinstance(truth.trials, str):
+        trials = design.frame[truth.trials].to_numpy(dtype=np.float64)
+        wrong = trials[~((trials >= 1.0) & (trials % 1.0 == 0.0))]
+        if len(wrong):
+            raise DataError(
+                f"truth.trials: {truth.trials!r} is {wrong[0]:g} in an observation; trials must be"
+                " whole numbers of at least 1"
+            )
+    elif truth.trials is not None:
+        trials *= truth.trials
+    link = link_of(truth.family, truth.link)
+    return Counts(truth.family, link, trials, truth.dispersion, truth.zero_inflation or 0.0)

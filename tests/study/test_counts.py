@@ -1,0 +1,146 @@
+"""Studies of counts and proportions: what they report, and what is true of it."""
+
+import numpy as np
+import pytest
+
+import mcsim
+from mcsim.errors import DataError
+from mcsim.planning.plan import PlanOptions, make_plan
+from mcsim.scenario.conditions import conditions
+from mcsim.scenario.load import load_scenario
+from mcsim.study.run import replicate_data
+
+SCENARIO = """
+replicates = {n}
+seed = 7
+[design]
+factors = {{ diet = ["fasted", "fed"] }}
+[[design.levels]]
+name = "animal"
+count = 6
+[[design.levels]]
+name = "image"
+count = 3
+[design.observations]
+count = 4
+[design.covariates]
+x = {{ grid = [0.0, 1.0] }}
+cells = {{ values = [3, 5, 5, 8] }}
+[truth]
+{truth}
+[truth.fixed]
+Intercept = 0.3
+x = 0.4
+[truth.random.animal]
+sd = {{ Intercept = 0.5 }}
+[truth.random.image]
+sd = {{ Intercept = 0.3 }}
+{more}
+[[methods]]
+name = "laplace"
+formula = "y ~ diet * x + (1 | animal/image)"
+{method}
+"""
+BINOMIAL = 'family = "binomial"\ntrials = "cells"'
+NORMAL_TOO = """
+[[methods]]
+name = "normal"
+family = "gaussian"
+formula = "y ~ diet * x + (1 | animal/image)"
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(truth, more="", method="", n=20):
+        path = tmp_path / "counts.toml"
+        path.write_text(SCENARIO.format(truth=truth, more=more, method=method, n=n))
+        return load_scenario(path)
+
+    return load
+
+
+@pytest.fixture
+def run(load, tmp_path):
+    def run(*given, **options):
+        study = mcsim.run_study(load(*given, **options), tmp_path / "out", progress=False)
+        return study, study.summary().set_index(["method", "parameter"])
+
+    return run
+
+
+def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(run):
+    study, summary = run(BINOMIAL, method='df = ["containment", "z"]' + NORMAL_TOO)
+    own = summary.loc["laplace/containment"]
+    assert own["truth"].to_dict() == {
+        "Intercept": 0.3, "diet[T.fed]": 0.0, "x": 0.4, "diet[T.fed]:x": 0.0,
+        "animal.sd(Intercept)": 0.5, "image.sd(Intercept)": 0.3,
+        "animal.var(Intercept)": 0.25, "image.var(Intercept)": 0.09,
+    }  # fmt: skip
+    assert (own["n"] == 20).all()
+    # of a normal model only what the mean does not depend on is known: it is 0 on any scale
+    normal = summary.loc["normal"]["truth"].dropna()
+    assert normal.to_dict() == {"diet[T.fed]": 0.0, "diet[T.fed]:x": 0.0}
+    estimates = study.estimates(parameter="animal.sd(Intercept)")
+    has_realized = estimates.groupby("method", observed=True)["realized"].count()
+    assert has_realized.to_dict() == {"laplace/containment": 20, "laplace/z": 20, "normal": 0}
+
+
+def test_a_negative_binomial_truth_may_be_taken_for_poisson(run):
+    poisson = NORMAL_TOO.replace("normal", "poisson").replace("gaussian", "poisson")
+    _, summary = run('family = "nbinom"\ndispersion = 1.5', method=poisson)
+    assert summary.loc["laplace", "dispersion"]["truth"] == 1.5
+    assert summary.loc["poisson", "x"]["truth"] == 0.4
+    assert "dispersion" not in summary.loc["poisson"].index
+
+
+def test_trials_may_be_swept_and_rows_lost(run):
+    sweep = '[sweep]\n"truth.trials" = [1, "cells"]\n[truth.missing]\nobservations = 0.2\n'
+    study, summary = run('family = "binomial"', more=sweep, n=6)
+    assert len(summary) == 2 * 8
+    assert set(study.fits()["status"]) <= {"ok", "boundary", "failed"}
+    separated = study.fits().query("status == 'failed'")["message"]
+    assert separated.str.startswith("separated").all()
+
+
+def test_an_offset_of_the_method_is_not_taken_from_the_counts(tmp_path):
+    # the truth's exposure: log(cells) with a coefficient of 1
+    text = SCENARIO.format(truth='family = "poisson"', more="", method="", n=100)
+    text = text.replace("x = 0.4", 'x = 0.4\n"log(cells)" = 1.0').replace("* x +", "* x + OFFSET +")
+    path = tmp_path / "exposure.toml"
+    path.write_text(text.replace("OFFSET", "offset(log(cells))"))
+    summary = mcsim.run_study(path, tmp_path / "out", progress=False).summary()
+    row = summary.set_index("parameter").loc["Intercept"]
+    assert row["truth"] == pytest.approx(0.3)
+    assert abs(row["bias"]) < 4 * row["bias_mcse"]  # by chance in 1 of 16,000
+
+
+def test_data_of_a_replicate_are_counts_and_can_be_fitted(load):
+    scenario = load(BINOMIAL)
+    frame = replicate_data(scenario, 3, ())
+    assert ((frame["y"] >= 0) & (frame["y"] <= frame["cells"]) & (frame["y"] % 1 == 0)).all()
+    formula = "y ~ diet * x + (1 | animal/image)"
+    found = mcsim.fit(frame, formula, family="binomial", trials="cells")
+    assert found.status in ("ok", "boundary")
+
+
+def test_a_plan_of_counts_is_refused_before_anything_is_written(load, tmp_path):
+    with pytest.raises(DataError, match="not of family 'binomial'; sweep the design's counts"):
+        make_plan(load(BINOMIAL), PlanOptions(tmp_path / "plan"))
+    assert not (tmp_path / "plan").exists()
+
+
+def test_keys_at_their_defaults_are_the_same_condition(load):
+    plain = load('family = "binomial"')
+    spelt = load('family = "binomial"\nlink = "logit"\ntrials = 1\nzero_inflation = 0.0')
+    other = load('family = "binomial"\nlink = "probit"')
+    one, two, three = (conditions(each)[0].identity for each in (plain, spelt, other))
+    assert one == two != three
+
+
+def test_smaller_models_are_tested_by_the_likelihood_ratio(run):
+    smaller = NORMAL_TOO.replace('family = "gaussian"\n', "").replace("diet * x", "x")
+    _, summary = run('family = "poisson"', method='likelihood_ratio = "normal"' + smaller, n=200)
+    rejected = summary.loc["laplace", "LR(normal)"]["rejection"]
+    # 12 animals: the chi-squared test is liberal; 4 MCSE around 0.03 to 0.13
+    assert 0.0 < rejected < 0.13 + 4 * np.sqrt(0.1 * 0.9 / 200)
