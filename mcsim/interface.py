@@ -4,7 +4,6 @@ Names that a user may import from `mcsim` stand in `mcsim/__init__.py`.
 """
 
 import html
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,30 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.methods.one_file import FileFit, fit_file, fit_frame
-from mcsim.results.folder import (
-    Part,
-    contents_of,
-    read_columns,
-    read_conditions,
-    read_manifest,
-    read_parts,
-)
-from mcsim.results.ranges import Range, parse_ranges
+from mcsim.results.folder import read_conditions, read_manifest
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
 from mcsim.scenario.families import family_model
-from mcsim.scenario.limits import MOST_REPLICATES
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
 from mcsim.summary import summarize as summary
 from mcsim.summary.effects import along_effects
 from mcsim.summary.records import MATCH, Globs, globs_of, matching
+from mcsim.summary.rows import read_rows
 from mcsim.summary.selection import Selection, filter_summary
 
 if TYPE_CHECKING:
@@ -319,65 +309,40 @@ def plot(
     parameter: Globs = "*",
     condition: Globs = "*",
     measure: str | None = None,
+    replicate: int = 1,
 ) -> "Figure":
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
+
+    replicate : that kind "data" shows
 
     Raises
     ------
     DataError
         There is no study, or it cannot give this figure.
     """
+    from mcsim.plots.drawing import style
     from mcsim.plots.kinds import figure
+    from mcsim.report.one_data_set import draw_data_of
 
+    if kind == "data":
+        with style():
+            return draw_data_of(Path(results), replicate, None if condition == "*" else condition)
     return figure(Path(results), kind, Selection(method, parameter, condition, measure))
 
 
 def _read(
     study: Path, folder: str, schema: pa.Schema, globs: dict[str, Globs], replicates: str | None
 ) -> pd.DataFrame:
-    """Rows of the finished parts, condition by condition, in replicate order."""
-    conditions = list(read_manifest(study)["conditions"])
-    wanted = _wanted(study, globs)
-    contents = contents_of(read_manifest(study))
-    ranges = [(1, sys.maxsize)] if replicates is None else parse_ranges(replicates, MOST_REPLICATES)
-
-    def place(part: Part) -> tuple[int, int]:
-        return conditions.index(contents[part.key].condition), part.first
-
-    def read(parts: list[Part]) -> pa.Table:
-        tables = [
-            _chosen(read_columns(study / part.path(folder), schema.names), wanted, ranges)
-            for part in sorted(parts, key=place)
-            if any(first <= part.last and part.first <= last for first, last in ranges)
-        ]
-        return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
-
-    return _frame(read_parts(study, read))
-
-
-def _wanted(study: Path, globs: dict[str, Globs]) -> dict[str, list[str]]:
-    """The names that match, of all that the study has."""
     known = read_conditions(study)
-    return {
+    wanted = {
         name: [
             one
-            for glob in globs_of(wanted)
+            for glob in globs_of(own)
             for one in MATCH.get(name, matching)(known[name].unique().to_pylist(), glob)
         ]
-        for name, wanted in globs.items()
+        for name, own in globs.items()
     }
-
-
-def _chosen(table: pa.Table, chosen: dict[str, list[str]], ranges: Sequence[Range]) -> pa.Table:
-    numbers = table["replicate"].to_numpy()
-    wanted = np.zeros(len(numbers), dtype=bool)
-    for first, last in ranges:
-        wanted |= (numbers >= first) & (numbers <= last)
-    for name, names in chosen.items():
-        column = table[name].combine_chunks()
-        known = column.dictionary.to_pylist()
-        wanted &= np.isin(column.indices, np.flatnonzero(np.isin(known, names)))
-    return table.filter(pa.array(wanted))
+    return _frame(read_rows(study, folder, schema, wanted, replicates))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

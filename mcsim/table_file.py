@@ -132,7 +132,13 @@ def _read_text(path: Path) -> TableFile:
     separator = named[1] if named else max(_SEPARATORS, key=plain.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     numbered = ((reader.line_num, row) for row in reader)
-    rows = {line: row for line, row in numbered if row}
+    try:
+        rows = {line: row for line, row in numbered if row}
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: line {reader.line_num}: cannot be read: {str(error).expandtabs(1)}. Quotes"
+            ' within quoted text are doubled (in R: qmethod = "double")'
+        ) from None
     if named:
         rows.pop(1, None)
     decimal = "." if separator == "," else ","  # at most: numbers may have a point all the same

@@ -151,6 +151,7 @@ _max_failures_option = click.option(
 @click.option("--shard", metavar="K/N", help="Only the Kth of N shares, for jobs of a batch queue.")
 @click.option("--overwrite", is_flag=True, help="Replace the study in the folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--target-mcse", "targets", multiple=True, metavar="MEASURE=MCSE",
               help="With --dry-run: replicates needed for this precision, such as "
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
@@ -185,7 +186,8 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     else:
         from mcsim.cli.run import run_and_summarize
 
-        run_and_summarize(loaded, directory, options, say=_say)
+        say = (lambda _line: None) if options["quiet"] else _say
+        run_and_summarize(loaded, directory, options, say=say)
 
 
 def _read_target(text: str) -> tuple[str, float]:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from mcsim.cli.read import FORMATS
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES
+
+FORMATS = ("table", "csv", "json", "markdown")  # of planning/printed.py, which is slow to import
 
 
 @click.command()

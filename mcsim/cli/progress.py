@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+ONLY_CONDITION = "all"  # label where nothing is swept
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
@@ -50,7 +51,9 @@ class ProgressBar:
         """Count a finished chunk."""
         self._n_failed += progress.n_failed
         self._n_done += progress.n_replicates
-        self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
+        where = f", {progress.condition}" * (progress.condition != ONLY_CONDITION)
+        said = f"{self._n_failed:,} failed{where}"
+        self._bar.set_postfix_str(said, refresh=False)
         self._bar.update(progress.n_replicates)
         if self._bar.disable and time.monotonic() - self._last_line >= LOG_INTERVAL_S:
             self._last_line = time.monotonic()
@@ -61,7 +64,7 @@ class ProgressBar:
                     self._last_line - self._started,
                     ncols=0,  # without a bar
                     unit=" replicates",
-                    postfix=f"{self._n_failed} failed",
+                    postfix=said,
                 )
             )
 

@@ -1,5 +1,7 @@
 """Commands that read results; main.py holds the others."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,16 @@ from mcsim.errors import McsimError
 from mcsim.scenario.limits import is_of_size
 
 HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
-FORMATS = ("table", "csv", "json", "markdown")  # of summary/printed.py, which is slow to import
+FORMATS = (
+    "table",
+    "csv",
+    "json",
+    "markdown",
+    "latex",
+)  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
-    "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "methods", "realized", "se",
+    "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
+    "realized", "se", "plan", "data",
 )  # fmt: skip
 
 
@@ -38,6 +47,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--measure", "measures", multiple=True,
               help="Some measures, methods side by side: coverage, power (the same as rejection),"
               " rmse,bias... May be repeated.")  # fmt: skip
+@click.option("--columns", multiple=True, metavar="NAME,NAME,...",
+              help="Columns of the table, such as truth,relative_bias,rmse,power,n.")  # fmt: skip
 @click.option("--effects", metavar="D,D,...",
               help="Power of the fixed effects if they were of these sizes.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
@@ -50,12 +61,18 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     mcsim summarize results/coverage --measure power,coverage --condition animal.count=4
 
     mcsim summarize results/coverage --parameter 'diet*:x' --effects 0.05,0.1,0.2
+
+    mcsim summarize results/coverage --columns truth,bias,rmse,coverage --format latex
     """
     from mcsim.summary import effects, printed
     from mcsim.summary import summarize as summary
     from mcsim.summary.selection import filter_summary
 
     sizes = read_effects(options["effects"])
+    if options["columns"] and (sizes or options["measures"]):
+        raise McsimError(
+            "--columns chooses from the table; it does not go with --measure, --effects"
+        )
     if sizes:
         table = effects.along_effects(results, sizes)
     else:
@@ -68,15 +85,22 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         parameters=options["parameters"],
         conditions=options["conditions"],
     )
+    width = terminal_width()
     if sizes and form in printed.DRAWN:
-        click.echo(printed.DRAWN[form](effects.to_rows(table), n_left=3))
-        click.echo("\n" + effects.NOTE)
+        rows = effects.to_rows(table)
+        click.echo(printed.print_drawn(rows, effects.NOTE, form, 3, width), nl=False)
     elif sizes:
         click.echo(printed.FORMATS[form](table), nl=False)
     elif measures := printed.measures_named(options["measures"]):
-        click.echo(printed.print_measures(table, measures, form), nl=False)
+        click.echo(printed.print_measures(table, measures, form, width), nl=False)
     else:
-        click.echo(printed.FORMATS[form](table), nl=form == "table")
+        columns = printed.columns_named(options["columns"], table)
+        click.echo(printed.print_summary(table, form, columns, width), nl=form == "table")
+
+
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal; None where the text goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def read_effects(text: str | None) -> list[float]:
@@ -106,8 +130,9 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
     if form not in printed.DRAWN:
         click.echo(printed.FORMATS[form](table), nl=False)
         return
-    click.echo(printed.DRAWN[form](comparison.to_rows(table), n_left=1))
-    click.echo("\n" + "\n".join(comparison.notes_on(table, *methods)))
+    notes = "\n".join(comparison.notes_on(table, *methods))
+    rows = comparison.to_rows(table)
+    click.echo(printed.print_drawn(rows, notes, form, 1, terminal_width()), nl=False)
 
 
 @click.command()
@@ -133,16 +158,27 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--kind", required=True, type=click.Choice(PLOTS), help="What to draw.")
+@click.option("--kind", type=click.Choice(PLOTS),
+              help="What to draw; default: what suits the study.")  # fmt: skip
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path),
               help="File to write: .png, .svg or .pdf.")  # fmt: skip
 @_filters
 @click.option("--measure", "measures", multiple=True,
-              help="For lollipop, nested-loop and curves: coverage, power, rmse...")  # fmt: skip
-def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **options: Any) -> None:
+              help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
+@click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
+def plot(
+    results: Path,
+    kind: str | None,
+    out: Path,
+    measures: tuple[str, ...],
+    replicate: int | None,
+    **options: Any,
+) -> None:
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
 
-    Examples: mcsim plot results/stain_profile --kind estimates -o estimates.png
+    Without --kind: curves over a sweep, estimates of one condition, the plan of mcsim plan.
+
+    Examples: mcsim plot results/stain_profile -o estimates.png
 
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
@@ -152,8 +188,20 @@ def plot(results: Path, kind: str, out: Path, measures: tuple[str, ...], **optio
     if len(measures) > 1:
         raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
     chosen = Selection(**options, measure=measures[0] if measures else None)
-    path = plots.plot(results, kind, chosen, out)
-    click.echo(f"Wrote {path}", err=True)
+    if kind is None:
+        from mcsim.report.answer import suited
+
+        kind, chosen = suited(results, chosen)
+    if (kind != "data") and replicate is not None:
+        raise McsimError(f"--replicate goes with --kind data, not {kind}")
+    if kind == "data":
+        from mcsim.report.one_data_set import draw_data_of
+
+        label = None if chosen.conditions == ("*",) else chosen.conditions
+        plots.write(out, lambda: draw_data_of(results, replicate or 1, label))
+    else:
+        plots.plot(results, kind, chosen, out)
+    click.echo(f"Wrote {out} (--kind {kind})", err=True)
 
 
 @click.command()
@@ -172,4 +220,25 @@ def report(results: Path, out: Path | None) -> None:
     click.echo(f"Wrote {write_report(results, out)}", err=True)
 
 
-COMMANDS = (summarize, compare, locate, plot, report)
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("-o", "out", required=True, type=click.Path(path_type=Path),
+              help="File to write: .csv.")  # fmt: skip
+@click.option("--wide", is_flag=True, help="A column per parameter, not a row.")
+@click.option("--columns", multiple=True, metavar="NAME,NAME,...",
+              help="Columns of estimates/; default: all, and with --wide estimate.")  # fmt: skip
+@click.option("--replicates", help="Only these, such as 137 or 1201-1400.")
+@_filters
+def export(results: Path, out: Path, columns: tuple[str, ...], **options: Any) -> None:
+    """Write the estimates of every replicate as CSV, for programs that read no Parquet.
+
+    Example: mcsim export results/stain_profile --wide --method general -o estimates.csv
+    """
+    from mcsim.summary.export import export as write
+
+    named = [one.strip() for text in columns for one in text.split(",")]
+    n = write(results, out, columns=named, **options)
+    click.echo(f"Wrote {n:,} rows into {out}", err=True)
+
+
+COMMANDS = (summarize, export, compare, locate, plot, report)

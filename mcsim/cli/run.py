@@ -38,6 +38,7 @@ def run_and_summarize(
         start_early("mcsim.study.run")  # imports take a second
     import pyarrow as pa
 
+    from mcsim.cli.read import terminal_width
     from mcsim.results.ranges import parse_ranges
     from mcsim.scenario.limits import MOST_REPLICATES
     from mcsim.study.failures import check_failures
@@ -49,7 +50,7 @@ def run_and_summarize(
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     ranges, shard = options["ranges"], options["shard"]
-    with ProgressBar(say) as bar:
+    with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
         how = RunOptions(
             directory=directory,
             n_workers=options["n_workers"],
@@ -67,7 +68,8 @@ def run_and_summarize(
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
-    click.echo(FORMATS["table"](table))
+    if not options["quiet"]:
+        click.echo(FORMATS["table"](table, width=terminal_width()))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 

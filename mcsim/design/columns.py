@@ -192,6 +192,8 @@ def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColum
 
 
 def _check_name(name: str, frame: pd.DataFrame) -> None:
+    if name == "Intercept":
+        raise DataError("a column called 'Intercept' cannot be told from the intercept; rename it")
     if name not in frame.columns:
         columns = ", ".join(map(str, frame.columns))
         raise DataError(
@@ -301,7 +303,10 @@ def _random_columns(
         Z, term_names, *_ = data.matrix(term.columns)
         repeated = sorted(set(names) & set(term_names))
         if repeated:
-            raise DataError(f"level {level!r} has the random effect {repeated[0]!r} twice")
+            raise DataError(
+                f"level {level!r} has the random effect {repeated[0]!r} twice; write one term, or"
+                " 0 + in the second, as in (1 | g) + (0 + x | g)"
+            )
         if not term_names:
             raise DataError(f"the term ({term.columns} | {level}) has no effect; leave it out")
         blocks.append(Z)

@@ -264,9 +264,13 @@ def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
     yield from _crossed_labels(formula, frame)
     path = formula.random[0].group
     unit = frame.groupby(list(path), sort=False, observed=True).ngroup()
+    parts = max((term.group for term in formula.random), key=len)
+    inner = None
+    if parts[: len(path)] == path != parts:
+        inner = frame.groupby(list(parts), sort=False, observed=True).ngroup()
     for name in formula.columns:
         if isinstance(frame[name].dtype, pd.CategoricalDtype) and name not in path:
-            yield from _repeated_labels(unit, frame, path, name)
+            yield from _repeated_labels(unit, inner, frame, path, name)
 
 
 def _crossed_labels(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
@@ -280,9 +284,15 @@ def _crossed_labels(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _repeated_labels(
-    unit: "pd.Series[int]", frame: pd.DataFrame, path: Sequence[str], factor: str
+    unit: "pd.Series[int]",
+    inner: "pd.Series[int] | None",
+    frame: pd.DataFrame,
+    path: Sequence[str],
+    factor: str,
 ) -> Iterator[str]:
     """A label in two levels of a factor: one unit that saw both, or two of the same name."""
+    if inner is not None and frame.groupby(inner, sort=False)[factor].nunique().max() > 1:
+        return  # it differs between the rows of a part, so surely within the whole
     n_levels = frame.groupby(unit, sort=False)[factor].nunique()
     is_repeated = n_levels > 1
     labels = frame[path[-1]].groupby(unit, sort=False).first().astype(str)

@@ -16,6 +16,7 @@ from mcsim.engine.crossed.crossing import (
     crossing_of,
     turned_crossing,
 )
+from mcsim.engine.crossed.large import LARGE, LargeCrossedLikelihood
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
@@ -165,6 +166,8 @@ def with_starts(design: CompiledDesign) -> CompiledDesign:
 def likelihood_of(design: CompiledDesign, moments: Moments) -> Likelihood:
     """The likelihood of all replicates."""
     if isinstance(design.tree, Crossing):
+        if int(design.tree.outer.first[-1]) >= LARGE:
+            return LargeCrossedLikelihood(design.tree, moments)
         return CrossedLikelihood(design.tree, moments)
     if design.residual is None:
         return NestedLikelihood(design.tree, moments)

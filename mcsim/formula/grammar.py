@@ -58,6 +58,7 @@ _TYPED = {  # signs that word processors put in the place of others
     **dict.fromkeys("\"'“”‘’„", "columns stand in backticks where they need to"),  # noqa: RUF001
     **dict.fromkeys("×·∗", "write * or :"),  # noqa: RUF001
     **dict.fromkeys("–—−", "write -"),  # noqa: RUF001
+    **dict.fromkeys("<>!&", "comparisons are not known; add a column of 0 and 1 to the table"),
 }
 _POWERS = tuple("123456789")  # (a + b) ** 9 holds every interaction of nine columns
 _PIECES = (
@@ -303,7 +304,7 @@ def _read_token(match: re.Match[str]) -> Token:
         allowed = f"+ - * / : ** ^ ( ) | || ~ , and {', '.join(FORMULA_FUNCTIONS)}"
         advice = f"a formula holds only names, numbers, {allowed}"
         if token.text == "`":
-            advice = "a name in backticks ends with one, on the same line"
+            advice = "a name in backticks ends with one, on the same line, and holds no other"
         advice = _TYPED.get(token.text, advice)
         raise _refusal(match.string, token, advice)
     if kind == "string" or token.text.startswith("`"):

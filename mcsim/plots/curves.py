@@ -1,5 +1,6 @@
 """Curves of measures against a swept value, such as the number of animals."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +12,13 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError
+from mcsim.measures import SHARES
 from mcsim.plots.drawing import (
     BAR_NOTE,
     Frame,
     colour,
     error_note,
+    line,
     marker,
     method_handles,
     number,
@@ -29,6 +32,7 @@ from mcsim.plots.measure_axes import (
     limit_upright,
     reference,
     reference_words,
+    share_upright,
     value_of,
     words_of,
 )
@@ -39,16 +43,28 @@ MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel
 TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
+ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
+APART = 0.09  # of an upright axis, between such words
 MAX_TICKS = 6
+MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
 
 
 class Curves(NamedTuple):
-    """A panel: its title, its measure, its records."""
+    """A panel: its title, its measure, its records, and by what else than methods lines differ."""
 
     title: str
     measure: str
     records: list[Record]
+    others: dict[str, str]
+
+
+class End(NamedTuple):
+    """Where a line ends, its words and its colour."""
+
+    height: float
+    words: str
+    ink: str
 
 
 class SweptAxis(NamedTuple):
@@ -70,7 +86,7 @@ class SweptAxis(NamedTuple):
 
 
 def draw_curves(shown: Shown, measure: str | None) -> Figure:
-    """Measures against the first swept number; panels per parameter and other swept values.
+    """Measures against the first swept number; lines per method or, if more is swept, its values.
 
     Raises
     ------
@@ -82,16 +98,23 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     refuse_nothing(shown.records, wanted, shown)
     measures = [name for name in wanted if any(r[name] is not None for r in shown.records)]
     records = one_per_fit(shown.records, measures)
-    swept = _swept_axis(shown)
-    rows = _rows(records, measures, {k: v for k, v in shown.swept.items() if k != swept.column})
+    swept = swept_axis(shown)
+    others = {key: name for key, name in shown.swept.items() if key != swept.column}
+    rows = _rows(records, measures, shown.parameters, others)
     methods = unique(record["shown_as"] for record in records)
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
     figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * len(measures), frame)
+    ends: list[tuple[Axes, list[End]]] = []
     for row, panels in zip(rows, axes, strict=True):
         for curves, axis in zip(row, panels, strict=True):
-            _draw_panel(axis, curves, swept, methods)
+            ends.append((axis, _draw_panel(axis, curves, swept, methods)))
             _draw_reference(axis, curves, swept, shown.confidence)
+    for measure_of, column in zip(measures, axes.T, strict=True):
+        if measure_of in SHARES:
+            share_upright([axis for axis in column if axis.axison])
+    for axis, own in ends:
+        label_ends(axis, own, swept)
     return figure
 
 
@@ -109,19 +132,35 @@ def refuse_no_sweep(shown: Shown) -> None:
         )
 
 
-def _swept_axis(shown: Shown) -> SweptAxis:
+def swept_axis(shown: Shown) -> SweptAxis:
     """The first swept key whose values are numbers, or else the first of all."""
-    values = {key: unique(value_text(r[key]) for r in shown.records) for key in shown.swept}
-    numeric = [key for key in values if all(_is_number(r[key]) for r in shown.records)]
+    numeric = [key for key in shown.swept if _is_numeric(shown, key)]
     if not numeric:
-        key = next(iter(values))
-        return SweptAxis(
-            shown.swept[key], key, {v: float(i) for i, v in enumerate(values[key])}, False
-        )
+        key = next(iter(shown.swept))
+        places = {value: float(i) for i, value in enumerate(values_in_order(shown, key))}
+        return SweptAxis(shown.swept[key], key, places, False)
     key = numeric[0]
-    places = {value: float(value) for value in sorted(values[key], key=float)}
+    places = {value: float(value) for value in values_in_order(shown, key)}
     low, *_, high = places.values()
     return SweptAxis(shown.swept[key], key, places, low > 0 and high / low >= LOG_RANGE)
+
+
+def values_in_order(shown: Shown, key: str) -> list[str]:
+    """Texts of the values of a swept key: numbers by their size, others as they come."""
+    values = unique(value_text(record[key]) for record in shown.records)
+    return sorted(values, key=float) if _is_numeric(shown, key) else values
+
+
+def short_value(value: str) -> str:
+    """A swept value as ticks have it: 0.333 for 0.3333333333333333."""
+    try:
+        return f"{float(value):.3g}" if len(value) > MAX_DIGITS else value
+    except ValueError:
+        return value
+
+
+def _is_numeric(shown: Shown, key: str) -> bool:
+    return all(_is_number(record[key]) for record in shown.records)
 
 
 def _is_number(value: Any) -> bool:
@@ -129,55 +168,101 @@ def _is_number(value: Any) -> bool:
 
 
 def _rows(
-    records: Sequence[Record], measures: Sequence[str], others: dict[str, str]
+    records: Sequence[Record],
+    measures: Sequence[str],
+    parameters: Sequence[str],
+    others: dict[str, str],
 ) -> list[list[Curves]]:
-    """A row of panels per parameter and combination of the other swept values."""
-    rows: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        rest = ", ".join(f"{name}={value_text(record[key])}" for key, name in others.items())
-        rows.setdefault((record["parameter"], rest), []).append(record)
+    """A row of panels per parameter and, where lines differ in other values, per method."""
+    several = others and len(unique(record["shown_as"] for record in records)) > 1
+    rows: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: parameters.index(record["parameter"])):
+        title = "\n".join([record["parameter"], *[record["shown_as"]] * bool(several)])
+        rows.setdefault(title, []).append(record)
     return [
         [
-            Curves(
-                "\n".join(filter(None, names)), measure, [r for r in own if r[measure] is not None]
-            )
+            Curves(title, measure, [r for r in own if r[measure] is not None], others)
             for measure in measures
         ]
-        for names, own in rows.items()
+        for title, own in rows.items()
     ]
 
 
-def _draw_panel(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[str]) -> None:
-    if not curves.records:
-        axis.set_axis_off()
+def rest_in_words(record: Record, others: dict[str, str]) -> str:
+    """`image.count=4`: the swept values that are not on the axis."""
+    return ", ".join(
+        f"{name}={short_value(value_text(record[key]))}" for key, name in others.items()
+    )
+
+
+def label_ends(axis: Axes, ends: Sequence[End], swept: SweptAxis) -> None:
+    """Words at the right ends of lines, at these heights or as far apart as can be read."""
+    if not any(end.words for end in ends):
         return
-    for place, method in enumerate(methods):
-        own = [record for record in curves.records if record["shown_as"] == method]
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high * (high / low) ** ROOM if swept.is_log else high + ROOM * (high - low))
+    bottom, top = axis.get_ylim()
+    heights = np.array([end.height for end in ends])
+    order, apart = np.argsort(heights, kind="stable"), min(APART, 1 / len(ends)) * (top - bottom)
+    for previous, this in itertools.pairwise(order):
+        heights[this] = max(heights[this], heights[previous] + apart)
+    heights -= max(0.0, heights.max() - top)
+    place = max(swept.places.values())
+    for height, end in zip(heights, ends, strict=True):
+        axis.annotate(end.words, (place, height), xytext=(6, 0), textcoords="offset points",
+                      fontsize=6.5, color=end.ink, va="center")  # fmt: skip
+
+
+def _draw_lines(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[str]) -> list[End]:
+    groups = unique(rest_in_words(record, curves.others) for record in curves.records)
+    n_lines, ends = len(groups) if curves.others else len(methods), []
+    for method, group in itertools.product(methods, groups):
+        own = [
+            record
+            for record in curves.records
+            if record["shown_as"] == method and rest_in_words(record, curves.others) == group
+        ]
+        if not own:
+            continue
         own.sort(key=lambda record: swept.places[value_text(record[swept.column])])
         points = [value_of(record, curves.measure) for record in own]
-        shift = STEP_ASIDE * (place - 0.5 * (len(methods) - 1))
+        number_of_method, number_of_group = methods.index(method), groups.index(group)
+        place = number_of_group if curves.others else number_of_method
+        y, ink = [number(value) for value, _ in points], colour(number_of_method)
         axis.errorbar(
-            swept.positions(own, shift), [number(value) for value, _ in points],
-            yerr=bars_of(points, curves.measure), color=colour(place), lw=1.0,
-            marker=marker(place), ms=3.5, capsize=1.5, elinewidth=0.9, capthick=0.9,
+            swept.positions(own, STEP_ASIDE * (place - 0.5 * (n_lines - 1))), y,
+            yerr=bars_of(points, curves.measure), color=ink, lw=1.0, ls=line(number_of_group),
+            marker=marker(number_of_method), ms=3.5, capsize=1.5, elinewidth=0.9, capthick=0.9,
         )  # fmt: skip
+        ends.append(End(y[-1], group, ink))
+    return ends
+
+
+def _draw_panel(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[str]) -> list[End]:
+    """The ends of the lines, whose words go by the final range of the axis."""
+    if not curves.records:
+        axis.set_axis_off()
+        return []
+    ends = _draw_lines(axis, curves, swept, methods)
     axis.set_title(
         "\n".join(wrapped(one, TITLE_WIDTH) for one in curves.title.split("\n")), loc="left"
     )
     axis.set_ylabel(words_of(curves.records[0], curves.measure))
     axis.set_xlabel(wrapped(swept.name, TITLE_WIDTH))
-    _draw_ticks(axis, swept)
+    draw_ticks(axis, swept)
     axis.locator_params(axis="y", nbins=5)
     limit_upright(axis, curves.measure)
+    return ends
 
 
-def _draw_ticks(axis: Axes, swept: SweptAxis) -> None:
+def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
+    """Ticks at swept values, as many as have room."""
     if swept.is_log:
         axis.set_xscale("log")
     x = np.array(list(swept.places.values()))
     along = np.log(x) if swept.is_log else x
     chosen = _apart(along, (along.max() - along.min()) / MAX_TICKS)
-    labels = [wrapped(list(swept.places)[i], 12) for i in chosen]
+    labels = [wrapped(short_value(list(swept.places)[i]), 12) for i in chosen]
     axis.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticks(x[chosen].tolist(), labels)

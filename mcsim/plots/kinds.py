@@ -12,13 +12,17 @@ from mcsim.errors import McsimError, nearest_name
 from mcsim.plots.curves import draw_curves
 from mcsim.plots.drawing import FORMATS, render, style
 from mcsim.plots.estimates import draw_estimates
+from mcsim.plots.heatmap import draw_heatmap
 from mcsim.plots.measures import draw_bias, draw_lollipop
 from mcsim.plots.nested_loop import draw_nested_loop
 from mcsim.plots.pairs import draw_methods
+from mcsim.plots.plan import draw_plan
+from mcsim.plots.power import draw_power
 from mcsim.plots.realized import draw_realized
 from mcsim.plots.standard_errors import draw_se
 from mcsim.plots.zip import draw_zip
 from mcsim.results.whole_files import refuse_place, write_beside
+from mcsim.summary.plans import read_plan
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
@@ -28,11 +32,14 @@ KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "lollipop": draw_lollipop,
     "nested-loop": draw_nested_loop,
     "curves": draw_curves,
+    "power": draw_power,
+    "heatmap": draw_heatmap,
     "methods": draw_methods,
     "realized": draw_realized,
     "se": draw_se,
 }
-OF_A_MEASURE = ("lollipop", "nested-loop", "curves")
+PLAN = "plan"  # the kind of figure of a plan
+OF_A_MEASURE = ("lollipop", "nested-loop", "curves", "power", "heatmap")
 
 
 def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
@@ -43,18 +50,29 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
     McsimError
         The study cannot give this figure, or the file is of no known kind or cannot be written.
     """
+    write(out, lambda: figure(results, kind, selection))
+    return out
+
+
+def write(out: Path, make: Callable[[], Figure]) -> None:
+    """Write the figure that `make` makes; errors as of `plot`."""
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
     refuse_place(out)
     with style():
-        content = render(figure(results, kind, selection), form)
+        content = render(make(), form)
     write_beside(out, content)
-    return out
 
 
 def figure(results: Path, kind: str, selection: Selection) -> Figure:
-    """A figure of a study, or of a folder of studies; a McsimError where it cannot be drawn."""
+    """A figure of a study, a folder of studies or a plan; a McsimError where it cannot be drawn."""
+    if kind == PLAN:
+        plan = read_plan(results)
+        if plan is None:
+            raise McsimError(f"{results} is no plan: --kind {PLAN} draws a folder of mcsim plan")
+        with style():
+            return draw_plan(plan)
     if kind not in KINDS:
         raise McsimError(
             f"no kind {kind!r}. There are: {', '.join(KINDS)}.{nearest_name(kind, KINDS)}"

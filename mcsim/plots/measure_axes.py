@@ -102,6 +102,13 @@ def limit_upright(axis: Axes, measure: str) -> None:
         axis.set_ylim(limits_of_shares(*axis.get_ylim()))
 
 
+def share_upright(axes: Sequence[Axes]) -> None:
+    """The same upright range for all, so that panels of a measure compare."""
+    limits = [axis.get_ylim() for axis in axes]
+    for axis in axes:
+        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
 def limits_of_shares(low: float, high: float) -> tuple[float, float]:
     """The part of an axis in percent on which shares can be, with room for whole markers."""
     room = MARKER_ROOM * (high - low)

@@ -5,7 +5,6 @@ two standard errors (a t test, so that few replicates say less), a share by the 
 same level. Otherwise the sentence says that the study cannot tell.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,32 +27,36 @@ class Amount(NamedTuple):
     unit: str = "%"
 
 
-class Finding(NamedTuple):
-    """Sentences on one measure: what it is, and by method what was found.
+class Said(NamedTuple):
+    """A sentence, and the parameter that it is about; none where it is about several."""
 
-    n_off of n_judged rows are off; both are 0 where there is nothing to be held against;
-    clearest : the sentence with the smallest Monte Carlo error for its size
-    """
-
-    title: str
-    meaning: str
-    sentences: Mapping[str, Sequence[Sentence]]
-    n_off: int = 0
-    n_judged: int = 0
-    clearest: Sentence = ()
+    parameter: str
+    sentence: Sentence
 
 
 class Verdict(NamedTuple):
     """What one row says: -1 too small, 1 too large, 0 not known to be off; how far off.
 
-    z : the same in Monte Carlo standard errors
+    p : chance of being off so far, or farther, if nothing is
     """
 
     sign: int
     size: float
-    z: float
+    p: float
     amount: str
     record: Record
+
+
+class Finding(NamedTuple):
+    """What was found of one measure: sentences with the methods of which they hold.
+
+    verdicts : of every row that is held against something
+    """
+
+    topic: "Judged | Described"
+    meaning: str
+    said: Mapping[Said, Sequence[str]]
+    verdicts: Sequence[Verdict] = ()
 
 
 @dataclass(frozen=True)
@@ -100,70 +103,54 @@ def findings(shown: Shown) -> list[Finding]:
             finding = _judge_all(topic, by_method, shown.confidence)
         else:
             finding = _describe_all(topic, by_method, shown.confidence)
-        found += [finding] if finding.sentences else []
+        found += [finding] if finding.said else []
     return found
 
 
-def _levels(confidence: float) -> dict[str, str]:
+def levels_in_words(confidence: float) -> dict[str, str]:
+    """`95%` of intervals and `5%` of tests, as the templates of sentences want them."""
     return {"nominal": f"{100 * confidence:g}%", "level": f"{100 - 100 * confidence:g}%"}
 
 
-def _joined(sentences: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
-    """The sentences by the names of all methods of which they hold."""
-    methods: dict[tuple[Sentence, ...], list[str]] = {}
-    for method, own in sentences.items():
-        methods.setdefault(tuple(own), []).append(method)
-    return {", ".join(names): own for own, names in methods.items()}
+def _joined(said: Mapping[str, Sequence[Said]]) -> dict[Said, list[str]]:
+    """The sentences, each once, with all methods of which it holds."""
+    methods: dict[Said, list[str]] = {}
+    for method, own in said.items():
+        for one in own:
+            methods.setdefault(one, []).append(method)
+    return methods
 
 
 def _judge_all(
     topic: Judged, by_method: Mapping[str, Sequence[Record]], confidence: float
 ) -> Finding:
-    words, off, n_judged = _levels(confidence), [], 0
-    sentences: dict[str, list[Sentence]] = {}
+    words, everything = levels_in_words(confidence), []
+    said: dict[str, list[Said]] = {}
     for method, records in by_method.items():
         judged = [topic.judge(record, confidence) for record in records]
         verdicts = [verdict for verdict in judged if verdict is not None]
-        off += [verdict for verdict in verdicts if verdict.sign]
-        n_judged += len(verdicts)
+        everything += verdicts
         if verdicts:
-            sentences[method] = _sentences(topic, verdicts, words)
-    clearest: Sentence = ()
-    if off:
-        verdict = max(off, key=lambda one: one.z)
-        clearest = _say(topic, [verdict], 1, words)
-        if len(by_method) > 1:
-            method = Name(verdict.record["shown_as"])
-            clearest = (*clearest[:-1], clearest[-1].removesuffix("."), " (method ", method, ").")
-        clearest = _after_colon(clearest)
-    meaning = topic.meaning.format(**words)
-    return Finding(topic.title, meaning, _joined(sentences), len(off), n_judged, clearest)
+            said[method] = _sentences(topic, verdicts, words)
+    return Finding(topic, topic.meaning.format(**words), _joined(said), everything)
 
 
-def _after_colon(sentence: Sentence) -> Sentence:
-    """The sentence as it goes on in another: names keep their letters."""
-    first, *rest = sentence
-    return sentence if isinstance(first, Name) else (first[0].lower() + first[1:], *rest)
-
-
-def _sentences(
-    topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, str]
-) -> list[Sentence]:
-    sentences, rest, n_conditions = [], [], 1
+def _sentences(topic: Judged, verdicts: Sequence[Verdict], words: Mapping[str, str]) -> list[Said]:
+    said, rest, n_conditions = [], [], 1
     for name in unique(verdict.record["parameter"] for verdict in verdicts):
         own = [verdict for verdict in verdicts if verdict.record["parameter"] == name]
         n_conditions = max(n_conditions, len(own))
         for sign in (-1, 1):
             off = [verdict for verdict in own if verdict.sign == sign]
-            sentences += [_say(topic, off, len(own), words)] if off else []
+            said += [Said(name, say_off(topic, off, len(own), words))] if off else []
         rest += [] if any(verdict.sign for verdict in own) else [name]
     if rest:
         where = "" if n_conditions == 1 else ", in any condition"
-        sentences.append(say(topic.rest + where + ".", names=listed(rest), **words))
-    return sentences
+        said.append(Said("", say(topic.rest + where + ".", names=listed(rest), **words)))
+    return said
 
 
-def _say(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]) -> Sentence:
+def say_off(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, str]) -> Sentence:
     """One parameter, off in the same direction in some of n conditions."""
     worst = max(off, key=lambda verdict: verdict.size)
     where = "" if n == 1 else f" in {len(off)} of {n} conditions{', at worst' * (len(off) > 1)}"
@@ -186,7 +173,7 @@ def _side(worst: Verdict) -> str:
 def _describe_all(
     topic: Described, by_method: Mapping[str, Sequence[Record]], confidence: float
 ) -> Finding:
-    sentences: dict[str, list[Sentence]] = {}
+    said: dict[str, list[Said]] = {}
     for method, records in by_method.items():
         amounts: dict[tuple[str, str], list[tuple[Amount, str]]] = {}
         for record in records:
@@ -195,25 +182,26 @@ def _describe_all(
                 amounts.setdefault(key, []).append((amount, record["place"]))
         never = [name for (name, _), own in amounts.items() if topic.rest and not _ever(own)]
         own = [
-            say(topic.says, name=Name(name), amount=_from_to(found))
+            Said(name, say(topic.says, name=Name(name), amount=from_to(found)))
             for (name, _), found in amounts.items()
             if name not in never
         ]
-        own += [say(topic.rest, names=listed(never))] if never else []
-        sentences |= {method: own} if own else {}
-    return Finding(topic.title, topic.meaning.format(**_levels(confidence)), _joined(sentences))
+        own += [Said("", say(topic.rest, names=listed(never)))] if never else []
+        said |= {method: own} if own else {}
+    meaning = topic.meaning.format(**levels_in_words(confidence))
+    return Finding(topic, meaning, _joined(said))
 
 
 def _ever(own: Sequence[tuple[Amount, str]]) -> bool:
     return any(amount.value for amount, _ in own)
 
 
-def _from_to(own: Sequence[tuple[Amount, str]]) -> Sentence:
+def from_to(own: Sequence[tuple[Amount, str]]) -> Sentence:
     """`12% (MCSE 1%)`, or the smallest and the largest and where they are."""
     low, high = (choose(own, key=lambda entry: entry[0].value) for choose in (min, max))
     (smallest, where), (largest, there) = low, high
-    if smallest.value == largest.value:
-        return (smallest.text + " in every condition" * (len(own) > 1),)
+    if smallest.text == largest.text:
+        return (smallest.text + " throughout" * (len({one for _, one in own}) > 1),)
     return (smallest.text, " in ", Name(where), " to ", largest.text, " in ", Name(there))
 
 
@@ -232,21 +220,18 @@ def _judge_bias(record: Record, _confidence: float) -> Verdict | None:
     bias, mcse, truth = record["bias"], record["bias_mcse"], record["truth"]
     if mcse is None:
         return None
-    sign = _sign_of_mean(bias, mcse, record["n"])
+    sign, p = _judge_mean(bias, mcse, record["n"])
     factor, unit = (100 / abs(truth), "%") if truth else (1.0, "")
     amount = in_words(factor * abs(bias), factor * mcse, unit)
-    return Verdict(sign, factor * abs(bias), _ratio(bias, mcse), amount, record)
+    return Verdict(sign, factor * abs(bias), p, amount, record)
 
 
 def _judge_standard_error(record: Record, _confidence: float) -> Verdict | None:
     error, mcse = record["relative_error_se"], record["relative_error_se_mcse"]
     if mcse is None:
         return None
-    sign, amount = (
-        _sign_of_mean(error, mcse, record["n"]),
-        in_words(100 * abs(error), 100 * mcse, "%"),
-    )
-    return Verdict(sign, abs(error), _ratio(error, mcse), amount, record)
+    sign, p = _judge_mean(error, mcse, record["n"])
+    return Verdict(sign, abs(error), p, in_words(100 * abs(error), 100 * mcse, "%"), record)
 
 
 def _judge_coverage(record: Record, confidence: float) -> Verdict | None:
@@ -264,24 +249,20 @@ def _judge_share(record: Record, measure: str, expected: float) -> Verdict | Non
     hits = round(share * n)
     at_most = special.bdtr(hits, n, expected)
     at_least = special.bdtrc(hits - 1, n, expected) if hits else 1.0
-    is_off = 2 * min(at_most, at_least) < ERROR_RATE
-    sign = 0 if not is_off else -1 if share < expected else 1
+    p = 2 * float(min(at_most, at_least))
+    sign = 0 if p >= ERROR_RATE else -1 if share < expected else 1
     amount = _share_of(record, measure).text
     if measure in OF_INTERVALS and has_gaps(record):
         amount += f", without the {share_missing(record):.1%} of the estimates that have none"
-    error = math.sqrt(expected * (1.0 - expected) / n)
-    distance = abs(share - expected)
-    return Verdict(sign, distance, _ratio(distance, error), amount, record)
+    return Verdict(sign, abs(share - expected), p, amount, record)
 
 
-def _ratio(value: float, mcse: float) -> float:
-    return abs(value) / mcse if mcse else math.inf
-
-
-def _sign_of_mean(value: float, mcse: float, n: int) -> int:
-    """0 where a t test cannot tell the mean of n values from 0."""
-    limit = float(special.stdtrit(n - 1, 1.0 - ERROR_RATE / 2)) * mcse
-    return 0 if abs(value) <= limit else -1 if value < 0 else 1
+def _judge_mean(value: float, mcse: float, n: int) -> tuple[int, float]:
+    """0 where a t test cannot tell the mean of n values from 0, and what the test says."""
+    p = 0.0 if value else 1.0
+    if mcse:
+        p = 2.0 * float(special.stdtr(n - 1, -abs(value) / mcse))
+    return (0 if p >= ERROR_RATE else -1 if value < 0 else 1), p
 
 
 def _share_of(record: Record, measure: str) -> Amount:
@@ -289,15 +270,21 @@ def _share_of(record: Record, measure: str) -> Amount:
     return Amount(100 * record[measure], _with_unit(share, "%"))
 
 
+def share_rejected(record: Record) -> Amount:
+    """The share of rejections: power, or type I error."""
+    return _share_of(record, "rejection")
+
+
 def _power(record: Record) -> Amount | None:
-    return None if record["truth"] == 0.0 else _share_of(record, "rejection")
+    return None if record["truth"] == 0.0 else share_rejected(record)
 
 
 def _zeros(record: Record) -> Amount | None:
     return None if record["truth"] == 0.0 else _share_of(record, "share_at_zero")
 
 
-def _typical_error(record: Record) -> Amount:
+def typical_error(record: Record) -> Amount:
+    """The root mean squared error, in percent of the truth where that is not 0."""
     value, mcse, truth = record["rmse"], record["rmse_mcse"], abs(record["truth"])
     factor, unit = (100 / truth, "%") if truth else (1.0, "")
     text = in_words(factor * value, None if mcse is None else factor * mcse, unit)
@@ -320,8 +307,8 @@ TOPICS: tuple[Judged | Described, ...] = (
         "How far off a single estimate is",
         "Root mean squared error, in percent of the truth where that is not 0.",
         "rmse",
-        _typical_error,
-        "{name}: {amount}.",
+        typical_error,
+        "A single estimate of {name} is off by {amount}.",
     ),
     Judged(
         "Intervals",
@@ -350,7 +337,7 @@ TOPICS: tuple[Judged | Described, ...] = (
         "Share of the data sets in which a test at the {level} level finds an effect.",
         "rejection",
         _power,
-        "{name}: {amount}.",
+        "The power to find {name} is {amount}.",
     ),
     Judged(
         "Standard errors",
@@ -369,7 +356,7 @@ TOPICS: tuple[Judged | Described, ...] = (
         " valid optimum.",
         "share_at_zero",
         _zeros,
-        "{name}: {amount}.",
-        "{names}: never.",
+        "{name} is estimated as exactly 0 in {amount}.",
+        "Never estimated as exactly 0: {names}.",
     ),
 )

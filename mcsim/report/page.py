@@ -18,8 +18,12 @@ from markupsafe import Markup, escape
 
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
+from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
-from mcsim.report.findings import ERROR_RATE, findings
+from mcsim.plots.plan import draw_plan
+from mcsim.report.answer import answer, figure_of
+from mcsim.report.findings import ERROR_RATE, Finding, findings
+from mcsim.report.plan import plan_parts
 from mcsim.report.protocol import Protocol, protocol
 from mcsim.report.words import Name, Sentence
 from mcsim.results.folder import (
@@ -32,6 +36,7 @@ from mcsim.results.folder import (
 from mcsim.results.store import FAILED, Store
 from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.scenario.load import load_scenario
+from mcsim.summary.plans import MadePlan, read_plan
 from mcsim.summary.records import (
     Record,
     is_unreachable,
@@ -50,38 +55,39 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones first
 MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
-FOLDED_ROWS = 60  # a longer table opens on a click
 PIXELS_PER_POINT = 96 / 72
 NARROW = 640  # pixels: a figure as wide as this is not made narrower, it scrolls
-OF_CONDITIONS = (  # kind, measure; a study that cannot give one goes without
-    ("curves", None),
+FIGURES = (  # kind, measure; a study that cannot give one goes without
     ("bias", None),
-    ("nested-loop", "rmse"),
     ("lollipop", "coverage"),
     ("lollipop", "rejection"),
-    ("se", None),
 )
-OF_REPLICATES = (  # a panel per row
-    ("estimates", None),
-    ("realized", None),
-    ("methods", None),
-    ("zip", None),
-)
-MAX_PANELS = 60  # of a figure of replicates
+MOST_SHOWN = 6  # parameters of a figure, first those of the answer
 SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
 UNREACHABLE = (
     "No coverage where intervals cannot hold the truth, which is the last possible value, such as"
     " an SD of 0."
 )
+TITLES = {  # of the parts of a page, in order
+    "answer": "Answer",
+    "paragraph": "For a paper",
+    "done": "What was done",
+    "found": "What was found",
+    "figures": "Figures",
+    "numbers": "Numbers",
+    "failures": "Failures",
+    "again": "How to do it again",
+}
 COUNTS = ("n_replicates", "n_failed", "n_boundary")
 COUNT_WORDS = ("fits", "failed", "on the boundary")
 
 
 class Figures(NamedTuple):
-    """SVG elements, and what was left out to keep the page small."""
+    """SVG elements: that of the answer and the others; what was left out to keep the page small."""
 
-    drawn: list[Markup]
+    first: list[Markup]
+    others: list[Markup]
     left_out: list[str]
 
 
@@ -92,11 +98,6 @@ class Numbers(NamedTuple):
     n_left: int
     n_more: int
     notes: Sequence[str]
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether the table is so long that it opens on a click."""
-        return len(self.rows) - 1 > FOLDED_ROWS
 
 
 class Failure(NamedTuple):
@@ -117,9 +118,11 @@ def write_report(results: Path, out: Path | None = None) -> Path:
         The page cannot be written.
     """
     path = results / "report.html" if out is None else out
-    studies_in(results)  # there must be one, before anything is said of the file
+    plan = read_plan(results)
+    if plan is None:
+        studies_in(results)  # there must be one, before anything is said of the file
     refuse_place(path)
-    write_beside(path, page(results).encode())
+    write_beside(path, (page(results) if plan is None else page_of_plan(results, plan)).encode())
     return path
 
 
@@ -129,8 +132,29 @@ def page(results: Path) -> str:
     numbers = itertools.count(1)
     studies = [_study(one, numbers, len(folders)) for one in folders]
     title = studies[0]["title"] if len(studies) == 1 else results.name
+    return _rendered(title, studies, None)
+
+
+def page_of_plan(results: Path, plan: MadePlan) -> str:
+    """The page of a plan: its answer, the designs, and the study of the one that was chosen."""
+    parts = plan_parts(plan, results, _figure_of_plan)
+    numbers = itertools.count(1)
+    studies = [] if plan.study is None else [_study(plan.study, numbers, 1)]
+    return _rendered(plan.title, studies, parts)
+
+
+def _figure_of_plan(plan: MadePlan) -> Markup:
+    with style():
+        return inline_svg(render(draw_plan(plan), "svg").decode(), 0, "plan")
+
+
+def _rendered(
+    title: str, studies: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None
+) -> str:
     template = _environment().get_template("report.html")
-    return template.render(version=__version__, title=title, studies=studies)
+    return template.render(
+        version=__version__, title=title, studies=studies, titles=TITLES, plan=plan
+    )
 
 
 @cache
@@ -147,26 +171,60 @@ def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, 
     """What the page says of a study, by the names that the template has for it."""
     shown = shown_rows(study, Selection())
     found = findings(shown)
-    n_judged = sum(one.n_judged for one in found)
+    said = answer(shown, found)
+    n_judged = sum(len(one.verdicts) for one in found)
     store, manifest = Store.read(study), read_manifest(study)
     described, refusal = _protocol(study, shown)
     missing = {label: ranges for label, ranges in store.missing().items() if ranges}
+    progress = _progress(manifest, missing, shown)
     return {
         "anchor": f"study-{study.name}",
         "title": str(manifest.get("title") or study.name),
-        "progress": _progress(manifest, missing, shown),
+        "progress": progress,
         "is_complete": not missing,
+        "answer": said.sentences,
+        "paragraph": described and described.paragraph(progress, _largest_errors(shown)),
         "protocol": described,
         "refusal": refusal,
-        "findings": found,
+        "findings": _by_parameter(found, shown),
+        "meanings": {one.topic.title: one.meaning for one in found},
         "n_judged": n_judged,
         "n_by_chance": f"{n_judged * ERROR_RATE:.0f}",
-        "figures": _figures(shown, numbers, MAX_FIGURES // n_studies),
+        "figures": _figures(shown, said.parameters, numbers, MAX_FIGURES // n_studies),
         "numbers": _numbers(shown, MAX_ROWS // n_studies),
         "fits": _fits(shown)[: MAX_ROWS // n_studies + 1],
         "failures": _failures(study, shown),
         "reproduction": _reproduction(study, manifest),
     }
+
+
+def _by_parameter(
+    found: Sequence[Finding], shown: Shown
+) -> dict[str, list[tuple[Sentence, Sequence[str]]]]:
+    """Sentences, with the methods of which they hold where not of all; last, those of several."""
+    groups: dict[str, list[tuple[Sentence, Sequence[str]]]] = {}
+    for one in found:
+        everybody = unique(itertools.chain(*one.said.values()))
+        for (parameter, sentence), methods in one.said.items():
+            own = [] if len(methods) == len(everybody) else methods
+            groups.setdefault(parameter, []).append((sentence, own))
+    return {name: groups[name] for name in (*shown.parameters, "") if name in groups}
+
+
+def _largest_errors(shown: Shown) -> str:
+    """What the Monte Carlo standard errors of the shares are at most."""
+    errors = {
+        words: max((r[f"{name}_mcse"] for r in shown.records if r[f"{name}_mcse"]), default=None)
+        for name, words in (("coverage", "coverage"), ("rejection", "power or type I error"))
+    }
+    known = [
+        f"{100 * error:.1f} percentage points of {words}"
+        for words, error in errors.items()
+        if error
+    ]
+    if not known:
+        return ""
+    return f"Monte Carlo standard errors are at most {' and '.join(known)}."
 
 
 def _progress(
@@ -206,18 +264,23 @@ def _designs(study: Path) -> dict[str, str | None]:
     return {row["condition"]: row["design_in_words"] for row in table.to_pylist()}
 
 
-def _figures(shown: Shown, numbers: Iterator[int], room: int) -> Figures:
-    found = Figures([], [])
-    n_panels = len(shown.records)
-    for kind, measure in (*OF_CONDITIONS, *(OF_REPLICATES if n_panels <= MAX_PANELS else ())):
-        with suppress(DataError):  # no sweep, one method, too many panels
-            svg = draw(shown, kind, measure, "svg").decode()
+def _figures(shown: Shown, telling: Sequence[str], numbers: Iterator[int], room: int) -> Figures:
+    """The figure of the answer, and others of the parameters that matter most."""
+    kind, names = figure_of(shown, telling)
+    first, figures = shown.of_parameters(names), Figures([], [], [])
+    own = shown.of_parameters(unique([*telling, *names, *shown.parameters])[:MOST_SHOWN])
+    for place, (which, what, measure) in enumerate(
+        [(first, kind, None), *((own, *one) for one in FIGURES)]
+    ):
+        with suppress(DataError):  # no estimates, no intervals, too many panels
+            svg = draw(which, what, measure, "svg").decode()
             if len(svg) > room:
-                found.left_out.append(f"{kind}{f' --measure {measure}' if measure else ''}")
+                figures.left_out.append(f"{what}{f' --measure {measure}' if measure else ''}")
                 continue
             room -= len(svg)
-            found.drawn.append(inline_svg(svg, next(numbers), kind))
-    return found
+            drawn = figures.others if place else figures.first
+            drawn.append(inline_svg(svg, next(numbers), what))
+    return figures
 
 
 def inline_svg(svg: str, number: int, kind: str) -> Markup:

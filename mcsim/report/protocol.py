@@ -21,6 +21,7 @@ from mcsim.summary.text import shown_as
 FACTOR = "Factor {name} ({levels}) differs between {units}; {reference} is the reference."
 ROWS = "Units, factors and covariates are those of the table {file}."
 MAX_DESIGNS = 24  # that are spelt out
+MAX_IN_PARAGRAPH = 3  # designs of a paragraph for a paper; of more, the first and the last
 UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
 DESIGN_KEYS = ("response", "table", "factors", "levels", "covariates", "observations")
@@ -65,13 +66,40 @@ MEASURES = (
 
 
 class Protocol(NamedTuple):
-    """Sentences and tables (a header first) of the five parts; measures and what they are."""
+    """Sentences and tables (a header first) of the five parts; measures and what they are.
+
+    designs : units and rows of the conditions, a part of the mechanism
+    """
 
     aims: Sentence
+    designs: list[Sentence]
     mechanism: list[Sentence]
     estimands: list[list[str | Sentence]]
     methods: list[list[str | Sentence]]
     measures: list[tuple[str, str]]
+
+    def paragraph(self, counts: str, errors: str) -> Sentence:
+        """The five parts as sentences to copy into a paper.
+
+        counts : of data sets and failures; errors : how large the Monte Carlo errors are
+        """
+        start, *rest = self.aims
+        pieces: list[str] = [f"We ran a simulation study t{start[1:]}", *rest]
+        ends = (
+            self.designs
+            if len(self.designs) <= MAX_IN_PARAGRAPH
+            else self.designs[:: len(self.designs) - 1]
+        )
+        for sentence in (*ends, *self.mechanism):
+            pieces += [" ", *sentence]
+        header, *rows = self.methods
+        for names, *cells in rows:
+            said = "; ".join(
+                f"{word} {cell}" for word, cell in zip(header[1:], cells, strict=True) if cell
+            )
+            pieces += [" Method ", *names, f": {said}."]
+        measures = ", ".join(name for name, _ in self.measures)
+        return (*pieces, f" Measures of performance: {measures}. {counts} {errors}")
 
 
 def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]) -> Protocol:
@@ -84,7 +112,8 @@ def protocol(scenario: Scenario, shown: Shown, designs: Mapping[str, str | None]
     nominal, level = 100 * scenario.confidence, 100 - 100 * scenario.confidence
     return Protocol(
         aims=_aims(scenario),
-        mechanism=_mechanism(scenario, designs),
+        designs=_designs(designs),
+        mechanism=_mechanism(scenario),
         estimands=_estimands(shown),
         methods=_methods(scenario),
         measures=[
@@ -104,10 +133,9 @@ def _aims(scenario: Scenario) -> Sentence:
     return (*pieces, ", in all combinations." if len(scenario.sweep) > 1 else ".")
 
 
-def _mechanism(scenario: Scenario, designs: Mapping[str, str | None]) -> list[Sentence]:
+def _mechanism(scenario: Scenario) -> list[Sentence]:
     design, truth = scenario.design, scenario.truth.in_sds()
-    lines = _designs(designs)
-    lines += _variables(design)
+    lines = [*_variables(design)]
     lines += _of_response(design.response, truth)
     for level, effects in truth.random.items():
         lines.append(("Effects of ", Name(level), ": ", *_effects(effects), "."))

@@ -21,7 +21,7 @@ from mcsim.scenario.values import (
     Points,
     Positive,
     Record,
-    Share,
+    SomeShare,
     Text,
     UniformCount,
     Whole,
@@ -62,7 +62,7 @@ class LevelSpec(LevelName):
         description="true: its units are the same for all units of the levels before, which meet "
         "all of them; the count is then that of the level alone",
     )
-    met: Share | None = Field(
+    met: SomeShare | None = Field(
         None, description="crossed: share of the pairs that meet, drawn at random; else all do"
     )
 

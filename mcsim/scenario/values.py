@@ -256,6 +256,11 @@ Share = Annotated[
     Field(ge=0, lt=1),
     must_be("a number of at least 0 and below 1", lambda v: _is_number(v, 0, 1) and v < 1),
 ]
+SomeShare = Annotated[
+    float,
+    Field(gt=0, le=1),
+    must_be("a number above 0 and at most 1", lambda v: _is_number(v, 0, 1) and v > 0),
+]
 Correlation = Annotated[
     float,
     Field(ge=-1, le=1),

@@ -41,6 +41,7 @@ class Progress:
 
     n_replicates: int
     n_failed: int
+    condition: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
                 with guard.held():
                     store.commit(done)
                 for chunk, files in done:
-                    options.advance(Progress(n_replicates([chunk]), files.n_failed))
+                    n = n_replicates([chunk])
+                    options.advance(Progress(n, files.n_failed, chunk.condition))
                     watch.count(chunk, files)
         store.tidy()
     return store

@@ -22,12 +22,25 @@ from mcsim.summary.records import (
     unique,
     without_variances,
 )
-from mcsim.summary.text import aligned, percent, piped, shown_as, with_mcse, without_mcse
+from mcsim.summary.summarize import COUNTS, OPTIONAL
+from mcsim.summary.text import (
+    aligned,
+    booktabs,
+    percent,
+    piped,
+    shown_as,
+    with_mcse,
+    without_mcse,
+)
 
 LABELS = ("study", "condition")
 POWER = "power/type I"
-HEADER = ["method", "parameter", "truth", "mean", "bias", "RMSE", "coverage", POWER, "n", "at 0"]
-EXPECTED_HEADER = [*HEADER[:2], POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
+NAMES = ["method", "parameter"]
+COLUMNS = {  # of the table, unless others are named: columns of a summary and their headings
+    "truth": "truth", "mean": "mean", "bias": "bias", "rmse": "RMSE", "coverage": "coverage",
+    "rejection": POWER, "n": "n", "share_at_zero": "at 0",
+}  # fmt: skip
+EXPECTED_HEADER = [*NAMES, POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
 THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
 SENTENCES = {
@@ -76,7 +89,9 @@ def to_json(table: pa.Table) -> str:
     return json.dumps(table.to_pylist(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: str) -> str:
+def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None) -> str:
+    draw, say = partial(drawn(form, width), n_left=2), _commented if form == "latex" else str
+    bullet = "- " if form == "markdown" else ""
     boundary = table.schema.metadata[b"boundary"].decode()
     records = table.to_pylist()
     printed = without_variances(records)
@@ -84,17 +99,37 @@ def _page(table: pa.Table, draw: Callable[[list[list[str]]], str], *, bullet: st
     everything = {_labels(rows[0]): rows for rows in _group(records, *LABELS)}
     paragraphs = []
     for rows in conditions:
-        paragraphs += [_heading(rows[0])] if len(conditions) > 1 else []
+        paragraphs += [say(_heading(rows[0]))] if len(conditions) > 1 else []
         sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
-        paragraphs += ["\n".join(sentences), draw(_without_tests([HEADER, *_lines(rows, _cells)]))]
-        paragraphs += _expected(rows, draw)
+        paragraphs += [say("\n".join(sentences)), draw(_main(rows, columns))]
+        if columns:
+            continue
+        paragraphs += _expected(rows, draw, say)
         known = [
             row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
         ]
         if known:
             theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
-            paragraphs += [SENTENCES["theory"], theory, *_far_from_theory(known)]
-    return "\n\n".join([*paragraphs, "\n".join(_notes(table, printed))]) + "\n"
+            paragraphs += [say(SENTENCES["theory"]), theory, *map(say, _far_from_theory(known))]
+    return "\n\n".join([*paragraphs, say("\n".join(_notes(table, printed)))]) + "\n"
+
+
+def _commented(text: str) -> str:
+    """Lines that LaTeX passes over."""
+    return "\n".join(f"% {line}" for line in text.split("\n"))
+
+
+def _main(rows: list[Record], columns: Sequence[str]) -> list[list[str]]:
+    """The table of a condition: the columns that are named, or those that have something."""
+    names = list(columns or COLUMNS)
+    if not columns and all(row["rejection"] is None for row in rows):
+        names.remove("rejection")
+    header = [*NAMES, *(COLUMNS.get(name, name) for name in names)]
+
+    def cells(record: Record) -> list[str]:
+        return [record["parameter"], *(_cell(record, name) for name in names)]
+
+    return [header, *_lines(rows, cells)]
 
 
 def _group(records: list[Record], *names: str) -> list[list[Record]]:
@@ -152,26 +187,23 @@ def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
         yield SENTENCES["unreachable"].format(", ".join(held))
 
 
-def _cells(record: Record) -> list[str]:
-    show_mean = with_mcse if record["bias"] is None else without_mcse  # it is that of the bias
-    mean = show_mean(record["mean"], record["mean_mcse"])
-    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("bias", "rmse")]
-    coverage = percent(record["coverage"], record["coverage_mcse"])
-    rejection = percent(record["rejection"], record["rejection_mcse"])
-    truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
-    parameter, n = record["parameter"], n_in_words(record)
-    return [parameter, truth, mean, *errors, coverage, rejection, n, zeros]
+def _cell(record: Record, name: str) -> str:
+    """A column of a summary in words."""
+    value = record[name]
+    if name == "n":
+        return n_in_words(record)
+    if name == "share_at_zero":
+        return shown_as(value, ".1%")
+    if name == "mean" and record["bias"] is not None:  # its error is that of the bias
+        return without_mcse(value, record["mean_mcse"])
+    if name in MEASURES:
+        return (percent if name in SHARES else with_mcse)(value, record[f"{name}_mcse"])
+    return f"{value:,}" if isinstance(value, int) else shown_as(value, ".6g")
 
 
-def _without_tests(rows: list[list[str]]) -> list[list[str]]:
-    """The table without the column of tests where there are none."""
-    place = HEADER.index(POWER)
-    if any(row[place] != "-" for row in rows[1:]):
-        return rows
-    return [[*row[:place], *row[place + 1 :]] for row in rows]
-
-
-def _expected(rows: list[Record], draw: Callable[[list[list[str]]], str]) -> list[str]:
+def _expected(
+    rows: list[Record], draw: Callable[[list[list[str]]], str], say: Callable[[str], str]
+) -> list[str]:
     """A table of the expected measures, and which tests have none."""
     known = [row for row in rows if row.get("n_expected")]
     if not known:
@@ -182,7 +214,7 @@ def _expected(rows: list[Record], draw: Callable[[list[list[str]]], str]) -> lis
     if all(line[-1] == "-" for line in lines[1:]):
         lines = [line[:-1] for line in lines]
     note = SENTENCES["counted"].format(others) if others else ""
-    return [SENTENCES["expected"].format(note), draw(lines)]
+    return [say(SENTENCES["expected"].format(note)), draw(lines)]
 
 
 def _expected_cells(record: Record) -> list[str]:
@@ -241,20 +273,47 @@ def only_measures(table: pa.Table, measures: Sequence[str]) -> pa.Table:
     return table.drop_columns([name for name in table.column_names if name in left_out])
 
 
+def columns_named(texts: Sequence[str], table: pa.Table) -> list[str]:
+    """The columns of a table by texts such as `truth,rmse`, each once; a DataError for others."""
+    known = [name for name in table.column_names if _is_printed(name)]
+    return unique(
+        one.strip() if one.strip() in known else measure_named(one)
+        for text in texts
+        for one in text.split(",")
+    )
+
+
+def _is_printed(name: str) -> bool:
+    """Whether a column is one of numbers: labels are there anyway, and errors in parentheses."""
+    return name == "truth" or name in COUNTS or name in (*OPTIONAL, *MEASURES)
+
+
+def only_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The labels, and these columns with their Monte Carlo errors."""
+    wanted = {f"{name}{end}" for name in columns for end in ("", "_mcse")}
+    return table.select(
+        [name for name in table.column_names
+         if name in wanted or not _is_printed(name.removesuffix("_mcse"))]
+    )  # fmt: skip
+
+
 def measures_named(texts: Sequence[str]) -> list[str]:
     """The measures of texts such as `coverage,bias`, each once; a DataError where one is none."""
     return unique(measure_named(one) for text in texts for one in text.split(","))
 
 
-def print_measures(table: pa.Table, measures: Sequence[str], form: str) -> str:
+def print_measures(
+    table: pa.Table, measures: Sequence[str], form: str, width: int | None = None
+) -> str:
     """A table per measure, the methods side by side; in CSV and JSON their columns."""
     if form not in DRAWN:
         return FORMATS[form](only_measures(table, measures))
-    tables = [DRAWN[form](side_by_side(table, one), n_left=1) for one in measures]
+    draw, say = drawn(form, width), _commented if form == "latex" else str
+    tables = [draw(side_by_side(table, one), n_left=1) for one in measures]
     records = without_variances(table.to_pylist())
     notes = note_on_intervals(records) if set(measures) & set(OF_INTERVALS) else []
     notes += [SENTENCES["power"].format("rejection")] * ("rejection" in measures)
-    return "\n\n".join([*tables, *["\n".join(notes)] * bool(notes)]) + "\n"
+    return "\n\n".join([*tables, *[say("\n".join(notes))] * bool(notes)]) + "\n"
 
 
 def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
@@ -291,10 +350,33 @@ def _with_shared_columns(rows: list[list[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*kept, strict=True)]
 
 
-DRAWN = {"table": aligned, "markdown": piped}  # what draws tables to be read, by format
-FORMATS: dict[str, Callable[[pa.Table], str]] = {
-    "table": lambda table: _page(table, partial(aligned, n_left=2), bullet=""),
-    "csv": to_csv,
-    "json": to_json,
-    "markdown": lambda table: _page(table, partial(piped, n_left=2), bullet="- "),
+DRAWN = {"table": aligned, "markdown": piped, "latex": booktabs}  # tables to be read, by format
+
+
+def drawn(form: str, width: int | None) -> Callable[..., str]:
+    """What draws a table: as text, in blocks no wider than `width`, or for other programs."""
+    return partial(aligned, width=width) if form == "table" else DRAWN[form]
+
+
+def print_summary(
+    table: pa.Table, form: str, columns: Sequence[str] = (), width: int | None = None
+) -> str:
+    """A summary in one of FORMATS: all of it, or the columns that are named."""
+    if form in DRAWN:
+        return _page(table, form, columns, width)
+    return DATA[form](only_columns(table, columns) if columns else table)
+
+
+def print_drawn(
+    rows: list[list[str]], notes: str, form: str, n_left: int, width: int | None
+) -> str:
+    """A table and notes on it."""
+    say = _commented if form == "latex" else str
+    return f"{drawn(form, width)(rows, n_left=n_left)}\n\n{say(notes)}\n"
+
+
+DATA: dict[str, Callable[[pa.Table], str]] = {"csv": to_csv, "json": to_json}
+FORMATS: dict[str, Callable[..., str]] = {
+    form: partial(print_summary, form=form)
+    for form in ("table", "csv", "json", "markdown", "latex")
 }

@@ -5,7 +5,7 @@ Works from the files alone. Knows no drawing.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +75,13 @@ class Shown:
     def methods(self) -> list[str]:
         """Names of the methods, in order."""
         return unique(record["method"] for record in self.records)
+
+    def of_parameters(self, names: Sequence[str]) -> "Shown":
+        """The rows of some parameters alone, those in the order of their names."""
+        records = [
+            record for name in names for record in self.records if record["parameter"] == name
+        ]
+        return replace(self, records=records)
 
     def numbers_of(self, record: Record) -> Numbers:
         """What the replicates of one of the rows have."""

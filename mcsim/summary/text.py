@@ -1,5 +1,6 @@
 """Tables as text, and numbers to the digits that their Monte Carlo error leaves."""
 
+import re
 from collections.abc import Sequence
 
 Rows = Sequence[Sequence[str]]  # the header first
@@ -7,21 +8,65 @@ Rows = Sequence[Sequence[str]]  # the header first
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
 LARGE = 1e7  # what is larger is written with a power of ten, and so is what needs more decimals
 MAX_DECIMALS = 9
+LATEX = {  # what LaTeX does not print as it stands
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
 
 
-def aligned(rows: Rows, *, n_left: int) -> str:
-    """Columns in line: the first `n_left` to the left, the others to the right."""
+def aligned(rows: Rows, *, n_left: int, width: int | None = None) -> str:
+    """Columns in line: the first `n_left` to the left, the others to the right.
+
+    What is wider than `width` goes on below, with the first `n_left` columns again.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gap = " " if sum(widths) + 2 * (len(widths) - 1) > MAX_WIDTH else "  "
-    sides = "<" * n_left + ">" * (len(widths) - n_left)
-    form = gap.join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
-    return "\n".join(form.format(*row).rstrip() for row in rows)
+    blocks = _blocks(widths, n_left, len(gap), width) if width else [range(len(widths))]
+    return "\n\n".join(_lines(rows, widths, block, gap, n_left) for block in blocks)
+
+
+def _lines(rows: Rows, widths: Sequence[int], columns: Sequence[int], gap: str, n_left: int) -> str:
+    form = gap.join(f"{{:{'<' if i < n_left else '>'}{widths[i]}}}" for i in columns)
+    return "\n".join(form.format(*(row[i] for i in columns)).rstrip() for row in rows)
+
+
+def _blocks(widths: Sequence[int], n_left: int, gap: int, width: int) -> list[list[int]]:
+    """Columns of every block: those on the left, and as many others as there is room for."""
+    left = list(range(n_left))
+    blocks, room = [[*left]], 0
+    taken = sum(widths[:n_left]) + gap * (n_left - 1)
+    for i in range(n_left, len(widths)):
+        room += gap + widths[i]
+        if taken + room > width and len(blocks[-1]) > n_left:
+            blocks.append([*left])
+            room = gap + widths[i]
+        blocks[-1].append(i)
+    return blocks
 
 
 def piped(rows: Rows, *, n_left: int) -> str:
     """The same in Markdown."""
     ruler = ["---"] * n_left + ["---:"] * (len(rows[0]) - n_left)
     return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:]))
+
+
+def booktabs(rows: Rows, *, n_left: int) -> str:
+    """The same in LaTeX, for the package booktabs."""
+    header, *body = [" & ".join(map(_in_latex, row)) + r" \\" for row in rows]
+    columns = "l" * n_left + "r" * (len(rows[0]) - n_left)
+    begin = rf"\begin{{tabular}}{{{columns}}}"
+    rules = [r"\toprule", header, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([begin, *rules, r"\end{tabular}"])
+
+
+def _in_latex(cell: str) -> str:
+    """A cell as LaTeX prints it, a number with a true minus."""
+    if cell == "-":
+        return "--"
+    minus = "$-$" if re.match(r"-\d", cell) else ""
+    text = "".join(LATEX.get(letter, letter) for letter in cell.removeprefix("-" * bool(minus)))
+    return minus + (f"{{{text}}}" if text.startswith("[") else text)
 
 
 def shown_as(value: float | None, form: str) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mcsim.cli.progress import ProgressBar
 from mcsim.errors import ExitCode
+from mcsim.study.run import Progress
 from tests.conftest import SMALL, call_mcsim, run_mcsim
 from tests.odd_inputs import files
 
@@ -18,9 +20,10 @@ COMMANDS = {  # what is written, a file or a folder
     "merge": (["merge", "done", "-o"], "folder"),
     "simulate": (["simulate", "small.toml", "--replicate", 1, "-o"], "file"),
     "plot": (["plot", "done", "--kind", "realized", "-o"], "file"),
+    "export": (["export", "done", "-o"], "file"),
     "init": (["init"], "file"),
 }
-ENDINGS = {"plot": ".png", "init": ".toml"}  # that a name needs
+ENDINGS = {"plot": ".png", "export": ".csv", "init": ".toml"}  # that a name needs
 IS_ROOT = os.geteuid() == 0
 
 
@@ -137,6 +140,23 @@ def test_a_folder_of_results_stands_for_no_package(folder):
     done = run_mcsim("run", "small.toml", "-n", 2, "-j", 1, "-o", "tqdm", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert run_mcsim("status", "tqdm", cwd=folder).returncode == 0
+
+
+def test_quiet_prints_nothing_and_progress_names_the_condition(tmp_path):
+    (tmp_path / "s.toml").write_text(SMALL)
+    done = call_mcsim("run", "s.toml", "-n", "2", "-j", "1", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = call_mcsim("run", "none.toml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "none.toml" in done.stderr
+    lines = []
+    with ProgressBar(lines.append, is_shown=False) as bar:
+        bar.start(10)
+        bar._last_line -= 100  # as if nothing had been said for so long
+        bar.advance(Progress(4, 1, "animal.count=4"))
+    (line,) = lines
+    assert "4/10" in line
+    assert line.endswith("1 failed, animal.count=4]")
 
 
 def test_filters_may_be_repeated(folder):

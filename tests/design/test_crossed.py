@@ -155,6 +155,7 @@ def test_a_crossed_table_repeats_subjects_and_keeps_items(load, tmp_path):
             "same units for all: write a whole number",
         ),
         (("crossed = true ", "met = 0.5 "), "`met` goes with crossed = true"),
+        (("# met = 0.5 ", "met = 0 "), "it must be a number above 0 and at most 1"),
         (("count = 36", "count = 36\ncrossed = true"), "the first level has nothing before it"),
         (("crossed = true ", "crossed = 1 "), "it must be true or false"),
         (('df = "satterthwaite"', 'estimator = "two-stage"'), "needs nested units"),

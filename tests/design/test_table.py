@@ -229,3 +229,21 @@ def test_rows_without_random_term_are_counted_as_independent(read):
         .notes[0]
         .endswith("no random term: its 3 rows are taken as independent")
     )
+
+
+def test_a_column_that_looks_like_the_intercept_is_refused(read):
+    table = read("y,Intercept,animal", "1,2,a", "2,3,a", "3,5,b", formula="y ~ Intercept")
+    with pytest.raises(DataError, match="called 'Intercept' cannot be told from the intercept"):
+        model_columns(table.formula, table.frame)
+
+
+def test_quotes_within_text_are_answered_with_their_line(read):
+    with pytest.raises(DataError, match=r"line 3: cannot be read: .* are doubled \(in R: qmethod"):
+        read("y,x,animal", "1,2,a", r'2,3,"it\"s"')
+
+
+def test_a_factor_of_rows_is_no_sign_of_repeated_labels(read):
+    rows = [f"{n},{animal},{image},{'ab'[n % 2]}" for n, (animal, image) in enumerate(
+        (animal, image) for animal in "12" for image in "12" for _ in range(4))]  # fmt: skip
+    formula = "y ~ stain + (1 | animal/image)"
+    assert read("y,animal,image,stain", *rows, formula=formula).notes == ()

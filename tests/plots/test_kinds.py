@@ -25,6 +25,7 @@ from mcsim.plots import kinds as plots
 from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
+from mcsim.plots.power import crossing
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
@@ -39,7 +40,7 @@ MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 SWEPT = '\n[sweep]\n"design.levels.image.count" = [2, 3, 8]\n"truth.sigma" = [0.5, 1.0]\n'
 LONG = "a_level_with_a_name_that_goes_on_and_on"
 LONG_NAMES = SMALL.replace("animal", LONG).replace('"right"', f'"{"right-" * 10}"')
-OF_A_SWEEP = ("nested-loop", "curves")
+OF_A_SWEEP = ("nested-loop", "curves", "power", "heatmap")
 
 
 def run(folder, text, n):
@@ -103,6 +104,8 @@ def texts_of(figure):
 def test_every_kind_is_drawn_in_every_format(swept, tmp_path, kind):
     for form in FORMATS:
         chosen = Selection(parameters="animal.sd(x)", conditions="image.count=2*")
+        if kind in ("power", "heatmap"):  # of tests; of two keys
+            chosen = Selection(parameters="x")
         out = plots.plot(swept, kind, chosen, tmp_path / f"a.{form}")
         assert out.read_bytes().startswith(MAGIC[form])
 
@@ -274,15 +277,62 @@ def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_inter
 
 def test_curves_stand_at_the_swept_values(swept):
     figure = figure_of(swept, "curves", methods="diagonal", parameters="x", measure="rmse")
-    axis = panel_of(figure, "x", "sigma=0.5")
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == ["sigma=0.5", "sigma=1.0"]  # at the lines
     line, _, (bars,) = axis.containers[0]
     label = {"method": "diagonal", "parameter": "x", "truth.sigma": 0.5}
     records = records_of(swept, **label)
-    assert line.get_xdata().tolist() == [2, 3, 8]
+    assert line.get_xdata().tolist() == pytest.approx([2, 3, 8], abs=0.05)  # a little aside
     assert line.get_ydata().tolist() == pytest.approx([record["rmse"] for record in records])
     half = [1.96 * record["rmse_mcse"] for record in records]
     lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
     assert lengths == pytest.approx(half)
+
+
+def test_panels_of_a_share_have_one_range_and_show_what_it_is_held_against(swept):
+    figure = figure_of(swept, "curves", methods="diagonal", parameters=["x", "sigma"])
+    panels = [a for a in figure.axes if a.get_ylabel() == "coverage, %"]
+    assert len(panels) == 2
+    assert len({axis.get_ylim() for axis in panels}) == 1
+    assert panels[0].get_ylim()[0] < 95 < panels[0].get_ylim()[1]
+
+
+def test_power_is_drawn_with_its_band_and_where_it_reaches_80(swept):
+    figure = figure_of(swept, "power", methods="diagonal", parameters="x")
+    (axis,) = figure.axes
+    records = records_of(swept, method="diagonal", parameter="x", **{"truth.sigma": 1.0})
+    power = [100 * record["rejection"] for record in records]
+    assert power in [pytest.approx(list(line.get_ydata())) for line in axis.lines]
+    half = [196 * record["rejection_mcse"] for record in records]
+    lowest = min(max(0, value - one) for value, one in zip(power, half, strict=True))
+    band = axis.collections[-1].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(lowest, rel=1e-3, abs=1e-9)  # 1.96 to three digits
+
+
+@pytest.mark.parametrize(
+    ("y", "is_log", "place"),
+    [
+        ([20.0, 60.0, 100.0], False, 6.0),
+        ([20.0, 60.0, 100.0], True, 4 * 2**0.5),  # half way on the logarithmic axis
+        ([90.0, 95.0, 99.0], False, None),
+        ([10.0, 20.0, 30.0], False, None),
+    ],
+)
+def test_where_a_line_reaches_80(y, is_log, place):
+    found = crossing(np.array([2.0, 4.0, 8.0]), np.array(y), is_log=is_log)
+    assert found == (None if place is None else pytest.approx(place))
+
+
+def test_a_heatmap_has_a_number_for_every_condition(swept):
+    figure = figure_of(swept, "heatmap", methods="diagonal", parameters="x", measure="rmse")
+    (axis,) = figure.axes
+    records = records_of(swept, method="diagonal", parameter="x")
+    cells = axis.images[0].get_array()
+    assert cells.shape == (2, 3)
+    assert cells.T.ravel().tolist() == pytest.approx([record["rmse"] for record in records])
+    assert len(axis.texts) == 6
+    with pytest.raises(DataError, match=r"one key is swept, image.count, and a heatmap has two"):
+        figure_of(swept, "heatmap", conditions="*sigma=0.5")
 
 
 def test_nested_loop_has_every_condition_and_the_swept_values(swept):
@@ -361,7 +411,7 @@ def test_one_replicate_is_drawn_or_refused_in_words(tmp_path, kind):
         assert overlaps(figure_of(directory, kind, parameters=parameter)) == []
 
 
-@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in plots.KINDS if kind != "power"])  # no tests
 def test_estimates_that_are_all_zero_are_drawn(swept, tmp_path, kind):
     directory = rewritten(swept, tmp_path, estimate=0.0)
     if kind == "se":
@@ -447,7 +497,7 @@ def test_studies_in_a_folder_are_told_apart(single, swept, tmp_path):
 
 
 def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
-    assert tuple(plots.KINDS) == commands.PLOTS
+    assert (*plots.KINDS, plots.PLAN, "data") == commands.PLOTS
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "mcsim", "plot", "--help"],
         capture_output=True, text=True, check=True,

@@ -5,6 +5,7 @@ import pytest
 
 from mcsim.measures import MEASURES
 from mcsim.report import findings as module
+from mcsim.report.answer import answer
 from mcsim.report.findings import ERROR_RATE, findings
 from mcsim.report.words import Name
 from mcsim.summary.selection import Shown
@@ -29,11 +30,12 @@ def plain(sentence):
 
 def said(*records):
     """Sentences by title and method."""
-    return {
-        (one.title, method): [plain(sentence) for sentence in sentences]
-        for one in findings(shown(*records))
-        for method, sentences in one.sentences.items()
-    }
+    lines = {}
+    for one in findings(shown(*records)):
+        for (_, sentence), methods in one.said.items():
+            for method in methods:
+                lines.setdefault((one.topic.title, method), []).append(plain(sentence))
+    return lines
 
 
 def biased(relative, mcse=0.008, truth=0.5, **known):
@@ -106,8 +108,8 @@ def test_the_error_of_an_estimate_of_what_is_zero_has_no_percent():
         record(parameter="animal.cor(Intercept,x)", place="b", **(rmse | {"truth": 0.5})),
     )
     assert lines["How far off a single estimate is", "general"] == [
-        "`animal.cor(Intercept,x)`: 0.7060 (MCSE 0.0094).",
-        "`animal.cor(Intercept,x)`: 141.2% (MCSE 1.9%).",
+        "A single estimate of `animal.cor(Intercept,x)` is off by 0.7060 (MCSE 0.0094).",
+        "A single estimate of `animal.cor(Intercept,x)` is off by 141.2% (MCSE 1.9%).",
     ]
 
 
@@ -126,7 +128,7 @@ def test_rejections_are_type_one_error_where_the_truth_is_zero_and_power_elsewhe
     assert lines["Tests of effects that are zero", "general"] == [
         "Tests of `x` reject too often: 10.4% (MCSE 1.0%)."
     ]
-    assert lines["Power", "general"] == ["`diet`: 80.0% (MCSE 1.3%)."]
+    assert lines["Power", "general"] == ["The power to find `diet` is 80.0% (MCSE 1.3%)."]
 
 
 def test_conditions_are_counted_and_the_worst_is_named():
@@ -150,17 +152,19 @@ def test_ranges_over_conditions_name_their_ends():
     rmse = {"rmse": 0.05, "rmse_mcse": 0.005}
     lines = said(record(**rmse, place="a"), record(rmse=0.2, rmse_mcse=0.02, place="b"))
     assert lines["How far off a single estimate is", "general"] == [
-        "`x`: 10.0% (MCSE 1.0%) in `a` to 40.0% (MCSE 4.0%) in `b`."
+        "A single estimate of `x` is off by 10.0% (MCSE 1.0%) in `a` to 40.0% (MCSE 4.0%) in `b`."
     ]
     lines = said(record(**rmse, place="a"), record(**rmse, place="b"))
     assert lines["How far off a single estimate is", "general"] == [
-        "`x`: 10.0% (MCSE 1.0%) in every condition."
+        "A single estimate of `x` is off by 10.0% (MCSE 1.0%) throughout."
     ]
 
 
 def test_methods_of_which_the_same_holds_stand_together():
-    lines = said(biased(0.2, method="a"), biased(0.2, method="b"), biased(0.3, method="c"))
-    assert [method for _, method in lines] == ["a, b", "c"]
+    (found,) = findings(
+        shown(biased(0.2, method="a"), biased(0.2, method="b"), biased(0.3, method="c"))
+    )
+    assert list(found.said.values()) == [["a", "b"], ["c"]]
 
 
 def test_zeros_are_told_from_never():
@@ -170,26 +174,51 @@ def test_zeros_are_told_from_never():
         record(parameter="sigma", share_at_zero=0.0, **zeros),
     )
     assert lines["Estimates of zero", "general"] == [
-        "`animal.sd(x)`: 12.6% (MCSE 1.0%).",
-        "`sigma`: never.",
+        "`animal.sd(x)` is estimated as exactly 0 in 12.6% (MCSE 1.0%).",
+        "Never estimated as exactly 0: `sigma`.",
     ]
 
 
-def test_the_clearest_finding_is_the_one_with_most_standard_errors():
-    found = findings(shown(biased(0.5, 0.2, parameter="a"), biased(-0.1, 0.01, parameter="b")))
-    (bias,) = [one for one in found if one.title == "Bias"]
-    assert (bias.n_off, bias.n_judged) == (2, 2)
-    assert plain(bias.clearest) == "`b` is underestimated by 10.0% (MCSE 1.0%)."
-    (intervals,) = findings(shown(covering(0.912, parameter="a")))
-    assert plain(intervals.clearest).startswith("the 95% intervals of `a` hold the truth too")
-    found = findings(shown(biased(0.5, 0.2), biased(0.5, 0.01, method="diagonal")))
-    assert plain(found[0].clearest).endswith("50.0% (MCSE 1.0%) (method `diagonal`).")
+def answered(*records):
+    found = answer(shown(*records), findings(shown(*records)))
+    return [plain(sentence) for sentence in found.sentences], found.parameters
+
+
+def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_which_methods():
+    # by Bonferroni among 3: |z| > 2.43 where 2 is enough for one comparison
+    small = biased(0.02, 0.0009, parameter="a")
+    sentences, parameters = answered(small, biased(-0.5, 0.01), biased(0.9, 0.4, parameter="c"))
+    assert sentences[0] == "`x` is underestimated by 50.0% (MCSE 1.0%)."
+    assert "(3, of bias), 2 are off" in sentences[1]
+    assert parameters == ["x"]
+    both = [covering(0.15, measure="rejection", truth=0.0, method=one) for one in ("a", "b")]
+    sentences, _ = answered(*both, covering(0.05, measure="rejection", truth=0.0, method="c"))
+    assert sentences[0] == "Tests of `x` reject too often: 15.0% (MCSE 1.1%), by `a` and `b`."
+
+
+def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
+    rmse = {"rmse": 0.05, "rmse_mcse": 0.005}
+    tests = [
+        covering(0.80, measure="rejection", parameter="a", place="one") | rmse,
+        covering(0.9, measure="rejection", parameter="a", place="two"),
+        covering(0.05, measure="rejection", parameter="b", truth=0.0),
+    ]
+    assert answered(*tests) == (
+        [
+            "A single estimate of `a` is off by 10.0% (MCSE 1.0%) (root mean squared error).",
+            "The power to find `a` is 80.0% (MCSE 1.3%) in `one` to 90.0% (MCSE 0.9%) in `two`.",
+            "A test of `b`, an effect that is 0, rejects in 5.0% (MCSE 0.7%); its level is 5%.",
+            "Of the numbers that can be held against what they should be (1, of tests of effects"
+            " that are zero), none is off by more than chance explains among so many.",
+        ],
+        ["a", "b"],
+    )
 
 
 def test_names_are_told_from_words_whatever_they_hold():
     name = "<b>{x}</b> by 3% in `y`"
     (finding,) = findings(shown(biased(0.2, parameter=name)))
-    (sentence,) = finding.sentences["general"]
+    ((_, sentence),) = finding.said
     assert [piece for piece in sentence if isinstance(piece, Name)] == [name]
     assert "".join(sentence) == f"{name} is overestimated by 20.00% (MCSE 0.80%)."
 

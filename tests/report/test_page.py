@@ -17,7 +17,7 @@ from markupsafe import escape
 from mcsim.errors import DataError
 from mcsim.report import page as report
 from mcsim.results import store
-from mcsim.results.folder import KINDS, read_columns
+from mcsim.results.folder import read_columns
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import estimates
@@ -110,8 +110,7 @@ def parsed(page):
 @pytest.fixture
 def few_figures(monkeypatch):
     """A page with one kind of figure, where the test is of something else."""
-    monkeypatch.setattr(report, "OF_CONDITIONS", report.OF_CONDITIONS[1:2])
-    monkeypatch.setattr(report, "OF_REPLICATES", ())
+    monkeypatch.setattr(report, "FIGURES", ())
 
 
 def test_nothing_is_loaded_or_run(parsed):
@@ -202,7 +201,7 @@ def test_the_command_on_the_page_makes_the_same_estimates(swept, page, tmp_path)
         ).read_bytes() == path.read_bytes()
 
 
-def test_a_part_is_opened_once_for_all_figures(swept, tmp_path, monkeypatch):
+def test_the_page_of_a_sweep_is_made_from_its_summary_alone(swept, tmp_path, monkeypatch):
     copy = tmp_path / "study"
     shutil.copytree(swept, copy)
     latest_summary(copy)  # as after mcsim run
@@ -215,8 +214,7 @@ def test_a_part_is_opened_once_for_all_figures(swept, tmp_path, monkeypatch):
     for module in (report, estimates, store):
         monkeypatch.setattr(module, "read_columns", count)
     report.page(copy)
-    parts = [path for kind in KINDS for path in (copy / kind).iterdir()]
-    assert opened == Counter(parts)
+    assert opened == Counter()
 
 
 @pytest.mark.usefixtures("few_figures")
@@ -240,6 +238,20 @@ def test_failed_fits_are_counted_with_their_messages(swept, tmp_path):
     ]
 
 
+def test_the_first_screen_answers_and_the_rest_is_folded(page):
+    first, *folded = page.partition("</article>")[0].split("<details ")
+    answer = re.search(r'<div class="answer">(.*?)</div>', first, re.DOTALL)[1]
+    assert 1 <= answer.count("<p>") <= 5
+    assert first.count("<figure>") == 1
+    assert first.index("<figure>") > first.index(answer)
+    paragraph = text_of(re.search(r"<blockquote>(.*?)</blockquote>", first, re.DOTALL)[1])
+    assert paragraph.startswith("We ran a simulation study to find out how well one method")
+    for sentence in ("9 units of animal;", "seed 7.", "formula y ~ x", "at most"):
+        assert sentence in paragraph
+    assert len(folded) == len(report.TITLES) - 2
+    assert "<h3><code>x</code></h3>" in page
+
+
 @pytest.mark.usefixtures("few_figures")
 def test_a_study_that_is_not_complete_says_so(swept, page, tmp_path):
     assert "60 of 60 data sets in 2 conditions, 1 method; 0 fits failed." in page
@@ -256,8 +268,8 @@ def test_figures_that_would_make_the_page_too_large_are_left_out_and_named(
     swept, page, monkeypatch
 ):
     assert len(page.encode()) < MAX_BYTES
-    assert page.count("<figure>") >= 6
-    monkeypatch.setattr(report, "MAX_FIGURES", 90_000)
+    assert page.count("<figure>") == 4
+    monkeypatch.setattr(report, "MAX_FIGURES", 150_000)
     small = report.page(swept)
     assert 0 < small.count("<figure>") < page.count("<figure>")
     assert len(small) < len(page)
@@ -292,7 +304,7 @@ def test_studies_in_a_folder_share_a_page(swept, tmp_path):
     ids = [value for _, name, value in found.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     links = [v[1:] for tag, name, v in found.attributes if (tag, name) == ("a", "href")]
-    assert len(links) == 2
+    assert len(links) == 2 * (1 + len(report.TITLES))  # contents of both, and of each
     assert set(links) <= set(ids)
     assert found.tags["article"] == 2
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import Level, compile_design, crossed_design, likelihood_of
+from mcsim.engine.crossed.large import LargeCrossedLikelihood
+from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.fit import factor_slopes, fit_block, reduce_responses, weighted
 from mcsim.engine.information import information
 from mcsim.engine.optimum.minque import plain_start
@@ -71,6 +73,23 @@ def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
         )
         wanted = (above - below) / 2e-5
         assert found.gradient[0, t] == pytest.approx(wanted, rel=1e-5, abs=2e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans())
+def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data):
+    X, levels, y = draw_problem(seed)
+    design = crossed_design(X, levels, ("Intercept", "x", "z"), is_reml=is_reml)
+    moments = reduce_responses(design, np.stack([y, y[::-1]]))
+    theta, order = plain_start(design.blocks, 3)
+    theta = np.random.default_rng(seed).normal(size=theta.shape)
+    theta[2, ::2] = 0.0
+    where = np.array([1, 0, 1]), theta, order
+    lanes, large = (
+        kind(design.tree, moments).at(*where, with_data=with_data)
+        for kind in (CrossedLikelihood, LargeCrossedLikelihood)
+    )
+    assert large.results == pytest.approx(lanes.results, rel=1e-7, abs=1e-7)
 
 
 def test_the_same_bits_in_any_lane_and_with_any_neighbours():

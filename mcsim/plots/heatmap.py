@@ -1,0 +1,121 @@
+"""A measure over two swept keys: a cell per condition, its number in it."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcsim.errors import DataError
+from mcsim.measures import SHARES
+from mcsim.plots.curves import refuse_no_sweep, short_value, values_in_order
+from mcsim.plots.drawing import (
+    LINE,
+    Floats,
+    Frame,
+    number,
+    panel_grid,
+    replicates_in_words,
+    wrapped,
+)
+from mcsim.plots.measure_axes import heading_of, value_of
+from mcsim.summary.records import Record, measure_named, one_per_fit, unique
+from mcsim.summary.selection import Shown, refuse_nothing, value_text
+
+CELL = (0.52, 0.3)  # inches
+MOST_COLUMNS = 3
+MIN_WIDTH = 2.2  # inches of a panel
+TITLE_WIDTH = 34  # characters
+COLOURS = "cividis"  # told apart by people who see red and green alike, and in print
+DARK = 0.55  # of the range: cells below have white numbers
+NOTE = "Numbers: the measure; its Monte Carlo errors: mcsim summarize."
+
+
+def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
+    """A panel per parameter, method and other swept values, the same colours in all.
+
+    Raises
+    ------
+    DataError
+        Fewer than two keys are swept.
+    """
+    refuse_no_sweep(shown)
+    across, *more = shown.swept
+    if not more:
+        raise DataError(
+            f"one key is swept, {shown.swept[across]}, and a heatmap has two: --kind curves"
+            " or power draws one"
+        )
+    has_tests = any(r["rejection"] is not None and r["truth"] for r in shown.records)
+    name = measure_named(measure or ("rejection" if has_tests else "coverage"))
+    refuse_nothing(shown.records, [name], shown)
+    records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
+    records.sort(key=lambda record: shown.parameters.index(record["parameter"]))
+    panels = _panels(records, more[1:], shown)
+    axes_of = [values_in_order(shown, key) for key in (across, more[0])]
+    labels = [shown.swept[key] for key in (across, more[0])]
+    figure, axes = _grid(panels, axes_of, name, shown)
+    values = [number(value_of(record, name)[0]) for record in records]
+    limits = min(values), max(values)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, own) in zip(axes, panels.items(), strict=False):
+        _draw_panel(axis, _cells(own, (across, more[0]), axes_of, name), limits)
+        axis.set_xticks(range(len(axes_of[0])), list(map(short_value, axes_of[0])))
+        axis.set_yticks(range(len(axes_of[1])), list(map(short_value, axes_of[1])))
+        axis.set_xlabel(wrapped(labels[0], TITLE_WIDTH))
+        axis.set_ylabel(wrapped(labels[1], TITLE_WIDTH))
+        axis.set_title("\n".join(wrapped(x, TITLE_WIDTH) for x in title.split("\n")), loc="left")
+    return figure
+
+
+def _panels(
+    records: Sequence[Record], keys: Sequence[str], shown: Shown
+) -> dict[str, list[Record]]:
+    several = len(unique(record["shown_as"] for record in records)) > 1
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        rest = ", ".join(f"{shown.swept[key]}={value_text(record[key])}" for key in keys)
+        title = filter(None, [record["parameter"], record["shown_as"] * several, rest])
+        found.setdefault("\n".join(title), []).append(record)
+    return found
+
+
+def _grid(
+    panels: dict[str, list[Record]], axes_of: Sequence[Sequence[str]], name: str, shown: Shown
+) -> tuple[Figure, list[Axes]]:
+    n_methods = len(unique(r["shown_as"] for own in panels.values() for r in own))
+    n_columns = min(MOST_COLUMNS, len(panels) if n_methods in (1, len(panels)) else n_methods)
+    n_lines = 1 + max(title.count("\n") for title in panels)
+    height = CELL[1] * len(axes_of[1]) + 0.6 + LINE * n_lines
+    width = max(MIN_WIDTH, CELL[0] * len(axes_of[0]) + 0.6)
+    note = f"{replicates_in_words([r for own in panels.values() for r in own])} {NOTE}"
+    frame = Frame(f"{heading_of(name)}{', %' * (name in SHARES)}", shown.title, note)
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = panel_grid([height] * n_rows, [width] * n_columns, frame)
+    return figure, list(axes.ravel())
+
+
+def _cells(
+    records: Sequence[Record], keys: tuple[str, str], axes_of: Sequence[Sequence[str]], name: str
+) -> Floats:
+    """(n_up, n_across), NaN where there is no condition."""
+    cells = np.full((len(axes_of[1]), len(axes_of[0])), np.nan)
+    for record in records:
+        column, row = (
+            values.index(value_text(record[key])) for key, values in zip(keys, axes_of, strict=True)
+        )
+        cells[row, column] = number(value_of(record, name)[0])
+    return cells
+
+
+def _draw_panel(axis: Axes, cells: Floats, limits: tuple[float, float]) -> None:
+    low, high = limits
+    cmap = mpl.colormaps[COLOURS]
+    axis.imshow(cells, cmap=cmap, vmin=low, vmax=high, aspect="auto", origin="lower")
+    for (row, column), value in np.ndenumerate(cells):
+        if not np.isnan(value):
+            ink = "white" if value < low + DARK * (high - low) else "black"
+            axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=ink, fontsize=7)
+    axis.tick_params(length=0)

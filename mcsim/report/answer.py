@@ -1,0 +1,189 @@
+"""The first screen: at most five sentences on what matters most, and which parameters those are.
+
+Named is only what chance does not explain among all numbers that the study compares: Bonferroni's
+limit, in place of that of one comparison, which holds for the findings further down.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mcsim.report.findings import (
+    ERROR_RATE,
+    Amount,
+    Finding,
+    Judged,
+    Verdict,
+    findings,
+    from_to,
+    levels_in_words,
+    say_off,
+    share_rejected,
+    typical_error,
+)
+from mcsim.report.words import Sentence, listed, say
+from mcsim.summary.plans import read_plan
+from mcsim.summary.records import Record, globs_of, unique
+from mcsim.summary.selection import Selection, Shown, shown_rows
+
+MOST_SENTENCES = 5
+OF_EFFECTS = "relative_error_se"  # SDs and correlations near an edge have no telling ones
+MOST_SHOWN = {"curves": 2, "estimates": 4}  # parameters of the figure that shows the answer
+ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentences
+POWER = "The power to find {name}{which} is {amount}."
+LEVEL = "A test of {name}, an effect that is 0, rejects in {amount}; its level is {level}."
+ALL_POWER = "Every effect that is not 0 was found in every data set."
+ERROR = "A single estimate of {name}{which} is off by {amount} (root mean squared error)."
+HOW_SURE = (
+    "Of the numbers that can be held against what they should be ({n}, of {topics}), {n_off} off by"
+    " more than chance explains among so many."
+)
+
+
+class Answer(NamedTuple):
+    """Sentences, and the parameters that they are about, in their order."""
+
+    sentences: list[Sentence]
+    parameters: list[str]
+
+
+def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
+    """What was found, and how sure it is."""
+    judged = [verdict for one in found for verdict in one.verdicts]
+    limit = ERROR_RATE / max(1, len(judged))
+    sentences: list[Sentence] = []
+    parameters: list[str] = []
+    off = _off(shown, found, limit)
+    tests = [] if "rejection" in off else _level(shown)
+    for sentence, parameter in [*_error(shown), *_power(shown), *tests, *off.values()]:
+        sentences.append(sentence)
+        parameters.append(parameter)
+    sentences = sentences[: MOST_SENTENCES - 1]
+    if judged:
+        n_off = sum(_is_sure(verdict, limit) for verdict in judged)
+        words = f"{n_off or 'none'} {'is' if n_off < 2 else 'are'}"
+        topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
+        sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
+    return Answer(sentences, unique(filter(None, parameters)))
+
+
+def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
+    """The kind of figure that shows the answer, and the parameters it has room for."""
+    kind = "curves" if shown.swept else "estimates"
+    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
+    return kind, unique([*parameters, *others])[: MOST_SHOWN[kind]]
+
+
+def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
+    """The kind of figure that suits a study or a plan, and what to draw unless it was said."""
+    if read_plan(results) is not None:
+        return "plan", selection
+    shown = shown_rows(results, selection)
+    kind, names = figure_of(shown, answer(shown, findings(shown)).parameters)
+    is_said = list(globs_of(selection.parameters)) != ["*"]
+    return kind, selection if is_said else replace(selection, parameters=names)
+
+
+def _is_sure(verdict: Verdict, limit: float) -> bool:
+    return bool(verdict.sign) and verdict.p < limit
+
+
+def _off(shown: Shown, found: Sequence[Finding], limit: float) -> dict[str, tuple[Sentence, str]]:
+    """The largest of what is off, by measure; standard errors of effects alone."""
+    known = [one for one in found if one.verdicts]
+    said = {}
+    for one in sorted(known, key=lambda one: ORDER.index(one.topic.measure)):
+        assert isinstance(one.topic, Judged)
+        sure = [
+            verdict
+            for verdict in one.verdicts
+            if _is_sure(verdict, limit)
+            and (one.topic.measure != OF_EFFECTS or verdict.record["component"] == "fixed")
+        ]
+        if sure:
+            said[one.topic.measure] = _worst(one.topic, one.verdicts, sure, shown)
+    return said
+
+
+def _worst(
+    topic: Judged, verdicts: Sequence[Verdict], sure: Sequence[Verdict], shown: Shown
+) -> tuple[Sentence, str]:
+    worst = max(sure, key=lambda one: (_is_of_a_scale(one.record), one.size))
+    name, method = worst.record["parameter"], worst.record["shown_as"]
+    own = [
+        verdict
+        for verdict in verdicts
+        if (verdict.record["parameter"], verdict.record["shown_as"]) == (name, method)
+    ]
+    off = [verdict for verdict in own if verdict.sign == worst.sign]
+    sentence = say_off(topic, off, len(own), levels_in_words(shown.confidence))
+    methods = unique(
+        verdict.record["shown_as"]
+        for verdict in sure
+        if verdict.sign == worst.sign and verdict.record["parameter"] == name
+    )
+    if len(shown.methods) > 1:
+        *start, end = sentence
+        words: Sentence = (f"{end.removesuffix('.')}, by ", *listed(methods), ".")
+        sentence = (*start, *words)
+    return sentence, name
+
+
+def _is_of_a_scale(record: Record) -> bool:
+    """Whether sizes compare with others: not those of effects that are 0, in units of their own."""
+    return record["truth"] != 0.0 or ".cor(" in record["parameter"]
+
+
+def _error(shown: Shown) -> list[tuple[Sentence, str]]:
+    """The parameter of which one data set tells the least, relative to its size."""
+    known: dict[str, list[Record]] = {}
+    for record in shown.records:
+        if record["rmse"] is not None and record["truth"]:
+            known.setdefault(record["parameter"], []).append(record)
+    if not known:
+        return []
+    name = max(known, key=lambda one: max(r["rmse"] / abs(r["truth"]) for r in known[one]))
+    which = f", of which a data set tells the least among {len(known)} parameters,"
+    amount = _over_conditions(known[name], typical_error)
+    which *= len(known) > 1
+    return [(say(ERROR, name=listed([name]), which=which, amount=amount), name)]
+
+
+def _level(shown: Shown) -> list[tuple[Sentence, str]]:
+    """How often the effect that is 0 and rejected most is rejected."""
+    known = [r for r in shown.records if r["rejection"] is not None and r["truth"] == 0.0]
+    if not known:
+        return []
+    name = max(known, key=lambda record: record["rejection"])["parameter"]
+    own = [record for record in known if record["parameter"] == name]
+    level = levels_in_words(shown.confidence)["level"]
+    amount = _over_conditions(own, share_rejected)
+    return [(say(LEVEL, name=listed([name]), amount=amount, level=level), name)]
+
+
+def _power(shown: Shown) -> list[tuple[Sentence, str]]:
+    """The effect that is the hardest to find, from where to where."""
+    known: dict[str, list[Record]] = {}
+    for record in shown.records:
+        if record["rejection"] is not None and record["truth"] != 0.0:
+            known.setdefault(record["parameter"], []).append(record)
+    known.pop("Intercept", None)  # nobody asks whether a mean is 0
+    if not known:
+        return []
+    name = min(known, key=lambda one: min(r["rejection"] for r in known[one]))
+    if all(record["rejection"] == 1.0 for record in known[name]):
+        return [((ALL_POWER,), name)]
+    which = f", the hardest to find of {len(known)} effects," if len(known) > 1 else ""
+    amount = _over_conditions(known[name], share_rejected)
+    return [(say(POWER, name=listed([name]), which=which, amount=amount), name)]
+
+
+def _over_conditions(records: Sequence[Record], amount_of: Callable[[Record], Amount]) -> Sentence:
+    """From where to where: conditions and, where there are several, methods."""
+    several = len({record["method"] for record in records}) > 1
+    amounts = [
+        (amount_of(r), ", ".join(filter(None, [r["place"], r["method"] * several])))
+        for r in records
+    ]
+    return from_to(amounts)
