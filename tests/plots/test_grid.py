@@ -40,6 +40,7 @@ SWEEPS = {
     '"truth.fixed.x" = [0, 1]',
     60: f'"truth.sigma" = {[0.1 * n for n in range(1, 16)]}\n"truth.fixed.x" = [0, 1, 2, 3]',
 }
+OF_ONE_KEY, NO_EFFECT = "one key is swept", "no effect is other than 0"
 NO_SWEEP, NO_SPREAD, TOO_MUCH = "one condition, and nothing swept", "no row has emp_se", "too much"
 
 
@@ -72,6 +73,7 @@ def test_methods_that_lack_parameters_have_figures_of_twelve_conditions(tmp_path
 @pytest.mark.parametrize("text", [STUDY, AT_ZERO, LONG], ids=["usual", "at zero", "long names"])
 @pytest.mark.parametrize("n", [1, 3])
 def test_every_kind_of_figure_and_the_page_are_drawn(tmp_path, text, n_conditions, n):
-    allowed = [NO_SWEEP] * (n_conditions == 1) + [NO_SPREAD] * (n == 1)
+    allowed = [NO_SWEEP, OF_ONE_KEY, NO_EFFECT] if n_conditions <= 2 else []
+    allowed += [NO_SPREAD] * (n == 1)
     allowed += [TOO_MUCH] * (n_conditions > 2)
     check(study_of(tmp_path, text, n_conditions, n), plots.KINDS, allowed)
