@@ -46,6 +46,7 @@ LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
 ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
 APART = 0.09  # of an upright axis, between such words
 MAX_TICKS = 6
+MAX_WORDS = 22  # characters at the end of a line
 MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
 
@@ -77,6 +78,7 @@ class SweptAxis(NamedTuple):
     column: str
     places: dict[str, float]
     is_log: bool
+    is_number: bool = True
 
     def positions(self, records: Sequence[Record], shift: float) -> NDArray[np.float64]:
         """Where the records stand, moved aside by a share of the axis: (n,)."""
@@ -100,7 +102,12 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     records = one_per_fit(shown.records, measures)
     swept = swept_axis(shown)
     others = {key: name for key, name in shown.swept.items() if key != swept.column}
-    rows = _rows(records, measures, shown.parameters, others)
+    is_lines = swept.is_number and all(
+        len(rest_in_words(record, others)) <= MAX_WORDS for record in records
+    )
+    rows = _rows(records, measures, shown.parameters, others if is_lines else {})
+    if not is_lines:
+        rows = [panel for row in rows for panel in _parted(row, others)]
     methods = unique(record["shown_as"] for record in records)
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
@@ -138,7 +145,7 @@ def swept_axis(shown: Shown) -> SweptAxis:
     if not numeric:
         key = next(iter(shown.swept))
         places = {value: float(i) for i, value in enumerate(values_in_order(shown, key))}
-        return SweptAxis(shown.swept[key], key, places, False)
+        return SweptAxis(shown.swept[key], key, places, is_log=False, is_number=False)
     key = numeric[0]
     places = {value: float(value) for value in values_in_order(shown, key)}
     low, *_, high = places.values()
@@ -185,6 +192,21 @@ def _rows(
             for measure in measures
         ]
         for title, own in rows.items()
+    ]
+
+
+def _parted(row: Sequence[Curves], others: dict[str, str]) -> list[list[Curves]]:
+    """A row of panels for each of the other swept values, which are too long to stand at lines."""
+    groups = unique(rest_in_words(record, others) for one in row for record in one.records)
+    return [
+        [
+            one._replace(
+                title="\n".join(filter(None, [one.title, group])),
+                records=[r for r in one.records if rest_in_words(r, others) == group],
+            )
+            for one in row
+        ]
+        for group in groups
     ]
 
 
@@ -262,7 +284,9 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
     x = np.array(list(swept.places.values()))
     along = np.log(x) if swept.is_log else x
     chosen = _apart(along, (along.max() - along.min()) / MAX_TICKS)
-    labels = [wrapped(short_value(list(swept.places)[i]), 12) for i in chosen]
+    labels = [
+        wrapped(short_value(list(swept.places)[i]), 12 if swept.is_number else 8) for i in chosen
+    ]
     axis.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticks(x[chosen].tolist(), labels)

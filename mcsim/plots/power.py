@@ -124,6 +124,8 @@ def _draw_line(axis: Axes, one: Line, place: int, swept: SweptAxis, measure: str
     axis.plot(x, y, color=ink, ls=style, lw=1.2, marker=marker(one.method), ms=3)
     axis.fill_between(x, y - below, y + above, color=ink, alpha=0.18, lw=0)
     places = [crossing(x, curve, is_log=swept.is_log) for curve in (y, y + above, y - below)]
+    if not swept.is_number:
+        places = [None] * 3
     if places[0] is not None:
         axis.plot([places[0]], [LEVEL], color=ink, marker="o", ms=4.5, mec="white", mew=0.6)
     return End(float(y[-1]), ": ".join(filter(None, [one.words, _in_words(places)])), ink)

@@ -139,7 +139,7 @@ def _error(shown: Shown) -> list[tuple[Sentence, str]]:
     """The parameter of which one data set tells the least, relative to its size."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
-        if record["rmse"] is not None and record["truth"]:
+        if record["rmse_mcse"] is not None and record["truth"]:
             known.setdefault(record["parameter"], []).append(record)
     if not known:
         return []

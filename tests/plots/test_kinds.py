@@ -289,6 +289,16 @@ def test_curves_stand_at_the_swept_values(swept):
     assert lengths == pytest.approx(half)
 
 
+def test_long_swept_values_have_panels_not_words_at_lines(swept):
+    shown = shown_rows(swept, Selection(methods="diagonal", parameters="x"))
+    long = {0.5: "a distribution of many words", 1.0: "b"}
+    records = [r | {"truth.sigma": long[r["truth.sigma"]]} for r in shown.records]
+    with style():
+        figure = plots.KINDS["curves"](replace(shown, records=records), "rmse")
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == ["x\nsigma=a distribution of many words", "x\nsigma=b"]
+
+
 def test_panels_of_a_share_have_one_range_and_show_what_it_is_held_against(swept):
     figure = figure_of(swept, "curves", methods="diagonal", parameters=["x", "sigma"])
     panels = [a for a in figure.axes if a.get_ylabel() == "coverage, %"]
