@@ -13,6 +13,7 @@ from mcsim.errors import DataError
 from mcsim.plots.drawing import BLUE, Frame, colour, panel_grid, wrapped
 from mcsim.results.folder import read_manifest
 from mcsim.scenario.load import load_scenario
+from mcsim.simulate.counts import counts_in
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.prepared import PreparedStudy
@@ -43,6 +44,8 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     data = draw_data_set(condition, prepare_simulator(condition, scenario.seed), replicate)
     fixed = condition.truth.fixed.items()
     mean = sum((c * data.design.columns((key,))[0] for key, c in fixed), np.zeros(len(data.y)))
+    counts = counts_in(data.design, condition.truth)
+    mean = mean if counts is None else counts.expected(mean)  # of units whose effects are 0
     response, levels = condition.design.response, list(condition.design.level_names)
     frame = data.design.frame.assign(**{response: data.y, MEAN: mean})
     if not levels:

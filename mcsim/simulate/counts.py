@@ -63,6 +63,14 @@ class Counts:
         if self.zero_inflation:
             eta[generator.random(len(eta)) < self.zero_inflation] = 0.0
 
+    def expected(self, eta: Floats) -> Floats:
+        """Mean of responses with these predictors."""
+        if self.family == "binomial":
+            mean = self.trials * SHARES[self.link](eta)
+        else:
+            mean = self._means(eta)
+        return np.asarray((1.0 - self.zero_inflation) * mean)
+
     def _means(self, eta: Floats) -> Floats:
         with np.errstate(over="ignore"):
             mean = np.exp(eta)

@@ -38,6 +38,14 @@ def test_draws_have_the_moments_of_their_distribution(case, distribution):
     assert np.mean(y == 0) == pytest.approx(zero, abs=4 * (zero * (1 - zero) / N) ** 0.5)
 
 
+@pytest.mark.parametrize(("case", "distribution"), CASES, ids=lambda case: str(case)[:30])
+def test_expected_responses_are_the_means(case, distribution):
+    family, link, trials, dispersion = case
+    counts = Counts(family, link, np.array([trials]), dispersion, 0.25)
+    expected = 0.75 * float(distribution.mean())
+    assert counts.expected(np.array([ETA]))[0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_inflation_adds_zeros():
     zero = 0.3 + 0.7 * stats.poisson(MU).pmf(0)
     y = draw("poisson", "log", 1.0, None, 0.3)
