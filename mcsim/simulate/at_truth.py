@@ -13,6 +13,7 @@ import numpy as np
 
 from mcsim.design.columns import Floats, Ints
 from mcsim.engine.arithmetic.unit_sums import weighted_sums
+from mcsim.engine.crossed.crossing import units_that_cross
 from mcsim.simulate.responses import Simulator
 
 ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X may be from them
@@ -73,9 +74,10 @@ def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floa
         _Level(root.solve(one.Z_of_rows @ one.factor), simulator.design.unit_of_row[one.level])
         for one in simulator.effects
     ]
-    are_nested = all(inner.is_within(outer) for outer, inner in itertools.pairwise(levels))
-    rest = _without_nested(levels, white) if are_nested else _without_crossed(levels, white)
-    error = np.abs(sum((one.times(one.transposed_times(rest)) for one in levels), rest) - white).max(axis=0)
+    do_cross = units_that_cross([one.unit for one in levels])
+    rest = _without_crossed(levels, white) if do_cross else _without_nested(levels, white)
+    again = sum((one.times(one.transposed_times(rest)) for one in levels), rest)
+    error = np.abs(again - white).max(axis=0)
     if (error > ROUNDING * np.abs(white).max(axis=0)).any():
         raise np.linalg.LinAlgError
     return root.solve(rest, is_transposed=True), white.T @ rest
@@ -91,11 +93,6 @@ class _Level:
         self.Z, self.unit = Z, unit
         self._order = np.argsort(unit, kind="stable") if np.any(np.diff(unit) < 0) else slice(None)
         self._start = np.flatnonzero(np.diff(unit[self._order], prepend=-1))
-
-    def is_within(self, outer: "_Level") -> bool:
-        """Whether every unit lies in one unit of the other level."""
-        first = outer.unit[self._order][self._start]
-        return np.array_equal(first[self.unit], outer.unit)
 
     def transposed_times(self, columns: Floats) -> Floats:
         """Z_u' columns (n_rows, k) of every unit u: (n_units, q, k)."""
@@ -118,7 +115,8 @@ def _without_nested(levels: Sequence[_Level], columns: Floats) -> Floats:
         q = level.Z.shape[1]
         rest, own = done[:, :-q], done[:, -q:]
         products = level.transposed_times(done)
-        effects = np.linalg.solve(np.eye(q) + products[..., -q:], products[..., :-q])
+        A, B = np.eye(q) + products[..., -q:], products[..., :-q]
+        effects = np.linalg.solve(A, B).astype(np.float64, copy=False)
         done = rest - level.times(effects, own)
     return done
 
