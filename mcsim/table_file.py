@@ -201,7 +201,7 @@ def _table(
     if n_names == 1 and len(head[0].split()) > 1:
         if counted == "row":
             raise DataError(
-                f"{path}: the first row with anything in it has one cell, {head[0]!r}; take out what"
+                f"{path}: the first row that is not empty has one cell, {head[0]!r}; take out what"
                 " stands above the names of the columns"
             )
         if len({*map(len, rows.values())}) < 2:

@@ -9,19 +9,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import model_columns
 from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
-from mcsim.formula import Formula, read_arithmetic, written_name
-from mcsim.formula.expression import Name
+from mcsim.formula import ColumnPiece, Formula, read_arithmetic, read_column, written_name
+from mcsim.formula.expression import Call, Name
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter, show_value
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
@@ -120,7 +122,7 @@ def starter_from_data(
         "truth": _truth(fit, table.formula, seen.lost),
         "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
     }
-    plan = {} if keep_design else _plan(raw)
+    plan = {} if keep_design else _plan(raw, table)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
@@ -150,23 +152,45 @@ def _as_read(text: str, name: str) -> DesignTable:
         return read_design_table(Path(folder) / name)
 
 
-def _plan(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
     """The question for `mcsim plan`: which numbers of units show the last of the effects."""
     design, fixed = raw["design"], raw["truth"]["fixed"]
+    fewest = {OBSERVATIONS: _fewest_observations(table)}
     counts = {f"design.levels.{one['name']}.count": one["count"] for one in design["levels"]}
     if all("values" not in one for one in design["covariates"].values()):
-        counts["design.observations.count"] = design["observations"]["count"]
+        counts[OBSERVATIONS] = design["observations"]["count"]
     search = {
-        key: {"from": max(2, count // 2), "to": 4 * count}
+        key: {"from": min(count, max(fewest.get(key, 2), count // 2)), "to": 4 * count}
         for key, count in counts.items()
         if isinstance(count, int) and count > 1
     }
-    effects = [name for name, value in fixed.items() if name != "Intercept" and value]
+    no_effects = ("Intercept", *table.formula.offset_names)
+    effects = [name for name, value in fixed.items() if name not in no_effects and value]
     if not search or not effects:
         return {}
     cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
     target = {"rejection": effects[-1], "at_least": 0.8}
     return {"plan": {"cost": cost, "target": target, "search": search}}
+
+
+def _fewest_observations(table: Table) -> int:
+    """Rows per innermost unit that tell its effects and sigma apart, and curves from lines."""
+    columns = model_columns(table.formula, table.frame)
+    unit, inner = columns.levels[-1].unit_of_row, len(columns.levels[-1].names)
+    first = np.unique(unit, return_index=True)[1]
+    varies = (columns.X[first][unit] != columns.X).any(axis=0)
+    own = [
+        name
+        for name, differs in zip(columns.names, varies, strict=True)
+        if differs and not any(map(_is_of_factor, read_column(name)))
+    ]
+    return max(2, 1 + len(own), 1 + inner)
+
+
+def _is_of_factor(piece: ColumnPiece) -> bool:
+    if isinstance(piece.base, Call):
+        return piece.base.function in ("C", "factor")
+    return piece.label is not None
 
 
 def _plan_in_words(plan: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -51,12 +51,25 @@ def write_beside(path: Path, content: bytes) -> None:
 
     What stands there and is no file of its own, such as a link or /dev/null, is written through.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), new_folder(path.parent):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(content)
         else:
             write_whole({path: content}, is_durable=False)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above, if need be; where what follows fails, nothing is left."""
+    new = [one for one in (path, *path.parents) if not os.path.lexists(one)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for one in new:
+            with suppress(OSError):  # there is something in it
+                one.rmdir()
+        raise
 
 
 def make_room(path: Path, *, is_kept: bool) -> None:
