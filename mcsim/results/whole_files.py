@@ -3,7 +3,7 @@
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -83,11 +83,18 @@ def make_room(path: Path, *, is_kept: bool) -> None:
             path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
 
 
-def refuse_place(path: Path) -> None:
-    """Raise a McsimError where a file that a user names cannot be: before what it is to hold."""
+def refuse_place(path: Path, endings: Collection[str] = ()) -> None:
+    """Raise a McsimError where a file that a user names cannot be: before what it is to hold.
+
+    Parameters
+    ----------
+    endings : of names that say what is written; a name may have none
+    """
+    if endings and path.suffix.lower() not in ("", *endings):
+        raise McsimError(f"{path}: what is written is {' or '.join(endings)}; name such a file")
+    if path.is_dir():
+        raise McsimError(f"{path} is a folder; name a file, such as {path / 'name'}")
     with writing(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
