@@ -56,7 +56,7 @@ class Study:
         """Paired differences of two methods; as `compare`."""
         return compare(self.directory, first, second)
 
-    def plot(self, kind: str, **options: Any) -> "Figure":
+    def plot(self, kind: str | None = None, **options: Any) -> "Figure":
         """A figure; options as of `plot`."""
         return plot(self.directory, kind, **options)
 
@@ -303,31 +303,28 @@ def compare(results: Path | str, first: str, second: str) -> pd.DataFrame:
 
 def plot(
     results: Path | str,
-    kind: str,
+    kind: str | None = None,
     *,
     method: Globs = "*",
     parameter: Globs = "*",
     condition: Globs = "*",
     measure: str | None = None,
-    replicate: int = 1,
+    replicate: int | None = None,
 ) -> "Figure":
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
 
-    replicate : that kind "data" shows
+    kind : unless given, what suits the study
+    replicate : that kind "data" shows; unless given, the first
 
     Raises
     ------
     DataError
         There is no study, or it cannot give this figure.
     """
-    from mcsim.plots.drawing import style
-    from mcsim.plots.kinds import figure
-    from mcsim.report.one_data_set import draw_data_of
+    from mcsim.report.figures import chosen_figure
 
-    if kind == "data":
-        with style():
-            return draw_data_of(Path(results), replicate, None if condition == "*" else condition)
-    return figure(Path(results), kind, Selection(method, parameter, condition, measure))
+    chosen = Selection(method, parameter, condition, measure)
+    return chosen_figure(Path(results), kind, chosen, replicate)[1]()
 
 
 def _read(

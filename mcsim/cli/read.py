@@ -21,7 +21,7 @@ FORMATS = (
 )  # of summary/printed.py, which is slow to import
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
-    "realized", "se", "plan", "data",
+    "realized", "se", "plan", "data", "design",
 )  # fmt: skip
 
 
@@ -182,25 +182,15 @@ def plot(
 
     mcsim plot results/coverage --kind lollipop --measure rejection -o rejection.svg
     """
-    from mcsim.plots import kinds as plots
+    from mcsim.plots.kinds import write
+    from mcsim.report.figures import chosen_figure
     from mcsim.summary.selection import Selection
 
     if len(measures) > 1:
         raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
-    chosen = Selection(**options, measure=measures[0] if measures else None)
-    if kind is None:
-        from mcsim.report.answer import suited
-
-        kind, chosen = suited(results, chosen)
-    if (kind != "data") and replicate is not None:
-        raise McsimError(f"--replicate goes with --kind data, not {kind}")
-    if kind == "data":
-        from mcsim.report.one_data_set import draw_data_of
-
-        label = None if chosen.conditions == ("*",) else chosen.conditions
-        plots.write(out, lambda: draw_data_of(results, replicate or 1, label))
-    else:
-        plots.plot(results, kind, chosen, out)
+    selection = Selection(**options, measure=measures[0] if measures else None)
+    kind, draw = chosen_figure(results, kind, selection, replicate)
+    write(out, draw)
     click.echo(f"Wrote {out} (--kind {kind})", err=True)
 
 

@@ -1,6 +1,7 @@
 """The data of one replicate as a figure: a line per unit, the mean of the truth on top."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from matplotlib.lines import Line2D
 from mcsim.errors import DataError
 from mcsim.plots.drawing import BLUE, Frame, colour, panel_grid, wrapped
 from mcsim.results.folder import read_manifest
+from mcsim.scenario.conditions import Condition
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.counts import counts_in
 from mcsim.simulate.data_set import draw_data_set
-from mcsim.simulate.responses import prepare_simulator
+from mcsim.simulate.responses import Simulator, prepare_simulator
 from mcsim.study.prepared import PreparedStudy
 from mcsim.summary.records import Globs, the_one
 
@@ -24,6 +26,26 @@ WIDTH, HEIGHT = 2.6, 2.2  # inches of a panel
 MOST_COLUMNS, MOST_PANELS = 4, 12
 MOST_UNITS = 60  # lines of a panel; of more, so many evenly chosen ones
 TITLE_WIDTH = 36  # characters
+
+
+class ShownCondition(NamedTuple):
+    """A condition of a study; `name` where there are several."""
+
+    title: str
+    name: str
+    condition: Condition
+    simulator: Simulator
+
+
+def shown_condition(results: Path, label: Globs | None) -> ShownCondition:
+    """The condition that a label names, or the only one; errors as of `draw_data_of`."""
+    title = read_manifest(results).get("title") or results.name
+    scenario = load_scenario(results / "scenario.toml")
+    by_label = PreparedStudy(scenario).conditions
+    name = the_one("condition", label, by_label)
+    condition = by_label[name]
+    shown = name if len(by_label) > 1 else ""
+    return ShownCondition(str(title), shown, condition, prepare_simulator(condition, scenario.seed))
 
 
 def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
@@ -36,12 +58,9 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     DataError
         There is no study, or it has several conditions and `label` names none of them.
     """
-    title = read_manifest(results).get("title") or results.name
-    scenario = load_scenario(results / "scenario.toml")
-    by_label = PreparedStudy(scenario).conditions
-    name = the_one("condition", label, by_label)
-    condition = by_label[name]
-    data = draw_data_set(condition, prepare_simulator(condition, scenario.seed), replicate)
+    of = shown_condition(results, label)
+    condition = of.condition
+    data = draw_data_set(condition, of.simulator, replicate)
     fixed = condition.truth.fixed.items()
     mean = sum((c * data.design.columns((key,))[0] for key, c in fixed), np.zeros(len(data.y)))
     counts = counts_in(data.design, condition.truth)
@@ -54,9 +73,9 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     factors = [str(one) for one in others.select_dtypes("category").columns][:2]
     numbers = [str(one) for one in others if str(one) not in factors and _varies(others[one])]
     cells = _cells(frame, factors)
-    note = f"Replicate {replicate:,}{f' of {name}' if len(by_label) > 1 else ''}."
+    note = f"Replicate {replicate:,}{f' of {of.name}' if of.name else ''}."
     shown = f"{note} {_units_in_words(frame, levels)}"
-    frame_of = Frame(f"{response} in one data set", str(title), shown, _handles(levels))
+    frame_of = Frame(f"{response} in one data set", of.title, shown, _handles(levels))
     n_columns = min(MOST_COLUMNS, len(cells))
     n_rows = -(-len(cells) // n_columns)
     figure, axes = panel_grid([HEIGHT] * n_rows, [WIDTH] * n_columns, frame_of)
