@@ -26,7 +26,7 @@ def main() -> None:
         scenario = HERE.parent / "configs" / "how_many_animals.toml"
         (Path(folder) / scenario.name).write_bytes(scenario.read_bytes())
         subprocess.run(
-            ["bash", "-e", "-c", commands],  # noqa: S607 # bash of the user
+            ["bash", "-e", "-c", commands],
             cwd=folder, check=True, env=os.environ | {"PATH": programs},
         )  # fmt: skip
         PICTURES.mkdir(exist_ok=True)

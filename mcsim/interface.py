@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = ("condition", "method", "parameter", "truth", "mean", "bias", "rmse", "coverage", "n")
+PAGE_STYLE = "width: 100%; height: 45em; border: 1px solid #ccc"  # of a page in a notebook
+
+
+class Report(type(Path())):  # type: ignore[misc] # Path itself cannot be the base in Python 3.11
+    """The path of a page, as the last value of a cell of a notebook the page itself."""
+
+    def _repr_html_(self) -> str | None:
+        if not self.is_file():
+            return None
+        page = html.escape(self.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="{PAGE_STYLE}"></iframe>'
 
 
 @dataclass(frozen=True)
@@ -60,11 +71,11 @@ class Study:
         """A figure; options as of `plot`."""
         return plot(self.directory, kind, **options)
 
-    def report(self, out: Path | str | None = None) -> Path:
-        """Write the HTML page on the study, and return where it is."""
+    def report(self, out: Path | str | None = None) -> "Report":
+        """Write the HTML page on the study, and return where it is; a notebook shows the page."""
         from mcsim.report.page import write_report
 
-        return write_report(self.directory, None if out is None else Path(out))
+        return Report(write_report(self.directory, None if out is None else Path(out)))
 
     def __str__(self) -> str:
         return "\n".join(map(str, Store.read(self.directory).status()))

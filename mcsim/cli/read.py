@@ -198,16 +198,22 @@ def plot(
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("-o", "out", type=click.Path(path_type=Path),
               help="File to write; default: report.html in the folder.")  # fmt: skip
-def report(results: Path, out: Path | None) -> None:
+@click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
+def report(results: Path, out: Path | None, *, is_opened: bool) -> None:
     """Write one self-contained HTML page on a study, or on a folder of studies.
 
     What was done, what was found in sentences, figures, numbers, failures, how to do it again.
 
-    Example: mcsim report results/stain_profile
+    Example: mcsim report results/stain_profile --open
     """
+    import webbrowser
+
     from mcsim.report.page import write_report
 
-    click.echo(f"Wrote {write_report(results, out)}", err=True)
+    path = write_report(results, out)
+    click.echo(f"Wrote {path}", err=True)
+    if is_opened and not webbrowser.open(path.resolve().as_uri()):
+        raise McsimError(f"no browser can be opened here; the page is {path}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""A drawing of who is measured: a line per level, its units and their numbers, factors, crossing."""
+"""A drawing of who is measured: a line per level, with units, numbers, factors and crossing."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,10 +74,14 @@ class Row(NamedTuple):
 def draw_design_of(results: Path, label: Globs | None) -> Figure:
     """The design of a study's condition; errors as of `draw_data_of`."""
     of = shown_condition(results, label)
-    rows = list(_rows(of.simulator.design))
-    said = [f"{of.name}." if of.name else "", _covariates_in_words(of.simulator.design), NOTE]
-    note = " ".join(filter(None, said))
-    frame = Frame("Who is measured", of.title, note)
+    return draw_design(of.simulator.design, of.title, of.name)
+
+
+def draw_design(design: Design, title: str, name: str) -> Figure:
+    """A design, of the condition with this name."""
+    rows = list(_rows(design))
+    said = f"{name}." if name else "", _covariates_in_words(design), NOTE
+    frame = Frame("Who is measured", title, " ".join(filter(None, said)))
     figure, axes = panel_grid([sum(row.height for row in rows)], [WIDTH], frame)
     _draw(axes[0, 0], rows)
     return figure

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mcsim.errors import McsimError
+from mcsim.plots import kinds as plots
 from mcsim.plots.drawing import style
-from mcsim.plots.kinds import figure
 from mcsim.report.answer import suited
 from mcsim.report.design_drawing import draw_design_of
 from mcsim.report.one_data_set import draw_data_of
@@ -34,7 +34,7 @@ def chosen_figure(
     if kind != DATA and replicate is not None:
         raise McsimError(f"--replicate goes with --kind {DATA}, not {kind}")
     if kind not in (DATA, DESIGN):
-        return kind, lambda: figure(results, kind, selection)
+        return kind, lambda: plots.figure(results, kind, selection)
     label: Globs | None = selection.conditions
     label = None if list(globs_of(selection.conditions)) == ["*"] else label
 
