@@ -321,21 +321,25 @@ def plot(
     condition: Globs = "*",
     measure: str | None = None,
     replicate: int | None = None,
+    width: float | None = None,
 ) -> "Figure":
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
 
     kind : unless given, what suits the study
     replicate : that kind "data" shows; unless given, the first
+    width : in mm, such as 89 or 183, one and two columns of a page; unless given, as needed
 
     Raises
     ------
     DataError
         There is no study, or it cannot give this figure.
     """
+    from mcsim.plots.drawing import style
     from mcsim.report.figures import chosen_figure
 
     chosen = Selection(method, parameter, condition, measure)
-    return chosen_figure(Path(results), kind, chosen, replicate)[1]()
+    with style(width):
+        return chosen_figure(Path(results), kind, chosen, replicate)[1]()
 
 
 def _read(

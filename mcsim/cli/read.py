@@ -19,6 +19,7 @@ FORMATS = (
     "markdown",
     "latex",
 )  # of summary/printed.py, which is slow to import
+MIN_WIDTH, MAX_WIDTH = 40, 1_000  # mm of a figure
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
     "realized", "se", "plan", "data", "design",
@@ -166,12 +167,16 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @click.option("--measure", "measures", multiple=True,
               help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
 @click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
+@click.option("--width", type=click.FloatRange(MIN_WIDTH, MAX_WIDTH), metavar="MM",
+              help="Of the figure, such as 89 or 183: one and two columns of a page; default: as"
+              " wide as it needs.")  # fmt: skip
 def plot(
     results: Path,
     kind: str | None,
     out: Path,
     measures: tuple[str, ...],
     replicate: int | None,
+    width: float | None,
     **options: Any,
 ) -> None:
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
@@ -190,7 +195,7 @@ def plot(
         raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
     selection = Selection(**options, measure=measures[0] if measures else None)
     kind, draw = chosen_figure(results, kind, selection, replicate)
-    write(out, draw)
+    write(out, draw, width)
     click.echo(f"Wrote {out} (--kind {kind})", err=True)
 
 

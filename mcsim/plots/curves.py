@@ -1,7 +1,8 @@
 """Curves of measures against a swept value, such as the number of animals."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
 ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
 APART = 0.09  # of an upright axis, between such words
-MAX_TICKS = 6
+MAX_TICKS, MAX_LONG_TICKS = 6, 4  # of an axis; with numbers of units in all
 MAX_WORDS = 22  # characters at the end of a line
 MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
@@ -71,7 +72,7 @@ class End(NamedTuple):
 class SweptAxis(NamedTuple):
     """Where swept values stand: numbers at their place, others in their order.
 
-    places : of the values' texts, in order
+    places : of the values' texts, in order; totals : of numbers of units, how many are in all
     """
 
     name: str
@@ -79,6 +80,17 @@ class SweptAxis(NamedTuple):
     places: dict[str, float]
     is_log: bool
     is_number: bool = True
+    totals: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def words(self) -> str:
+        """The words of the axis."""
+        return f"{self.name} (in all)" if self.totals else self.name
+
+    def tick(self, value: str) -> str:
+        """A value as a tick has it."""
+        words = wrapped(short_value(value), 12 if self.is_number else 8)
+        return f"{words}\n({self.totals[value]:,})" if self.totals else words
 
     def positions(self, records: Sequence[Record], shift: float) -> NDArray[np.float64]:
         """Where the records stand, moved aside by a share of the axis: (n,)."""
@@ -108,7 +120,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     rows = _rows(records, measures, shown.parameters, others if is_lines else {})
     if not is_lines:
         rows = [panel for row in rows for panel in _parted(row, others)]
-    methods = unique(record["shown_as"] for record in records)
+    methods = shown.numbered_methods(records)
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
     figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * len(measures), frame)
@@ -125,7 +137,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     return figure
 
 
-def _handles(measures: Sequence[str], methods: Sequence[str], shown: Shown) -> list[Artist]:
+def _handles(measures: Sequence[str], methods: Mapping[str, int], shown: Shown) -> list[Artist]:
     words = [reference_words(m, shown.confidence) for m in measures if m not in NO_REFERENCE]
     return method_handles(methods, linestyle="-") + reference_handles(words)
 
@@ -149,7 +161,8 @@ def swept_axis(shown: Shown) -> SweptAxis:
     key = numeric[0]
     places = {value: float(value) for value in values_in_order(shown, key)}
     low, *_, high = places.values()
-    return SweptAxis(shown.swept[key], key, places, low > 0 and high / low >= LOG_RANGE)
+    is_log, totals = low > 0 and high / low >= LOG_RANGE, shown.units_in_all(key)
+    return SweptAxis(shown.swept[key], key, places, is_log, totals=totals)
 
 
 def values_in_order(shown: Shown, key: str) -> list[str]:
@@ -235,7 +248,9 @@ def label_ends(axis: Axes, ends: Sequence[End], swept: SweptAxis) -> None:
                       fontsize=6.5, color=end.ink, va="center")  # fmt: skip
 
 
-def _draw_lines(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[str]) -> list[End]:
+def _draw_lines(
+    axis: Axes, curves: Curves, swept: SweptAxis, methods: Mapping[str, int]
+) -> list[End]:
     groups = unique(rest_in_words(record, curves.others) for record in curves.records)
     n_lines, ends = len(groups) if curves.others else len(methods), []
     for method, group in itertools.product(methods, groups):
@@ -248,8 +263,8 @@ def _draw_lines(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[
             continue
         own.sort(key=lambda record: swept.places[value_text(record[swept.column])])
         points = [value_of(record, curves.measure) for record in own]
-        number_of_method, number_of_group = methods.index(method), groups.index(group)
-        place = number_of_group if curves.others else number_of_method
+        number_of_method, number_of_group = methods[method], groups.index(group)
+        place = number_of_group if curves.others else list(methods).index(method)
         y, ink = [number(value) for value, _ in points], colour(number_of_method)
         axis.errorbar(
             swept.positions(own, STEP_ASIDE * (place - 0.5 * (n_lines - 1))), y,
@@ -260,7 +275,9 @@ def _draw_lines(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[
     return ends
 
 
-def _draw_panel(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[str]) -> list[End]:
+def _draw_panel(
+    axis: Axes, curves: Curves, swept: SweptAxis, methods: Mapping[str, int]
+) -> list[End]:
     """The ends of the lines, whose words go by the final range of the axis."""
     if not curves.records:
         axis.set_axis_off()
@@ -270,7 +287,7 @@ def _draw_panel(axis: Axes, curves: Curves, swept: SweptAxis, methods: Sequence[
         "\n".join(wrapped(one, TITLE_WIDTH) for one in curves.title.split("\n")), loc="left"
     )
     axis.set_ylabel(words_of(curves.records[0], curves.measure))
-    axis.set_xlabel(wrapped(swept.name, TITLE_WIDTH))
+    axis.set_xlabel(wrapped(swept.words, TITLE_WIDTH))
     draw_ticks(axis, swept)
     axis.locator_params(axis="y", nbins=5)
     limit_upright(axis, curves.measure)
@@ -283,10 +300,9 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
         axis.set_xscale("log")
     x = np.array(list(swept.places.values()))
     along = np.log(x) if swept.is_log else x
-    chosen = _apart(along, (along.max() - along.min()) / MAX_TICKS)
-    labels = [
-        wrapped(short_value(list(swept.places)[i]), 12 if swept.is_number else 8) for i in chosen
-    ]
+    most = MAX_LONG_TICKS if swept.totals else MAX_TICKS
+    chosen = _apart(along, (along.max() - along.min()) / most)
+    labels = [swept.tick(list(swept.places)[i]) for i in chosen]
     axis.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticks(x[chosen].tolist(), labels)

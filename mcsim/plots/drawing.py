@@ -7,14 +7,17 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError
@@ -45,8 +48,9 @@ STYLE: Any = {
     "text.parse_math": False,  # a $ in a name is a $
     "svg.hashsalt": "mcsim",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, embedded: what journals take
     "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "savefig.dpi": 300,
 }
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -58,6 +62,8 @@ LINE = 0.14  # inches from line to line
 SLACK = 4  # characters that a name may be longer than a line before it is cut
 EDGE = 0.08  # inches around everything
 MIN_WIDTH = 4.5  # inches, for the words
+MM = 25.4  # of an inch
+NARROWEST = (0.45, 0.75)  # of the width that a panel has by itself; of several side by side
 MAX_PANELS, MAX_HEIGHT = 100, 60.0  # inches: more is no picture any more
 SMALL, LARGE = 1e-3, 1e5  # of numbers that need no power of ten, by far
 PLACES = 6  # decimals of a panel's place in the figure
@@ -65,6 +71,9 @@ NOTE_COLOUR = "#444444"
 BAR_NOTE = "Bars: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
 BAND_NOTE = "Bands: 95% Monte Carlo intervals (1.96 Monte Carlo standard errors)."
 NO_ERROR_NOTE = "No Monte Carlo error is known."
+
+
+_page: ContextVar[float | None] = ContextVar("page", default=None)  # inches that were asked for
 
 
 class Frame(NamedTuple):
@@ -77,12 +86,30 @@ class Frame(NamedTuple):
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's configuration says."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        yield
+def style(width: float | None = None) -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever the user's configuration says.
+
+    width : of figures, in mm; unless given, that of the style around, or what they need
+    """
+    before = _page.set(_page.get() if width is None else width / MM)
+    try:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(STYLE)
+            yield
+    finally:
+        _page.reset(before)
+
+
+def width_of_page(width: float) -> float:
+    """Inches that were asked for, or else these."""
+    return _page.get() or width
+
+
+def n_side_by_side(width: float, most: int, margin: float = 0.0) -> int:
+    """Panels of a width that stand side by side: at most so many, and no more than have room."""
+    page = _page.get()
+    return most if page is None else max(1, min(most, int((page - margin) / width)))
 
 
 def render(figure: Figure, form: str) -> bytes:
@@ -90,8 +117,18 @@ def render(figure: Figure, form: str) -> bytes:
     _fix_titles(figure)
     _fix_layout(figure)
     content = io.BytesIO()
-    figure.savefig(content, format=form, metadata=METADATA[form], bbox_inches="tight")
+    figure.savefig(content, format=form, metadata=METADATA[form], bbox_inches=_bounds(figure))
     return content.getvalue()
+
+
+def _bounds(figure: Figure) -> Any:
+    """What is written: all that is drawn, or the whole of a width that was asked for."""
+    if _page.get() is None:
+        return "tight"
+    FigureCanvasAgg(figure)
+    drawn = figure.get_tightbbox()
+    right = max(figure.get_figwidth(), drawn.x1)  # rather a hair wider than cut
+    return Bbox([[min(0.0, drawn.x0), drawn.y0 - EDGE], [right, drawn.y1 + EDGE]])
 
 
 def _fix_titles(figure: Figure) -> None:
@@ -135,8 +172,10 @@ def panel_grid(
     DataError
         There would be too many panels to be looked at.
     """
-    width = max(sum(widths) + margin, MIN_WIDTH)
-    heading, title, note = (wrapped(text, int(width / CHARACTER)) for text in frame[:3])
+    widths = _fitted(widths, margin)
+    width = _page.get() or max(sum(widths) + margin, MIN_WIDTH)
+    n_characters = int(width / CHARACTER) - (0 if _page.get() is None else SLACK)
+    heading, title, note = (wrapped(text, n_characters) for text in frame[:3])
     n_columns, n_lines = _shape_of_legend(frame.handles, width)
     titles = EDGE + 1.25 * LINE * _count_lines(heading) + LINE * _count_lines(title)
     above = titles + 1.4 * LINE * n_lines + 0.5 * LINE
@@ -160,6 +199,21 @@ def panel_grid(
     return figure, figure.subplots(
         len(heights), len(widths), squeeze=False, height_ratios=heights, width_ratios=widths
     )
+
+
+def _fitted(widths: Sequence[float], margin: float) -> Sequence[float]:
+    """The widths that columns of panels have if the figure is as wide as was asked for."""
+    page = _page.get()
+    if page is None:
+        return widths
+    share, narrowest = (page - margin) / sum(widths), NARROWEST[len(widths) > 1]
+    if share < narrowest:
+        least = MM * (narrowest * sum(widths) + margin)
+        raise DataError(
+            f"{MM * page:.0f} mm are too narrow for these panels and their words: give --width"
+            f" {least:.0f} at least, or choose less with --measure, --parameter or --method"
+        )
+    return [share * one for one in widths]
 
 
 def _count_lines(text: str) -> int:
@@ -229,19 +283,19 @@ def number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def method_handles(names: Sequence[str], *, linestyle: str = "none") -> list[Artist]:
-    """What the legend shows of methods, in order; nothing of a single one."""
+def method_handles(methods: Mapping[str, int], *, linestyle: str = "none") -> list[Artist]:
+    """What the legend shows of methods, by their numbers; nothing of a single one."""
     return [
-        Line2D([], [], color=colour(i), marker=marker(i), ls=linestyle, ms=4, label=name)
-        for i, name in enumerate(names if len(names) > 1 else [])
+        Line2D([], [], color=colour(n), marker=marker(n), ls=linestyle, ms=4, label=name)
+        for name, n in (methods.items() if len(methods) > 1 else [])
     ]
 
 
-def line_handles(names: Sequence[str]) -> list[Artist]:
+def line_handles(methods: Mapping[str, int]) -> list[Artist]:
     """The same for figures of lines without markers."""
     return [
-        Line2D([], [], color=colour(i), ls=line(i), label=name)
-        for i, name in enumerate(names if len(names) > 1 else [])
+        Line2D([], [], color=colour(n), ls=line(n), label=name)
+        for name, n in (methods.items() if len(methods) > 1 else [])
     ]
 
 

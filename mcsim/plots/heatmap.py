@@ -14,6 +14,7 @@ from mcsim.plots.drawing import (
     LINE,
     Floats,
     Frame,
+    n_side_by_side,
     number,
     panel_grid,
     replicates_in_words,
@@ -87,9 +88,10 @@ def _grid(
 ) -> tuple[Figure, list[Axes]]:
     n_methods = len(unique(r["shown_as"] for own in panels.values() for r in own))
     n_columns = min(MOST_COLUMNS, len(panels) if n_methods in (1, len(panels)) else n_methods)
+    width = max(MIN_WIDTH, CELL[0] * len(axes_of[0]) + 0.6)
+    n_columns = n_side_by_side(width, n_columns)
     n_lines = 1 + max(title.count("\n") for title in panels)
     height = CELL[1] * len(axes_of[1]) + 0.6 + LINE * n_lines
-    width = max(MIN_WIDTH, CELL[0] * len(axes_of[0]) + 0.6)
     note = f"{replicates_in_words([r for own in panels.values() for r in own])} {NOTE}"
     frame = Frame(f"{heading_of(name)}{', %' * (name in SHARES)}", shown.title, note)
     n_rows = -(-len(panels) // n_columns)

@@ -54,13 +54,13 @@ def plot(results: Path, kind: str, selection: Selection, out: Path) -> Path:
     return out
 
 
-def write(out: Path, make: Callable[[], Figure]) -> None:
-    """Write the figure that `make` makes; errors as of `plot`."""
+def write(out: Path, make: Callable[[], Figure], width: float | None = None) -> None:
+    """Write the figure that `make` makes, so many mm wide; errors as of `plot`."""
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise McsimError(f"{out}: figures are written as .{', .'.join(FORMATS)}; name such a file")
     refuse_place(out)
-    with style():
+    with style(width):
         content = render(make(), form)
     write_beside(out, content)
 

@@ -1,6 +1,6 @@
 """Figures of a measure, a line per parameter or condition: forest of the bias, lollipops."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.artist import Artist
@@ -17,6 +17,7 @@ from mcsim.plots.drawing import (
     error_note,
     marker,
     method_handles,
+    n_side_by_side,
     number,
     panel_grid,
     reference_handles,
@@ -103,7 +104,7 @@ def _blocks(records: Sequence[Record], measure: str, shown: Shown) -> list[Block
 
 def _draw(shown: Shown, heading: str, blocks: Sequence[Block], *, has_stems: bool) -> Figure:
     records = [record for block in blocks for record in block.records]
-    methods = unique(record["shown_as"] for record in records)
+    methods = shown.numbered_methods(records)
     measures = unique(block.measure for block in blocks)
     frame = Frame(
         heading,
@@ -123,12 +124,13 @@ def _panels(blocks: Sequence[Block], n_methods: int, frame: Frame) -> tuple[Figu
     has_many = len(blocks[0].lines) > MANY_LINES
     n_columns = min(MORE_COLUMNS if has_many else MAX_COLUMNS, len(blocks))
     n_columns = n_columns if blocks[0].title else 1
-    layout = [blocks[i : i + n_columns] for i in range(0, len(blocks), n_columns)]
     labels = [label.split("\n") for block in blocks for label in block.labels]
+    margin = CHARACTER * max(len(text) for lines in labels for text in lines)
+    n_columns = n_side_by_side(PANEL_WIDTH, n_columns, margin)
+    layout = [blocks[i : i + n_columns] for i in range(0, len(blocks), n_columns)]
     line = max(LINE_HEIGHT + METHOD_HEIGHT * n_methods, LINE * max(map(len, labels)) + 0.04)
     heights = [AXIS_HEIGHT + line * max(len(block.lines) for block in row) for row in layout]
     widths = [PANEL_WIDTH if n_columns > 1 else WIDE_PANEL] * n_columns
-    margin = CHARACTER * max(len(text) for lines in labels for text in lines)
     figure, axes = panel_grid(heights, widths, frame, margin=margin)
     for axis in axes[:, 1:].ravel():
         axis.tick_params(labelleft=False)
@@ -138,7 +140,7 @@ def _panels(blocks: Sequence[Block], n_methods: int, frame: Frame) -> tuple[Figu
 
 
 def _draw_block(
-    axis: Axes, block: Block, methods: Sequence[str], confidence: float, *, has_stems: bool
+    axis: Axes, block: Block, methods: Mapping[str, int], confidence: float, *, has_stems: bool
 ) -> None:
     for position in range(1, len(block.lines), 2):
         axis.axhspan(position - 0.5, position + 0.5, color="#F2F2F2", lw=0, zorder=0)
@@ -152,8 +154,8 @@ def _draw_block(
         list(known.values()), [p - 0.5 for p in known], [p + 0.5 for p in known],
         colors="black", linestyles="--", linewidths=0.8, zorder=1,
     )  # fmt: skip
-    for n, method in enumerate(methods):
-        shift = 0.8 * ((n + 0.5) / len(methods) - 0.5)
+    for place, (method, n) in enumerate(methods.items()):
+        shift = 0.8 * ((place + 0.5) / len(methods) - 0.5)
         own = {
             position: record
             for position, records in enumerate(block.lines.values())
@@ -192,6 +194,6 @@ def _share_axes(axes: Sequence[Axes]) -> None:
             axis.set_xlim(limits_of_shares(low, high))
 
 
-def _handles(measures: Sequence[str], methods: Sequence[str], shown: Shown) -> list[Artist]:
+def _handles(measures: Sequence[str], methods: Mapping[str, int], shown: Shown) -> list[Artist]:
     words = [reference_words(m, shown.confidence) for m in measures if m not in NO_REFERENCE]
     return method_handles(methods) + reference_handles(words)

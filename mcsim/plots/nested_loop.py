@@ -3,7 +3,7 @@
 Ruecker & Schwarzer (2014).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,7 +56,8 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
     name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
-    parameters, methods = (unique(r[key] for r in records) for key in ("parameter", "shown_as"))
+    parameters = unique(record["parameter"] for record in records)
+    methods = shown.numbered_methods(records)
     labels = _lane_labels(shown)
     lane = max(LANE, LINE * max(label.count("\n") + 2 for label in labels))
     heights = [HEIGHT] * len(parameters) + [lane * len(labels) + 0.3]
@@ -72,11 +73,11 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
 
 
 def _draw_panel(
-    axis: Axes, records: Sequence[Record], measure: str, shown: Shown, methods: Sequence[str]
+    axis: Axes, records: Sequence[Record], measure: str, shown: Shown, methods: Mapping[str, int]
 ) -> None:
     places = shown.places
     edges = np.arange(len(places) + 1) - 0.5
-    for n, method in enumerate(methods):
+    for method, n in methods.items():
         found = {r["place"]: value_of(r, measure) for r in records if r["shown_as"] == method}
         points = [found.get(place, (None, None)) for place in places]
         values = np.array([number(value) for value, _ in points])

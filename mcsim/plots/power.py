@@ -1,6 +1,6 @@
 """Power against a swept value: curves with Monte Carlo bands, and where they cross 80%."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from mcsim.plots.drawing import (
     line,
     marker,
     method_handles,
+    n_side_by_side,
     number,
     panel_grid,
     reference_handles,
@@ -73,10 +74,10 @@ def draw_power(shown: Shown, measure: str | None) -> Figure:
         raise DataError("no effect is other than 0, which has no power: --kind curves draws it")
     records = [r for r in shown.records if r["parameter"] in effects and r[name] is not None]
     records, swept = one_per_fit(records, [name]), swept_axis(shown)
-    methods = unique(record["shown_as"] for record in records)
+    methods = shown.numbered_methods(records)
     panels = _panels(records, methods, {k: v for k, v in shown.swept.items() if k != swept.column})
     handles = method_handles(methods, linestyle="-") + reference_handles([f"{LEVEL:g}%"])
-    n_columns = min(MOST_COLUMNS, len(panels))
+    n_columns = n_side_by_side(WIDTH, min(MOST_COLUMNS, len(panels)))
     note = error_note(records, [name], BAND_NOTE) + NOTE.format(level=LEVEL)
     frame = Frame(f"Power against {swept.name}", shown.title, note, handles)
     heights, widths = [HEIGHT] * -(-len(panels) // n_columns), [WIDTH] * n_columns
@@ -90,14 +91,14 @@ def draw_power(shown: Shown, measure: str | None) -> Figure:
 
 
 def _panels(
-    records: Sequence[Record], methods: Sequence[str], others: dict[str, str]
+    records: Sequence[Record], methods: Mapping[str, int], others: dict[str, str]
 ) -> dict[str, list[Line]]:
     """The lines of every panel, by its title."""
     found: dict[str, dict[tuple[int, str], Line]] = {}
     for record in records:
         rest = rest_in_words(record, others)
         title = "\n".join([record["parameter"], *[record["shown_as"]] * bool(others)])
-        key = methods.index(record["shown_as"]), rest
+        key = methods[record["shown_as"]], rest
         lines = found.setdefault(title, {})
         lines.setdefault(key, Line(*key, [])).records.append(record)
     return {title: list(lines.values()) for title, lines in found.items()}
@@ -107,7 +108,7 @@ def _draw_panel(axis: Axes, lines: Sequence[Line], swept: SweptAxis, measure: st
     axis.axhline(LEVEL, color="black", ls="--", lw=0.8, zorder=1)
     ends = [_draw_line(axis, one, place, swept, measure) for place, one in enumerate(lines)]
     axis.set_ylabel("power, %")
-    axis.set_xlabel(wrapped(swept.name, TITLE_WIDTH))
+    axis.set_xlabel(wrapped(swept.words, TITLE_WIDTH))
     draw_ticks(axis, swept)
     axis.set_ylim(limits_of_shares(-5.0, 105.0))  # before the words, which go by it
     label_ends(axis, ends, swept)

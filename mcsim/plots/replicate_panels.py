@@ -16,6 +16,7 @@ from mcsim.plots.drawing import (
     BLUE,
     LINE,
     Frame,
+    n_side_by_side,
     panel_grid,
     replicates_in_words,
     robust_range,
@@ -86,10 +87,11 @@ def _panel_axes(
     """Axes in the shape of the rows, each of which stays on one line if it can."""
     longest, n_panels = max(map(len, rows)), sum(map(len, rows))
     width, height = size[0], size[1] + LINE * _n_more_lines(rows)
-    is_mixed = longest > MAX_COLUMNS
-    n_side_by_side = 1 if is_mixed else min(max(1, LINE_LENGTH // longest), len(rows))
-    n_columns = LINE_LENGTH if is_mixed else n_side_by_side * longest
-    n_lines = -(-n_panels // LINE_LENGTH) if is_mixed else -(-len(rows) // n_side_by_side)
+    is_mixed = longest > n_side_by_side(width, MAX_COLUMNS)
+    line_length = n_side_by_side(width, LINE_LENGTH)
+    n_rows = 1 if is_mixed else min(max(1, line_length // longest), len(rows))  # side by side
+    n_columns = line_length if is_mixed else n_rows * longest
+    n_lines = -(-n_panels // line_length) if is_mixed else -(-len(rows) // n_rows)
     figure, grid = panel_grid([height] * n_lines, [width] * n_columns, frame)
     places = iter(grid.ravel() if is_mixed else grid.reshape(-1, longest))
     axes: list[list[Axes]] = [

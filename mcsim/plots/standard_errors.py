@@ -1,6 +1,6 @@
 """Mean standard error that the methods report, against the SD that their estimates have."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ from mcsim.plots.drawing import (
     half_width,
     marker,
     method_handles,
+    n_side_by_side,
     panel_grid,
     reference_handles,
     wrapped,
@@ -42,10 +43,9 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
     known = [r for r in shown.records if None not in (r["emp_se"], r["model_se"])]
     refuse_nothing(known, MEASURES, shown)
     records = one_per_fit(known, MEASURES)
-    parameters, methods, places = (
-        unique(record[key] for record in records) for key in ("parameter", "shown_as", "place")
-    )
-    n_columns = min(MAX_COLUMNS, len(parameters))
+    parameters, places = (unique(r[key] for r in records) for key in ("parameter", "place"))
+    methods = shown.numbered_methods(records)
+    n_columns = n_side_by_side(WIDTH, min(MAX_COLUMNS, len(parameters)))
     n_rows = -(-len(parameters) // n_columns)
     note = f"{error_note(records, MEASURES, BAR_NOTE)} {NOTE}"
     frame = Frame(HEADING, shown.title, note, _handles(methods, places))
@@ -60,16 +60,16 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
     return figure
 
 
-def _are_few(methods: Sequence[str], places: Sequence[str]) -> bool:
+def _are_few(methods: Collection[str], places: Sequence[str]) -> bool:
     """Whether colours tell the methods apart and markers the conditions, else markers methods."""
     return len(methods) <= len(COLOURS) and len(places) <= len(MARKERS)
 
 
 def _draw_panel(
-    axis: Axes, records: Sequence[Record], methods: Sequence[str], places: Sequence[str]
+    axis: Axes, records: Sequence[Record], methods: Mapping[str, int], places: Sequence[str]
 ) -> None:
     are_few = _are_few(methods, places)
-    for n, method in enumerate(methods):
+    for method, n in methods.items():
         own = [record for record in records if record["shown_as"] == method]
         if not own:  # not every method has every parameter
             continue
@@ -104,13 +104,13 @@ def _square(axis: Axes, records: Sequence[Record]) -> None:
     axis.set(xlim=span, ylim=span, aspect="equal")
 
 
-def _handles(methods: Sequence[str], places: Sequence[str]) -> list[Artist]:
+def _handles(methods: Mapping[str, int], places: Sequence[str]) -> list[Artist]:
     against = reference_handles(["as large as the SD"])
     if not _are_few(methods, places):
         return method_handles(methods) + against
     handles: list[Artist] = []
     if len(methods) > 1:
-        handles += [Line2D([], [], color=colour(n), lw=2, label=m) for n, m in enumerate(methods)]
+        handles += [Line2D([], [], color=colour(n), lw=2, label=m) for m, n in methods.items()]
     if len(places) > 1:
         handles += [
             Line2D([], [], color=GREY, marker=MARKERS[n], ls="none", ms=4, label=one)

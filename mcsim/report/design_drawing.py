@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from mcsim.design.units import Design, Flags, Ints
 from mcsim.design.words import design_in_words
 from mcsim.engine.crossed.crossing import is_within
-from mcsim.plots.drawing import CHARACTER, GREY, LINE, SLACK, Frame, colour, panel_grid, wrapped
+from mcsim.plots.drawing import (
+    CHARACTER,
+    GREY,
+    LINE,
+    SLACK,
+    Frame,
+    colour,
+    panel_grid,
+    width_of_page,
+    wrapped,
+)
 from mcsim.report.one_data_set import shown_condition
 from mcsim.summary.records import Globs
 
@@ -42,16 +52,17 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line: its words, its cells, the unit of every row of the design."""
+    """A line: its words, its cells, the unit of every row of the design; inches for all."""
 
     words: str
     cells: list[Cell]
     unit_of_row: Ints
+    width: float
 
     @property
     def step(self) -> float:
         """Inches from unit to unit."""
-        return min(STEP, (WIDTH - LEFT) / sum(cell.n_slots for cell in self.cells))
+        return min(STEP, (self.width - LEFT) / sum(cell.n_slots for cell in self.cells))
 
     @property
     def lines(self) -> list[str]:
@@ -79,15 +90,16 @@ def draw_design_of(results: Path, label: Globs | None) -> Figure:
 
 def draw_design(design: Design, title: str, name: str) -> Figure:
     """A design, of the condition with this name."""
-    rows = list(_rows(design))
+    width = width_of_page(WIDTH)
+    rows = list(_rows(design, width))
     said = f"{name}." if name else "", _covariates_in_words(design), NOTE
     frame = Frame("Who is measured", title, " ".join(filter(None, said)))
-    figure, axes = panel_grid([sum(row.height for row in rows)], [WIDTH], frame)
+    figure, axes = panel_grid([sum(row.height for row in rows)], [width], frame)
     _draw(axes[0, 0], rows)
     return figure
 
 
-def _rows(design: Design) -> Iterator[Row]:
+def _rows(design: Design, width: float) -> Iterator[Row]:
     """Lines from the outermost level to observations."""
     words = design_in_words(design).split("; ")
     is_own, known = np.ones(len(design.frame), dtype=bool), list[str]()
@@ -100,7 +112,7 @@ def _rows(design: Design) -> Iterator[Row]:
         known += own
         cells = _cells(design, own, unit, np.ones_like(is_own) if crosses else is_own, ink)
         by = f", by {' and '.join(own)}" if own else ""
-        yield Row(f"{text}{by}", cells, unit)
+        yield Row(f"{text}{by}", cells, unit, width)
         if not crosses:
             ink = cells[0].ink
             is_own = is_own & (unit == cells[0].units[0])
@@ -166,7 +178,7 @@ def _draw(axis: Axes, rows: Sequence[Row]) -> None:
                 axis.plot(*ends, color=GREY, lw=0.5, alpha=0.7, zorder=1)
         _draw_row(axis, row, places, y, is_last=row is rows[-1])
         y, above, previous = y - row.height, places, row
-    axis.set(xlim=(0, WIDTH), ylim=(y + LINE, LINE), xticks=[], yticks=[])
+    axis.set(xlim=(0, rows[0].width), ylim=(y + LINE, LINE), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
-from mcsim.plots.drawing import BLUE, Frame, colour, panel_grid, wrapped
+from mcsim.plots.drawing import BLUE, Frame, colour, n_side_by_side, panel_grid, wrapped
 from mcsim.results.folder import read_manifest
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.load import load_scenario
@@ -76,7 +76,7 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     note = f"Replicate {replicate:,}{f' of {of.name}' if of.name else ''}."
     shown = f"{note} {_units_in_words(frame, levels)}"
     frame_of = Frame(f"{response} in one data set", of.title, shown, _handles(levels))
-    n_columns = min(MOST_COLUMNS, len(cells))
+    n_columns = n_side_by_side(WIDTH, min(MOST_COLUMNS, len(cells)))
     n_rows = -(-len(cells) // n_columns)
     figure, axes = panel_grid([HEIGHT] * n_rows, [WIDTH] * n_columns, frame_of)
     for axis, (cell, own) in zip(axes.ravel(), cells.items(), strict=False):

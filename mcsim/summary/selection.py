@@ -4,6 +4,7 @@ Works from the files alone. Knows no drawing.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ from mcsim.summary.summarize import DESCRIPTION, studies_in
 
 Key = tuple[str, ...]  # study, condition, method, parameter
 KEY = ("study", *ROW)
+_COUNT = re.compile(r"design\.(?:levels\.(.+)|observations)\.count")
 
 
 class Numbers(NamedTuple):
@@ -53,13 +55,15 @@ class Shown:
     """Rows of the summaries of some studies; numbers of their replicates are read once.
 
     records : as `summarize` has them, with `place`, words for the condition (none where there is
-    one); swept : short names of what differs between the conditions, by column of the records
+    one); swept : short names of what differs between the conditions, by column of the records;
+    all_methods : of the studies, also those that are not selected
     """
 
     title: str
     confidence: float
     records: Sequence[Record]
     swept: dict[str, str]
+    all_methods: Sequence[str] = ()
 
     @property
     def places(self) -> list[str]:
@@ -75,6 +79,39 @@ class Shown:
     def methods(self) -> list[str]:
         """Names of the methods, in order."""
         return unique(record["method"] for record in self.records)
+
+    def numbered_methods(self, records: Sequence[Record]) -> dict[str, int]:
+        """Names under which methods are shown, and their numbers, the same in every figure."""
+        number = {name: i for i, name in enumerate(self.all_methods)}
+        return {record["shown_as"]: number[record["method"]] for record in records}
+
+    def units_in_all(self, column: str) -> dict[str, int]:
+        """Of a swept number of units, how many these are in all, by the text of its value.
+
+        Empty where that is the number itself, or depends on other swept values.
+        """
+        found: dict[str, set[int]] = {}
+        for record in self.records:
+            words = self._designs.get((record["study"], record["condition"]))
+            n = _units_in_words(column, words or "")
+            if n is None:
+                return {}
+            found.setdefault(value_text(record[column]), set()).add(n)
+        if any(len(one) > 1 for one in found.values()):
+            return {}
+        totals = {value: one.pop() for value, one in found.items()}
+        return {} if all(value == str(n) for value, n in totals.items()) else totals
+
+    @cached_property
+    def _designs(self) -> dict[tuple[str, str], str | None]:
+        """Designs in words, by study and condition."""
+        return {
+            (study, row["condition"]): row["design_in_words"]
+            for study in unique(record["study"] for record in self.records)
+            for row in read_conditions(Path(study))
+            .select(["condition", "design_in_words"])
+            .to_pylist()
+        }
 
     def of_parameters(self, names: Sequence[str]) -> "Shown":
         """The rows of some parameters alone, those in the order of their names."""
@@ -100,9 +137,9 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     DataError
         There is no study, or a glob selects nothing.
     """
-    table, studies = known_summary(results), studies_in(results)
+    whole, studies = known_summary(results), studies_in(results)
     table = filter_summary(
-        table,
+        whole,
         methods=selection.methods,
         parameters=selection.parameters,
         conditions=selection.conditions,
@@ -120,6 +157,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
         confidence=float(_manifest(studies[0])["confidence"]),
         records=without_variances(records),
         swept=swept,
+        all_methods=whole["method"].unique().to_pylist(),
     )
 
 
@@ -163,6 +201,16 @@ def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:
                     replicates, numbers = results.numbered(row)
                     found[keys[row]] = Numbers(replicates.copy(), *numbers[list(DRAWN)])
     return found
+
+
+def _units_in_words(column: str, words: str) -> int | None:
+    """Units of the level whose count a column has, or observations, of a design in words."""
+    of = _COUNT.fullmatch(column)
+    if of is None:
+        return None
+    what = rf"units? of {re.escape(of[1])}" if of[1] else "observations"
+    match = re.search(rf"(?:^|; )([\d,]+) {what}(?:[,;]|$)", words)
+    return int(match[1].replace(",", "")) if match else None
 
 
 def _manifest(study: Path) -> Record:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch, StepPatch
+from PIL import Image
 
 from mcsim.cli import read as commands
 from mcsim.errors import DataError, McsimError
@@ -515,6 +516,46 @@ def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
     assert "mcsim.cli.read" in done.stderr
     assert "matplotlib" not in done.stderr
     assert "numpy" not in done.stderr
+
+
+def test_a_method_has_its_colour_in_every_figure(single, swept):
+    found = {
+        container.lines[0].get_color()
+        for directory, kind in ((single, "lollipop"), (single, "se"), (swept, "curves"))
+        for axis in figure_of(directory, kind, methods="diagonal", parameters="x").axes
+        for container in axis.containers
+    }
+    assert found == {COLOURS[2]}  # the third of the study's methods
+
+
+@pytest.mark.parametrize(("width", "kind"), [(89, "estimates"), (89, "power"), (183, "curves")])
+def test_a_width_is_kept_and_pictures_have_300_dots_per_inch(swept, tmp_path, width, kind):
+    chosen = Selection(parameters="x", methods="diagonal")
+    out = tmp_path / "a.png"
+    plots.write(out, lambda: plots.figure(swept, kind, chosen), width)
+    with Image.open(out) as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert picture.width == pytest.approx(width / 25.4 * 300, abs=2)
+    with style(width):
+        figure = plots.figure(swept, kind, chosen)
+        FigureCanvasAgg(figure).draw()
+    assert overlaps(figure) == []
+
+
+def test_what_does_not_fit_into_a_width_is_refused_and_fonts_are_embedded(swept, tmp_path):
+    for_all = Selection(parameters="x")
+    with pytest.raises(DataError, match="89 mm are too narrow.*give --width 149 at least"):
+        plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all), 89)
+    plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all))
+    assert b"/FontFile2" in (tmp_path / "a.pdf").read_bytes()  # TrueType, in the file
+
+
+def test_ticks_say_how_many_units_there_are_in_all(swept):
+    figure = figure_of(swept, "power", parameters="x", methods="diagonal")
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["2\n(18)", "3\n(27)", "8\n(72)"]  # of 4 + 5 animals
+    assert figure.axes[0].get_xlabel() == "image.count (in all)"
+    assert shown_rows(swept, Selection()).units_in_all("truth.sigma") == {}
 
 
 def test_colours_are_those_of_okabe_and_ito():
