@@ -46,7 +46,7 @@ TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
 ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
 APART = 0.09  # of an upright axis, between such words
-MAX_TICKS, MAX_LONG_TICKS = 6, 4  # of an axis; with numbers of units in all
+MAX_TICKS, MAX_LONG_TICKS, LONG = 6, 4, 100  # of an axis; where units in all are so many
 MAX_WORDS = 22  # characters at the end of a line
 MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
@@ -300,7 +300,8 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
         axis.set_xscale("log")
     x = np.array(list(swept.places.values()))
     along = np.log(x) if swept.is_log else x
-    most = MAX_LONG_TICKS if swept.totals else MAX_TICKS
+    is_long = max(swept.totals.values(), default=0) >= LONG
+    most = MAX_LONG_TICKS if is_long else MAX_TICKS
     chosen = _apart(along, (along.max() - along.min()) / most)
     labels = [swept.tick(list(swept.places)[i]) for i in chosen]
     axis.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))

@@ -544,7 +544,7 @@ def test_a_width_is_kept_and_pictures_have_300_dots_per_inch(swept, tmp_path, wi
 
 def test_what_does_not_fit_into_a_width_is_refused_and_fonts_are_embedded(swept, tmp_path):
     for_all = Selection(parameters="x")
-    with pytest.raises(DataError, match="89 mm are too narrow.*give --width 149 at least"):
+    with pytest.raises(DataError, match=r"89 mm are too narrow.*give --width 149 at least"):
         plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all), 89)
     plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all))
     assert b"/FontFile2" in (tmp_path / "a.pdf").read_bytes()  # TrueType, in the file
