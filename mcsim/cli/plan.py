@@ -6,7 +6,13 @@ import click
 
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES
 
-FORMATS = ("table", "csv", "json", "markdown")  # of planning/printed.py, which is slow to import
+FORMATS = (
+    "table",
+    "csv",
+    "json",
+    "markdown",
+    "latex",
+)  # of planning/printed.py, which is slow to import
 
 
 @click.command()

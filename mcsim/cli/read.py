@@ -20,6 +20,7 @@ FORMATS = (
     "latex",
 )  # of summary/printed.py, which is slow to import
 MIN_WIDTH, MAX_WIDTH = 40, 1_000  # mm of a figure
+DATA = ("csv", "json")  # formats to be worked with
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
     "realized", "se", "plan", "data", "design",
@@ -50,6 +51,12 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
               " rmse,bias... May be repeated.")  # fmt: skip
 @click.option("--columns", multiple=True, metavar="NAME,NAME,...",
               help="Columns of the table, such as truth,relative_bias,rmse,power,n.")  # fmt: skip
+@click.option(
+    "--by",
+    metavar="NAME",
+    help="What stands side by side: a swept key such as animal.count, parameter (a line per"
+    " condition and method), or method. With --measure; default: rmse,coverage,power.",
+)
 @click.option("--effects", metavar="D,D,...",
               help="Power of the fixed effects if they were of these sizes.")  # fmt: skip
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
@@ -63,17 +70,17 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
 
     mcsim summarize results/coverage --parameter 'diet*:x' --effects 0.05,0.1,0.2
 
+    mcsim summarize results/coverage --measure rmse,coverage --by animal.count
+
     mcsim summarize results/coverage --columns truth,bias,rmse,coverage --format latex
     """
     from mcsim.summary import effects, printed
     from mcsim.summary import summarize as summary
     from mcsim.summary.selection import filter_summary
+    from mcsim.summary.side_by_side import MEASURES, METHOD
 
     sizes = read_effects(options["effects"])
-    if options["columns"] and (sizes or options["measures"]):
-        raise McsimError(
-            "--columns chooses from the table; it does not go with --measure, --effects"
-        )
+    _refuse_pairs(form, **options)
     if sizes:
         table = effects.along_effects(results, sizes)
     else:
@@ -92,11 +99,25 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         click.echo(printed.print_drawn(rows, effects.NOTE, form, 3, width), nl=False)
     elif sizes:
         click.echo(printed.FORMATS[form](table), nl=False)
-    elif measures := printed.measures_named(options["measures"]):
-        click.echo(printed.print_measures(table, measures, form, width), nl=False)
+    elif options["measures"] or options["by"]:
+        measures = printed.measures_named(options["measures"] or MEASURES)
+        by = options["by"] or METHOD
+        click.echo(printed.print_measures(table, measures, form, by, width), nl=False)
     else:
         columns = printed.columns_named(options["columns"], table)
         click.echo(printed.print_summary(table, form, columns, width), nl=form == "table")
+
+
+def _refuse_pairs(form: str, **options: Any) -> None:
+    """Raise an error for options that do not go together."""
+    if options["columns"] and (options["effects"] or options["measures"] or options["by"]):
+        raise McsimError(
+            "--columns chooses from the table; it does not go with --measure, --by, --effects"
+        )
+    if options["by"] and (options["effects"] or form in DATA):
+        raise McsimError(
+            f"--by is of tables to be read, not of --effects or --format {' or '.join(DATA)}"
+        )
 
 
 def terminal_width() -> int | None:

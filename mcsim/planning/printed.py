@@ -12,7 +12,7 @@ from mcsim.planning.plan import Plan, as_json
 from mcsim.planning.search import OPEN
 from mcsim.scenario.plan import Goal
 from mcsim.summary.records import Record
-from mcsim.summary.text import aligned, piped, shown_as
+from mcsim.summary.text import BEGIN, END, aligned, booktabs, commented, piped, shown_as
 
 DRAWN = (
     " Every design has its own draw of what is random in it; with `redraw = true` under [design],"
@@ -172,9 +172,18 @@ def _number(goal: Goal, value: float | None) -> str:
     return f"{100 * value:.2f}%" if goal.is_share else f"{value:.4g}"
 
 
+def to_latex(plan: Plan, folder: str) -> str:
+    """The table for the package booktabs, the sentences as comments."""
+    before, begin, rest = to_page(plan, booktabs, folder).partition(BEGIN)
+    table, end, after = rest.partition(END)
+    lines = commented(before.strip()), f"{begin}{table}{end}", commented(after.strip())
+    return "\n\n".join(lines) + "\n"
+
+
 FORMATS: dict[str, Callable[[Plan, str], str]] = {
     "table": lambda plan, folder: to_page(plan, aligned, folder),
     "csv": lambda plan, _folder: to_csv(plan),
     "json": lambda plan, _folder: to_json(plan),
+    "latex": to_latex,
     "markdown": lambda plan, folder: to_page(plan, piped, folder),
 }

@@ -38,7 +38,8 @@ from mcsim.plots.measure_axes import (
     words_of,
 )
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
-from mcsim.summary.selection import Shown, refuse_nothing, value_text
+from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.summarize import value_text
 
 MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel

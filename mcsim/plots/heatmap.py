@@ -22,7 +22,8 @@ from mcsim.plots.drawing import (
 )
 from mcsim.plots.measure_axes import heading_of, value_of
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
-from mcsim.summary.selection import Shown, refuse_nothing, value_text
+from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.summarize import value_text
 
 CELL = (0.52, 0.3)  # inches
 MOST_COLUMNS = 3

@@ -34,7 +34,8 @@ from mcsim.plots.measure_axes import (
     words_of_all,
 )
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
-from mcsim.summary.selection import Shown, refuse_nothing, value_text
+from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.summarize import value_text
 
 DEFAULT_MEASURE = "rmse"
 HEIGHT, WIDTH = 1.5, 7.5  # inches of a panel

@@ -35,7 +35,8 @@ from mcsim.plots.drawing import (
 )
 from mcsim.plots.measure_axes import OF_TESTS, bars_of, limits_of_shares, value_of
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
-from mcsim.summary.selection import Shown, refuse_nothing, value_text
+from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.summarize import value_text
 
 WIDTH, HEIGHT = 4.2, 2.3  # inches of a panel
 MOST_COLUMNS = 2

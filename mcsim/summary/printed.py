@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +13,6 @@ from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
     fit_of,
-    has_gaps,
     is_unreachable,
     measure_named,
     n_in_words,
@@ -22,10 +20,12 @@ from mcsim.summary.records import (
     unique,
     without_variances,
 )
+from mcsim.summary.side_by_side import POWER, side_by_side
 from mcsim.summary.summarize import COUNTS, OPTIONAL
 from mcsim.summary.text import (
     aligned,
     booktabs,
+    commented,
     percent,
     piped,
     shown_as,
@@ -34,7 +34,6 @@ from mcsim.summary.text import (
 )
 
 LABELS = ("study", "condition")
-POWER = "power/type I"
 NAMES = ["method", "parameter"]
 COLUMNS = {  # of the table, unless others are named: columns of a summary and their headings
     "truth": "truth", "mean": "mean", "bias": "bias", "rmse": "RMSE", "coverage": "coverage",
@@ -90,7 +89,7 @@ def to_json(table: pa.Table) -> str:
 
 
 def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None) -> str:
-    draw, say = partial(drawn(form, width), n_left=2), _commented if form == "latex" else str
+    draw, say = partial(drawn(form, width), n_left=2), commented if form == "latex" else str
     bullet = "- " if form == "markdown" else ""
     boundary = table.schema.metadata[b"boundary"].decode()
     records = table.to_pylist()
@@ -112,11 +111,6 @@ def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None)
             theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
             paragraphs += [say(SENTENCES["theory"]), theory, *map(say, _far_from_theory(known))]
     return "\n\n".join([*paragraphs, say("\n".join(_notes(table, printed)))]) + "\n"
-
-
-def _commented(text: str) -> str:
-    """Lines that LaTeX passes over."""
-    return "\n".join(f"% {line}" for line in text.split("\n"))
 
 
 def _main(rows: list[Record], columns: Sequence[str]) -> list[list[str]]:
@@ -303,51 +297,17 @@ def measures_named(texts: Sequence[str]) -> list[str]:
 
 
 def print_measures(
-    table: pa.Table, measures: Sequence[str], form: str, width: int | None = None
+    table: pa.Table, measures: Sequence[str], form: str, by: str, width: int | None = None
 ) -> str:
-    """A table per measure, the methods side by side; in CSV and JSON their columns."""
+    """A table per measure, the methods side by side or what `by` names; in CSV and JSON columns."""
     if form not in DRAWN:
         return FORMATS[form](only_measures(table, measures))
-    draw, say = drawn(form, width), _commented if form == "latex" else str
-    tables = [draw(side_by_side(table, one), n_left=1) for one in measures]
+    draw, say = drawn(form, width), commented if form == "latex" else str
+    tables = [draw(side_by_side(table, one, by), n_left=1) for one in measures]
     records = without_variances(table.to_pylist())
     notes = note_on_intervals(records) if set(measures) & set(OF_INTERVALS) else []
-    notes += [SENTENCES["power"].format("rejection")] * ("rejection" in measures)
+    notes += [SENTENCES["power"].format(POWER)] * ("rejection" in measures)
     return "\n\n".join([*tables, *[say("\n".join(notes))] * bool(notes)]) + "\n"
-
-
-def side_by_side(table: pa.Table, measure: str) -> list[list[str]]:
-    """Rows of text: a measure per condition and parameter, the methods side by side."""
-    show = percent if measure in SHARES else with_mcse
-    methods = table["method"].unique().to_pylist()
-    records = table.to_pylist()
-    groups = _group(without_variances(records), "study", "condition", "parameter")
-    several = len(_group(records, "study", "condition")) > 1
-    rows = [[f"{measure}{' in %' * (measure in SHARES)}", *methods]]
-    for group in groups:
-        cells = {row["method"]: show(row[measure], row[f"{measure}_mcse"]) for row in group}
-        if measure in OF_INTERVALS:
-            cells |= {
-                row["method"]: f"{cells[row['method']]} of {n_in_words(row)}"
-                for row in group
-                if row[measure] is not None and has_gaps(row)
-            }
-        labels = [group[0].get("study"), group[0]["condition"] if several else None]
-        label = ": ".join(filter(None, [*labels, group[0]["parameter"]]))
-        if any(cell != "-" for cell in cells.values()):
-            rows.append([label, *(cells.get(method, "-") for method in methods)])
-    return _with_shared_columns(rows)
-
-
-def _with_shared_columns(rows: list[list[str]]) -> list[list[str]]:
-    """One column for the df methods of a fit where they agree."""
-    labels, *columns = zip(*rows, strict=True)
-    kept = [labels]
-    for fit, own in itertools.groupby(columns, lambda column: fit_of(column[0])):
-        found = list(own)
-        agree = len(found) > 1 and len({column[1:] for column in found}) == 1
-        kept += [(fit, *found[0][1:])] if agree else found
-    return [list(row) for row in zip(*kept, strict=True)]
 
 
 DRAWN = {"table": aligned, "markdown": piped, "latex": booktabs}  # tables to be read, by format
@@ -371,7 +331,7 @@ def print_drawn(
     rows: list[list[str]], notes: str, form: str, n_left: int, width: int | None
 ) -> str:
     """A table and notes on it."""
-    say = _commented if form == "latex" else str
+    say = commented if form == "latex" else str
     return f"{drawn(form, width)(rows, n_left=n_left)}\n\n{say(notes)}\n"
 
 

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcsim.errors import DataError
-from mcsim.names import ROW, short_names, show_swept
+from mcsim.names import ROW
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
 from mcsim.summary.records import Globs, Record, chosen, unique, without_variances
-from mcsim.summary.summarize import DESCRIPTION, studies_in
+from mcsim.summary.summarize import studies_in, swept_in, value_text
 
 Key = tuple[str, ...]  # study, condition, method, parameter
 KEY = ("study", *ROW)
@@ -146,7 +146,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     )
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
-    swept = _swept(table, has_studies=len(studies) > 1)
+    swept = swept_in(table, has_studies=len(studies) > 1)
     is_single = len(unique(map(_condition, records := table.to_pylist()))) == 1
     for record in records:
         study = f"{Path(record['study']).name}: " * ("study" in swept)
@@ -219,17 +219,3 @@ def _manifest(study: Path) -> Record:
 
 def _condition(record: Record) -> tuple[str, str]:
     return record["study"], record["condition"]
-
-
-def _swept(table: pa.Table, *, has_studies: bool) -> dict[str, str]:
-    """Short name, as in the labels, of every column with more than one value."""
-    names = table.column_names
-    columns = names[names.index("condition") + 1 : names.index(DESCRIPTION[0])]
-    columns = ["study"] * has_studies + columns
-    swept = [name for name in columns if len(unique(map(value_text, table[name].to_pylist()))) > 1]
-    return short_names(swept)
-
-
-def value_text(value: Any) -> str:
-    """A swept value as the labels of conditions have it."""
-    return "-" if value is None else show_swept(value)

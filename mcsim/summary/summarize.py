@@ -7,15 +7,17 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
-from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter
+from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter, short_names, show_swept
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Floats, Results, read_results
+from mcsim.summary.records import unique
 
 Take = Callable[[Results, int], Floats]
 
@@ -232,3 +234,17 @@ def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowTypeError as error:
         raise DataError(f"these sweeps differ in kind; do one at a time: {error}") from error
+
+
+def swept_in(table: pa.Table, *, has_studies: bool = False) -> dict[str, str]:
+    """Short name, as in the labels, of every column with more than one value."""
+    names = table.column_names
+    columns = names[names.index("condition") + 1 : names.index(DESCRIPTION[0])]
+    columns = ["study"] * has_studies + columns
+    swept = [name for name in columns if len(unique(map(value_text, table[name].to_pylist()))) > 1]
+    return short_names(swept)
+
+
+def value_text(value: Any) -> str:
+    """A swept value as the labels of conditions have it."""
+    return "-" if value is None else show_swept(value)

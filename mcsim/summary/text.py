@@ -8,6 +8,7 @@ Rows = Sequence[Sequence[str]]  # the header first
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
 LARGE = 1e7  # what is larger is written with a power of ten, and so is what needs more decimals
 MAX_DECIMALS = 9
+BEGIN, END = r"\begin{tabular}", r"\end{tabular}"
 LATEX = {  # what LaTeX does not print as it stands
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
@@ -55,9 +56,13 @@ def booktabs(rows: Rows, *, n_left: int) -> str:
     """The same in LaTeX, for the package booktabs."""
     header, *body = [" & ".join(map(_in_latex, row)) + r" \\" for row in rows]
     columns = "l" * n_left + "r" * (len(rows[0]) - n_left)
-    begin = rf"\begin{{tabular}}{{{columns}}}"
     rules = [r"\toprule", header, r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([begin, *rules, r"\end{tabular}"])
+    return "\n".join([f"{BEGIN}{{{columns}}}", *rules, END])
+
+
+def commented(text: str) -> str:
+    """Lines that LaTeX passes over."""
+    return "\n".join(f"% {line}" for line in text.split("\n"))
 
 
 def _in_latex(cell: str) -> str:

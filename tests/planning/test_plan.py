@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import product
 
 import numpy as np
@@ -369,6 +370,10 @@ def test_the_command_prints_the_answer_in_all_formats(tmp_path):
                            max_replicates=1024, report=lambda line: None)  # fmt: skip
     assert (found.answer, str(found)) == (answer, page.replace("results/", f"{tmp_path}/results/"))
     assert len(found.designs) == len(told["designs"])
+    latex = call_mcsim(*command, "--format", "latex", cwd=tmp_path).stdout
+    before, table, after = re.split(r"(?<=\n)(?=\\begin)|(?<=tabular})\n", latex)
+    assert r"\toprule" in table
+    assert all(line.startswith("% ") for line in (before + after).split("\n") if line)
     table = call_mcsim(*command, "--format", "csv", cwd=tmp_path).stdout.splitlines()
     assert table[0].startswith("design.levels.animal.count,design.levels.image.count,")
     assert len(table) == 1 + len(told["designs"])

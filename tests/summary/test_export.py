@@ -1,5 +1,8 @@
 """Estimates as CSV: the rows of estimates/, long and wide; tables in blocks, LaTeX and columns."""
 
+import shutil
+import subprocess
+
 import pandas as pd
 import pytest
 
@@ -102,6 +105,18 @@ def test_a_summary_in_latex_is_tables_and_comments(small):
         inside = inside or line.startswith(r"\begin")
         assert inside or line.startswith("% ")
         inside = inside and line != r"\end{tabular}"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
+def test_latex_compiles(small, tmp_path):
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    table = FORMATS["latex"](known_summary(small))
+    letters = booktabs([["a_b", "c"], ["[x] 5% ~ y | $ < > ^ \\ { } # &", "-1 (0)"]], n_left=1)
+    (tmp_path / "a.tex").write_text(f"{head}\n{table}\n{letters}\n\\end{{document}}")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "a.pdf").exists()
 
 
 def test_columns_of_the_table_are_those_that_are_named(small):

@@ -8,8 +8,9 @@ from mcsim.errors import DataError
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import summarize as summary
-from mcsim.summary.printed import FORMATS, measures_named, side_by_side
+from mcsim.summary.printed import FORMATS, measures_named
 from mcsim.summary.selection import filter_summary
+from mcsim.summary.side_by_side import side_by_side
 from tests.conftest import SMALL, call_mcsim
 
 
@@ -116,11 +117,40 @@ def test_one_measure_side_by_side(results):
         measures_named(["covrage"])
 
 
+def test_swept_values_or_parameters_stand_side_by_side(tmp_path):
+    # the numbers are those of the table with a line per condition and parameter
+    sweep = '\n[sweep]\n"design.levels.image.count" = [2, 3]\n"truth.fixed.x" = [0, -1]\n'
+    (tmp_path / "a.toml").write_text(SMALL + sweep)
+    assert call_mcsim("run", "a.toml", "-n", 4, "-o", "s", cwd=tmp_path).returncode == 0
+    table = filter_summary(summary.summarize([tmp_path / "s"]), parameters=["x", "animal.sd(x)"])
+    known = {label: cells for label, *cells in side_by_side(table, "rmse")}
+    assert known["rmse"] == ["right", "diagonal"]
+    header, *rows = side_by_side(table, "rmse", "image.count")
+    assert header == ["rmse", "image.count=2", "image.count=3"]
+    assert len(rows) == 2 * 2 * 2  # values of x, parameters, fits: df methods do not differ
+    for label, *cells in rows:
+        x, parameter, method = label.split(": ")
+        place = known["rmse"].index(method)
+        assert cells == [known[f"image.count={n}, {x}: {parameter}"][place] for n in (2, 3)]
+    assert side_by_side(table, "rmse", "design.levels.image.count")[0] == header
+    header, *rows = side_by_side(table, "rmse", "parameter")
+    assert header == ["rmse", "x", "animal.sd(x)"]
+    assert len(rows) == 4 * 2  # conditions and fits
+    assert side_by_side(table, "rejection", "fixed.x")[0][1:] == ["fixed.x=0", "fixed.x=-1"]
+    done = call_mcsim("summarize", "s", "--by", "sigma", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "side by side stand method, parameter, image.count, fixed.x" in done.stderr
+    for options in (("--format", "csv"), ("--columns", "n"), ("--effects", "0.1")):
+        done = call_mcsim("summarize", "s", "--by", "fixed.x", *options, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--by" in done.stderr
+
+
 def test_one_measure_on_the_command_line(results, tmp_path):
     directory, _, _ = results
     done = call_mcsim("summarize", directory, "--measure", "rejection", cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[0].startswith("rejection in %")
+    assert done.stdout.splitlines()[0].startswith("power/type I in %")
     assert "sigma" not in done.stdout  # it has no test
     assert "share of tests that reject, in percent: power where the truth is not 0" in done.stdout
     power = call_mcsim("summarize", directory, "--measure", "power", cwd=tmp_path)
