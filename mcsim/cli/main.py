@@ -16,6 +16,7 @@ import click
 
 from mcsim import __version__
 from mcsim.cli import read as commands
+from mcsim.cli.complete import names_of
 from mcsim.cli.data import Share, fit, init
 from mcsim.cli.plan import plan
 from mcsim.errors import ExitCode, McsimError, StoppedError
@@ -316,7 +317,7 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
 @_scenario_options
 @click.option("--replicate", required=True, type=click.IntRange(1, MOST_REPLICATES),
               help="Number of the replicate.")  # fmt: skip
-@click.option("--condition", multiple=True,
+@click.option("--condition", multiple=True, shell_complete=names_of("condition"),
               help="Label of the condition, where the scenario has a sweep.")  # fmt: skip
 @click.option("-o", "output", type=click.Path(path_type=Path), help="File; default: print.")
 def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mcsim.cli.complete import measures as measures_begun
+from mcsim.cli.complete import names_of
 from mcsim.errors import McsimError
 from mcsim.scenario.limits import is_of_size
 
@@ -33,7 +35,10 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
         ("condition", "'animal.count=4*'"), ("parameter", "'*.sd(*'"), ("method", "'gen*'"),
     ):  # fmt: skip
         text = f"Only {name}s that match, such as {example}. May be repeated."
-        option = click.option(f"--{name}", f"{name}s", multiple=True, default=("*",), help=text)
+        option = click.option(
+            f"--{name}", f"{name}s", multiple=True, default=("*",), help=text,
+            shell_complete=names_of(name),
+        )  # fmt: skip
         command = option(command)
     return command
 
@@ -46,7 +51,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--missing", type=click.Choice(HANDLINGS), default="usable", show_default=True,
               help="Replicates whose fits are not usable: each method by itself, only those that "
               "all methods have, or with the method's fallback in its place.")  # fmt: skip
-@click.option("--measure", "measures", multiple=True,
+@click.option("--measure", "measures", multiple=True, shell_complete=measures_begun,
               help="Some measures, methods side by side: coverage, power (the same as rejection),"
               " rmse,bias... May be repeated.")  # fmt: skip
 @click.option("--columns", multiple=True, metavar="NAME,NAME,...",
@@ -138,7 +143,14 @@ def read_effects(text: str | None) -> list[float]:
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--methods", nargs=2, required=True, metavar="A B", help="B is compared with A.")
+@click.option(
+    "--methods",
+    nargs=2,
+    required=True,
+    shell_complete=names_of("method"),
+    metavar="A B",
+    help="B is compared with A.",
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 def compare(results: Path, methods: tuple[str, str], form: str) -> None:
     """Compare two methods on the same data sets: differences with their Monte Carlo errors.
@@ -161,9 +173,9 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--observed", required=True, type=click.Path(path_type=Path),
               help="TOML with a table [estimates], or the JSON of mcsim fit.")  # fmt: skip
-@click.option("--method", multiple=True,
+@click.option("--method", multiple=True, shell_complete=names_of("method"),
               help="Method of the study; default: the one that the file names.")  # fmt: skip
-@click.option("--condition", multiple=True,
+@click.option("--condition", multiple=True, shell_complete=names_of("condition"),
               help="Label of the condition, where the scenario has a sweep.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
@@ -185,7 +197,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path),
               help="File to write: .png, .svg or .pdf.")  # fmt: skip
 @_filters
-@click.option("--measure", "measures", multiple=True,
+@click.option("--measure", "measures", multiple=True, shell_complete=measures_begun,
               help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
 @click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
 @click.option("--width", type=click.FloatRange(MIN_WIDTH, MAX_WIDTH), metavar="MM",

@@ -1,5 +1,6 @@
 """Every command that writes, with every kind of place to write to."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -8,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from mcsim.cli.main import main
 from mcsim.cli.progress import ProgressBar
 from mcsim.errors import ExitCode
 from mcsim.study.run import Progress
@@ -157,6 +160,20 @@ def test_quiet_prints_nothing_and_progress_names_the_condition(tmp_path):
     (line,) = lines
     assert "4/10" in line
     assert line.endswith("1 failed, animal.count=4]")
+
+
+def test_the_shell_is_offered_the_names_of_the_results(folder):
+    def offered(*arguments, begun=""):
+        done = ShellComplete(main, {}, "mcsim", "_MCSIM_COMPLETE")
+        with contextlib.chdir(folder):
+            return [one.value for one in done.get_completions(list(arguments), begun)]
+
+    assert offered("summarize", "done", "--method") == ["right/containment", "right/z", "diagonal"]
+    assert offered("compare", "done", "--methods", begun="d") == ["diagonal"]
+    assert offered("plot", "done", "--parameter", begun="diet") == ["diet[T.fed]", "diet[T.fed]:x"]
+    assert offered("plot", "done", "--measure", begun="po") == ["power"]
+    assert offered("simulate", "small.toml", "--condition") == ["all"]
+    assert offered("export", "none", "--condition") == []
 
 
 def test_filters_may_be_repeated(folder):
