@@ -54,6 +54,7 @@ def main() -> None:
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
     rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
+    rows += report_rows()
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
@@ -148,6 +149,14 @@ def sweep_rows() -> list[Row]:
     return [
         (name, f"{value:.1f} ms", limit)
         for (name, value), limit in zip(found.items(), wanted, strict=True)
+    ]
+
+
+def report_rows() -> list[Row]:
+    """What a page takes."""
+    return [
+        (f"mcsim report, {n} conditions, processor", f"{sweep.report_seconds(n):.1f} s", wanted)
+        for n, wanted in ((2, "at most 4 s"), (20, "at most 10 s"))
     ]
 
 

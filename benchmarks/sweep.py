@@ -5,6 +5,7 @@ time that drawing and fitting the replicates of one takes. Start-up and imports 
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from mcsim.study.prepared import PreparedStudy
 
 FEW, MANY = 100, 300  # conditions
 N_REPLICATES = 2
+REPORTED = 200  # replicates of a condition of a report
 SWEPT = {  # by key, the value of a condition by its number
     "truth.sigma": lambda number: round(0.05 + 0.0005 * number, 6),
     "design.covariates.x.grid": lambda number: [0.0, round(0.5 + 0.01 * number, 6)],
@@ -45,6 +47,19 @@ def _written(path: Path, key: str, n_conditions: int) -> Path:
     text = SEED.replace("replicates = 100", f"replicates = {N_REPLICATES}")
     path.write_text(f'{text}[sweep]\n"{key}" = {values}\n')
     return path
+
+
+def report_seconds(n_conditions: int) -> float:
+    """Processor time of `mcsim report`: two methods, so many conditions of few replicates."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = _written(Path(folder) / "sweep.toml", "truth.sigma", n_conditions)
+        mcsim, out = [sys.executable, "-m", "mcsim"], f"{folder}/out"
+        run = [*mcsim, "run", str(path), "-o", out, "-n", str(REPORTED), "-j", "1", "--quiet"]
+        subprocess.run(run, check=True, capture_output=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*mcsim, "report", out], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _seconds(path: Path, options: tuple[str, ...]) -> float:
