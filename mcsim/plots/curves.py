@@ -1,6 +1,7 @@
 """Curves of measures against a swept value, such as the number of animals."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
 APART = 0.09  # of an upright axis, between such words
 MAX_TICKS, MAX_LONG_TICKS, LONG = 6, 4, 100  # of an axis; where units in all are so many
 MAX_WORDS = 22  # characters at the end of a line
+TICK_WIDTH = 9  # characters of a tick of a table
+_ONE_KEY = re.compile(r"\{([\w.]+) = ([^={}]+)\}")
 MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
 
@@ -90,7 +93,11 @@ class SweptAxis(NamedTuple):
 
     def tick(self, value: str) -> str:
         """A value as a tick has it."""
-        words = wrapped(short_value(value), 12 if self.is_number else 8)
+        words = short_value(value)
+        if not self.is_number and value != words:  # a key and its value, each unbroken
+            words = "\n".join(wrapped(one, TICK_WIDTH) for one in words.split(" ", 1))
+        else:
+            words = wrapped(words, 12 if self.is_number else 8)
         return f"{words}\n({self.totals[value]:,})" if self.totals else words
 
     def positions(self, records: Sequence[Record], shift: float) -> NDArray[np.float64]:
@@ -173,11 +180,11 @@ def values_in_order(shown: Shown, key: str) -> list[str]:
 
 
 def short_value(value: str) -> str:
-    """A swept value as ticks have it: 0.333 for 0.3333333333333333."""
+    """A swept value as ticks have it: 0.333 for 0.3333333333333333, `gamma 1` for a table."""
     try:
         return f"{float(value):.3g}" if len(value) > MAX_DIGITS else value
     except ValueError:
-        return value
+        return _ONE_KEY.sub(r"\1 \2", value)
 
 
 def _is_numeric(shown: Shown, key: str) -> bool:

@@ -62,7 +62,15 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
     sentences = sentences[: MOST_SENTENCES - 1]
     if judged:
         n_off = sum(_is_sure(verdict, limit) for verdict in judged)
-        words = f"{n_off or 'none'} {'is' if n_off < 2 else 'are'}"
+        unsaid = [
+            one.topic.title.lower()
+            for one in found
+            if one.topic.measure not in off
+            and any(_is_sure(verdict, limit) for verdict in one.verdicts)
+        ]
+        start = "some of" if off else "of"
+        also = f", {start} {' and '.join(unsaid)}," if unsaid else ""
+        words = f"{n_off or 'none'}{also} {'is' if n_off < 2 else 'are'}"
         topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
         sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
     return Answer(sentences, unique(filter(None, parameters)))

@@ -25,6 +25,7 @@ from mcsim.plots import estimates
 from mcsim.plots import kinds as plots
 from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
+from mcsim.plots.curves import SweptAxis
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.plots.power import crossing
 from mcsim.scenario.load import load_scenario
@@ -548,6 +549,13 @@ def test_what_does_not_fit_into_a_width_is_refused_and_fonts_are_embedded(swept,
         plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all), 89)
     plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all))
     assert b"/FontFile2" in (tmp_path / "a.pdf").read_bytes()  # TrueType, in the file
+
+
+def test_a_table_as_a_tick_is_its_key_and_its_value():
+    axis = SweptAxis("count", "count", {}, is_log=False, is_number=False)
+    assert axis.tick("{uniform = [5, 15]}") == "uniform\n[5, 15]"
+    assert axis.tick("{gamma = 1}") == "gamma\n1"
+    assert axis.tick("normal") == "normal"
 
 
 def test_ticks_say_how_many_units_there_are_in_all(swept):

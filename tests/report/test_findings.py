@@ -196,6 +196,15 @@ def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_whic
     assert sentences[0] == "Tests of `x` reject too often: 15.0% (MCSE 1.1%), by `a` and `b`."
 
 
+def test_the_answer_names_what_is_off_of_what_no_sentence_tells():
+    of_an_sd = {"parameter": "animal.sd(x)", "component": "animal"}
+    off = record(relative_error_se=0.5, relative_error_se_mcse=0.02, model_se=0.1, emp_se=0.1)
+    *_, last = answered(off | of_an_sd)[0]
+    assert "1, of standard errors, is off" in last
+    *_, last = answered(off | of_an_sd, biased(-0.5, 0.01))[0]
+    assert "2, some of standard errors, are off" in last
+
+
 def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
     rmse = {"rmse": 0.05, "rmse_mcse": 0.005}
     tests = [
