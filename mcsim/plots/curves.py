@@ -249,11 +249,13 @@ def label_ends(axis: Axes, ends: Sequence[End], swept: SweptAxis) -> None:
     order, apart = np.argsort(heights, kind="stable"), min(APART, 1 / len(ends)) * (top - bottom)
     for previous, this in itertools.pairwise(order):
         heights[this] = max(heights[this], heights[previous] + apart)
-    heights -= max(0.0, heights.max() - top)
+    heights[order[-1]] = min(heights[order[-1]], top)
+    for this, following in itertools.pairwise(order[::-1]):  # down again, those that are too high
+        heights[following] = min(heights[following], heights[this] - apart)
     place = max(swept.places.values())
     for height, end in zip(heights, ends, strict=True):
         axis.annotate(end.words, (place, height), xytext=(6, 0), textcoords="offset points",
-                      fontsize=6.5, color=end.ink, va="center")  # fmt: skip
+                      fontsize=6.5, color=end.ink, va="center", annotation_clip=False)  # fmt: skip
 
 
 def _draw_lines(

@@ -1,12 +1,15 @@
 """Every kind of figure, and the page, of many shapes of a study: all are drawn, or refused."""
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+import mcsim
 from mcsim.errors import DataError
 from mcsim.plots import kinds as plots
 from mcsim.report.page import page
 from mcsim.scenario.estimators import ESTIMATOR_FACTS, PLUGIN
 from mcsim.scenario.families import GAUSSIAN
+from mcsim.summary.selection import Selection, shown_rows
 from tests.conftest import SMALL
 from tests.plots.test_kinds import figure_of, overlaps, panel_of, run
 
@@ -59,6 +62,11 @@ def check(directory, kinds, allowed):
             assert any(one in str(error) for one in allowed), (kind, str(error))  # noqa: PT017
         else:
             assert overlaps(figure) == [], kind
+    first = shown_rows(directory, Selection()).places[0] or "*"
+    for kind in ("data", "design"):
+        figure = mcsim.plot(directory, kind, condition=first)
+        FigureCanvasAgg(figure).draw()
+        assert overlaps(figure) == [], kind
     assert "</html>" in page(directory)
 
 

@@ -25,7 +25,7 @@ from mcsim.plots import estimates
 from mcsim.plots import kinds as plots
 from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
-from mcsim.plots.curves import SweptAxis
+from mcsim.plots.curves import End, SweptAxis, label_ends
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.plots.power import crossing
 from mcsim.scenario.load import load_scenario
@@ -549,6 +549,20 @@ def test_what_does_not_fit_into_a_width_is_refused_and_fonts_are_embedded(swept,
         plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all), 89)
     plots.write(tmp_path / "a.pdf", lambda: plots.figure(swept, "curves", for_all))
     assert b"/FontFile2" in (tmp_path / "a.pdf").read_bytes()  # TrueType, in the file
+
+
+def test_words_at_the_ends_of_lines_stay_within_the_panel_and_apart():
+    swept = SweptAxis("n", "n", {"1": 1.0, "2": 2.0}, is_log=False)
+    with style():
+        figure = plots.Figure()
+        axis = figure.subplots()
+        axis.set_ylim(0, 100)
+        ends = [End(height, str(height), "black") for height in (0.0, 99.0, 1.0, 100.0, 100.0)]
+        label_ends(axis, ends, swept)
+        FigureCanvasAgg(figure).draw()
+    heights = [text.xy[1] for text in axis.texts]
+    assert heights == pytest.approx([0, 82, 9, 91, 100])
+    assert overlaps(figure) == []
 
 
 def test_a_table_as_a_tick_is_its_key_and_its_value():
