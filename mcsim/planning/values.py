@@ -17,7 +17,7 @@ from mcsim.formula import written_name
 from mcsim.measures import MEASURES, Sample, mcse_bound
 from mcsim.planning.designs import Designs
 from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
-from mcsim.results.ranges import subtract
+from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.plan import Goal
@@ -100,7 +100,7 @@ class Bench:
             done = store.committed()
             if not any(subtract([(1, n)], done.get(key, ())) for key in store.contents):
                 return
-        run_prepared(study, RunOptions(folder, self.n_workers, planned=n))
+        run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
 
     def _study(self, design: int) -> PreparedStudy:
         """The study of a design, with the control if the design can have it."""

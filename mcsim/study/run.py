@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mcsim.results.folder import find_manifest
-from mcsim.results.ranges import Range
+from mcsim.results.ranges import GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
 from mcsim.simulate.data_set import draw_data_set
@@ -49,12 +49,14 @@ class RunOptions:
     """How to run, without influence on the numbers.
 
     planned : replicates of the study for now, in place of the scenario's
+    grid : of the blocks that are fitted together
     """
 
     directory: Path
     n_workers: int | None = None
     overwrite: bool = False
     planned: int | None = None
+    grid: Grid = GRID
     replicates: Sequence[Range] | None = None
     shard: Shard | None = None
     cluster: Cluster | None = None
@@ -97,8 +99,9 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        planned = plan_chunks(study, store.contents, options.replicates or [(1, n_planned)])
-        chunks = left_to_do(_own(planned, options), store)
+        wanted = options.replicates or [(1, n_planned)]
+        planned = plan_chunks(study, store.contents, wanted, options.grid)
+        chunks = left_to_do(_own(planned, options), store, options.grid)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
         todo = list(batches(study, chunks))
