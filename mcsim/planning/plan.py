@@ -11,9 +11,11 @@ import numpy as np
 
 from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, StudyMismatchError
+from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
+from mcsim.planning.truths import truths_of
 from mcsim.planning.values import Bench, refuse_unknown
 from mcsim.results.whole_files import write_whole, writing
 from mcsim.scenario.conditions import study_identity
@@ -22,9 +24,7 @@ from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.warm_up import compile_engine
 from mcsim.study.workers.signals import stop_on_signals
-from mcsim.summary.effects import along_effects
 from mcsim.summary.records import Record
-from mcsim.summary.summarize import summarize
 
 FILE = "plan.json"
 MOST_REPLICATES = 65_536  # of a design, unless told
@@ -54,7 +54,7 @@ class Plan:
     """A plan that was made.
 
     is_drawn_once : whether random counts or covariates are drawn once for each design
-    details : of the answer: type I error, minimal detectable effect, power at other effects
+    details : of the answer, as of `details_of`
     """
 
     title: str
@@ -122,19 +122,21 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
     largest = designs.scenario(scenario, int(np.argmin(designs.cost)))
     refuse_unknown(PreparedStudy(largest).table.to_pylist(), goals, 1.0 - scenario.confidence)
-    study = _study_of(scenario, spec)
+    truths = truths_of(scenario)
+    study = _study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     refuse_another_plan(options.directory, study)
     with stop_on_signals():
         compile_engine(options.report)
     _write(options.directory, {"study": study})  # whoever is killed from here on has the folder
-    bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers)
+    bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []
     for name in names:
         method = next(one for one in kept if name in one.result_names)
         found.append(_of_method(bench, spec, name, method, options))
-    is_drawn_once = is_drawn(scenario.design) and not scenario.design.redraw
+    is_drawn_once = _is_drawn_once(scenario)
     plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, is_drawn_once, {})
-    plan = replace(plan, details=_details(plan, bench, spec.effects))
+    if (chosen := _answer_of(plan)) is not None:
+        plan = replace(plan, details=details_of(chosen, bench, spec.effects))
     _write(options.directory, {"study": study, **as_json(plan)})
     return plan
 
@@ -246,7 +248,23 @@ def _of_method(
     else:
         answer = cheapest(designs, margin, judge, is_known=is_known)
     falls = tuple(judge.falls(designs))
+    if _is_drawn_once(bench.scenario) and answer.design is not None:
+        cheaper = np.flatnonzero(designs.cost < designs.cost[answer.design])
+        is_told = answer.is_certified and not {*cheaper.tolist()} - judge.looks.keys()
+        answer = answer._replace(is_certified=is_told)  # another draw may be luckier
     return MethodPlan(name, *answer, falls, tuple(judge.looks.values()), expected)
+
+
+def _is_drawn_once(scenario: Scenario) -> bool:
+    return is_drawn(scenario.design) and not scenario.design.redraw
+
+
+def _answer_of(plan: Plan) -> Chosen | None:
+    one = plan.chosen
+    look = next((look for look in one.looks if look.design == one.design), None)
+    if look is None:
+        return None
+    return Chosen(plan.designs, plan.goals, one.method, look, one.is_certified)
 
 
 def _within(goal: Goal) -> float:
@@ -283,25 +301,6 @@ def _in_words(look: Look) -> str:
         f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
     )
     return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
-
-
-def _details(plan: Plan, bench: Bench, effects: Sequence[float]) -> Record:
-    """What else a reader asks of a test: its level, and what it can tell of other effects."""
-    chosen, tested = plan.chosen, [one for one in plan.goals if one.measure == "rejection"]
-    if chosen.design is None or not tested:
-        return {}
-    folder, name = bench.folder(chosen.design), tested[0].parameter
-    rows = summarize([folder]).to_pylist()
-    own = next(r for r in rows if (r["method"], r["parameter"]) == (chosen.method, name))
-    if not own["n_expected"]:
-        return {}
-    curve = [
-        row
-        for row in along_effects([folder], [0.0, *effects]).to_pylist()
-        if (row["method"], row["parameter"]) == (chosen.method, name)
-    ]
-    power = [{"effect": row["effect"], "rejection": row["expected_rejection"]} for row in curve]
-    return {"type_1": power[0]["rejection"], "mde": own["mde"], "effects": power[1:]}
 
 
 def expected_plan(scenario: Scenario) -> str:

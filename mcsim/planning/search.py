@@ -52,12 +52,12 @@ class Look:
 class Judge:
     """Looks at designs until it can tell, for one method.
 
-    values : of a design from its first replicates
+    values : of a design from its first replicates, for every truth; the worst counts
     within : by goal, differences that do not matter; alpha : error that all looks share
     """
 
     goals: Sequence[Goal]
-    values: Callable[[int, int], dict[Goal, Value]]
+    values: Callable[[int, int], dict[Goal, list[Value]]]
     within: dict[Goal, float]
     most: int
     alpha: float
@@ -79,7 +79,7 @@ class Judge:
 
     def at(self, design: int, n: int, alpha: float) -> Look:
         """The design from its first `n` replicates."""
-        values = {goal: _interval(one, alpha) for goal, one in self.values(design, n).items()}
+        values = {goal: _worst(goal, all_, alpha) for goal, all_ in self.values(design, n).items()}
         verdicts = {_verdict(goal, one) for goal, one in values.items()}
         told = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else REACHES
         return Look(design, values, told)
@@ -205,6 +205,14 @@ def best(designs: Designs, margins: Floats, judge: Judge) -> Answer:
         if is_alone or is_near or n >= judge.most:
             return Answer(int(alive[leader]), bool(is_alone))
         alive, n = alive[is_alive], min(2 * n, judge.most)
+
+
+def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
+    """Of the worst of several truths, which share the error."""
+    intervals = [_interval(one, alpha / len(values)) for one in values]
+    worst = min if goal.is_share else max
+    estimate, lower, upper, n = zip(*intervals, strict=True)
+    return Interval(worst(estimate), worst(lower), worst(upper), min(n))
 
 
 def _interval(value: Value, alpha: float) -> Interval:

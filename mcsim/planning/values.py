@@ -1,5 +1,6 @@
 """What a design is worth, from replicates in a folder of its own: the value of every goal."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.formula import written_name
 from mcsim.measures import MEASURES, Sample, mcse_bound
 from mcsim.planning.designs import Designs
+from mcsim.planning.truths import Truths
 from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
 from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
@@ -31,6 +33,7 @@ from mcsim.summary.summarize import Described, alpha_of
 Floats = NDArray[np.float64]
 
 CONTROL = "t-test-of-units"  # an exact test of the same data sets, whose power is known
+LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
 LEAST_CONTROLLED = 500  # replicates from which the bias by estimated coefficients is nothing
 
 
@@ -46,7 +49,7 @@ class Value(NamedTuple):
 class Bench:
     """Where designs are tried: folders below `directory`, one per design.
 
-    methods : names in the results
+    methods : names in the results; truths : which every design is tried with
     """
 
     scenario: Scenario
@@ -55,41 +58,63 @@ class Bench:
     methods: Sequence[str]
     directory: Path
     n_workers: int
+    truths: Truths = field(default_factory=lambda: Truths({}))
     _studies: dict[int, PreparedStudy] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def has_control(self) -> bool:
         """Whether an exact test may help to tell power."""
         is_of_tests = any(goal.measure == "rejection" for goal in self.goals)
-        (condition,) = conditions(self.designs.scenario(self.scenario, 0))
+        (condition,) = conditions(self.designs.scenario(self.scenario, 0))  # of the stated truth
         return is_of_tests and condition.is_standard and not is_drawn(condition.design)
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""
         return self.directory / self.designs.name(design).replace(", ", ",")
 
-    def values(self, design: int, n: int) -> dict[tuple[str, Goal], Value]:
-        """By method and goal, from the first `n` replicates, which are run if they are missing."""
+    def values(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
+        """By method and goal, from `n` replicates, which are run if they are missing.
+
+        For every truth from so many, or the average over truths that share them.
+        """
+        if not self.truths.is_average:
+            return self.of_truths(design, n)
+        found = self.of_truths(design, self.n_each(n))
+        return {key: [_average(values[1:])] for key, values in found.items()}
+
+    def n_each(self, n: int) -> int:
+        """Replicates of each truth, of `n` in all."""
+        return max(LEAST_OF_TRUTH, -(-n // self.truths.n_drawn))
+
+    def of_truths(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
+        """By method and goal, for every truth, from the first `n` replicates."""
         folder = self.folder(design)
         self._run(design, n)
         conditions, found = read_conditions(folder), {}
         keys: list[Record] = conditions.to_pylist()
         described = Described(conditions, alpha_of(folder))
         wanted = {goal.parameter for goal in self.goals}
-        samples: dict[tuple[str, str], tuple[Record, Sample]] = {}
+        labels = dict.fromkeys(str(key["condition"]) for key in keys)
+        samples: dict[tuple[str, str, str], tuple[Record, Sample]] = {}
         for rows, results in read_results(folder, conditions, STATUSES[:2]):
             for row in rows:
-                name, method = keys[row]["parameter"], keys[row]["method"]
+                label, method, name = (
+                    keys[row][one] for one in ("condition", "method", "parameter")
+                )
                 if name in wanted and method in (*self.methods, CONTROL):
                     replicates, numbers = results.numbered(row)
                     is_first = replicates <= n
                     sample = described.sample([row], [numbers[:, is_first]])
-                    samples[method, name] = keys[row], sample
-        for method in self.methods:
-            for goal in self.goals:
-                record, sample = samples[method, goal.parameter]
-                control = samples.get((CONTROL, goal.parameter))
-                found[method, goal] = _value(goal, record, sample, control and control[1])
+                    samples[label, method, name] = keys[row], sample
+        for method, goal in itertools.product(self.methods, self.goals):
+            found[method, goal] = [
+                _value(
+                    goal,
+                    *samples[label, method, goal.parameter],
+                    (samples.get((label, CONTROL, goal.parameter)) or (None, None))[1],
+                )
+                for label in labels
+            ]
         return found
 
     def _run(self, design: int, n: int) -> None:
@@ -105,7 +130,8 @@ class Bench:
     def _study(self, design: int) -> PreparedStudy:
         """The study of a design, with the control if the design can have it."""
         if design not in self._studies:
-            scenario = self.designs.scenario(self.scenario, design)
+            scenario = self.scenario.model_copy(update={"sweep": self.truths.sweep})
+            scenario = self.designs.scenario(scenario, design)
             study = PreparedStudy(with_control(scenario) if self.has_control else scenario)
             try:
                 study.all_conditions()
@@ -114,6 +140,14 @@ class Bench:
             self._studies.clear()  # the last is the likeliest to be asked again
             self._studies[design] = study
         return self._studies[design]
+
+
+def _average(values: Sequence[Value]) -> Value:
+    """The mean of values of different truths, and the SD that one replicate of them all has."""
+    n = sum(one.n for one in values)
+    variances = [one.spread**2 / one.n for one in values]  # of each, of as many replicates
+    mean = math.fsum(one.value for one in values) / len(values)
+    return Value(mean, math.sqrt(math.fsum(variances) * n) / len(values), n)
 
 
 def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> Value:
