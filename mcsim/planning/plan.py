@@ -28,6 +28,7 @@ from mcsim.summary.records import Record
 
 FILE = "plan.json"
 MOST_REPLICATES = 65_536  # of a design, unless told
+OF_AVERAGES = 2.0  # times as much: 64 truths that are drawn are as far from all others
 WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, of its bound
 
 
@@ -234,7 +235,8 @@ def _of_method(
     def values(design: int, n: int) -> Any:
         return {goal: bench.values(design, n)[name, goal] for goal in goals}
 
-    within = {goal: plan.within or _within(goal) for goal in goals}
+    times = OF_AVERAGES if bench.truths.is_average else 1.0
+    within = {goal: plan.within or times * _within(goal) for goal in goals}
     judge = Judge(
         goals,
         values,
