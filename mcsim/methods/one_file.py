@@ -22,7 +22,7 @@ from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
-from mcsim.scenario.estimators import estimators_of
+from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
 
@@ -126,7 +126,7 @@ def fit_table(
     y = table.response if model is None else counts_of(table, model)
     estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
-    df = df or ("satterthwaite" if found.are_crossed and model is None else "containment")
+    df = df or (df_of_crossed(estimator) if found.are_crossed else facts_of(estimator).df)[0]
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable, family=model

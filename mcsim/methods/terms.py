@@ -44,8 +44,9 @@ def term_contrast(columns: ModelColumns, term: str, test: str) -> Floats | None:
     names = [same_column(name) for name in columns.terms]
     if same_column(term) not in names:
         return None
-    number = names.index(same_column(term))
-    return TESTS[test](columns, number)
+    L = TESTS[test](columns, names.index(same_column(term)))
+    L[np.abs(L) <= ROUNDING * np.abs(L).max(axis=1, keepdims=True)] = 0.0
+    return L
 
 
 def _type_2(columns: ModelColumns, number: int) -> Floats:

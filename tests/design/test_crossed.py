@@ -47,6 +47,13 @@ def test_every_subject_meets_every_item_and_conditions_are_counterbalanced(load)
             assert (table.to_numpy() == n).all()
 
 
+def test_df_that_need_nesting_are_not_the_usual_ones(load):
+    methods = load(('df = "satterthwaite"\n', "")).methods
+    assert [one.df[0] for one in methods] == ["satterthwaite", "satterthwaite", "containment"]
+    robust = 'df = "satterthwaite"\n', 'estimator = "ols-cluster"\n'
+    assert load(robust).methods[0].df == ("cr1",)
+
+
 def test_factors_of_items_and_counts_per_pair(load):
     subject = '\n[[design.levels]]\nname = "subject"'
     word = f'word = {{ levels = ["short", "long"], of = "item" }}\n{subject}'
