@@ -60,12 +60,19 @@ def left_to_do(chunks: Iterable[Chunk], store: Store, grid: Grid = GRID) -> list
     return sorted(left, key=lambda chunk: chunk.first - chunk.last)
 
 
-def batches(study: PreparedStudy, chunks: Iterable[Chunk]) -> Iterator[Batch]:
-    """The chunks, small ones of quick methods together: messages and commits are paid once."""
+def batches(
+    study: PreparedStudy, chunks: Iterable[Chunk], *, times: float = 1.0
+) -> Iterator[Batch]:
+    """The chunks, small ones of quick methods together: messages and commits are paid once.
+
+    Parameters
+    ----------
+    times : as large as usual
+    """
     together: list[Chunk] = []
     share = 0.0  # of the largest batch
     for chunk in chunks:
-        of_chunk = _share_of_batch(study, chunk)
+        of_chunk = _share_of_batch(study, chunk) / times
         if together and share + of_chunk > 1.0:
             yield Batch(tuple(together))
             together, share = [], 0.0

@@ -31,6 +31,7 @@ NO_TRUTH = (
     " (center, poly, scale), or it has another link; there is no bias or coverage."
     " `truth` in the method names what it estimates"
 )
+AT_ONCE = 16  # times as much goes together where all of a call is wanted at once
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
@@ -104,7 +105,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         chunks = left_to_do(_own(planned, options), store, options.grid)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
-        todo = list(batches(study, chunks))
+        todo = list(batches(study, chunks, times=1.0 if options.grid else AT_ONCE))
         with _executor(study, todo, options) as executor:
             for done in executor.map_unordered(ChunkAnalyser(study), todo, on_lost=pieces_of):
                 with guard.held():
