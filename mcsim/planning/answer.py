@@ -114,11 +114,10 @@ def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
     cost = f"{designs.cost[look.design]:,.10g}"
     method, what = _method_in_words(bench.scenario, chosen.method), WHAT[goal.measure]
     return (
-        f"We plan {design_in_words(design)}{''.join(f' ({one})' for one in factors)}. Analysed by"
-        f" {method}, {what.format(goal.parameter, size)}"
-        f"{level} is {shown(goal, value.estimate)} ({shown(goal, value.lower)} to"
-        f" {shown(goal, value.upper)}; {value.n:,} simulated studies"
-        f"{_truths_in_words(goal, truths)}). It costs {cost}{_rest(chosen)}."
+        f"We plan {design_in_words(design)}{''.join(f' ({one})' for one in factors)}, for a cost of"
+        f" {cost}. Analysed by {method}, {what.format(goal.parameter, size)}{level} is"
+        f" {shown(goal, value.estimate)} ({shown(goal, value.lower)} to {shown(goal, value.upper)},"
+        f" {value.n:,} simulated studies).{_truths_in_words(goal, truths)}{_rest(chosen)}"
     )
 
 
@@ -132,13 +131,13 @@ def _truths_in_words(goal: Goal, truths: Record | None) -> str:
     if truths is None:
         return ""
     if "worst" in truths:
-        return f", the worst of {truths['n']} truths"
+        return f" That is for the worst of {truths['n']} truths."
     side = "less" if goal.is_share else "more"
     tail = truths["low"] if goal.is_share else truths["high"]
     return (
-        f", averaged over {truths['n']} truths that a pilot of the size of the scenario leaves"
-        f" open: one in ten gives {side} than {shown(goal, tail)}, the stated one"
-        f" {shown(goal, truths['stated'])}"
+        f" It is the average over {truths['n']} truths that a pilot study leaves open: one in ten"
+        f" gives {side} than {shown(goal, tail)}; if the estimates of the pilot were true, it were"
+        f" {shown(goal, truths['stated'])}."
     )
 
 
@@ -148,8 +147,8 @@ def _rest(chosen: Chosen) -> str:
     if not chosen.is_certified:
         return ""
     if chosen.goals[0].bound is None:
-        return f"; no other of {n:,} designs does better for the money"
-    return f"; no cheaper one of {n:,} designs does as well"
+        return f" No other of {n:,} designs does better for the money."
+    return f" No cheaper one of {n:,} designs does as well."
 
 
 def shown(goal: Goal, value: float) -> str:

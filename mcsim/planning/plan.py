@@ -13,6 +13,7 @@ from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
+from mcsim.planning.map import map_of
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
 from mcsim.planning.truths import truths_of
@@ -55,6 +56,7 @@ class Plan:
     """A plan that was made.
 
     is_drawn_once : whether random counts or covariates are drawn once for each design
+    has_truths : whether values are not those of the stated truth, of which closed forms are
     details : of the answer, as of `details_of`
     """
 
@@ -64,6 +66,7 @@ class Plan:
     methods: tuple[MethodPlan, ...]
     budget: float | None
     is_drawn_once: bool
+    has_truths: bool
     details: Record
 
     @property
@@ -84,8 +87,7 @@ class Plan:
 
     def _value(self, one: MethodPlan) -> float:
         look = next(look for look in one.looks if look.design == one.design)
-        sign = 1.0 if self.goals[0].is_share else -1.0
-        return sign * look.values[self.goals[0]].estimate
+        return _sign(self.goals[0]) * look.values[self.goals[0]].estimate
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,11 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     for name in names:
         method = next(one for one in kept if name in one.result_names)
         found.append(_of_method(bench, spec, name, method, options))
-    is_drawn_once = _is_drawn_once(scenario)
-    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, is_drawn_once, {})
+    flags = _is_drawn_once(scenario), bool(truths.sweep)
+    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, *flags, {})
     if (chosen := _answer_of(plan)) is not None:
         plan = replace(plan, details=details_of(chosen, bench, spec.effects))
-    _write(options.directory, {"study": study, **as_json(plan)})
+    _write(options.directory, {"study": study, **as_json(plan), "maps": _maps(plan)})
     return plan
 
 
@@ -216,6 +218,22 @@ def as_json(plan: Plan) -> Record:
     }
 
 
+def _maps(plan: Plan) -> Record:
+    """By method, what figures show of all designs."""
+    goal = plan.goals[0]
+    found = {}
+    for one in plan.methods:
+        best = max(one.looks, key=lambda look: look.values[goal].estimate * _sign(goal)).design
+        centre = best if one.design is None else one.design
+        expected = one.expected[goal]
+        found[one.method] = map_of(plan.designs, goal, expected, [*one.looks], centre)
+    return found
+
+
+def _sign(goal: Goal) -> float:
+    return 1.0 if goal.is_share else -1.0
+
+
 def _with_tested(scenario: Scenario, kept: Sequence[MethodSpec]) -> tuple[MethodSpec, ...]:
     """The methods, and those that they are tested against."""
     needed = {one.name for one in kept} | {one.likelihood_ratio for one in kept}
@@ -287,7 +305,7 @@ def _row(plan: Plan, one: MethodPlan, look: Look) -> Record:
         "method": one.method,
         "cost": float(plan.designs.cost[look.design]),
         **_interval(look, first),
-        "theory": None if expected is None else float(expected[look.design]),
+        "theory": None if expected is None or plan.has_truths else float(expected[look.design]),
         "verdict": look.verdict if first.bound is not None else None,
     }
     return row | {str(goal): _interval(look, goal) for goal in others}

@@ -56,13 +56,26 @@ def truths_of(scenario: Scenario) -> Truths:
     return Truths({"truth": tuple(_drawn(condition, scenario.seed, spec.draws))}, is_average=True)
 
 
-def _drawn(condition: Condition, seed: int, n: int) -> list[dict[str, Any]]:
-    """The stated truth, and n that its estimation leaves open, as tables of a scenario."""
-    simulator = prepare_simulator(condition, seed)
+def is_pilot(scenario: Scenario) -> bool:
+    """Whether a study with the design of a scenario says something of all SDs."""
+    (condition,) = conditions(scenario)
+    try:
+        _units(condition, scenario.seed)
+    except DataError:
+        return False
+    return True
+
+
+def _units(condition: Condition, seed: int) -> "_Units":
     if condition.design.crossed_levels:
         raise DataError(NO_PILOT.format("it is for nested levels"))
+    return _Units(prepare_simulator(condition, seed))
+
+
+def _drawn(condition: Condition, seed: int, n: int) -> list[dict[str, Any]]:
+    """The stated truth, and n that its estimation leaves open, as tables of a scenario."""
     stated = condition.truth.model_dump(exclude_defaults=True)
-    units, found = _Units(simulator), [stated]
+    units, found = _units(condition, seed), [stated]
     for uniform in _even_uniforms(units.n_uniforms, n, seed):
         sigma, covariances = units.draw(uniform)
         truth = stated | {"sigma": float(f"{sigma:.{DIGITS}g}"), "random": {}}

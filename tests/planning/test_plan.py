@@ -153,7 +153,7 @@ def fake_values(seed):
         def values(design, n):
             exact = special.ndtr(special.ndtri(power(*designs.counts[design].tolist())) - 0.15)
             draws = known.setdefault(design, rng.normal(exact, 0.05, 65_536))
-            return {POWER: Value(float(draws[:n].mean()), float(draws[:n].std()), n)}
+            return {POWER: [Value(float(draws[:n].mean()), float(draws[:n].std()), n)]}
 
         return values
 
