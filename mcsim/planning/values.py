@@ -22,6 +22,7 @@ from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manif
 from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
 from mcsim.scenario.conditions import conditions
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
@@ -90,7 +91,8 @@ class Bench:
         """By method and goal, for every truth, from the first `n` replicates."""
         folder = self.folder(design)
         self._run(design, n)
-        conditions, found = read_conditions(folder), {}
+        conditions = read_conditions(folder)
+        found: dict[tuple[str, Goal], list[Value]] = {}
         keys: list[Record] = conditions.to_pylist()
         described = Described(conditions, alpha_of(folder))
         wanted = {goal.parameter for goal in self.goals}
@@ -107,15 +109,26 @@ class Bench:
                     sample = described.sample([row], [numbers[:, is_first]])
                     samples[label, method, name] = keys[row], sample
         for method, goal in itertools.product(self.methods, self.goals):
-            found[method, goal] = [
-                _value(
-                    goal,
-                    *samples[label, method, goal.parameter],
-                    (samples.get((label, CONTROL, goal.parameter)) or (None, None))[1],
-                )
-                for label in labels
-            ]
+            found[method, goal] = []
+            for label in labels:
+                record, sample = samples[label, method, goal.parameter]
+                control = None
+                if self._is_even or record.get("theory_df") is not None:
+                    _, control = samples.get((label, CONTROL, goal.parameter), (None, None))
+                found[method, goal].append(_value(goal, record, sample, control))
         return found
+
+    @cached_property
+    def _is_even(self) -> bool:
+        """Whether outermost units have the same rows, so that a t test between them is exact."""
+        design = self.scenario.design
+        if isinstance(design, TableDesignSpec):
+            return False
+        inner = [*(level.count for level in design.levels[1:]), design.observations.count]
+        outermost = design.level_names[0]
+        return all(isinstance(count, int) for count in inner) and all(
+            place == outermost for place in design.factor_places.values()
+        )
 
     def _run(self, design: int, n: int) -> None:
         folder, study = self.folder(design), self._study(design)
@@ -153,7 +166,7 @@ def _average(values: Sequence[Value]) -> Value:
 def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> Value:
     n = int(np.sum(~np.isnan(sample.estimates)))
     if goal.measure == "rejection":
-        return _rejection(row, sample, control)
+        return _rejection(sample, control)
     if goal.measure == "relative_se":
         value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
         scale = abs(row["truth"])
@@ -167,7 +180,7 @@ def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> V
     return Value(value, mcse * math.sqrt(n), n)
 
 
-def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
+def _rejection(sample: Sample, control: Sample | None) -> Value:
     """Power, by probabilities where they are known, with the exact test as a control."""
     expected = (sample.tails.above + sample.tails.below)[0]
     if np.isnan(expected).all():
@@ -175,7 +188,7 @@ def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
         n = int(np.sum(~np.isnan(sample.p_values)))
         mcse = mcse_bound(max(n, 1)) if value in (0.0, 1.0) else mcse
         return Value(value, mcse * math.sqrt(n), n)
-    known = _controls(row, sample, control)
+    known = _controls(sample, control)
     is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
     expected, n = expected[is_there], int(is_there.sum())
     if known is not None and n >= LEAST_CONTROLLED:
@@ -186,15 +199,12 @@ def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
     return Value(float(expected.mean()), float(expected.std(ddof=1)), n)
 
 
-def _controls(row: Record, sample: Sample, control: Sample | None) -> Floats | None:
+def _controls(sample: Sample, control: Sample | None) -> Floats | None:
     """Functions of the exact test's SE whose means are 0: (n, 2); None where it is not exact."""
-    df, se = row.get("theory_df"), row.get("theory_emp_se")
-    if control is None or df is None or se is None:
+    if control is None or control.estimates.shape != sample.estimates.shape:
         return None
-    own_df = control.df[0]
-    if control.estimates.shape != sample.estimates.shape:
-        return None
-    if not np.all(own_df == round(df)) or np.any(np.abs(control.shift[0]) > 0.0):
+    df, se = control.df[0, 0], control.spread[0, 0]
+    if np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
         return None
     t = special.stdtrit(df, 1 - sample.alpha / 2)
     size = abs(float(sample.truth[0])) / se

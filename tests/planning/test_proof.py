@@ -1,7 +1,7 @@
 """What a plan states is true as often as it promises, against designs whose values are known.
 
-Slow: whole searches by the hundred. Run with `pytest -m slow tests/planning/test_proof.py -s`, which
-prints the figures.
+Slow: whole searches by the hundred. `pytest -m slow tests/planning/test_proof.py --junitxml FILE`
+writes the figures, too.
 """
 
 import math
@@ -65,7 +65,7 @@ QUESTIONS = {  # target, exact value by counts, bound, whether more is better
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_false_statements_are_as_rare_as_promised(tmp_path, question):
+def test_false_statements_are_as_rare_as_promised(tmp_path, question, record_property):
     """A statement is false where a verdict is, or a certified answer is not the cheapest."""
     target, exact, bound = QUESTIONS[question]
     sign = 1.0 if "at_least" in target else -1.0
@@ -84,11 +84,11 @@ def test_false_statements_are_as_rare_as_promised(tmp_path, question):
         is_false = chosen.is_certified and abs(answer - cheapest) > 1e-6
         n_false += is_false or not all(verdicts)
         n_certified += chosen.is_certified
-    print(f"\n{question}: {n_false} false of {N_REPETITIONS}, {n_certified} certified")
+    record_property("false and certified", f"{n_false}, {n_certified} of {N_REPETITIONS}")
     assert n_false <= MOST_FALSE
 
 
-def test_the_seed_question_has_one_answer(tmp_path):
+def test_the_seed_question_has_one_answer(tmp_path, record_property):
     """100 seeds, judged by 65,536 replicates with the exact test as a control: SE 0.0001."""
     found, looked = [], set()
     scenario = load_scenario(SEED_QUESTION)
@@ -114,9 +114,8 @@ def test_the_seed_question_has_one_answer(tmp_path):
     n_right = sum(design == cheapest for design, is_certified in found if is_certified)
     n_open = sum(not is_certified for _, is_certified in found)
     for one, value in exact.items():
-        se = value.spread / math.sqrt(value.n)
-        print(f"{designs.name(one)}: {value.value:.4f} ({se:.5f}), {designs.cost[one]:,.0f}")
-    print(f"right and certified {n_right} of 100, not certified {n_open}")
+        record_property(designs.name(one), (value.value, value.spread / math.sqrt(value.n)))
+    record_property("right and open", f"{n_right}, {n_open} of 100")
     assert n_right + n_open >= 99
 
 
