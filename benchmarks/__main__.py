@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks import peers, sweep, timing
+from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, UNBALANCED
 
 HERE = Path(__file__).parent
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *start_rows(), *sweep_rows()]
+    rows = [*study_rows(scale), *fit_rows(), *start_rows(), *sweep_rows(), *plan_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)

@@ -158,6 +158,8 @@ class Bench:
 def _average(values: Sequence[Value]) -> Value:
     """The mean of values of different truths, and the SD that one replicate of them all has."""
     n = sum(one.n for one in values)
+    if not all(one.n for one in values):
+        return Value(math.nan, math.nan, 0)
     variances = [one.spread**2 / one.n for one in values]  # of each, of as many replicates
     mean = math.fsum(one.value for one in values) / len(values)
     return Value(mean, math.sqrt(math.fsum(variances) * n) / len(values), n)
@@ -204,11 +206,11 @@ def _controls(sample: Sample, control: Sample | None) -> Floats | None:
     if control is None or control.estimates.shape != sample.estimates.shape:
         return None
     df, se = control.df[0, 0], control.spread[0, 0]
-    if np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
+    if not se > 0.0 or np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
         return None
     t = special.stdtrit(df, 1 - sample.alpha / 2)
     size = abs(float(sample.truth[0])) / se
-    below, above = special.nctdtr(df, size, [-t, t])
+    below, above = np.nan_to_num(special.nctdtr(df, size, [-t, t]))  # NaN where next to nothing
     power = (control.tails.above + control.tails.below)[0] - (below + 1.0 - above)
     relative = control.std_errors[0] / se
     return np.column_stack([power, relative**2 - 1.0])
