@@ -100,12 +100,6 @@ class PlanOptions:
     report: Callable[[str], None] = lambda message: None
 
 
-NOT_NORMAL = (
-    "mcsim plan knows the theory of normal responses, not of family {!r}; sweep the design's counts"
-    " instead, and read the power of every condition from its summary"
-)
-
-
 def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     """Search the designs of a scenario's plan, with their replicates in a folder.
 
@@ -116,8 +110,6 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    if not scenario.truth.is_normal:
-        raise DataError(NOT_NORMAL.format(scenario.truth.family))
     spec = plan_of(scenario)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
@@ -129,7 +121,7 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     study = _study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     refuse_another_plan(options.directory, study)
     with stop_on_signals():
-        compile_engine(options.report)
+        compile_engine(options.report, has_counts=scenario.has_counts)
     _write(options.directory, {"study": study})  # whoever is killed from here on has the folder
     bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []

@@ -137,9 +137,17 @@ class Frontier:
             self.left &= ~self.designs.below(design)
         return look
 
-    def top(self) -> Ints:
-        """Those left that are below no other, which speak for all that are."""
+    def top(self, *, halfway: bool = False) -> Ints:
+        """Those left that are below no other, which speak for all that are.
+
+        Parameters
+        ----------
+        halfway : of those that cost no more than the middle between the cheapest and the dearest
+        """
         left = np.flatnonzero(self.left)
+        if halfway:
+            cost = self.designs.cost[left]
+            left = left[cost <= np.sqrt(cost.min() * cost.max())]
         return self.designs.maximal(left) if self._is_monotone else left
 
 
@@ -168,9 +176,10 @@ def cheapest(designs: Designs, margins: Floats, judge: Judge, *, is_known: bool)
         look = frontier.look(design)
         if look.verdict != REACHES:
             offset = min(offset, judge.margin(look) - float(margins[design]) - STEP)
+    reached = frontier.best is not None
     while frontier.left.any():
-        top = frontier.top()
-        frontier.look(int(top[np.argmax(margins[top])]))
+        tried = frontier.top(halfway=reached and not is_known)
+        reached = frontier.look(int(tried[np.argmax(margins[tried])])).verdict == REACHES
     found = frontier.best
     limit = math.inf if found is None else designs.cost[found]
     open_ones = [one for one in judge.looks.values() if one.verdict == OPEN]
@@ -212,7 +221,8 @@ def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
     intervals = [_interval(one, alpha / len(values)) for one in values]
     worst = min if goal.is_share else max
     estimate, lower, upper, n = zip(*intervals, strict=True)
-    return Interval(worst(estimate), worst(lower), worst(upper), min(n))
+    low, high = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
+    return Interval(worst(estimate), max(low, worst(lower)), min(high, worst(upper)), min(n))
 
 
 def _interval(value: Value, alpha: float) -> Interval:
