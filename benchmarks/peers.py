@@ -189,6 +189,6 @@ def _with_labels_apart(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rscript(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A call of Rscript, which need not be there."""
+    """Run R; a FileNotFoundError where it is not there."""
     command = [shutil.which("Rscript") or "Rscript", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

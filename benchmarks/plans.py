@@ -79,7 +79,10 @@ def curve_ratio() -> float:
 
 def r_seconds() -> float | None:
     """Seconds of one evaluation by lmerTest; None where it is not here."""
-    done = rscript("-e", IN_R)
+    try:
+        done = rscript("-e", IN_R)
+    except FileNotFoundError:
+        return None
     return None if done.returncode else float(done.stdout.split()[-1])
 
 

@@ -332,7 +332,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     if options["output"] is not None:
-        refuse_place(options["output"])
+        refuse_place(options["output"], (".csv", ".txt"))
     frame = replicate_data(loaded, options["replicate"], options["condition"])
     text = frame.to_csv(index=False)
     if options["output"] is None:

@@ -36,7 +36,10 @@ def check_against_dense(
     if len(y) > MAX_ROWS or not np.isfinite(found):
         return
     V = _covariance(design, levels, fit)
-    factor = cho_factor(V, lower=True)
+    try:
+        factor = cho_factor(V, lower=True)
+    except np.linalg.LinAlgError:  # rounding of the definition is larger than sigma^2
+        return
     residual = y - X @ fit.coefficients[0]
     pivots = np.diag(factor[0])
     nu = design.nu

@@ -9,25 +9,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns
+from mcsim.design.columns import Floats, ModelColumns, model_columns
 from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
-from mcsim.formula import Formula, read_arithmetic, written_name
-from mcsim.formula.expression import Name
+from mcsim.formula import ColumnPiece, Formula, read_arithmetic, read_column, written_name
+from mcsim.formula.expression import Call, Name
+from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.one_file import FileFit, fit_table
-from mcsim.names import FIXED, SIGMA, Parameter, show_value
+from mcsim.names import FIXED, SIGMA, Parameter
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
 
-DIGITS = 4  # of an estimate that becomes a truth
+DIGITS, MOST_DIGITS = 4, 17  # of an estimate that becomes a truth
+LOST_SHARE = 0.01  # of the SD and the variance of a row, that fewer digits may cost
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
 #     {formula}
@@ -61,6 +65,8 @@ ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
 )
+
+Values = Mapping[Parameter, float]
 
 
 def starter(kind: str, name: str) -> str:
@@ -123,10 +129,10 @@ def starter_from_data(
         "replicates": 1000,
         "seed": 1,
         "design": seen.design | {"response": response},
-        "truth": _truth(fit, table.formula, seen.lost),
+        "truth": _truth(fit, table, seen.lost),
         "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
     }
-    plan = {} if keep_design else _plan(raw)
+    plan = {} if keep_design else _plan(raw, table)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
@@ -157,23 +163,45 @@ def _as_read(text: str, name: str) -> DesignTable:
         return read_design_table(Path(folder) / name)
 
 
-def _plan(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
     """The question for `mcsim plan`: which numbers of units show the last of the effects."""
     design, fixed = raw["design"], raw["truth"]["fixed"]
+    fewest = {OBSERVATIONS: _fewest_observations(table)}
     counts = {f"design.levels.{one['name']}.count": one["count"] for one in design["levels"]}
     if all("values" not in one for one in design["covariates"].values()):
-        counts["design.observations.count"] = design["observations"]["count"]
+        counts[OBSERVATIONS] = design["observations"]["count"]
     search = {
-        key: {"from": max(2, count // 2), "to": 4 * count}
+        key: {"from": min(count, max(fewest.get(key, 2), count // 2)), "to": 4 * count}
         for key, count in counts.items()
         if isinstance(count, int) and count > 1
     }
-    effects = [name for name, value in fixed.items() if name != "Intercept" and value]
+    no_effects = ("Intercept", *table.formula.offset_names)
+    effects = [name for name, value in fixed.items() if name not in no_effects and value]
     if not search or not effects:
         return {}
     cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
     target = {"rejection": effects[-1], "at_least": 0.8}
     return {"plan": {"cost": cost, "target": target, "truth": {"draws": 64}, "search": search}}
+
+
+def _fewest_observations(table: Table) -> int:
+    """Rows per innermost unit that tell its effects and sigma apart, and curves from lines."""
+    columns = model_columns(table.formula, table.frame)
+    unit, inner = columns.levels[-1].unit_of_row, len(columns.levels[-1].names)
+    first = np.unique(unit, return_index=True)[1]
+    varies = (columns.X[first][unit] != columns.X).any(axis=0)
+    own = [
+        name
+        for name, differs in zip(columns.names, varies, strict=True)
+        if differs and not any(map(_is_of_factor, read_column(name)))
+    ]
+    return max(2, 1 + len(own), 1 + inner)
+
+
+def _is_of_factor(piece: ColumnPiece) -> bool:
+    if isinstance(piece.base, Call):
+        return piece.base.function in ("C", "factor")
+    return piece.label is not None
 
 
 def _plan_in_words(plan: Mapping[str, Any], truth: str) -> str:
@@ -239,28 +267,53 @@ def _sweep(design: DesignSpec | TableDesignSpec) -> Iterator[tuple[str, list[int
             yield key, [count * times for times in (1, 2, 4)]
 
 
-def _truth(fit: FileFit, formula: Formula, lost: float) -> dict[str, Any]:
+def _truth(fit: FileFit, table: Table, lost: float) -> dict[str, Any]:
     """The estimates; an offset is a fixed effect of 1, which the method knows."""
-    values = {Parameter.read(one.parameter, one.component): one.estimate for one in fit.parameters}
-    fixed = {
-        one.name: _rounded(value)
-        for one, value in values.items()
-        if one.component == FIXED and value is not None
+    values: Values = {
+        Parameter.read(one.parameter, one.component): one.estimate or 0.0 for one in fit.parameters
     }
+    if not values[SIGMA]:
+        raise DataError(f"{SIGMA} is 0: the data leave no residual variation")
+    values = _rounded(values, model_columns(table.formula, table.frame))
+    fixed = {one.name: value for one, value in values.items() if one.component == FIXED}
     random: dict[str, dict[str, Any]] = {}
     for one, value in values.items():
         if one.kind in ("sd", "correlation"):
             level = random.setdefault(str(one.level), {})
-            level.setdefault(one.kind, {})[",".join(one.columns)] = _rounded(value)
-    sigma = values[SIGMA]
-    if not sigma:
-        raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
-    for text in formula.offsets:
+            level.setdefault(one.kind, {})[",".join(one.columns)] = value
+    for text in table.formula.offsets:
         is_name = isinstance(read_arithmetic(text), Name)
         fixed[text if is_name else f"I({text})"] = 1.0
     missing = {"missing": {"observations": lost}} if lost else {}
-    return {"sigma": _rounded(sigma), "fixed": fixed, "random": random} | missing
+    return {"sigma": values[SIGMA], "fixed": fixed, "random": random} | missing
 
 
-def _rounded(value: float | None) -> float:
-    return float(f"{value or 0.0:.{DIGITS}g}")
+def _rounded(values: Values, columns: ModelColumns) -> Values:
+    """The values with so many digits that the means and variances of the rows stay the same.
+
+    Of covariates far from 0, such as years, effects and SDs of intercepts need more digits.
+    """
+    means, variances = _moments(values, columns)
+    variance = variances + values[SIGMA] ** 2
+    for digits in range(DIGITS, MOST_DIGITS):
+        found = {one: float(f"{value:.{digits}g}") for one, value in values.items()}
+        own_means, own_variances = _moments(found, columns)
+        of_means = np.abs(own_means - means) / np.sqrt(variance)
+        of_variances = np.abs(own_variances - variances) / variance
+        if max(of_means.max(), of_variances.max()) <= LOST_SHARE:
+            return found
+    return values
+
+
+def _moments(values: Values, columns: ModelColumns) -> tuple[Floats, Floats]:
+    """Mean, and variance of the random effects, of every row: (n_rows,)."""
+    own = [values.get(Parameter.read(name, FIXED), 0.0) for name in columns.names]
+    variance = np.zeros(len(columns.X))
+    for level in columns.levels:
+        names = RandomNames(level.level, level.names, level.structures)
+        sd = np.array([values.get(one, 0.0) for one in names.sds()])
+        Psi = np.diag(sd**2)
+        for i, j in names.correlated_pairs():
+            Psi[i, j] = Psi[j, i] = values.get(names.correlation(i, j), 0.0) * sd[i] * sd[j]
+        variance += np.einsum("ni,ij,nj->n", level.Z, Psi, level.Z)
+    return columns.X @ np.array(own), variance

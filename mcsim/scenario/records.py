@@ -117,7 +117,8 @@ class MethodSpec(Record):
 def _crossed_levels(design: Any) -> list[str]:
     """Names of the levels that cross with those before them, as far as a design says so."""
     levels = design.get("levels") if isinstance(design, Mapping) else None
-    named = [one for one in levels or () if isinstance(one, Mapping)]
+    listed = levels if isinstance(levels, list | tuple) else ()
+    named = [one for one in listed if isinstance(one, Mapping)]
     return [str(one.get("name")) for one in named if one.get("crossed") is True]
 
 

@@ -226,8 +226,10 @@ def test_units_that_cross_cost_once_and_are_screened_design_by_design(tmp_path):
     width = expected_values(scenario, designs, goal, scenario.methods[0])
     made = make_plan(scenario, PlanOptions(tmp_path / "plan", most=1024))
     assert made.chosen.is_certified
-    found = {look.design: look.values[goal].estimate for look in made.chosen.looks}
-    assert (found[1] > 2.0, found[2] <= 2.0, made.chosen.design) == (True, True, 2)
+    goal = made.goals[0]
+    found = {look.design: look.values[goal] for look in made.chosen.looks}
+    assert made.chosen.design == 1
+    assert found[1].upper <= 2.0 < found[0].lower  # 6 subjects with 8 items, not with 4
     for design in range(4):
         study = PreparedStudy(designs.scenario(scenario, design))
         (condition,) = study.all_conditions()
