@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks import crossed, peers, sweep, timing
+from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, UNBALANCED
 
 HERE = Path(__file__).parent
@@ -54,6 +55,7 @@ def main() -> None:
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
     rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
+    rows += plan_rows()
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)

@@ -21,6 +21,7 @@ from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.one_file import FileFit, fit_table
 from mcsim.names import FIXED, SIGMA, Parameter
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
+from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
@@ -48,11 +49,16 @@ LOST = (
     "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
     " as many at random (truth.missing)"
 )
+DOUBT = """
+[plan.truth]
+draws = 64  # truths that these data leave open; without this table, as if the SDs were true
+"""
 PLAN = """
 [plan]                                     # which design to take: mcsim plan; a run ignores it
 cost = {{ {costs} }}  # of one, without what is within it: put yours
-target = {{ rejection = {target}, at_least = 0.8 }}  # its power
-
+target = {{ rejection = {target}, at_least = 0.8 }}  # its power: in truth.fixed,
+# put the smallest effect that matters in place of the one that was estimated
+{truth}
 [plan.search]
 {search}"""
 ON_BOUNDARY = (
@@ -135,8 +141,9 @@ def starter_from_data(
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
     head = FROM_DATA.format(data=shown, formula=formula, name=name)
-    asked = _plan_in_words(plan["plan"]) if plan else ""
-    return Start(head + _with_comments(Scenario.model_validate(raw)) + asked, text)
+    scenario = Scenario.model_validate(raw)
+    asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
+    return Start(head + _with_comments(scenario) + asked, text)
 
 
 def _with_own_levels(table: Table) -> Table:
@@ -174,7 +181,7 @@ def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
         return {}
     cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
     target = {"rejection": effects[-1], "at_least": 0.8}
-    return {"plan": {"cost": cost, "target": target, "search": search}}
+    return {"plan": {"cost": cost, "target": target, "truth": {"draws": 64}, "search": search}}
 
 
 def _fewest_observations(table: Table) -> int:
@@ -197,7 +204,7 @@ def _is_of_factor(piece: ColumnPiece) -> bool:
     return piece.label is not None
 
 
-def _plan_in_words(plan: Mapping[str, Any]) -> str:
+def _plan_in_words(plan: Mapping[str, Any], truth: str) -> str:
     """The question as a table of the file."""
     costs = ", ".join(f"{toml_key(name)} = {cost:g}" for name, cost in plan["cost"].items())
     target = json.dumps(plan["target"]["rejection"], ensure_ascii=False)
@@ -205,7 +212,7 @@ def _plan_in_words(plan: Mapping[str, Any]) -> str:
         f"{toml_key(key)} = {{ from = {one['from']}, to = {one['to']} }}\n"
         for key, one in plan["search"].items()
     )
-    return PLAN.format(costs=costs, target=target, search=search)
+    return PLAN.format(costs=costs, target=target, truth=truth, search=search)
 
 
 def _as_simulated(formula: Formula) -> tuple[str, str]:

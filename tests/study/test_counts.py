@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 import mcsim
-from mcsim.errors import DataError
-from mcsim.planning.plan import PlanOptions, make_plan
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
@@ -122,12 +120,6 @@ def test_data_of_a_replicate_are_counts_and_can_be_fitted(load):
     formula = "y ~ diet * x + (1 | animal/image)"
     found = mcsim.fit(frame, formula, family="binomial", trials="cells")
     assert found.status in ("ok", "boundary")
-
-
-def test_a_plan_of_counts_is_refused_before_anything_is_written(load, tmp_path):
-    with pytest.raises(DataError, match="not of family 'binomial'; sweep the design's counts"):
-        make_plan(load(BINOMIAL), PlanOptions(tmp_path / "plan"))
-    assert not (tmp_path / "plan").exists()
 
 
 def test_keys_at_their_defaults_are_the_same_condition(load):
