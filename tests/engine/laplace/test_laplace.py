@@ -97,7 +97,7 @@ def test_deviance_is_its_definition(name, kind):
         for unit, one, factor in zip((ANIMAL, IMAGE), levels, factors, strict=True)
     ])  # fmt: skip
     tau = theta[0, 4] ** 2 if kind == NBINOM else 0.0
-    fixed = nest.X @ theta[0, likelihood.n_covariances :] + nest.offset
+    fixed = nest.X.T @ theta[0, likelihood.n_covariances :] + nest.offset
     logpmf = DISTRIBUTIONS[name[1] if name[0] == "binomial" else name[0]]
 
     def terms(eta):
@@ -262,7 +262,7 @@ def test_quadrature_is_the_integral(levels):
     theta = np.array([[*sds, 0.2, 0.4]])
     one, order = np.zeros(1, dtype=np.int64), np.zeros((1, len(levels), 1), dtype=np.int64)
     found = likelihood.at(one, theta, order).f[0]
-    fixed = nest.X @ theta[0, -2:] + nest.offset
+    fixed = nest.X.T @ theta[0, -2:] + nest.offset
     z, weight = np.polynomial.hermite_e.hermegauss(120)
     weight = weight / weight.sum()
     inner, outer = (theta[0, 0], theta[0, 1]) if len(levels) == 2 else (0.0, theta[0, 0])
