@@ -19,6 +19,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.elementary import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.families.kinds import NBINOM, U, log_constants
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
@@ -331,7 +332,4 @@ def _add_units(nest, level, room, of_design, of_data):
 def add_to_coefficients(X, rows, factor, gradient):
     """Add the rows' derivatives to those in the coefficients."""
     for j in range(U(len(X))):
-        own, total = X[j], 0.0
-        for row in range(U(len(rows))):
-            total += own[row] * rows[row]
-        gradient[j] += factor * total
+        gradient[j] += factor * sum_of_products(X[j], rows)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.arithmetic.arrays import Flags, Floats, Positions
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints, Positions
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.compile import CompiledDesign, Level
 
@@ -78,30 +78,38 @@ def nest_of(
         begins.append(changed | begins[-1] if begins else changed)
     starts = [np.flatnonzero(one) for one in begins[::-1]]  # rows, innermost level first
     level_start = np.cumsum([0, *map(len, starts)])
-    first, end = [starts[0]], [np.append(starts[0][1:], n)]
+    firsts, ends = [starts[0]], [np.append(starts[0][1:], n)]
     for inner, outer, at in zip(starts, starts[1:], level_start, strict=False):
         position = at + np.searchsorted(inner, outer)
-        first.append(position)
-        end.append(np.append(position[1:], at + len(inner)))
-    first_end = np.concatenate(first), np.concatenate(end)
+        firsts.append(position)
+        ends.append(np.append(position[1:], at + len(inner)))
+    first, end = np.concatenate(firsts), np.concatenate(ends)
     parent = np.zeros(level_start[-1], dtype=np.int64)
     for at in range(level_start[1], level_start[-1]):
-        parent[first_end[0][at] : first_end[1][at]] = at
+        parent[first[at] : end[at]] = at
     Z = [level.Z @ S for level, S in zip(levels, design.scales, strict=False)][::-1]
     sizes = [one.shape[1] for one in Z] or [0]
     columns = np.hstack([np.zeros((n, 0)), *Z])[order]
     rounded = np.ascontiguousarray(columns.T.round(12))
     _, chosen, column = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    leaf = np.cumsum(begins[-1]) - 1
     return Nest(
-        *(one.astype(np.uint64) for one in (*first_end, parent, level_start)),
-        np.cumsum([0, *sizes]).astype(np.uint64),
-        (np.cumsum(begins[-1]) - 1).astype(np.uint64),
+        _positions(first),
+        _positions(end),
+        _positions(parent),
+        _positions(level_start),
+        _positions(np.cumsum([0, *sizes])),
+        _positions(leaf),
         np.ascontiguousarray(columns[:, chosen].T),
-        column.reshape(-1).astype(np.uint64),
+        _positions(column.reshape(-1)),
         np.ascontiguousarray((X @ np.linalg.inv(design.R))[order].T),
         offset[order],
         trials[order],
     )
+
+
+def _positions(numbers: Ints) -> Positions:
+    return np.asarray(numbers.astype(np.uint64))
 
 
 def room_for(nest: Nest, q: int) -> Room:
@@ -111,9 +119,9 @@ def room_for(nest: Nest, q: int) -> Room:
     rows = [np.zeros(n_rows) for _ in range(7)]
     vectors = [np.zeros((k, n_units)) for _ in range(10)]
     matrices = [np.zeros((k, k, n_units)) for _ in range(3)]
-    of_basis = np.zeros((n_basis, n_basis, int(nest.level_start[1])))
+    of_basis = [np.zeros((n_basis, n_basis, int(nest.level_start[1])))]
     of_levels = [np.zeros((n, q, q, 1)) for n in (n_levels, n_levels + 1, n_levels + 1)]
-    return Room(*rows, *vectors, *matrices, of_basis, *of_levels)
+    return Room(*rows, *vectors, *matrices, *of_basis, *of_levels)
 
 
 def with_dispersion(blocks: Blocks, n_levels: int) -> Blocks:
