@@ -37,8 +37,7 @@ class ClusterRobust(FixedEffectsMethod):
         self._unit = units_of(columns, settings.estimator, 0)
         self._bell_mccaffrey = bell_mccaffrey(self.model, self._unit)
         self._n_units = len(self._bell_mccaffrey.T)
-        if self._n_units < 2:
-            raise DataError(f"{columns.levels[0].level!r} has one unit; a covariance needs two")
+        refuse_one_unit(self._n_units, columns)
         p = len(columns.names)
         self.n_values = p + len(settings.df) * p * p
 
@@ -49,7 +48,7 @@ class ClusterRobust(FixedEffectsMethod):
         scores = unit_sums(residuals, self.model.X, self._unit, self._n_units)
         everywhere = np.tile(self.model.M, (self._n_units, 1, 1))
         T = {"cr1": everywhere, "cr2": self._bell_mccaffrey.T}
-        return beta, *(_sandwich(scores, T[name]) for name in self.settings.df)
+        return beta, *(sandwich(scores, T[name]) for name in self.settings.df)
 
     def analyse(self, taken: Sequence[tuple[Floats, ...]], _stream_of: StreamOf) -> Analysis:
         """Estimates and t tests per df method."""
@@ -63,12 +62,22 @@ class ClusterRobust(FixedEffectsMethod):
     def _df_method(self, name: str, covariance: Floats) -> DfMethod:
         if name == "cr2":
             return ClusterSatterthwaite(covariance, self._bell_mccaffrey)
-        K, (n, p) = self._n_units, self.model.X.shape
-        factor = K / (K - 1) * (n - 1) / (n - p)
-        return ConstantDf(factor * covariance, np.full(p, float(K - 1)))
+        return cr1(covariance, self._n_units, *self.model.X.shape)
 
 
-def _sandwich(scores: Floats, T: Floats) -> Floats:
+def refuse_one_unit(n_units: int, columns: ModelColumns) -> None:
+    """Raise a DataError where there is no other unit to compare with."""
+    if n_units < 2:
+        raise DataError(f"{columns.levels[0].level!r} has one unit; a covariance needs two")
+
+
+def cr1(covariance: Floats, n_units: int, n: int, p: int) -> ConstantDf:
+    """CR1: the sandwich times what few units and columns take from it, and their df."""
+    factor = n_units / (n_units - 1) * (n - 1) / (n - p)
+    return ConstantDf(factor * covariance, np.full(p, float(n_units - 1)))
+
+
+def sandwich(scores: Floats, T: Floats) -> Floats:
     """Sum of u_g u_g' over the units, u_g = T_g' times the score of unit g."""
     u = scores[:, :, :1] * T[:, 0]
     for m in range(1, T.shape[1]):

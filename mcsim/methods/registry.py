@@ -7,7 +7,9 @@ from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
+from mcsim.methods.gee_counts import GeeOfCounts
 from mcsim.methods.glm import Glm
+from mcsim.methods.glm_cluster import GlmCluster
 from mcsim.methods.identifiability import left_open
 from mcsim.methods.laplace import LaplaceMethod
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
@@ -22,20 +24,34 @@ from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
+from mcsim.methods.unit_summaries import UnitSummaries
 from mcsim.names import Parameter
 from mcsim.scenario.estimators import kind_of
 
-METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
+Maker = Callable[[ModelColumns, MethodSettings, "Reducers"], Method]
+
+
+def _by_family(of_normal: Maker, of_counts: Maker) -> Maker:
+    """A method of two forms: of normal responses, and of counts and proportions."""
+
+    def make(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
+        return (of_normal if settings.family is None else of_counts)(columns, settings, shared)
+
+    return make
+
+
+METHODS: dict[str, Maker] = {
     "reml": partial(LikelihoodMethod, is_reml=True),
     "ml": partial(LikelihoodMethod, is_reml=False),
     "laplace": LaplaceMethod,
     "glm": Glm,
+    "glm-cluster": GlmCluster,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
-    "gee": Gee,
-    "image-means": ImageMeans,
-    "two-stage": TwoStage,
+    "gee": _by_family(Gee, GeeOfCounts),
+    "image-means": _by_family(ImageMeans, UnitSummaries),
+    "two-stage": _by_family(TwoStage, UnitSummaries),
     "nlme": RMethod,
     "lme4": RMethod,
     "glmer": RMethod,

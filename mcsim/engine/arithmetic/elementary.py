@@ -1,4 +1,4 @@
-"""Exponential, logarithm and sums as loops over rows that become vector instructions.
+"""Exponential and logarithm without a branch, so that loops over rows become vector instructions.
 
 Exact to 2 units in the last place; results do not depend on the instructions that a machine has.
 """
@@ -7,9 +7,8 @@ import math
 
 import numpy as np
 
-from mcsim.engine.arithmetic.compiled import part, step
+from mcsim.engine.arithmetic.compiled import part
 
-U = np.uint64  # an index that cannot be negative needs no check
 LOG2_E = 1.0 / math.log(2.0)
 LN2_HIGH = 6.93147180369123816490e-01  # its product with a whole number is exact
 LN2_LOW = 1.90821492927058770002e-10
@@ -51,18 +50,3 @@ def log1p(x):
     p = s * (A1 + s * (A2 + s * (A3 + s * (A4 + s * p))))
     total = n * LN2_HIGH + (2.0 * (z + z * p) + (n * LN2_LOW + lost / u))
     return total if u < math.inf else u
-
-
-@step
-def sum_of_products(r, x):
-    """The sum of r x, in four parts, so that no addition waits for the one before it."""
-    n, a, b, c, d = U(len(r)), 0.0, 0.0, 0.0, 0.0
-    whole = n - n % U(4)
-    for row in range(U(0), whole, U(4)):
-        a += r[row] * x[row]
-        b += r[row + U(1)] * x[row + U(1)]
-        c += r[row + U(2)] * x[row + U(2)]
-        d += r[row + U(3)] * x[row + U(3)]
-    for row in range(whole, n):
-        a += r[row] * x[row]
-    return (a + b) + (c + d)

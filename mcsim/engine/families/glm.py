@@ -7,7 +7,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.arithmetic.elementary import sum_of_products
+from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.families.kinds import NBINOM, POISSON, U, log_constants, rows_of
 
 MAX_STEPS = 60

@@ -19,7 +19,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.arithmetic.elementary import sum_of_products
+from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.families.kinds import NBINOM, U, log_constants
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
