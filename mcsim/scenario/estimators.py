@@ -53,7 +53,12 @@ ESTIMATOR_FACTS = {
         has_residual_models=True,
         rests_on_residuals=True,
     ),
-    "laplace": EstimatorFacts(df=("containment", "z"), likelihood="Laplace", families=_OF_COUNTS),
+    "laplace": EstimatorFacts(
+        df=("containment", "z"),
+        intervals=("wald", "bootstrap"),
+        likelihood="Laplace",
+        families=_OF_COUNTS,
+    ),
     "glm": EstimatorFacts(df=("z",), families=_INDEPENDENT),
     "glm-cluster": EstimatorFacts(df=("cr2", "cr1"), families=_INDEPENDENT),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),

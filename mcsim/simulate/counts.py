@@ -6,13 +6,13 @@ import numpy as np
 
 from mcsim.design.units import Design
 from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.engine.families.draws import draw_counts
 from mcsim.engine.families.means import MEANS
 from mcsim.errors import DataError
 from mcsim.scenario.families import link_of
 from mcsim.scenario.truth import TruthSpec
 
 LARGEST_MEAN = 1e9  # of a count: a random effect of more is a slip of the pen
-LARGEST_SHAPE = 1e9  # of a gamma: the negative binomial is the Poisson distribution by then
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,10 @@ class Counts:
         DataError
             A mean is too large to count.
         """
-        if self.family == "binomial":
-            share = MEANS[self.link](eta)
-            if np.all(self.trials == 1.0):
-                eta[:] = generator.random(len(eta)) < share
-            else:
-                eta[:] = generator.binomial(self.trials.astype(np.int64), share)
-        else:
-            mean = self._means(eta)
-            if self.dispersion is not None and self.dispersion < LARGEST_SHAPE:
-                mean *= generator.standard_gamma(self.dispersion, len(eta)) / self.dispersion
-            eta[:] = generator.poisson(mean)
+        is_binomial = self.family == "binomial"
+        mean = MEANS[self.link](eta) if is_binomial else self._means(eta)
+        trials = self.trials if is_binomial else None
+        eta[:] = draw_counts(generator, mean, trials, self.dispersion)
         if self.zero_inflation:
             eta[generator.random(len(eta)) < self.zero_inflation] = 0.0
 

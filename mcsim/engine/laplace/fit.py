@@ -47,6 +47,11 @@ class LaplaceFit:
     runaway: Floats
     runaway_level: Ints
 
+    @property
+    def covariances(self) -> tuple[Floats, ...]:
+        """Of the random effects per level: (n_replicates, q, q)."""
+        return tuple(product(Lam, transpose(Lam)) for Lam in self.factors)
+
 
 def fit_laplace(
     design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int = 1
