@@ -50,6 +50,7 @@ class LaplaceMethod:
         self.design = collapse_design(columns.X, levels, names=columns.names, is_reml=False)
         offset = np.zeros(n) if columns.offset is None else columns.offset
         trials = trials_of(columns, settings.family)
+        _refuse_effects_of_chance(columns, settings.family, trials)
         self._nest = nest_of(self.design, columns.X, levels, offset, trials)
         self._kind = KINDS[settings.family.family, settings.family.link]
         self._n_points = settings.family.quadrature
@@ -147,6 +148,19 @@ def trials_of(columns: ModelColumns, family: FamilyModel) -> Floats:
     if isinstance(family.trials, str):
         return columns.frame[family.trials].to_numpy(dtype=np.float64)
     return np.full(len(columns.X), float(family.trials))
+
+
+def _refuse_effects_of_chance(columns: ModelColumns, family: FamilyModel, trials: Floats) -> None:
+    """Raise a DataError for effects of single binary rows, which differ by nothing but chance."""
+    if family.family != "binomial" or np.any(trials > 1.0):
+        return
+    for level in columns.levels:
+        if level.unit_of_row.max(initial=0) + 1 == len(trials):
+            raise DataError(
+                f"every {level.level!r} has one binary row, which cannot tell"
+                f" {level.level}.sd(Intercept) from chance; leave this level out of the formula, or"
+                " observe more rows or trials"
+            )
 
 
 def _refuse_shares(columns: ModelColumns, settings: MethodSettings) -> None:

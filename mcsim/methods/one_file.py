@@ -92,7 +92,7 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    table = read_table(path, formula, references, _other_columns(model))
+    table = read_table(path, formula, references, other_columns(model))
     return fit_table(table, model=model, **options)
 
 
@@ -104,11 +104,11 @@ def fit_frame(
     **options: Any,
 ) -> FileFit:
     """Fit `formula` to a data frame; as `fit_file`."""
-    table = table_of(frame, formula, references, _other_columns(model))
+    table = table_of(frame, formula, references, other_columns(model))
     return fit_table(table, model=model, **options)
 
 
-def _other_columns(model: FamilyModel | None) -> list[str]:
+def other_columns(model: FamilyModel | None) -> list[str]:
     """Columns that are needed beside those of a formula."""
     return [] if model is None or not isinstance(model.trials, str) else [model.trials]
 

@@ -135,9 +135,15 @@ def undetermined(
     columns, _ = columns.once("aliased", without_aliased)
     if isinstance(method, LikelihoodMethod):
         design = method.design
-    elif isinstance(method, StatsmodelsMethod | RMethod) and settings.family is None:
+    elif isinstance(method, StatsmodelsMethod | RMethod | LaplaceMethod) and columns.levels:
         _, design = compile_model(columns, settings, shared, is_reml=True)
     else:
         return frozenset()
     derived = derived_estimands(columns, settings)
-    return left_open(design, columns, derived, is_allowed=not settings.identifiable)
+    return left_open(
+        design,
+        columns,
+        derived,
+        is_allowed=not settings.identifiable,
+        has_residuals=settings.family is None,
+    )

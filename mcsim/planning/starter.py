@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import model_columns
@@ -16,12 +17,13 @@ from mcsim.design.table import References, Table, read_formula, read_table
 from mcsim.errors import DataError
 from mcsim.formula import Formula, read_arithmetic, written_name
 from mcsim.formula.expression import Name
-from mcsim.methods.one_file import FileFit, fit_table
-from mcsim.names import FIXED, SIGMA, Parameter, show_value
+from mcsim.methods.one_file import FileFit, fit_table, other_columns
+from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter, show_value
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
@@ -33,6 +35,8 @@ FROM_DATA = """\
 # An estimate is no truth: look at larger and smaller SDs too, then
 #     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
 #     mcsim run {name}.toml                run it
+"""
+ASK = """\
 #     mcsim plan {name}.toml               the cheapest design: look at [plan] first, at the costs
 """
 SWEEP = """
@@ -51,6 +55,12 @@ target = {{ rejection = {target}, at_least = 0.8 }}  # its power
 
 [plan.search]
 {search}"""
+FEW = 10  # a smallest whole number below which all may count something
+IS_BINARY = "{!r} is 0 or 1 in every row; --family binomial takes it for what it is, not for normal"
+IS_COUNT = (
+    "{!r} has whole numbers from 0 up; if they count something, --family poisson, nbinom or"
+    " binomial (with --trials) takes them for what they are, not for normal"
+)
 ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
@@ -77,6 +87,7 @@ def starter_from_data(
     name: str,
     say: Callable[[str], None] = lambda _: None,
     references: References | None = None,
+    model: FamilyModel | None = None,
     *,
     keep_design: bool = False,
 ) -> Start:
@@ -87,6 +98,7 @@ def starter_from_data(
     name : of the scenario's file, without its ending
     say : takes what was left out of the data, and what to look at
     references : reference levels of factors, in place of the first
+    model : what the response is taken for; None for normal
     keep_design : the rows of the table are the design, in place of numbers of units
 
     Raises
@@ -99,9 +111,10 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table = _with_own_levels(read_table(path, formula, references))
-    fit = fit_table(table)
-    for note in table.notes:
+    table = _with_own_levels(read_table(path, formula, references, other_columns(model)))
+    fit = fit_table(table, model=model)
+    notes = table.notes if model else (*table.notes, *_suggested_family(table))
+    for note in notes:
         say(note)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
@@ -117,10 +130,13 @@ def starter_from_data(
         "replicates": 1000,
         "seed": 1,
         "design": seen.design | {"response": response},
-        "truth": _truth(fit, table.formula, seen.lost),
-        "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
+        "truth": {
+            **(_of_normal(fit) if model is None else _of_counts(fit, table, model, keep_design)),
+            **_truth(fit, table.formula, seen.lost),
+        },
+        "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design else _plan(raw)
+    plan = {} if keep_design or model else _plan(raw)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
@@ -128,7 +144,7 @@ def starter_from_data(
     if problems := find_problems(raw | plan, tables):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
-    head = FROM_DATA.format(data=shown, formula=formula, name=name)
+    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
     asked = _plan_in_words(plan["plan"]) if plan else ""
     return Start(head + _with_comments(Scenario.model_validate(raw)) + asked, text)
 
@@ -245,14 +261,53 @@ def _truth(fit: FileFit, formula: Formula, lost: float) -> dict[str, Any]:
         if one.kind in ("sd", "correlation"):
             level = random.setdefault(str(one.level), {})
             level.setdefault(one.kind, {})[",".join(one.columns)] = _rounded(value)
-    sigma = values[SIGMA]
-    if not sigma:
-        raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
     for text in formula.offsets:
         is_name = isinstance(read_arithmetic(text), Name)
         fixed[text if is_name else f"I({text})"] = 1.0
     missing = {"missing": {"observations": lost}} if lost else {}
-    return {"sigma": _rounded(sigma), "fixed": fixed, "random": random} | missing
+    return {"fixed": fixed, "random": random} | missing
+
+
+def _of_normal(fit: FileFit) -> dict[str, Any]:
+    sigma = next(one.estimate for one in fit.parameters if one.parameter == SIGMA.name)
+    if not sigma:
+        raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
+    return {"sigma": _rounded(sigma)}
+
+
+def _of_counts(fit: FileFit, table: Table, model: FamilyModel, keep_design: bool) -> dict[str, Any]:
+    """Family, link and what else makes responses of predictors."""
+    found: dict[str, Any] = {"family": model.family, "link": model.link}
+    if model.family == "binomial":
+        trials = model.trials
+        if isinstance(trials, str) and not keep_design:
+            numbers = table.frame[trials].unique()
+            if len(numbers) > 1:
+                raise DataError(
+                    f"the trials, {trials!r}, differ between rows; keep them with --keep-design"
+                )
+            trials = float(numbers[0])
+        found["trials"] = trials
+    if model.family == "nbinom":
+        estimate = next(one.estimate for one in fit.parameters if one.parameter == DISPERSION.name)
+        if estimate is None:
+            raise DataError("the counts vary no more than Poisson's do; use --family poisson")
+        found["dispersion"] = _rounded(estimate)
+    return found
+
+
+def _df(model: FamilyModel | None) -> str:
+    return "kenward-roger" if model is None else "containment"
+
+
+def _suggested_family(table: Table) -> tuple[str, ...]:
+    """That a response looks like a count or a proportion, where it was taken for normal."""
+    y, name = table.response, table.formula.response
+    if table.formula.measured != written_name(name) or np.any((y < 0.0) | (y % 1.0 != 0.0)):
+        return ()
+    if np.all(y <= 1.0):
+        return (IS_BINARY.format(name),)
+    return (IS_COUNT.format(name),) if y.min() < FEW else ()
 
 
 def _rounded(value: float | None) -> float:
