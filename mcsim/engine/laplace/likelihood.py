@@ -43,8 +43,8 @@ from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
 MAX_STEPS = 200  # of Newton towards the mode of a root's effects
-DECREMENT = 1e-22  # of f, relative: log|H| follows the mode to the root of this
-LAST_DECREMENT = 1e-16  # below which it is rounding where it no longer becomes a tenth
+DECREMENT = 1e-22  # of f, per row: log|H| follows the mode to the root of this
+LAST_DECREMENT = 1e-16  # per row, below which it is rounding where it no longer becomes a tenth
 RISE = 1e-11  # of f, relative: more is no rounding
 
 
@@ -190,6 +190,7 @@ def mode_of(kind, nest, room, y, tau, mode):
     copy_all(room.u, mode)
     spread(nest, room.Lam, room.u, room.b)
     f, f_before, decrement_before, length = 0.0, math.inf, math.inf, 1.0
+    scale = float(len(y))  # not |f|, which terms of y alone make as large as they like
     for _ in range(MAX_STEPS):
         f = sum_rows(kind, nest, room, y, tau) + _half_squares(nest, room.u)
         if not f < math.inf and f_before == math.inf:
@@ -205,7 +206,6 @@ def mode_of(kind, nest, room, y, tau, mode):
             continue
         eliminate(nest, room)
         decrement = solve(nest, room, room.vector, 1.0, room.step)
-        scale = 1.0 + abs(f)
         is_rounding = decrement < LAST_DECREMENT * scale and decrement > 0.1 * decrement_before
         if is_rounding or not decrement > DECREMENT * scale:
             break
