@@ -127,7 +127,7 @@ def _read_text(path: Path) -> TableFile:
     text, notes = _decoded(path)
     lines = text.splitlines()
     named = re.fullmatch(r"sep=(.)", lines[0].strip()) if lines else None  # as Excel writes it
-    head = lines[bool(named)] if len(lines) > bool(named) else ""
+    head = next(filter(str.strip, lines[bool(named) :]), "")
     plain = re.sub(r'"[^"]*"', "", head)
     separator = named[1] if named else max(_SEPARATORS, key=plain.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -198,10 +198,17 @@ def _table(
     n_names = max((number for number, name in enumerate(head, 1) if name), default=0)
     if not n_names:
         raise DataError(f"{path}: the first line holds no names of columns")
-    if n_names == 1 and len(head[0].split()) > 1 and len({*map(len, rows.values())}) < 2:
-        raise DataError(
-            f"{path}: separate the columns by commas, semicolons or tabs; the head is {head[0]!r}"
-        )
+    if n_names == 1 and len(head[0].split()) > 1:
+        if counted == "row":
+            raise DataError(
+                f"{path}: the first row that is not empty has one cell, {head[0]!r}; take out what"
+                " stands above the names of the columns"
+            )
+        if len({*map(len, rows.values())}) < 2:
+            raise DataError(
+                f"{path}: separate the columns by commas, semicolons or tabs; the head is"
+                f" {head[0]!r}"
+            )
     n_fields = {*map(len, rows.values())}
     is_wider = len(n_fields) == 1 and min(n_fields) > n_names  # commas at the end of every line
     if is_wider and not any(any(row[n_names:]) for row in rows.values()):

@@ -132,10 +132,11 @@ def fit(data: Path, formula: str, form: str, references: tuple[str, ...], **opti
 
     choice = (options.pop(name) for name in ("family", "link", "trials", "quadrature"))
     options["model"] = family_model(*choice)
-    compile_engine(_say, has_counts=options["model"] is not None)
-    result = datafile.fit_file(data, formula, parse_references(references), **options)
-    for note in result.notes:
+    table = datafile.table_for(data, formula, parse_references(references), options["model"])
+    for note in table.notes:
         _say(note)
+    compile_engine(_say, has_counts=options["model"] is not None)
+    result = datafile.fit_table(table, **options)
     click.echo(datafile.FORMATS[form](result))
     if result.message:
         raise TooManyFailuresError(f"No usable fit ({result.status}): {result.message}")

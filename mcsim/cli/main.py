@@ -21,6 +21,7 @@ from mcsim.cli.plan import plan
 from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
+from mcsim.study.workers.threads import ONE_THREAD
 
 MAX_FAILURES = 0.01
 REFERENCE = (
@@ -43,7 +44,13 @@ class _Commands(click.Group):
     """A group whose commands end with the exit code of their error, without a traceback."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """As a program, workers included, show no warnings of libraries, unless asked to."""
+        """As a program, workers included: no warnings of libraries, and one thread of theirs.
+
+        Unless asked for otherwise. Replicates are what is shared between processors; threads of a
+        library wait for each other where there is other work.
+        """
+        for name, number in ONE_THREAD.items():
+            os.environ.setdefault(name, number)
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             os.environ["PYTHONWARNINGS"] = "ignore"
@@ -325,7 +332,7 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     if options["output"] is not None:
-        refuse_place(options["output"])
+        refuse_place(options["output"], (".csv", ".txt"))
     frame = replicate_data(loaded, options["replicate"], options["condition"])
     text = frame.to_csv(index=False)
     if options["output"] is None:

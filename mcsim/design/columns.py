@@ -34,6 +34,7 @@ Ints = NDArray[np.int64]
 Labels = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # of `_matrix`
 Kinds = tuple[tuple[str, tuple[str, ...]], ...]
 
+TAKEN_NAMES = ("Intercept", "sigma")  # parameters that a column could not be told from
 MOST_KNOWN = 256
 _known: dict[tuple[str, Kinds], Labels | None] = {}  # what right-hand sides make of data
 
@@ -164,6 +165,7 @@ def model_columns(
     random = tuple(
         one for term in formula.random for one in _independent(term, data, structures or {})
     )
+    random = _told_apart(random, data)
     formula = replace(formula, random=random)
     by_level: dict[str, list[RandomTerm]] = {}
     for term in random:
@@ -192,8 +194,9 @@ def without_columns(columns: ModelColumns, names: Collection[str]) -> ModelColum
 
 
 def _check_name(name: str, frame: pd.DataFrame) -> None:
-    if name == "Intercept":
-        raise DataError("a column called 'Intercept' cannot be told from the intercept; rename it")
+    if name in TAKEN_NAMES:
+        what = "the intercept" if name == "Intercept" else f"the parameter {name}"
+        raise DataError(f"a column called {name!r} cannot be told from {what}; rename it")
     if name not in frame.columns:
         columns = ", ".join(map(str, frame.columns))
         raise DataError(
@@ -315,11 +318,25 @@ def _random_columns(
             structures += [("general", 1)] * Z.shape[1]
         else:
             structures.append((structure, Z.shape[1]))
-    unit, *others = [data.unit_of_row(group) for group in dict.fromkeys(one.group for one in terms)]
-    if any(not np.array_equal(unit, other) for other in others):
-        groups = " and ".join(dict.fromkeys(":".join(one.group) for one in terms))
-        raise DataError(f"the groups {groups} are crossed; crossed grouping is not supported")
+    unit = data.unit_of_row(terms[0].group)
     return RandomColumns(level, unit, np.hstack(blocks), tuple(names), tuple(structures))
+
+
+def _told_apart(random: Sequence[RandomTerm], data: ModelFrame) -> tuple[RandomTerm, ...]:
+    """The terms; levels that end in one name, but have other units, are named by their paths.
+
+    So a pair of a subject and an item is `subject:item`, as lme4 writes it, and no `item`.
+    """
+    units: dict[str, dict[tuple[str, ...], Ints]] = {}
+    for term in random:
+        units.setdefault(term.group[-1], {})[term.group] = data.unit_of_row(term.group)
+    found = []
+    for term in random:
+        first, *others = units[term.group[-1]].values()
+        is_one = all(np.array_equal(first, other) for other in others)
+        named = "" if is_one else ":".join(term.group)
+        found.append(replace(term, named=named))
+    return tuple(found)
 
 
 def _unit_of_row(frame: pd.DataFrame, path: tuple[str, ...]) -> Ints:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.formula import read_terms, written_name
+from mcsim.formula import read_terms, variable_names, written_name
 from mcsim.formula.expression import Call, Contrast, Name, walk
 from mcsim.formula.library import for_library
 
@@ -32,13 +32,13 @@ def library_matrix(frame: pd.DataFrame, written: str) -> Matrix:
     from formulaic.errors import FormulaicError
 
     _check_references(written, frame)
-    names = list(map(str, frame.columns))
+    names = [*variable_names(written)]  # no others: a column may be called as a function is
     library = for_library(written, names)
     symbols = [library.symbols.get(name, name) for name in names]
     try:
         with np.errstate(all="ignore"):  # what is no number is refused below, with its name
             matrix = ModelFormula(library.text).get_model_matrix(
-                frame.set_axis(symbols, axis="columns") if library.symbols else frame,
+                frame[names].set_axis(symbols, axis="columns"),
                 na_action="raise",
                 context={"sqrt": np.sqrt},
             )

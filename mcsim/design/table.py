@@ -118,21 +118,23 @@ def _usable(file: TableFile, formula: Formula, path: str, others: Sequence[str])
     frame, notes = file.frame, list(file.notes)
     names = tuple(dict.fromkeys([*formula.names, *others]))
     for name in names:
-        _check_column(name, [*frame.columns], path)
+        _check_column(name, [*frame.columns], path, notes)
     frame = frame[list(names)]
     is_missing = frame.isna()
     is_kept = ~is_missing.any(axis=1)
+    if frame.empty:
+        raise DataError(f"{path} has no rows")
     if not is_kept.all():
         n_lost = is_missing.sum()
         where = ", ".join(f"{name} ({n})" for name, n in n_lost.items() if n)
+        if not is_kept.any():
+            raise DataError(
+                f"{path} has no rows with a value in every column of the formula; rows that lack"
+                f" one: {where}"
+            )
         lost = f"left out {int((~is_kept).sum())} of {len(frame)} rows, which lack a value"
         notes.append(f"{path}: {lost}: {where}")
         frame = frame[is_kept]
-    if frame.empty:
-        raise DataError(
-            f"{path} has no rows"
-            + " with a value in every column of the formula" * bool(len(is_kept))
-        )
     found = {
         name: _converted(with_points(frame[name], file.decimal), formula, path) for name in names
     }
@@ -176,11 +178,12 @@ def _check_reference(name: str, level: str, frame: pd.DataFrame) -> None:
         )
 
 
-def _check_column(name: str, names: Sequence[str], path: str) -> None:
+def _check_column(name: str, names: Sequence[str], path: str, notes: Sequence[str]) -> None:
     if name not in names:
         written = [written_name(one) if is_name(one) else repr(one) for one in names if one]
         near = nearest_name(name, map(written_name, filter(is_name, names)))
-        raise DataError(f"{path} has no column {name!r}. It has: {', '.join(written)}.{near}")
+        has = f"{path} has no column {name!r}. It has: {', '.join(written)}.{near}"
+        raise DataError("\n".join([has, *notes]))
     if names.count(name) > 1:
         raise DataError(f"{path} has {names.count(name)} columns {name!r}; rename the others")
 

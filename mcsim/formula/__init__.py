@@ -40,16 +40,20 @@ _OF_LME = re.compile(r",?\s*random\s*=\s*(?:~\s*(?P<term>[^|,]*\|[^|,)]*))?")
 
 @dataclass(frozen=True)
 class RandomTerm:
-    """Effects of `columns` that vary between the units of one group, a path of level names."""
+    """Effects of `columns` that vary between the units of one group, a path of level names.
+
+    named : what the level is called, if not by the innermost name of the path
+    """
 
     columns: str
     group: tuple[str, ...]
     structure: Literal["general", "diagonal"]
+    named: str = ""
 
     @property
     def level(self) -> str:
-        """Level that the effects belong to: the innermost name of the path."""
-        return self.group[-1]
+        """Level that the effects belong to."""
+        return self.named or self.group[-1]
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ def _relative_error_se(T: Array, std_errors: Array, n: int) -> tuple[Array, Arra
     ratio = quotient(np.sqrt(V_mean), S)
     shared = quotient(_covariance(V, (T - mean_of(T)[:, None]) ** 2), 2 * n * V_mean * S * S)
     variance = _relative_mcse(V, n) ** 2 + quotient(S_mcse, S) ** 2 - shared
-    return ratio - 1, ratio * np.sqrt(np.where(variance < 0, 0.0, variance))
+    # few replicates may give a difference of errors that is none
+    return ratio - 1, ratio * np.sqrt(np.where(variance > 0, variance, math.nan))
 
 
 def _centre_and_step(T: Array, n: int) -> tuple[Array, Array]:

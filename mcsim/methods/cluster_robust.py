@@ -3,8 +3,11 @@
 Letters: X_g rows of unit g, M = (X'X)^-1, H = X M X' the hat matrix, e residuals; V the sandwich
 sum of u_g u_g' with u_g = M X_g'A_g e_g. CR1 has A_g = I and a constant in front. CR2 has
 A_g = (I - H_gg)^(-1/2), which makes V unbiased where the rows are independent with one variance.
+Where units cross, V of CR1 is that of each level, less that of the units they have in common, and
+so on (Cameron, Gelbach & Miller 2011); CR2 is not known there.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +16,7 @@ import numpy as np
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.arithmetic.replicates import product, transpose
 from mcsim.engine.arithmetic.unit_sums import unit_sums
+from mcsim.engine.crossed.crossing import units_that_cross
 from mcsim.errors import DataError
 from mcsim.methods.inference.df import ConstantDf, DfMethod
 from mcsim.methods.least_squares import (
@@ -34,10 +38,8 @@ class ClusterRobust(FixedEffectsMethod):
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
         super().__init__(columns, settings)
         self.model = linear_model(columns.X)
-        self._unit = units_of(columns, settings.estimator, 0)
-        self._bell_mccaffrey = bell_mccaffrey(self.model, self._unit)
-        self._n_units = len(self._bell_mccaffrey.T)
-        refuse_one_unit(self._n_units, columns)
+        self._groupings = _groupings(columns, settings)
+        self._bell_mccaffrey = bell_mccaffrey(self.model, self._groupings[0].unit)
         p = len(columns.names)
         self.n_values = p + len(settings.df) * p * p
 
@@ -45,10 +47,8 @@ class ClusterRobust(FixedEffectsMethod):
         """Coefficients, and a sum of u_g u_g' per df method."""
         beta = self.model.coefficients(responses)
         residuals = self.model.residuals(responses, beta)
-        scores = unit_sums(residuals, self.model.X, self._unit, self._n_units)
-        everywhere = np.tile(self.model.M, (self._n_units, 1, 1))
-        T = {"cr1": everywhere, "cr2": self._bell_mccaffrey.T}
-        return beta, *(sandwich(scores, T[name]) for name in self.settings.df)
+        sandwiches = {"cr1": self._cr1, "cr2": self._cr2}
+        return beta, *(sandwiches[name](residuals) for name in self.settings.df)
 
     def analyse(self, taken: Sequence[tuple[Floats, ...]], _stream_of: StreamOf) -> Analysis:
         """Estimates and t tests per df method."""
@@ -59,22 +59,92 @@ class ClusterRobust(FixedEffectsMethod):
         }
         return Analysis(estimates, all_usable(len(beta)))
 
+    def _cr1(self, residuals: Floats) -> Floats:
+        n, p = self.model.X.shape
+        found = np.zeros((len(residuals), p, p))
+        for one in self._groupings:
+            scores = unit_sums(residuals, self.model.X, one.unit, one.n_units)
+            everywhere = np.tile(self.model.M, (one.n_units, 1, 1))
+            found += one.sign * cr1_factor(one.n_units, n, p) * sandwich(scores, everywhere)
+        return found if len(self._groupings) == 1 else _without_negative(found)
+
+    def _cr2(self, residuals: Floats) -> Floats:
+        one = self._groupings[0]
+        scores = unit_sums(residuals, self.model.X, one.unit, one.n_units)
+        return sandwich(scores, self._bell_mccaffrey.T)
+
     def _df_method(self, name: str, covariance: Floats) -> DfMethod:
         if name == "cr2":
             return ClusterSatterthwaite(covariance, self._bell_mccaffrey)
-        return cr1(covariance, self._n_units, *self.model.X.shape)
+        fewest = min(one.n_units for one in self._groupings)
+        return ConstantDf(covariance, np.full(self.model.X.shape[1], float(fewest - 1)))
 
 
-def refuse_one_unit(n_units: int, columns: ModelColumns) -> None:
+@dataclass(frozen=True)
+class _Grouping:
+    """Units whose rows may be correlated; sign: of its part of the covariance."""
+
+    unit: Ints
+    sign: float
+
+    @property
+    def n_units(self) -> int:
+        return int(self.unit.max()) + 1
+
+
+def _groupings(columns: ModelColumns, settings: MethodSettings) -> list[_Grouping]:
+    """The outermost units; where levels cross, those of each, and what any of them have in common.
+
+    Raises
+    ------
+    DataError
+        The formula names no units, or a level has one only.
+    """
+    outermost = {columns.levels[0].level: units_of(columns, settings.estimator, 0)}
+    if columns.are_crossed:
+        outermost = {
+            one.level: one.unit_of_row
+            for one in columns.levels
+            if not any(_is_inside(one.unit_of_row, other.unit_of_row) for other in columns.levels)
+        }
+    for name, unit in outermost.items():
+        refuse_one_unit(name, unit)
+    return [
+        _Grouping(_in_common(units), -1.0 if len(units) % 2 == 0 else 1.0)
+        for size in range(1, len(outermost) + 1)
+        for units in itertools.combinations(outermost.values(), size)
+    ]
+
+
+def _is_inside(inner: Ints, outer: Ints) -> bool:
+    """Whether the units lie in fewer ones of another level."""
+    return int(outer.max()) < int(inner.max()) and not units_that_cross([outer, inner])
+
+
+def _in_common(units: Sequence[Ints]) -> Ints:
+    """The unit of every row that rows share which have the same unit of each level."""
+    if len(units) == 1:
+        return units[0]
+    found = np.unique(np.column_stack(units), axis=0, return_inverse=True)[1]
+    return found.reshape(-1).astype(np.int64)
+
+
+def _without_negative(covariance: Floats) -> Floats:
+    """The covariances without the negative eigenvalues that a difference of sandwiches may have."""
+    values, vectors = np.linalg.eigh(covariance)
+    scaled = vectors * np.maximum(values, 0.0)[:, None, :]
+    return np.asarray(scaled @ np.swapaxes(vectors, 1, 2))
+
+
+def cr1_factor(n_units: int, n: int, p: int) -> float:
+    """What few units and columns take from the sandwich."""
+    return n_units / (n_units - 1) * (n - 1) / (n - p)
+
+
+def refuse_one_unit(name: str, unit: Ints) -> None:
     """Raise a DataError where there is no other unit to compare with."""
-    if n_units < 2:
-        raise DataError(f"{columns.levels[0].level!r} has one unit; a covariance needs two")
-
-
-def cr1(covariance: Floats, n_units: int, n: int, p: int) -> ConstantDf:
-    """CR1: the sandwich times what few units and columns take from it, and their df."""
-    factor = n_units / (n_units - 1) * (n - 1) / (n - p)
-    return ConstantDf(factor * covariance, np.full(p, float(n_units - 1)))
+    if not unit.any():
+        raise DataError(f"{name!r} has one unit; a covariance needs two")
 
 
 def sandwich(scores: Floats, T: Floats) -> Floats:

@@ -15,12 +15,12 @@ from mcsim.methods.cluster_robust import (
     BellMcCaffrey,
     ClusterSatterthwaite,
     bell_mccaffrey,
-    cr1,
+    cr1_factor,
     refuse_one_unit,
     sandwich,
 )
 from mcsim.methods.glm import Glm
-from mcsim.methods.inference.df import DfMethod
+from mcsim.methods.inference.df import ConstantDf, DfMethod
 from mcsim.methods.least_squares import LinearModel, linear_model, units_of
 from mcsim.methods.method import Analysis, FitOutcomes, Floats, MethodSettings
 
@@ -32,7 +32,7 @@ class GlmCluster(Glm):
         super().__init__(columns, settings, shared)
         self._unit = units_of(columns, settings.estimator, 0)
         self._n_units = int(self._unit.max()) + 1
-        refuse_one_unit(self._n_units, columns)
+        refuse_one_unit(columns.levels[0].level, self._unit)
 
     def _analysis(
         self, responses: Floats, beta: Floats, covariance: Floats, outcomes: FitOutcomes
@@ -49,10 +49,12 @@ class GlmCluster(Glm):
                 design = designs[row]
                 T = everywhere if name == "cr1" or design is None else design.T
                 found[name][row] = sandwich(scores, T)[0]
+        factor = cr1_factor(self._n_units, *self._X.shape)
+        n_df = np.full(p, self._n_units - 1.0)
         df: dict[str, DfMethod] = {
             name: OwnSatterthwaite(one, designs)
             if name == "cr2"
-            else cr1(one, self._n_units, *self._X.shape)
+            else ConstantDf(factor * one, n_df)
             for name, one in found.items()
         }
         return Analysis({name: self.effects(beta, one) for name, one in df.items()}, outcomes)

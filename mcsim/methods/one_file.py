@@ -15,14 +15,14 @@ import pandas as pd
 from mcsim.design.columns import ModelColumns, model_columns, without_aliased
 from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
-from mcsim.formula import written_name
+from mcsim.formula import variable_names, written_name
 from mcsim.methods.counts import counts_of
 from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES
-from mcsim.scenario.estimators import estimators_of
+from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
 
@@ -92,8 +92,17 @@ def fit_file(
     LikelihoodError
         The likelihood at the estimates is not that of its definition (up to 2,000 rows).
     """
-    table = read_table(path, formula, references, other_columns(model))
-    return fit_table(table, model=model, **options)
+    return fit_table(table_for(path, formula, references, model), model=model, **options)
+
+
+def table_for(
+    path: Path,
+    formula: str,
+    references: References | None = None,
+    model: FamilyModel | None = None,
+) -> Table:
+    """The rows that a model is fitted to; as `fit_file`."""
+    return read_table(path, formula, references, _other_columns(model))
 
 
 def fit_frame(
@@ -104,11 +113,11 @@ def fit_frame(
     **options: Any,
 ) -> FileFit:
     """Fit `formula` to a data frame; as `fit_file`."""
-    table = table_of(frame, formula, references, other_columns(model))
+    table = table_of(frame, formula, references, _other_columns(model))
     return fit_table(table, model=model, **options)
 
 
-def other_columns(model: FamilyModel | None) -> list[str]:
+def _other_columns(model: FamilyModel | None) -> list[str]:
     """Columns that are needed beside those of a formula."""
     return [] if model is None or not isinstance(model.trials, str) else [model.trials]
 
@@ -126,8 +135,9 @@ def fit_table(
     y = table.response if model is None else counts_of(table, model)
     estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
     found = model_columns(table.formula, table.frame)
-    df = df or ("satterthwaite" if found.are_crossed and model is None else "containment")
+    df = df or (df_of_crossed(estimator) if found.are_crossed else facts_of(estimator).df)[0]
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))
+    aliased = (*aliased, *_of_one_level(table))
     settings = MethodSettings(
         estimator, (df,), confidence, interval=interval, identifiable=identifiable, family=model
     )
@@ -161,6 +171,16 @@ def fit_table(
         fits.message[0] if np.ptp(y) or model else f"the response is {y[0]:g} in every row",
         table.notes,
     )
+
+
+def _of_one_level(table: Table) -> list[str]:
+    """Factors of the fixed effects that are the same in all rows, and so make no column."""
+    return [
+        name
+        for name in variable_names(table.formula.fixed)
+        if table.frame[name].nunique() == 1
+        and (name in table.formula.made_factors or table.frame[name].dtype == "category")
+    ]
 
 
 def _with_whole_codes(columns: ModelColumns, frame: pd.DataFrame) -> ModelColumns:

@@ -26,7 +26,7 @@ from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
 from mcsim.methods.unit_summaries import UnitSummaries
 from mcsim.names import Parameter
-from mcsim.scenario.estimators import kind_of
+from mcsim.scenario.estimators import df_of_crossed, facts_of, kind_of
 
 Maker = Callable[[ModelColumns, MethodSettings, "Reducers"], Method]
 
@@ -58,7 +58,7 @@ METHODS: dict[str, Maker] = {
     "glmmTMB": RMethod,
     "plugin": PluginMethod,
 }
-WITH_CROSSED = ("reml", "ml", "lme4", "glmer", "glmmTMB", "ols", "glm", "plugin")
+WITH_CROSSED = ("reml", "ml", "lme4", "glmer", "glmmTMB", "ols", "ols-cluster", "glm", "plugin")
 WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
 WITH_FORMULA = ("nlme", "lme4", "glmer", "glmmTMB", "plugin")  # these read the formula themselves
 
@@ -108,10 +108,11 @@ def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -
         raise DataError(
             f"`residual` needs nested units, but those of {crossed} cross; leave it out"
         )
-    if "containment" in settings.df:
+    for df in set(settings.df) & set(facts_of(settings.estimator).nested_df):
+        others = " or ".join(map(repr, df_of_crossed(settings.estimator)))
         raise DataError(
-            f"df 'containment' is for nested units, but those of {crossed} cross; write df ="
-            " 'satterthwaite', 'kenward-roger' or 'z' (--df of mcsim fit)"
+            f"df {df!r} is for nested units, but those of {crossed} cross; write df = {others}"
+            " (--df of mcsim fit)"
         )
 
 

@@ -44,8 +44,9 @@ def term_contrast(columns: ModelColumns, term: str, test: str) -> Floats | None:
     names = [same_column(name) for name in columns.terms]
     if same_column(term) not in names:
         return None
-    number = names.index(same_column(term))
-    return TESTS[test](columns, number)
+    L = TESTS[test](columns, names.index(same_column(term)))
+    L[np.abs(L) <= ROUNDING * np.abs(L).max(axis=1, keepdims=True)] = 0.0
+    return L
 
 
 def _type_2(columns: ModelColumns, number: int) -> Floats:
@@ -70,7 +71,7 @@ def _type_3(columns: ModelColumns, number: int) -> Floats:
     A, _, rank, _ = np.linalg.lstsq(S, columns.X)
     lengths = np.linalg.norm(columns.X, axis=0)
     is_same = np.all(np.abs(S @ A - columns.X) <= ROUNDING * lengths)
-    if S.shape != columns.X.shape or rank < S.shape[1] or not is_same:
+    if S.shape != columns.X.shape or rank < S.shape[1] or not is_same or not coded[number].size:
         raise DataError(
             f"a type 3 test of {columns.terms[number]!r} needs an intercept, all terms that are"
             " part of larger ones, and every combination of the levels of their factors; use"
@@ -104,7 +105,7 @@ def _names(columns: ModelColumns, number: int) -> list[str]:
 def _with_sum_contrasts(columns: ModelColumns, number: int) -> Floats:
     """The term's columns, (n_rows, n), with sum contrasts of its factors."""
     term, frame = _term(columns, number), columns.frame
-    found = []
+    found = [np.zeros((len(frame), 0))]  # alone where no levels meet
     for covariate in term.covariates:
         values = np.ones((len(frame), 1))
         if covariate:

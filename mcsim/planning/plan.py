@@ -15,7 +15,7 @@ from mcsim.planning.designs import Designs, Floats, designs_of
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
 from mcsim.planning.values import Bench, refuse_unknown
-from mcsim.results.whole_files import write_whole, writing
+from mcsim.results.whole_files import new_folder, write_whole, writing
 from mcsim.scenario.conditions import study_identity
 from mcsim.scenario.plan import Goal, PlanSpec
 from mcsim.scenario.records import MethodSpec, Scenario
@@ -176,8 +176,7 @@ def _study_of(scenario: Scenario, plan: PlanSpec) -> Record:
 
 
 def _write(directory: Path, content: Record) -> None:
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory), new_folder(directory):
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_whole({directory / FILE: text.encode()}, is_durable=False)
 

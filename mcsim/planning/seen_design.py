@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mcsim.design.columns import ModelColumns, model_columns
 from mcsim.design.table import Table
 from mcsim.errors import DataError
-from mcsim.scenario.values import OBSERVATION
+from mcsim.scenario.values import OBSERVATION, RESERVED_NAMES
 
 Ints = NDArray[np.int64]
 
@@ -60,6 +60,9 @@ def seen_design(table: Table) -> SeenDesign:
         No scenario but the table itself has such a design.
     """
     frame, formula = table.frame, table.formula
+    for name in formula.names:
+        if name in (*RESERVED_NAMES, OBSERVATION):
+            raise DataError(f"in a scenario {name!r} has a meaning of its own; rename the column")
     for name in formula.made_factors:
         if name not in formula.labels:
             raise DataError(
@@ -127,8 +130,8 @@ def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
     down_to = [name for place in places.names[: depth + 1] for name in places.factors[place]]
     first = np.unique(places.units[depth], return_index=True)[1]
     parent = places.units[depth - 1][first] if depth else np.zeros(len(first), dtype=np.int64)
-    units = frame.iloc[first][down_to].astype(str).assign(parent=parent)
-    n_each = units.groupby(["parent", *down_to]).size()
+    units = frame.iloc[first][down_to].astype(str)
+    n_each = units.groupby([parent, *down_to]).size()
     n_cells = int(np.prod([frame[name].nunique() for name in own], dtype=np.int64))
     if len(n_each) < n_cells * len(np.unique(parent)):
         where = f"some units of {places.names[depth - 1]!r} have" if depth else "there is"
@@ -149,9 +152,9 @@ def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
 
 def _slots(frame: pd.DataFrame, places: _Places) -> Ints:
     """Number of the innermost unit and of the cell in it, per row."""
-    own = frame[places.factors[OBSERVATION]].astype(str)
-    keys = own.assign(unit=places.units[-2])
-    return np.asarray(keys.groupby(list(keys), sort=False).ngroup().to_numpy())
+    own = places.factors[OBSERVATION]
+    groups = frame[own].astype(str).groupby([places.units[-2], *own], sort=False)
+    return np.asarray(groups.ngroup().to_numpy())
 
 
 def _covariate(

@@ -12,23 +12,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns
-from mcsim.design.table import References, Table, read_formula, read_table
+from mcsim.design.columns import Floats, ModelColumns, model_columns
+from mcsim.design.table import References, Table, read_formula
 from mcsim.errors import DataError
-from mcsim.formula import Formula, read_arithmetic, written_name
-from mcsim.formula.expression import Name
-from mcsim.methods.one_file import FileFit, fit_table, other_columns
-from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter, show_value
+from mcsim.formula import ColumnPiece, Formula, read_arithmetic, read_column, written_name
+from mcsim.formula.expression import Call, Name
+from mcsim.methods.inference.components import RandomNames
+from mcsim.methods.one_file import FileFit, fit_table, table_for
+from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
 from mcsim.scenario.families import FamilyModel
+from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
 
-DIGITS = 4  # of an estimate that becomes a truth
+DIGITS, MOST_DIGITS = 4, 17  # of an estimate that becomes a truth
+LOST_SHARE = 0.01  # of the SD and the variance of a row, that fewer digits may cost
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
 #     {formula}
@@ -65,6 +68,8 @@ ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
 )
+
+Values = Mapping[Parameter, float]
 
 
 def starter(kind: str, name: str) -> str:
@@ -111,10 +116,9 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table = _with_own_levels(read_table(path, formula, references, other_columns(model)))
+    table = _with_own_levels(table_for(path, formula, references, model))
     fit = fit_table(table, model=model)
-    notes = table.notes if model else (*table.notes, *_suggested_family(table))
-    for note in notes:
+    for note in (*table.notes, *(() if model else _suggested_family(table))):
         say(note)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
@@ -130,13 +134,10 @@ def starter_from_data(
         "replicates": 1000,
         "seed": 1,
         "design": seen.design | {"response": response},
-        "truth": {
-            **(_of_normal(fit) if model is None else _of_counts(fit, table, model, keep_design)),
-            **_truth(fit, table.formula, seen.lost),
-        },
+        "truth": _truth(fit, table, seen.lost, _responses(table, model, keep_design)),
         "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design or model else _plan(raw)
+    plan = {} if keep_design or model else _plan(raw, table)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
@@ -166,23 +167,45 @@ def _as_read(text: str, name: str) -> DesignTable:
         return read_design_table(Path(folder) / name)
 
 
-def _plan(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
     """The question for `mcsim plan`: which numbers of units show the last of the effects."""
     design, fixed = raw["design"], raw["truth"]["fixed"]
+    fewest = {OBSERVATIONS: _fewest_observations(table)}
     counts = {f"design.levels.{one['name']}.count": one["count"] for one in design["levels"]}
     if all("values" not in one for one in design["covariates"].values()):
-        counts["design.observations.count"] = design["observations"]["count"]
+        counts[OBSERVATIONS] = design["observations"]["count"]
     search = {
-        key: {"from": max(2, count // 2), "to": 4 * count}
+        key: {"from": min(count, max(fewest.get(key, 2), count // 2)), "to": 4 * count}
         for key, count in counts.items()
         if isinstance(count, int) and count > 1
     }
-    effects = [name for name, value in fixed.items() if name != "Intercept" and value]
+    no_effects = ("Intercept", *table.formula.offset_names)
+    effects = [name for name, value in fixed.items() if name not in no_effects and value]
     if not search or not effects:
         return {}
     cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
     target = {"rejection": effects[-1], "at_least": 0.8}
     return {"plan": {"cost": cost, "target": target, "search": search}}
+
+
+def _fewest_observations(table: Table) -> int:
+    """Rows per innermost unit that tell its effects and sigma apart, and curves from lines."""
+    columns = model_columns(table.formula, table.frame)
+    unit, inner = columns.levels[-1].unit_of_row, len(columns.levels[-1].names)
+    first = np.unique(unit, return_index=True)[1]
+    varies = (columns.X[first][unit] != columns.X).any(axis=0)
+    own = [
+        name
+        for name, differs in zip(columns.names, varies, strict=True)
+        if differs and not any(map(_is_of_factor, read_column(name)))
+    ]
+    return max(2, 1 + len(own), 1 + inner)
+
+
+def _is_of_factor(piece: ColumnPiece) -> bool:
+    if isinstance(piece.base, Call):
+        return piece.base.function in ("C", "factor")
+    return piece.label is not None
 
 
 def _plan_in_words(plan: Mapping[str, Any]) -> str:
@@ -248,52 +271,50 @@ def _sweep(design: DesignSpec | TableDesignSpec) -> Iterator[tuple[str, list[int
             yield key, [count * times for times in (1, 2, 4)]
 
 
-def _truth(fit: FileFit, formula: Formula, lost: float) -> dict[str, Any]:
-    """The estimates; an offset is a fixed effect of 1, which the method knows."""
-    values = {Parameter.read(one.parameter, one.component): one.estimate for one in fit.parameters}
-    fixed = {
-        one.name: _rounded(value)
-        for one, value in values.items()
-        if one.component == FIXED and value is not None
+def _truth(fit: FileFit, table: Table, lost: float, responses: dict[str, Any]) -> dict[str, Any]:
+    """The estimates; an offset is a fixed effect of 1, which the method knows.
+
+    Parameters
+    ----------
+    responses : what makes them of predictors, without what is estimated
+    """
+    values: Values = {
+        Parameter.read(one.parameter, one.component): one.estimate or 0.0 for one in fit.parameters
     }
+    if not values.get(SIGMA, 1.0):
+        raise DataError(f"{SIGMA} is 0: the data leave no residual variation")
+    if not values.get(DISPERSION, 1.0):
+        raise DataError("the counts vary no more than Poisson's do; use --family poisson")
+    values = _rounded(values, model_columns(table.formula, table.frame))
+    fixed = {one.name: value for one, value in values.items() if one.component == FIXED}
     random: dict[str, dict[str, Any]] = {}
     for one, value in values.items():
         if one.kind in ("sd", "correlation"):
             level = random.setdefault(str(one.level), {})
-            level.setdefault(one.kind, {})[",".join(one.columns)] = _rounded(value)
-    for text in formula.offsets:
+            level.setdefault(one.kind, {})[",".join(one.columns)] = value
+    for text in table.formula.offsets:
         is_name = isinstance(read_arithmetic(text), Name)
         fixed[text if is_name else f"I({text})"] = 1.0
     missing = {"missing": {"observations": lost}} if lost else {}
-    return {"fixed": fixed, "random": random} | missing
+    own = {one.name: values[one] for one in (SIGMA, DISPERSION) if one in values}
+    return responses | own | {"fixed": fixed, "random": random} | missing
 
 
-def _of_normal(fit: FileFit) -> dict[str, Any]:
-    sigma = next(one.estimate for one in fit.parameters if one.parameter == SIGMA.name)
-    if not sigma:
-        raise DataError(f"{SIGMA} is {show_value(sigma)}: the data leave no residual variation")
-    return {"sigma": _rounded(sigma)}
-
-
-def _of_counts(fit: FileFit, table: Table, model: FamilyModel, keep_design: bool) -> dict[str, Any]:
-    """Family, link and what else makes responses of predictors."""
+def _responses(table: Table, model: FamilyModel | None, keep_design: bool) -> dict[str, Any]:
+    """Family, link and trials of counts and proportions."""
+    if model is None:
+        return {}
     found: dict[str, Any] = {"family": model.family, "link": model.link}
-    if model.family == "binomial":
-        trials = model.trials
-        if isinstance(trials, str) and not keep_design:
-            numbers = table.frame[trials].unique()
-            if len(numbers) > 1:
-                raise DataError(
-                    f"the trials, {trials!r}, differ between rows; keep them with --keep-design"
-                )
-            trials = float(numbers[0])
-        found["trials"] = trials
-    if model.family == "nbinom":
-        estimate = next(one.estimate for one in fit.parameters if one.parameter == DISPERSION.name)
-        if estimate is None:
-            raise DataError("the counts vary no more than Poisson's do; use --family poisson")
-        found["dispersion"] = _rounded(estimate)
-    return found
+    if model.family != "binomial":
+        return found
+    if not isinstance(model.trials, str) or keep_design:
+        return found | {"trials": model.trials}
+    numbers = table.frame[model.trials].unique()
+    if len(numbers) > 1:
+        raise DataError(
+            f"the trials, {model.trials!r}, differ between rows; keep them with --keep-design"
+        )
+    return found | {"trials": float(numbers[0])}
 
 
 def _df(model: FamilyModel | None) -> str:
@@ -310,5 +331,32 @@ def _suggested_family(table: Table) -> tuple[str, ...]:
     return (IS_COUNT.format(name),) if y.min() < FEW else ()
 
 
-def _rounded(value: float | None) -> float:
-    return float(f"{value or 0.0:.{DIGITS}g}")
+def _rounded(values: Values, columns: ModelColumns) -> Values:
+    """The values with so many digits that the means and variances of the rows stay the same.
+
+    Of covariates far from 0, such as years, effects and SDs of intercepts need more digits.
+    """
+    means, variances = _moments(values, columns)
+    variance = variances + values.get(SIGMA, 1.0) ** 2  # of counts, on the scale of the link
+    for digits in range(DIGITS, MOST_DIGITS):
+        found = {one: float(f"{value:.{digits}g}") for one, value in values.items()}
+        own_means, own_variances = _moments(found, columns)
+        of_means = np.abs(own_means - means) / np.sqrt(variance)
+        of_variances = np.abs(own_variances - variances) / variance
+        if max(of_means.max(), of_variances.max()) <= LOST_SHARE:
+            return found
+    return values
+
+
+def _moments(values: Values, columns: ModelColumns) -> tuple[Floats, Floats]:
+    """Mean, and variance of the random effects, of every row: (n_rows,)."""
+    own = [values.get(Parameter.read(name, FIXED), 0.0) for name in columns.names]
+    variance = np.zeros(len(columns.X))
+    for level in columns.levels:
+        names = RandomNames(level.level, level.names, level.structures)
+        sd = np.array([values.get(one, 0.0) for one in names.sds()])
+        Psi = np.diag(sd**2)
+        for i, j in names.correlated_pairs():
+            Psi[i, j] = Psi[j, i] = values.get(names.correlation(i, j), 0.0) * sd[i] * sd[j]
+        variance += np.einsum("ni,ij,nj->n", level.Z, Psi, level.Z)
+    return columns.X @ np.array(own), variance

@@ -121,7 +121,7 @@ def write_report(results: Path, out: Path | None = None) -> Path:
     plan = read_plan(results)
     if plan is None:
         studies_in(results)  # there must be one, before anything is said of the file
-    refuse_place(path)
+    refuse_place(path, (".html", ".htm"))
     write_beside(path, (page(results) if plan is None else page_of_plan(results, plan)).encode())
     return path
 

@@ -52,7 +52,7 @@ from mcsim.results.folder import (
 )
 from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
 from mcsim.results.ranges import Range, format_ranges, merge, subtract
-from mcsim.results.whole_files import make_room, write_whole, writing
+from mcsim.results.whole_files import make_room, new_folder, write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
@@ -178,12 +178,12 @@ class Store:
             store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
             if overwrite:
                 store._remove(OWN_FILES)
-            (directory / ".tmp").mkdir(parents=True, exist_ok=True)
-            store._remove([".tmp/*"], written_before=time.time() - STALE_S)
-            store._describe(description, created=kept.get("created"))
-            for folder in SUFFIXES:
-                (directory / folder).mkdir(exist_ok=True)
-            store.tidy()
+            with new_folder(directory / ".tmp"):
+                store._remove([".tmp/*"], written_before=time.time() - STALE_S)
+                store._describe(description, created=kept.get("created"))
+                for folder in SUFFIXES:
+                    (directory / folder).mkdir(exist_ok=True)
+                store.tidy()
         return store
 
     @classmethod

@@ -3,9 +3,9 @@
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -51,12 +51,28 @@ def write_beside(path: Path, content: bytes) -> None:
 
     What stands there and is no file of its own, such as a link or /dev/null, is written through.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), new_folder(path.parent):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(content)
         else:
             write_whole({path: content}, is_durable=False)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above, if need be; where what follows fails, nothing is left."""
+    new = [one for one in (path, *path.parents) if not os.path.lexists(one)]
+    for one in new:
+        with suppress(FileNotFoundError):
+            (new[-1].parent / one.name).lstat()  # refuses names that are too long
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for one in new:
+            with suppress(OSError):  # there is something in it
+                one.rmdir()
+        raise
 
 
 def make_room(path: Path, *, is_kept: bool) -> None:
@@ -70,11 +86,18 @@ def make_room(path: Path, *, is_kept: bool) -> None:
             path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
 
 
-def refuse_place(path: Path) -> None:
-    """Raise a McsimError where a file that a user names cannot be: before what it is to hold."""
+def refuse_place(path: Path, endings: Collection[str] = ()) -> None:
+    """Raise a McsimError where a file that a user names cannot be: before what it is to hold.
+
+    Parameters
+    ----------
+    endings : of names that say what is written; a name may have none
+    """
+    if endings and path.suffix.lower() not in ("", *endings):
+        raise McsimError(f"{path}: what is written is {' or '.join(endings)}; name such a file")
+    if path.is_dir():
+        raise McsimError(f"{path} is a folder; name a file, such as {path / 'name'}")
     with writing(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

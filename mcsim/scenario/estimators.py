@@ -17,6 +17,7 @@ class EstimatorFacts:
     """What a scenario may ask of an estimator.
 
     df : methods, the first where none is named; intervals : of variance components, likewise
+    nested_df : those of `df` that there are not where units cross
     likelihood : REML, ML or Laplace, where likelihoods of this estimator can be compared
     families : of responses that it can take them for
     has_residual_models : whether residuals may be correlated or have several SDs
@@ -27,6 +28,7 @@ class EstimatorFacts:
 
     df: tuple[str, ...]
     intervals: tuple[str, ...] = ("wald",)
+    nested_df: tuple[str, ...] = ()
     likelihood: str | None = None
     families: tuple[str, ...] = (GAUSSIAN,)
     has_residual_models: bool = False
@@ -42,6 +44,7 @@ ESTIMATOR_FACTS = {
     "reml": EstimatorFacts(
         df=("containment", "satterthwaite", "kenward-roger", "z"),
         intervals=_OWN_INTERVALS,
+        nested_df=("containment",),
         likelihood="REML",
         has_residual_models=True,
         rests_on_residuals=True,
@@ -49,6 +52,7 @@ ESTIMATOR_FACTS = {
     "ml": EstimatorFacts(
         df=("containment", "satterthwaite", "z"),
         intervals=_OWN_INTERVALS,
+        nested_df=("containment",),
         likelihood="ML",
         has_residual_models=True,
         rests_on_residuals=True,
@@ -63,7 +67,7 @@ ESTIMATOR_FACTS = {
     "glm-cluster": EstimatorFacts(df=("cr2", "cr1"), families=_INDEPENDENT),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
-    "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), rests_on_residuals=True),
+    "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), nested_df=("cr2",), rests_on_residuals=True),
     "gee": EstimatorFacts(
         df=("mancl-derouen", "robust"),
         families=(GAUSSIAN, *_INDEPENDENT),
@@ -88,6 +92,12 @@ def kind_of(estimator: object) -> str:
 def facts_of(estimator: str) -> EstimatorFacts:
     """The row of a sound estimator."""
     return ESTIMATOR_FACTS[kind_of(estimator)]
+
+
+def df_of_crossed(estimator: object) -> tuple[str, ...]:
+    """Df methods that an estimator gives where units cross, the first where none is named."""
+    facts = ESTIMATOR_FACTS.get(kind_of(estimator))
+    return () if facts is None else tuple(one for one in facts.df if one not in facts.nested_df)
 
 
 def estimators_with(has: Callable[[EstimatorFacts], object]) -> tuple[str, ...]:

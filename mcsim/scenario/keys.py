@@ -75,7 +75,9 @@ def put_value(raw: dict[str, Any], key: str, value: object) -> KeyPath:
 
 
 def _split_key(key: str) -> list[str]:
-    pieces = re.findall(r'(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\([^)]*\)|[^.])+', key) or [key]
+    inside = r'"[^"]*"|`[^`]*`|\[[^\]]*\]|\([^)]*\)|[^.]'
+    pieces = re.findall(rf"((?:{inside})*)(?:\.|$)", key)
+    pieces = pieces if key[-1:] in ("", ".") else pieces[:-1]  # then the end matches once more
     return [piece[1:-1] if re.fullmatch(r'"[^"]*"', piece) else piece for piece in pieces]
 
 

@@ -4,16 +4,18 @@ A record checks its own fields (values.py); checks/ finds what is wrong between 
 load.py says where in a file. Everything here trusts that both have passed.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from mcsim.errors import FormulaError
 from mcsim.formula import Formula, parse_formula
 from mcsim.scenario.design import Design
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.estimand import EstimandSpec
-from mcsim.scenario.estimators import estimators_of
+from mcsim.scenario.estimators import df_of_crossed, estimators_of
 from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import PREFIX, Plugin
@@ -112,6 +114,30 @@ class MethodSpec(Record):
         return [self.name] if len(self.df) == 1 else [f"{self.name}/{df}" for df in self.df]
 
 
+def _crossed_levels(design: Any) -> list[str]:
+    """Names of the levels that cross with those before them, as far as a design says so."""
+    levels = design.get("levels") if isinstance(design, Mapping) else None
+    listed = levels if isinstance(levels, list | tuple) else ()
+    named = [one for one in listed if isinstance(one, Mapping)]
+    return [str(one.get("name")) for one in named if one.get("crossed") is True]
+
+
+def _with_df(method: Any, crossed: Collection[str]) -> Any:
+    """A method with the df that it leaves open, if its units cross: what is usual needs nesting."""
+    try:
+        paths = [set(term.group) for term in parse_formula(method["formula"]).random]
+    except (TypeError, KeyError, FormulaError):  # what is wrong is found by the checks
+        return method
+    do_cross = any(
+        not one <= other and not other <= one and (one | other) & set(crossed)
+        for one, other in itertools.combinations(paths, 2)
+    )
+    if "df" in method or not do_cross:
+        return method
+    df = df_of_crossed(method.get("estimator", estimators_of(GAUSSIAN)[0]))[:1]
+    return {**method, "df": df} if df else method
+
+
 def _with_estimator(method: Any, of_truth: Any) -> Any:
     """A method, as a file has it, with the estimator that it leaves to its family."""
     if not isinstance(method, Mapping) or "estimator" in method:
@@ -151,14 +177,15 @@ class Scenario(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_estimators(cls, raw: Any) -> Any:
-        """Name the estimators of methods that name none, where it is not the usual one."""
+    def _with_defaults(cls, raw: Any) -> Any:
+        """Name what methods leave open, where it is not the usual."""
         truth = raw.get("truth") if isinstance(raw, Mapping) else None
         methods = raw.get("methods") if isinstance(truth, Mapping) else None
         if not isinstance(methods, list | tuple) or not isinstance(truth, Mapping):
             return raw
-        of_truth = truth.get("family", GAUSSIAN)
-        return {**raw, "methods": [_with_estimator(one, of_truth) for one in methods]}
+        of_truth, crossed = truth.get("family", GAUSSIAN), _crossed_levels(raw.get("design"))
+        found = [_with_df(_with_estimator(one, of_truth), crossed) for one in methods]
+        return {**raw, "methods": found}
 
     _plugin: Plugin | None = PrivateAttr(None)  # of the command line, never of a file
     _tables: dict[str, DesignTable] = PrivateAttr({})  # files of their own

@@ -1,16 +1,19 @@
 """Least squares with the true covariance of the responses, which no analysis knows.
 
 Letters: X fixed effects, V = R + Z Z' the covariance, R that of the residuals, Z the columns of the
-random effects times a root of their covariance. V^-1 by Woodbury's identity, with sparse Z.
+random effects times a root of their covariance. V^-1 by Woodbury's identity: level by level where
+units nest, with sparse Z where they cross.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mcsim.design.columns import Floats
+from mcsim.design.columns import Floats, Ints
 from mcsim.engine.arithmetic.unit_sums import weighted_sums
+from mcsim.engine.crossed.crossing import units_that_cross
 from mcsim.simulate.responses import Simulator
 
 ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X may be from them
@@ -66,27 +69,71 @@ def true_least_squares(
 
 def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floats, Floats]:
     """V^-1 X and X'V^-1 X; a LinAlgError where rounding leaves nothing of them."""
+    white = root.solve(X)
+    levels = [
+        _Level(root.solve(one.Z_of_rows @ one.factor), simulator.design.unit_of_row[one.level])
+        for one in simulator.effects
+    ]
+    do_cross = units_that_cross([one.unit for one in levels])
+    rest = _without_crossed(levels, white) if do_cross else _without_nested(levels, white)
+    again = sum((one.times(one.transposed_times(rest)) for one in levels), rest)
+    error = np.abs(again - white).max(axis=0)
+    if (error > ROUNDING * np.abs(white).max(axis=0)).any():
+        raise np.linalg.LinAlgError
+    return root.solve(rest, is_transposed=True), white.T @ rest
+
+
+class _Level:
+    """The effects of a level, of variance one.
+
+    Z : (n_rows, q), the columns of the row's own unit; unit : (n_rows,)
+    """
+
+    def __init__(self, Z: Floats, unit: Ints) -> None:
+        self.Z, self.unit = Z, unit
+        self._order = np.argsort(unit, kind="stable") if np.any(np.diff(unit) < 0) else slice(None)
+        self._start = np.flatnonzero(np.diff(unit[self._order], prepend=-1))
+
+    def transposed_times(self, columns: Floats) -> Floats:
+        """Z_u' columns (n_rows, k) of every unit u: (n_units, q, k)."""
+        products = self.Z[:, :, None] * columns[:, None, :]
+        return np.add.reduceat(products[self._order], self._start)
+
+    def times(self, effects: Floats, Z: Floats | None = None) -> Floats:
+        """Z, or another matrix of its shape, times effects (n_units, q, k): (n_rows, k)."""
+        return np.asarray(np.einsum("nq,nqk->nk", self.Z if Z is None else Z, effects[self.unit]))
+
+
+def _without_nested(levels: Sequence[_Level], columns: Floats) -> Floats:
+    """The inverse of I + Z Z' times columns (n_rows, k), of levels outermost first.
+
+    From the innermost level outwards: what is inverted so far, times the columns and the Z of the
+    levels that are left, has rows that stay within the units of these.
+    """
+    done = np.concatenate([columns, *(one.Z for one in levels)], axis=1)
+    for level in reversed(levels):
+        q = level.Z.shape[1]
+        rest, own = done[:, :-q], done[:, -q:]
+        products = level.transposed_times(done)
+        A, B = np.eye(q) + products[..., -q:], products[..., :-q]
+        effects = np.linalg.solve(A, B).astype(np.float64, copy=False)
+        done = rest - level.times(effects, own)
+    return done
+
+
+def _without_crossed(levels: Sequence[_Level], columns: Floats) -> Floats:
+    """As `_without_nested`, of any levels."""
     from scipy import sparse
     from scipy.sparse.linalg import splu
 
-    white = root.solve(X)
     blocks = []
-    for one in simulator.effects:
-        local = root.solve(one.Z_of_rows @ one.factor)
-        n_units, q = len(one.cells.of_unit), local.shape[1]
-        unit = simulator.design.unit_of_row[one.level]
-        columns = unit[:, None] * q + np.arange(q)
-        places = np.repeat(np.arange(len(unit)), q), columns.ravel()
-        blocks.append(sparse.csr_array((local.ravel(), places), (len(unit), n_units * q)))
-    rest = white
-    if blocks:
-        Z = sparse.hstack(blocks, format="csr")
-        inner = sparse.eye_array(Z.shape[1], format="csc") + (Z.T @ Z).tocsc()
-        rest = white - Z @ splu(inner, permc_spec="MMD_AT_PLUS_A").solve(Z.T @ white)
-        error = np.abs(rest + Z @ (Z.T @ rest) - white).max(axis=0)
-        if (error > ROUNDING * np.abs(white).max(axis=0)).any():
-            raise np.linalg.LinAlgError
-    return root.solve(rest, is_transposed=True), white.T @ rest
+    for one in levels:
+        (n_rows, q), n_units = one.Z.shape, int(one.unit.max()) + 1
+        places = np.repeat(np.arange(n_rows), q), (one.unit[:, None] * q + np.arange(q)).ravel()
+        blocks.append(sparse.csr_array((one.Z.ravel(), places), (n_rows, n_units * q)))
+    Z = sparse.hstack(blocks, format="csr")
+    inner = sparse.eye_array(Z.shape[1], format="csc") + (Z.T @ Z).tocsc()
+    return np.asarray(columns - Z @ splu(inner, permc_spec="MMD_AT_PLUS_A").solve(Z.T @ columns))
 
 
 class _Root:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcsim.errors import DataError
 from mcsim.results.folder import find_manifest
 from mcsim.results.ranges import Range
 from mcsim.results.store import Chunk, Store
@@ -89,6 +90,9 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         More than `max_failures` of the fits failed in the first tenth of a condition.
     """
     n_planned = _n_planned(study, options)
+    last = max((last for _, last in options.replicates or ()), default=0)
+    if last > n_planned:
+        raise DataError(f"the study has {n_planned:,} replicates, none {last:,}: add -n {last}")
     for note in (note for one in study.scenario.tables.values() for note in one.file.notes):
         options.report(note)
     _report_columns(study, options.report)

@@ -63,6 +63,8 @@ def export(
         label = pa.array([study.name] * rows.num_rows, pa.string())
         tables.append(rows.add_column(0, "study", label) if len(studies) > 1 else rows)
     table = pa.concat_tables(tables)
+    if not table.num_rows:
+        raise McsimError(f"{results} has no replicates {replicates}; nothing was written")
     table = _widened(table, list(columns or ["estimate"])) if wide else table
     write_beside(out, to_csv(table).encode())
     return int(table.num_rows)

@@ -178,11 +178,14 @@ def test_filters_may_be_repeated(folder):
         ["simulate", "small.toml", "--replicate", 1, "-o"],
     ],
 )
-@pytest.mark.parametrize("place", ["folder.png", "small.toml/a.png"])
+@pytest.mark.parametrize("place", ["folder", "small.toml/a"])
 def test_a_place_that_cannot_be_is_refused_before_the_work(folder, command, place, monkeypatch):
-    (folder / "folder.png").mkdir()
+    place += {"report": ".html", "plot": ".png", "simulate": ".csv"}[command[0]]
+    if place.startswith("folder"):
+        (folder / place).mkdir()
     for name in ("report.page.page", "plots.kinds.figure", "study.run.replicate_data"):
         monkeypatch.setattr(f"mcsim.{name}", lambda *_: pytest.fail("worked in vain"))
     done = call_mcsim(*command, place, cwd=folder)
     assert done.returncode == ExitCode.BAD_INPUT
-    assert f"cannot write to {place}: " in done.stderr
+    said = f"{place} is a folder; name a file", f"cannot write to {place}: "
+    assert said[place.startswith("small")] in done.stderr

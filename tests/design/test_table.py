@@ -247,3 +247,21 @@ def test_a_factor_of_rows_is_no_sign_of_repeated_labels(read):
         (animal, image) for animal in "12" for image in "12" for _ in range(4))]  # fmt: skip
     formula = "y ~ stain + (1 | animal/image)"
     assert read("y,animal,image,stain", *rows, formula=formula).notes == ()
+
+
+def test_empty_lines_above_the_head_are_nothing(read):
+    table = read("", "y;x;animal", "1,5;0,1;a1", "2,5;0,2;a2")
+    assert table.frame["y"].tolist() == [1.5, 2.5]
+
+
+def test_a_title_above_a_sheet_is_said_to_be_in_the_way(tmp_path):
+    path = tmp_path / "data.xlsx"
+    rows = [["Results of 2024", None, None], HEAD.split(","), [1.5, 0.1, "a1"]]
+    pd.DataFrame(rows).to_excel(path, header=False, index=False)
+    with pytest.raises(DataError, match="has one cell, 'Results of 2024'; take out what stands"):
+        read_table(path, FORMULA)
+
+
+def test_rows_that_all_lack_a_value_name_the_columns(read):
+    with pytest.raises(DataError, match=r"rows that lack one: x \(2\)"):
+        read(HEAD, "1,,a1", "2,NA,a2")

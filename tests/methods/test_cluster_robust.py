@@ -1,10 +1,13 @@
 """Cluster-robust standard errors and df, against statsmodels, textbook formulas, closed forms."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import linalg, stats
+from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from mcsim.design.columns import model_columns
 from mcsim.errors import DataError
@@ -163,3 +166,21 @@ def test_one_unit_is_refused(frame):
     columns = model_columns(parse_formula("y ~ x + (1 | animal)"), frame[frame["animal"] == 1])
     with pytest.raises(DataError, match="'animal' has one unit; a covariance needs two"):
         prepare_method(columns, BOTH)
+
+
+@pytest.mark.parametrize("data", ["crossed_1", "crossed_gaps_1"])
+def test_units_that_cross_give_two_way_clusters(data):
+    frame = pd.read_csv(Path(__file__).parents[1] / "reference" / "crossed" / f"{data}.csv")
+    frame = frame.astype({"item": "category", "subject": "category"})
+    settings = MethodSettings("ols-cluster", ("cr1",), 0.95)
+    formula = "y ~ cond * age + (1 | subject) + (1 | item)"
+    rows = analyse(frame, frame[["y"]].to_numpy().T, formula, settings)["cr1"]
+    columns = model_columns(parse_formula(formula), frame)
+    fit = sm.OLS(frame["y"], columns.X).fit()
+    codes = [frame[name].cat.codes.to_numpy() for name in ("item", "subject")]
+    values, vectors = np.linalg.eigh(cov_cluster_2groups(fit, *codes)[0])
+    assert (values.min() < 0.0) == (data == "crossed_gaps_1")  # is a difference, no covariance
+    variances = vectors**2 @ np.maximum(values, 0.0)
+    found = table(rows, list(columns.names), 0)
+    assert found[:, 1] == pytest.approx(np.sqrt(variances), rel=CLOSE)
+    assert found[:, 2] == pytest.approx(min(one.max() for one in codes))  # fewest units - 1

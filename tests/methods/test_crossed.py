@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcsim.errors import DataError
-from mcsim.methods.one_file import fit_file
+from mcsim.methods.one_file import fit_file, fit_frame
 
 FOLDER = Path(__file__).parent.parent / "reference" / "crossed"
 FITS = json.loads((FOLDER / "crossed.json").read_text())
@@ -79,3 +80,21 @@ def test_intervals_of_components_of_crossed_units(interval):
     for name, limits in expected.items():
         rel = 1e-3 if interval == "profile" else 0.5
         assert intervals[name] == pytest.approx(limits, rel=rel)
+
+
+@pytest.mark.parametrize(
+    "random",
+    ["(1 | s) + (1 | i) + (1 | s:i)", "(1 | i) + (1 | s/i)", "(1 | i:s) + (1 | s) + (1 | i)"],
+)
+def test_pairs_of_units_that_cross_are_a_level_beside_them(random):
+    n = np.arange(288)
+    frame = pd.DataFrame({"s": n // 24, "i": n // 3 % 8})
+    frame["y"] = (
+        np.sin(frame["s"] ** 2) + np.cos(5 * frame["i"]) + np.sin(n // 3 * 7) + np.cos(n**2)
+    )
+    found = fit_frame(frame.astype({"s": str, "i": str}), f"y ~ 1 + {random}")
+    # lmer(y ~ 1 + (1 | s) + (1 | i) + (1 | s:i), d), factors s and i
+    assert found.loglik == pytest.approx(-403.828415294, abs=1e-6)
+    sds = [one.estimate for one in found.parameters if ".sd(" in one.parameter]
+    assert sds == pytest.approx([0.719412691, 0.700197552, 0.837954890], rel=1e-4)
+    assert sum("`" in one.parameter and ":" in one.parameter for one in found.parameters) == 2

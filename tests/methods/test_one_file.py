@@ -186,3 +186,33 @@ def test_a_simulated_data_set_comes_back_with_its_reference_level(tmp_path):
     assert 'diet = ["lean", "fed"]' in (tmp_path / "back.toml").read_text()
     refused = call_mcsim("init", "other", "--reference", "diet=lean", cwd=tmp_path)
     assert (refused.returncode, (tmp_path / "other.toml").exists()) == (2, False)
+
+
+def test_covariates_far_from_zero_fit_as_those_near_it(dogs):
+    near = fit_frame(dogs, "y ~ day + (day | dog)")
+    seconds = fit_frame(dogs.assign(day=1.7e9 + 60.0 * dogs["day"]), "y ~ day + (day | dog)")
+    assert seconds.loglik == pytest.approx(near.loglik - np.log(60.0), abs=1e-5)
+    years = fit_frame(dogs.assign(day=2000.0 + dogs["day"]), "y ~ day + I(day^2) + (1 | dog)")
+    curve = fit_frame(dogs, "y ~ day + I(day^2) + (1 | dog)")
+    assert years.loglik == pytest.approx(curve.loglik, abs=1e-6)
+
+
+def test_a_factor_of_one_level_is_named_as_left_out(dogs):
+    fit = fit_frame(dogs.assign(f="a"), "y ~ day + f + (1 | dog)")
+    assert fit.aliased == ("f",)
+
+
+def test_columns_may_be_called_as_functions_are_but_not_as_sigma(dogs):
+    renamed = dogs.rename(columns={"day": "poly", "f": "C", "dog": "log"})
+    fit = fit_frame(renamed, "y ~ poly(poly, 2) + C(C) + (1 | log)")
+    assert fit.loglik == fit_frame(dogs, "y ~ poly(day, 2) + C(f) + (1 | dog)").loglik
+    with pytest.raises(DataError, match="'sigma' cannot be told from the parameter sigma; rename"):
+        fit_frame(dogs.rename(columns={"day": "sigma"}), "y ~ sigma + (1 | dog)")
+
+
+def test_rows_left_out_are_said_where_the_fit_is_refused(dogs, tmp_path):
+    dogs.assign(dog=dogs["dog"].where(~dogs["dog"].duplicated())).to_csv(tmp_path / "d.csv")
+    done = call_mcsim("fit", "d.csv", "--formula", "y ~ day + (1 | dog)", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "left out 42 of 48 rows, which lack a value: dog (42)" in done.stderr
+    assert "cannot tell dog.sd(Intercept) and sigma apart" in done.stderr

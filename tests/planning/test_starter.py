@@ -323,3 +323,45 @@ def test_trials_that_differ_need_the_rows_as_they_are(tmp_path):
     model = family_model("binomial", trials="n")
     with pytest.raises(DataError, match="the trials, 'n', differ between rows; keep them with"):
         starter_from_data(tmp_path / "t.csv", "y ~ x + (1 | animal)", "s", model=model)
+
+
+def test_covariates_far_from_zero_keep_the_digits_that_they_need(dogs):
+    frame = pd.read_csv(dogs / "dogs.csv").assign(year=lambda one: 2000 + one["day"])
+    frame.to_csv(dogs / "years.csv", index=False)
+    near, far = (
+        tomllib.loads(starter_from_data(dogs / "years.csv", formula, "s").text)["truth"]["fixed"]
+        for formula in ("y ~ day + (1 | dog)", "y ~ year + (1 | dog)")
+    )
+    for day in (0, 3):
+        mean = near["Intercept"] + day * near["day"]
+        assert far["Intercept"] + (2000 + day) * far["year"] == pytest.approx(mean, abs=0.05)
+
+
+def test_a_plan_starts_where_the_model_fits_and_asks_for_an_effect(dogs):
+    frame = pd.read_csv(dogs / "dogs.csv").assign(log_area=lambda one: np.log(1 + one["dog"]))
+    frame.to_csv(dogs / "areas.csv", index=False)
+    formula = "y ~ poly(day, 2) + offset(log_area) + (1 | dog)"
+    frame.assign(day=frame.index % 8).to_csv(dogs / "areas.csv", index=False)
+    plan = tomllib.loads(starter_from_data(dogs / "areas.csv", formula, "s").text)["plan"]
+    assert plan["search"]["design.observations.count"] == {"from": 4, "to": 32}
+    assert plan["target"]["rejection"] == "poly(day, 2)[2]"
+
+
+@pytest.mark.parametrize("name", ["observation", "residual", "total"])
+def test_names_that_scenarios_have_are_no_names_of_columns(dogs, name):
+    frame = pd.read_csv(dogs / "dogs.csv").rename(columns={"dog": name})
+    frame.to_csv(dogs / "own.csv", index=False)
+    with pytest.raises(DataError, match=f"in a scenario '{name}' has a meaning of its own; rename"):
+        starter_from_data(dogs / "own.csv", f"y ~ day + (1 | {name})", "s")
+
+
+def test_a_factor_may_have_any_other_name(dogs):
+    frame = pd.read_csv(dogs / "dogs.csv").assign(
+        parent=lambda one: np.where(one["dog"] < 3, "a", "b")
+    )
+    frame.rename(columns={"dog": "Tier-Nr."}).to_csv(dogs / "own.csv", index=False)
+    raw = tomllib.loads(
+        starter_from_data(dogs / "own.csv", "y ~ parent + (1 | `Tier-Nr.`/side)", "s").text
+    )
+    assert raw["design"]["factors"] == {"parent": ["a", "b"]}
+    assert raw["plan"]["search"]["design.levels.Tier-Nr..count"] == {"from": 2, "to": 12}

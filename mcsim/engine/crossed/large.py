@@ -1,6 +1,7 @@
 """The same likelihood where many units cross: one point at a time, sparse matrices and LAPACK.
 
-Letters as in likelihood.py. What is held for all points is W'W by blocks of equal size, and R'W.
+Letters as in likelihood.py. What is held for all points is W'W by blocks of equal size, and R'W,
+which is sparse where units meet few others.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from mcsim.engine.crossed.room import result_shapes
 from mcsim.engine.likelihood import Likelihood, Points, places_of, points_of
 from mcsim.engine.nested.moments import Moments
 
+DENSE = 0.1  # share of R'W that is not 0, from which on it is held with its zeros
 LARGE = 160  # outer columns, from which on one point at a time is faster than lanes
 
 
@@ -42,6 +44,10 @@ class _Levels(NamedTuple):
             values.append(np.tile(Lam[level, :q, :q].ravel(), len(own)))
         where = np.concatenate(rows), np.concatenate(columns)
         return sparse.csr_array((np.concatenate(values), where), shape=(n, n))
+
+
+def _with_zeros(matrix: Floats | sparse.csr_array) -> Floats:
+    return matrix if isinstance(matrix, np.ndarray) else np.asarray(matrix.toarray())
 
 
 class LargeCrossedLikelihood(Likelihood):
@@ -74,7 +80,7 @@ class LargeCrossedLikelihood(Likelihood):
         where = np.concatenate(rows), np.concatenate(columns)
         return sparse.csr_array((values, where), shape=(self._n_inner, self._n_inner))
 
-    def _cross(self, sizes: Ints) -> sparse.csr_array:
+    def _cross(self, sizes: Ints) -> Floats | sparse.csr_array:
         """R'W without y, (n_rest, n_inner)."""
         touch = self._crossing.touch.astype(np.int64)
         start = self._crossing.touch_start.astype(np.int64)
@@ -85,7 +91,8 @@ class LargeCrossedLikelihood(Likelihood):
         step = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
         where = rows, np.repeat(first, width) + step
         shape = len(self._crossing.rest), self._n_inner
-        return sparse.csr_array((self._crossing.C, where), shape=shape)
+        C = sparse.csr_array((self._crossing.C, where), shape=shape)
+        return C if C.nnz < DENSE * shape[0] * shape[1] else np.asarray(C.toarray())
 
     def at(
         self,
@@ -127,7 +134,7 @@ class LargeCrossedLikelihood(Likelihood):
         wy = data[: self._n_inner]
         M, log_det = self._inverse(self._inner.factor(Lam, self._n_inner))
         CM = self._C @ M
-        A = self._crossing.rest - (CM @ self._C.T).toarray()
+        A = self._crossing.rest - _with_zeros(CM @ self._C.T)
         a = np.concatenate([data[self._n_inner :], np.zeros(len(A) - n)]) - CM @ wy
         A, yy = np.column_stack([A, a]), yy - float(wy @ (M @ wy))
         Lo = self._outer.factor(Lam, n)
@@ -177,7 +184,7 @@ class LargeCrossedLikelihood(Likelihood):
         self,
         found: Points,
         M: sparse.csr_array,
-        CM: sparse.csr_array,
+        CM: Floats | sparse.csr_array,
         Lo: sparse.csr_array,
         L: Floats,
         h: Floats,
@@ -191,9 +198,9 @@ class LargeCrossedLikelihood(Likelihood):
         E = self._C - CM @ self._G
         GM = self._G @ M
         V, ey = self._G - GM @ self._G, wy - GM @ wy
-        Eo = E[:n].toarray()
+        Eo = _with_zeros(E[:n])
         NE = N @ Eo
-        z = np.column_stack([E[n:].toarray().T, ey]) - Eo.T @ Uh
+        z = np.column_stack([_with_zeros(E[n:]).T, ey]) - Eo.T @ Uh
         for level, own in self._inner.columns.items():
             q = own.shape[1]
             rows = own[:, :, None].repeat(q, 2).ravel(), own[:, None].repeat(q, 1).ravel()

@@ -73,7 +73,7 @@ def _misfits(text: str, names: DesignNames) -> Iterator[str]:
             continue
         ordered = sorted(term.group, key=levels.index)
         twin = seen.setdefault((ordered[-1], term.columns), term.group)
-        if twin != term.group:
+        if twin != term.group and ordered[-1] not in names.crossed_levels:  # those make pairs
             yield f"{'/'.join(term.group)} is not outermost first; write {'/'.join(ordered)}"
 
 

@@ -32,9 +32,9 @@ from mcsim.study.workers.executor import (
     outcome,
 )
 from mcsim.study.workers.signals import STOP_SIGNALS
+from mcsim.study.workers.threads import ONE_THREAD
 
 HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 OF_WORKERS = ONE_THREAD | {"PYTHONSAFEPATH": "1"}  # no folder stands for a package of its name
 PATIENCE_S = 2.0  # for the workers to end before they are killed
 TASKS_PER_WORKER = 2  # one in hand, one waiting while the parent is busy with results

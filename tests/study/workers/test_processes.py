@@ -15,11 +15,11 @@ from mcsim.errors import McsimError, Problem, ScenarioError
 from mcsim.study.workers.executor import SerialExecutor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import (
-    ONE_THREAD,
     TASKS_PER_WORKER,
     ProcessExecutor,
     usable_cpus,
 )
+from mcsim.study.workers.threads import ONE_THREAD
 
 
 def square(number):
