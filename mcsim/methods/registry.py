@@ -27,6 +27,7 @@ from mcsim.methods.two_stage import TwoStage
 from mcsim.methods.unit_summaries import UnitSummaries
 from mcsim.names import Parameter
 from mcsim.scenario.estimators import df_of_crossed, facts_of, kind_of
+from mcsim.scenario.families import GAUSSIAN
 
 Maker = Callable[[ModelColumns, MethodSettings, "Reducers"], Method]
 
@@ -99,7 +100,8 @@ def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -
     """Raise a DataError where the settings ask for what only nested units have."""
     crossed = " and ".join(repr(level.level) for level in columns.levels)
     if kind_of(settings.estimator) not in WITH_CROSSED:
-        allowed = ", ".join(WITH_CROSSED)
+        family = GAUSSIAN if settings.family is None else settings.family.family
+        allowed = ", ".join(one for one in WITH_CROSSED if family in facts_of(one).families)
         raise DataError(
             f"estimator {settings.estimator!r} needs nested units, but those of {crossed} cross;"
             f" estimators for these are {allowed}"
