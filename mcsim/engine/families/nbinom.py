@@ -45,8 +45,11 @@ def log_rising(n_above, tau):
 
     n_above : (largest y,) responses above 0, 1, ...
     """
-    total, slope = 0.0, 0.0
+    total, slope, lost = 0.0, 0.0, 0.0
     for j in range(len(n_above)):
-        total += n_above[j] * math.log1p(j * tau)
+        term = n_above[j] * math.log1p(j * tau) - lost  # of many terms rounding would add up
+        raised = total + term
+        lost = (raised - total) - term
+        total = raised
         slope += n_above[j] * j / (1.0 + j * tau)
     return total, slope

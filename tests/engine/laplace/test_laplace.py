@@ -172,6 +172,20 @@ def test_of_ten_thousand_fits_each_is_certified_or_named(kind, levels):
     assert np.all((fit.status <= Status.BOUNDARY) | is_named)
 
 
+@pytest.mark.parametrize("kind", [POISSON, NBINOM])
+def test_large_counts_are_fitted_as_exactly_as_small_ones(kind):
+    # terms of a million, whose rounding must not hide the optimum
+    generator = np.random.default_rng(4)
+    mean = np.exp(7.0 + 0.5 * generator.normal(size=(10, N_ANIMALS))[:, ANIMAL])
+    extra = generator.gamma(2.0, 0.5, mean.shape) if kind == NBINOM else 1.0
+    levels = intercepts(ANIMAL, IMAGE)
+    responses = generator.poisson(mean * extra).astype(float)
+    design, nest, _ = laplace_of(kind, levels, responses)
+    fit = fit_laplace(design, nest, kind, responses)
+    assert np.all(fit.status <= Status.BOUNDARY)
+    assert fit.certificate.max() < 0.1 * CERTIFICATE_TOLERANCE
+
+
 def test_no_other_optimizer_finds_a_higher_likelihood():
     y = counts(LOGIT, n=3, trials=3)
     _, _, likelihood = laplace_of(LOGIT, intercepts(ANIMAL, IMAGE), y, trials=3.0)
