@@ -126,7 +126,7 @@ def run_r(package: str, call: str, frame: pd.DataFrame) -> PeerFit:
         script, data = Path(folder) / "fit.R", Path(folder) / "data.csv"
         script.write_text(R_SCRIPT.format(package=package, call=call))
         frame.to_csv(data, index=False)
-        done = _rscript(str(script), str(data))
+        done = rscript(str(script), str(data))
     if done.returncode:
         raise RuntimeError(" ".join(done.stderr.split()))
     loglik, seconds = map(float, done.stdout.split())
@@ -161,7 +161,7 @@ def installed_peers() -> dict[str, Fit]:
 
 def _is_installed(name: str) -> bool:
     if name in R_CALLS:
-        return bool(shutil.which("Rscript")) and not _rscript("-e", f"library({name})").returncode
+        return bool(shutil.which("Rscript")) and not rscript("-e", f"library({name})").returncode
     try:
         return bool(version(name))
     except PackageNotFoundError:
@@ -194,6 +194,7 @@ def _with_labels_apart(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(image=frame["animal"] + "/" + frame["image"])
 
 
-def _rscript(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def rscript(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run R; a FileNotFoundError where it is not there."""
     command = [shutil.which("Rscript") or "Rscript", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
