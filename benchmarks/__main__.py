@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import crossed, peers, sweep, timing
+from benchmarks import counts, crossed, peers, sweep, timing
 from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, UNBALANCED
 
@@ -38,6 +38,12 @@ design included, takes {single:.0f} ms.
 | program, design | milliseconds | times mcsim's time per fit | its log-likelihood less mcsim's |
 |---|---|---|---|
 {peers}
+
+Counts and proportions, 1,000 rows; milliseconds of one fit, mcsim's in a block of 200:
+
+| program, model | milliseconds | times mcsim's | its log-likelihood less mcsim's |
+|---|---|---|---|
+{counts}
 
 Limits of these programs:
 
@@ -200,6 +206,7 @@ def report(rows: list[Row], peer_rows: list[Row]) -> str:
         rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
         single=1e3 * timing.single_fit_seconds(),
         peers="\n".join(f"| {' | '.join(row)} |" for row in peer_rows),
+        counts="\n".join(f"| {' | '.join(row)} |" for row in counts.counts_rows()),
         others="\n".join(f"- {name}: {reason}" for name, reason in peers.CANNOT.items()),
     )
 
