@@ -21,7 +21,7 @@ from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
-from mcsim.names import ESTIMATES
+from mcsim.names import ESTIMATES, show_number
 from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
@@ -214,7 +214,9 @@ def to_table(result: FileFit) -> str:
     rows = [["parameter", "estimate", "std. error", "df", "lower", "upper", "p"]]
     for one in result.parameters:
         numbers = (one.estimate, one.std_error, one.df, one.ci_lower, one.ci_upper, one.p_value)
-        rows.append([one.parameter, *("-" if v is None else f"{v:.5g}" for v in numbers)])
+        rows.append(
+            [one.parameter, *("-" if v is None else show_number(v, ".5g") for v in numbers)]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

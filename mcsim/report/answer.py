@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mcsim.report.findings import (
     ERROR_RATE,
+    FEWEST,
     Amount,
     Finding,
     Judged,
@@ -39,6 +40,7 @@ HOW_SURE = (
     "Of the numbers that can be held against what they should be ({n}, of {topics}), {n_off} off by"
     " more than chance explains among so many."
 )
+TOO_FEW = "Nothing can be said: no parameter has two usable estimates."
 
 
 class Answer(NamedTuple):
@@ -65,6 +67,8 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
         words = f"{n_off or 'none'} {'is' if n_off < 2 else 'are'}"
         topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
         sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
+    if all(record["n"] < FEWEST for record in shown.records):
+        sentences.append((TOO_FEW,))
     return Answer(sentences, unique(filter(None, parameters)))
 
 
@@ -152,7 +156,11 @@ def _error(shown: Shown) -> list[tuple[Sentence, str]]:
 
 def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     """How often the effect that is 0 and rejected most is rejected."""
-    known = [r for r in shown.records if r["rejection"] is not None and r["truth"] == 0.0]
+    known = [
+        r
+        for r in shown.records
+        if r["rejection"] is not None and r["truth"] == 0.0 and r["n"] >= FEWEST
+    ]
     if not known:
         return []
     name = max(known, key=lambda record: record["rejection"])["parameter"]
@@ -166,7 +174,7 @@ def _power(shown: Shown) -> list[tuple[Sentence, str]]:
     """The effect that is the hardest to find, from where to where."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
-        if record["rejection"] is not None and record["truth"] != 0.0:
+        if record["rejection"] is not None and record["truth"] != 0.0 and record["n"] >= FEWEST:
             known.setdefault(record["parameter"], []).append(record)
     known.pop("Intercept", None)  # nobody asks whether a mean is 0
     if not known:
