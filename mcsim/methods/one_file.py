@@ -214,9 +214,8 @@ def to_table(result: FileFit) -> str:
     rows = [["parameter", "estimate", "std. error", "df", "lower", "upper", "p"]]
     for one in result.parameters:
         numbers = (one.estimate, one.std_error, one.df, one.ci_lower, one.ci_upper, one.p_value)
-        rows.append(
-            [one.parameter, *("-" if v is None else show_number(v, ".5g") for v in numbers)]
-        )
+        shown = ("-" if v is None else show_number(v, ".5g") for v in numbers)
+        rows.append([one.parameter, *shown])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
