@@ -106,9 +106,9 @@ def starter_from_data(
             " (1 | animal)"
         )
     table = _with_own_levels(read_table(path, formula, references))
-    fit = fit_table(table)
     for note in table.notes:
         say(note)
+    fit = fit_table(table)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
     if fit.status == "boundary":
