@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from mcsim.names import FIXED
 from mcsim.report.findings import (
     ERROR_RATE,
     FEWEST,
@@ -80,11 +81,17 @@ def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
-    """The kind of figure that suits a study or a plan, and what to draw unless it was said."""
+    """The kind of figure that suits a study or a plan, and what to draw unless it was said.
+
+    Effects come first, which have all measures: those of the answer, then others.
+    """
     if read_plan(results) is not None:
         return "plan", selection
     shown = shown_rows(results, selection)
-    kind, names = figure_of(shown, answer(shown, findings(shown)).parameters)
+    told = answer(shown, findings(shown)).parameters
+    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
+    others = [name for name in shown.parameters if name in effects]
+    kind, names = figure_of(shown, [*(name for name in told if name in effects), *others, *told])
     is_said = list(globs_of(selection.parameters)) != ["*"]
     return kind, selection if is_said else replace(selection, parameters=names)
 
