@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import peers, sweep, timing
+from benchmarks import crossed, peers, sweep, timing
 from benchmarks.scenarios import LARGE, UNBALANCED
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *start_rows(), *sweep_rows()]
+    rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
@@ -105,6 +105,22 @@ def fit_rows() -> list[Row]:
         ("general fit, unbalanced", f"{unbalanced / 1e3:.2f} ms ({more:.0f} evaluations)", "1 ms"),
         ("fit of 100,000 rows in 10,000 images", f"{huge / 1e3:.0f} ms", "under 50 ms"),
     ]
+
+
+def crossed_rows() -> list[Row]:
+    """Replicates of units that cross, simulated and fitted, with lme4's time for one of them."""
+    rows = []
+    for what, (formula, changes, n, wanted) in crossed.DESIGNS.items():
+        ours, evaluations = crossed.replicate_ms(formula, changes, n)
+        theirs = crossed.lme4_ms(formula, changes)
+        peer = "" if theirs is None else f"; lme4 {theirs:,.0f} ms"
+        measured = f"{ours:.2f} ms ({evaluations:.0f} evaluations{peer})"
+        rows.append((what, measured, f"at most {wanted:g} ms"))
+    if (found := crossed.insteval_seconds()) is not None:
+        ours, theirs, gap = found
+        measured = f"{ours:.1f} s (lme4 {theirs:.1f} s, log-likelihood {gap:+.6f})"
+        rows.append(("lme4's InstEval, 73,421 rows, 4,100 units, one fit", measured, "10 s"))
+    return rows
 
 
 def start_rows() -> list[Row]:

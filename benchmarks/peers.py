@@ -121,7 +121,7 @@ def fit_with_r(package: str, frame: pd.DataFrame) -> PeerFit:
         script, data = Path(folder) / "fit.R", Path(folder) / "data.csv"
         script.write_text(R_SCRIPT.format(package=package, call=R_CALLS[package]))
         frame.to_csv(data, index=False)
-        done = _rscript(str(script), str(data))
+        done = rscript(str(script), str(data))
     if done.returncode:
         raise RuntimeError(" ".join(done.stderr.split()))
     loglik, seconds = map(float, done.stdout.split())
@@ -156,7 +156,7 @@ def installed_peers() -> dict[str, Fit]:
 
 def _is_installed(name: str) -> bool:
     if name in R_CALLS:
-        return bool(shutil.which("Rscript")) and not _rscript("-e", f"library({name})").returncode
+        return bool(shutil.which("Rscript")) and not rscript("-e", f"library({name})").returncode
     try:
         return bool(version(name))
     except PackageNotFoundError:
@@ -188,6 +188,7 @@ def _with_labels_apart(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(image=frame["animal"] + "/" + frame["image"])
 
 
-def _rscript(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def rscript(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run R; a FileNotFoundError where it is not there."""
     command = [shutil.which("Rscript") or "Rscript", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcsim.scenario.load import load_scenario
+from tests.conftest import call_mcsim
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -21,23 +23,36 @@ sys.stdout.write(runpy.run_path(sys.argv[1])["page"]())
 KINDS = ("bash", "python", "r", "toml", "text")
 
 
+def run_block(kind, code, folder):
+    """Run a block; one of nothing but commands of mcsim without starting a process for each."""
+    lines = code.replace("\\\n", " ").splitlines()
+    if kind == "bash" and all(re.fullmatch(r"mcsim [^|<>$;&*?]+", line) for line in lines):
+        for line in lines:
+            done = call_mcsim(*shlex.split(line, comments=True)[1:], cwd=folder)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+        return
+    command = {"bash": ["bash", "-e", "-c"], "python": [sys.executable, "-c"]}
+    if kind in command:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [*command[kind], code],
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run_in_order(page, tmp_path):
     for config in (*(ROOT / "configs").glob("*.toml"), *(ROOT / "docs").glob("*.csv")):
         (tmp_path / config.name).write_bytes(config.read_bytes())
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    }
     blocks = BLOCK.findall(page.read_text())
     assert blocks
     for kind, code in blocks:
         assert kind in KINDS
-        command = {"bash": ["bash", "-e", "-c", code], "python": [sys.executable, "-c", code]}
-        if kind in command:
-            done = subprocess.run(
-                command[kind], cwd=tmp_path, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{code}\n{done.stderr}"
+        run_block(kind, code, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

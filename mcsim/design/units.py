@@ -92,7 +92,6 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
         if (met := _share_met(spec, place)) is not None:
             places[place] = _some_pairs(places[place], met, generator)
         cell = places[place].cell
-    n_points = places[spec.places[-1]].n_each
     slot_of_row = _slots_of_rows(spec, places)
     unit_of_row = {
         level: np.unique(places[level].unit[slot], return_inverse=True)[1].astype(np.int64)
@@ -109,7 +108,8 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
     design = Design(frame, unit_of_row)
     for name, covariate in spec.covariates.items():
         if covariate.starts is None:
-            frame[name] = _draw_covariate(covariate, n_points, unit_of_row, generator)
+            n_each = _units_in_each(spec, places, covariate.level)
+            frame[name] = _draw_covariate(covariate, n_each, unit_of_row, generator)
     for name, covariate in spec.covariates.items():
         if covariate.starts is not None:
             level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
@@ -225,21 +225,29 @@ def _unit_labels(name: str, unit_of_row: Ints) -> pd.Series:
     return _categorical(unit_of_row, labels)
 
 
+def _units_in_each(spec: DesignSpec, places: Mapping[str, _Place], level: str | None) -> Ints:
+    """Units of a level, or the observations, that stand together: in a unit above, of a cell."""
+    if level is None or level not in spec.crossed_levels:
+        return places[spec.places[-1] if level is None else level].n_each
+    n_own = math.prod(map(len, spec.factors_of(level).values()))
+    return np.full(n_own, next(one.count for one in spec.levels if one.name == level))
+
+
 def _draw_covariate(
     covariate: CovariateSpec,
-    n_points: Ints,
+    n_each: Ints,
     unit_of_row: Mapping[str, Ints],
     generator: np.random.Generator,
 ) -> Floats:
+    by_unit = None if covariate.level is None else unit_of_row[covariate.level]
+    n_draws = int(n_each.sum()) if by_unit is None else int(by_unit.max()) + 1
     if covariate.grid is not None:
         lowest, highest = covariate.grid
-        grids = {n: np.linspace(lowest, highest, n) for n in np.unique(n_points).tolist()}
-        return np.concatenate([grids[n] for n in n_points.tolist()])
-    if covariate.values is not None:
-        return np.tile(np.asarray(covariate.values, dtype=np.float64), len(n_points))
-    by_unit = None if covariate.level is None else unit_of_row[covariate.level]
-    n_draws = int(n_points.sum()) if by_unit is None else int(by_unit.max()) + 1
-    if covariate.uniform is not None:
+        grids = {n: np.linspace(lowest, highest, n) for n in np.unique(n_each).tolist()}
+        drawn = np.concatenate([grids[n] for n in n_each.tolist()])
+    elif covariate.values is not None:
+        drawn = np.tile(np.asarray(covariate.values, dtype=np.float64), len(n_each))
+    elif covariate.uniform is not None:
         drawn = generator.uniform(*covariate.uniform, size=n_draws)
     else:
         assert covariate.normal is not None

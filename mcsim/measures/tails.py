@@ -13,6 +13,7 @@ from scipy import special
 Array = NDArray[np.float64]
 
 ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
+FAR = 100.0  # SDs, from which on the density is 0
 
 
 class Tails(NamedTuple):
@@ -50,4 +51,5 @@ def within(q: Array, m: Array, s: Array, D: Array | float, limits: tuple[Array, 
 
 
 def _density(z: Array) -> Array:
+    z = np.minimum(np.abs(z), FAR)
     return np.asarray(np.exp(-0.5 * z * z) / ROOT_TWO_PI)

@@ -144,9 +144,10 @@ def fit_table(
     shared = Reducers()
     method = prepare_method(columns, settings, shared)
     is_open = undetermined(method, columns, settings, shared)
-    analysis = without(method.analyse([method.take(y[None])], np.random.default_rng), is_open)
-    if isinstance(method, LikelihoodMethod):
-        method.check_against_dense(y)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # numbers of any size
+        analysis = without(method.analyse([method.take(y[None])], np.random.default_rng), is_open)
+        if isinstance(method, LikelihoodMethod):
+            method.check_against_dense(y)
     parameters = tuple(
         ParameterEstimate(
             block.parameter.name,

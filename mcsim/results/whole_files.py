@@ -62,6 +62,9 @@ def write_beside(path: Path, content: bytes) -> None:
 def new_folder(path: Path) -> Iterator[None]:
     """Make a folder and those above, if need be; where what follows fails, nothing is left."""
     new = [one for one in (path, *path.parents) if not os.path.lexists(one)]
+    for one in new:
+        with suppress(FileNotFoundError):
+            (new[-1].parent / one.name).lstat()  # refuses names that are too long
     try:
         path.mkdir(parents=True, exist_ok=True)
         yield

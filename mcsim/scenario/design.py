@@ -89,7 +89,7 @@ class CovariateSpec(Record):
     grid: Ends | None = Field(
         None,
         description="first and last of points evenly spaced in every innermost unit, and per cell "
-        "of the factors of observations",
+        "of the factors of observations; with a level, of its units in each unit above",
     )
     values: Points | None = Field(
         None, description="the points themselves, the same wherever a grid would be"
@@ -102,7 +102,7 @@ class CovariateSpec(Record):
         'last: { level = "cluster", along = "period" }',
     )
     level: Text | None = Field(
-        None, description="draw one value per unit of this level, not one per observation"
+        None, description="one value per unit of this level, not one per observation"
     )
 
 

@@ -54,6 +54,17 @@ def test_df_that_need_nesting_are_not_the_usual_ones(load):
     assert load(robust).methods[0].df == ("cr1",)
 
 
+def test_points_of_units_are_the_same_wherever_these_are_met(load):
+    covariates = '[design.covariates]\nage = { grid = [20, 55], level = "subject" }\n'
+    covariates += 'trial = { grid = [0, 1], level = "item" }\n\n[truth.fixed]'
+    frame = replicate_data(load(("[truth.fixed]", covariates)), 1, None)
+    ages = frame.groupby("subject", observed=True)["age"].unique()
+    assert [one.tolist() for one in ages] == [[20.0 + number] for number in range(36)]
+    trials = frame.groupby("item", observed=True)["trial"].unique()
+    assert np.concatenate([*trials]) == pytest.approx(np.linspace(0, 1, 24))
+    assert len(frame) == 36 * 24
+
+
 def test_factors_of_items_and_counts_per_pair(load):
     subject = '\n[[design.levels]]\nname = "subject"'
     word = f'word = {{ levels = ["short", "long"], of = "item" }}\n{subject}'

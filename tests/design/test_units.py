@@ -381,7 +381,9 @@ def test_a_level_may_be_called_observation(built):
         ("design.covariates.z={ starts = { level = 'animal' } }",
          "missing key 'along' in design.covariates.z.starts"),
         ("design.covariates.z={ starts = { level = 'animal', along = 'stain' }, level = 'image' }",
-         "only a drawn covariate, uniform or normal, can have a level"),
+         "`starts` names its level itself"),
+        ("design.covariates.z={ values = [0, 1], level = 'animal' }",
+         "design.levels.animal.count"),
     ],
 )  # fmt: skip
 def test_what_no_design_can_be_is_said_where_it_stands(built, override, message):

@@ -43,6 +43,7 @@ HASTY_ROUNDS = 5  # that leave false zeros before Newton has polished the rest
 MAX_NEWTON_STEPS = 12
 NEARER = 0.25  # of the predicted decrease is left after a step that is taken for that alone
 LONGEST_STEP = 2.0  # of BFGS, of the largest parameter, or of 1 where that is smaller
+SMALLEST = 1e-200  # a number by which may be divided
 SHORTEST_STEP = 1e-10  # of an escape or a line search, relative to the first
 HESSIAN_STEP = 1e-6  # of Lam in columns of unit scale; error about 1e-6 relative
 FLAT = (1e-6, 1e-5, 1e-4)  # of the largest second derivative: along less, no step is taken
@@ -181,7 +182,7 @@ class Search:
             g = self.found.gradient[rows[new]]
             step[new] = -apply(inverse[new], g)
             slope[new] = dot(step[new], g)
-            largest = np.maximum(np.abs(step[new]).max(axis=1), 1e-300)
+            largest = np.maximum(np.abs(step[new]).max(axis=1), SMALLEST)
             reach = LONGEST_STEP * np.maximum(1.0, np.abs(self.theta[rows[new]]).max(axis=1))
             length[new] = np.minimum(1.0, reach / largest)
             goes_on = (-0.5 * slope >= PREDICTED_DECREASE) & (length >= SHORTEST_STEP)

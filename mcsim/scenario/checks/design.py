@@ -112,19 +112,28 @@ def _source_problems(design: DesignSpec, draft: Draft) -> Iterator[Finding]:
         if len(given) != 1:
             found = ", ".join(given) or "none"
             yield path, f"{name!r} must have exactly one of {', '.join(_SOURCES)}; it has: {found}"
-        if spec.level is not None and (spec.grid or spec.values or spec.starts):
-            yield (*path, "level"), "only a drawn covariate, uniform or normal, can have a level"
-        if spec.values is not None and ("design", "observations") not in draft.faulty:
-            message = _wrong_length(len(spec.values), design.observations.count)
+        if spec.level is not None and spec.starts:
+            yield (*path, "level"), "`starts` names its level itself"
+        if spec.values is not None:
+            message = _wrong_length(len(spec.values), spec.level, design, draft)
             yield from [((*path, "values"), message)] if message else []
 
 
-def _wrong_length(n_values: int, count: object) -> str:
+def _wrong_length(n_values: int, level: str | None, design: DesignSpec, draft: Draft) -> str:
+    """What is wrong with a number of values; empty if nothing, or if it cannot be told."""
+    part = "observations" if level is None else "levels"
+    if ("design", part) in draft.faulty:
+        return ""
+    counts = {one.name: one.count for one in design.levels} if level else {}
+    if level is not None and level not in counts:  # which is another finding
+        return ""
+    count = counts[level] if level else design.observations.count
+    key = f"design.levels.{level}.count" if level else "design.observations.count"
     if not isinstance(count, int):
-        return "values need a fixed design.observations.count; with a drawn one use grid"
+        return f"values need a fixed {key}; with one that differs use grid"
     if n_values == count:
         return ""
-    return f"values holds {n_values}, but design.observations.count is {count}; make them equal"
+    return f"values holds {n_values}, but {key} is {count}; make them equal"
 
 
 def _name_problems(names: DesignNames) -> Iterator[Finding]:
