@@ -83,7 +83,7 @@ def test_a_bias_without_monte_carlo_error_is_no_finding():
 
 
 def test_what_does_not_matter_or_rests_on_one_estimate_is_no_finding():
-    tiny = biased(5e-8, mcse=1e-8, truth=-1.0)
+    tiny = biased(5e-8, mcse=1e-8, truth=1.0)
     assert said(tiny) == {}
     assert "overestimated by 0.0200%" in said(biased(2e-4, mcse=1e-5))["Bias", "general"][0]
     alone = covering(0.0, n=1, measure="rejection", truth=0.3)

@@ -104,8 +104,8 @@ def test_a_refusal_of_a_design_that_is_drawn_says_so(small_scenario, redraw):
     own = ", not those that replicates draw for themselves (`redraw`)" * (redraw == "true")
     with pytest.raises(DataError, match=re.escape(message + own) + "$"):
         PreparedStudy(scenario).all_conditions()
-    other = "methods.1={name='g',formula='y ~ x',estimator='glmer'}"  # whatever is drawn
-    with pytest.raises(DataError, match=r"has no random effect; add a term such as [^.]*$"):
+    other = "methods.1={name='g',formula='y ~ x',estimator='gee'}"  # whatever is drawn
+    with pytest.raises(DataError, match=r"'gee' needs the units; [^.]*$"):
         PreparedStudy(load_scenario(small_scenario, overrides=[*drawn, other])).all_conditions()
 
 
