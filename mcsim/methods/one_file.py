@@ -25,6 +25,11 @@ from mcsim.names import ESTIMATES, show_number
 from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
+FAR_FROM_ZERO = (
+    "(powers of a covariate far from 0, such as a year, are so near to others that 10 digits do not"
+    " tell them apart: centre or scale it, or write poly(year, 3))"
+)
+
 
 @dataclass(frozen=True)
 class ParameterEstimate:
@@ -234,6 +239,8 @@ def _head(result: FileFit) -> str:
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
+    if any("I(" in name for name in result.aliased):
+        left_out.append(FAR_FROM_ZERO)
     return "\n".join([head, *(left_out if result.aliased else [])])
 
 

@@ -211,9 +211,11 @@ def test_covariates_far_from_zero_fit_as_those_near_it(dogs):
     years = fit_frame(dogs.assign(day=2000.0 + dogs["day"]), "y ~ day + I(day^2) + (1 | dog)")
     curve = fit_frame(dogs, "y ~ day + I(day^2) + (1 | dog)")
     assert years.loglik == pytest.approx(curve.loglik, abs=1e-6)
-    far = dogs.assign(day=2000.0 + dogs["day"])
+    cubic = "y ~ day + I(day^2) + I(day^3) + (1 | dog)"
+    left_out = str(fit_frame(dogs.assign(day=2000.0 + dogs["day"]), cubic))
+    assert "determine it: I(day ** 3)\n(powers of a covariate far from 0" in left_out
     with pytest.raises(DataError, match=r"a year, centre or scale that; .* write poly\(year, 3\)"):
-        fit_frame(far, "y ~ day + I(day^2) + I(day^3) + (1 | dog)")
+        fit_frame(dogs.assign(day=1000.0 + dogs["day"]), cubic)
     with pytest.raises(DataError, match=r"'I\(0 \* day\) \| dog' is zero in every row; leave it"):
         fit_frame(dogs, "y ~ day + (0 + I(0 * day) + day | dog)")
 
