@@ -113,7 +113,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
     figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * max(map(len, rows)), frame)
-    panels = []
+    panels: list[tuple[Curves, Axes]] = []
     for row, along in zip(rows, axes, strict=True):
         panels += zip(row, along, strict=False)
         for axis in along[len(row) :]:
