@@ -100,7 +100,8 @@ def _groupings(columns: ModelColumns, settings: MethodSettings) -> list[_Groupin
     DataError
         The formula names no units, or a level has one only.
     """
-    outermost = {columns.levels[0].level: units_of(columns, settings.estimator, 0)}
+    units = units_of(columns, settings.estimator, 0)
+    outermost = {columns.levels[0].level: units}
     if columns.are_crossed:
         outermost = {
             one.level: one.unit_of_row

@@ -123,9 +123,9 @@ def starter_from_data(
             " (1 | animal)"
         )
     table = _with_own_levels(table_for(path, formula, references, model))
-    fit = fit_table(table, model=model)
     for note in (*table.notes, *(() if model else _suggested_family(table))):
         say(note)
+    fit = fit_table(table, model=model)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
     if fit.status == "boundary":

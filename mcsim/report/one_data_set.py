@@ -1,6 +1,9 @@
 """The data of one replicate as a figure: a line per unit, the mean of the truth on top."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
+from mcsim.formula import variables_of
 from mcsim.plots.drawing import BLUE, Frame, colour, panel_grid, wrapped
 from mcsim.results.folder import read_manifest
 from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import MethodSpec
+from mcsim.scenario.truth import TruthSpec
 from mcsim.simulate.counts import counts_in
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
@@ -52,7 +58,9 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
         raise DataError("the design has no units to draw a line for")
     others = frame.drop(columns=[response, MEAN, *levels])
     factors = [str(one) for one in others.select_dtypes("category").columns][:2]
-    numbers = [str(one) for one in others if str(one) not in factors and _varies(others[one])]
+    asked = _covariates(condition.truth, scenario.methods)
+    units = frame.groupby(levels, observed=True)
+    numbers = [one for one in map(str, others) if one in asked and _varies(others[one], units[one])]
     cells = _cells(frame, factors)
     note = f"Replicate {replicate:,}{f' of {name}' if len(by_label) > 1 else ''}."
     shown = f"{note} {_units_in_words(frame, levels)}"
@@ -82,8 +90,16 @@ def _cells(frame: pd.DataFrame, factors: list[str]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _varies(column: "pd.Series[float]") -> bool:
-    return pd.api.types.is_numeric_dtype(column) and column.nunique() > 1
+def _covariates(truth: TruthSpec, methods: Sequence[MethodSpec]) -> set[str]:
+    """Names of the data that the truth or a formula knows."""
+    random = itertools.chain.from_iterable(one.columns for one in truth.random.values())
+    named = itertools.chain.from_iterable(map(variables_of, [*truth.fixed, *random]))
+    return {*named, *itertools.chain.from_iterable(one.parsed.columns for one in methods)}
+
+
+def _varies(column: "pd.Series[float]", of_units: Any) -> bool:
+    """Whether these are numbers along which units have observations."""
+    return pd.api.types.is_numeric_dtype(column) and bool((of_units.nunique() > 1).any())
 
 
 def _units_in_words(frame: pd.DataFrame, levels: list[str]) -> str:

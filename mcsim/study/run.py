@@ -117,7 +117,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
                 for chunk, files in done:
                     n = n_replicates([chunk])
                     options.advance(Progress(n, files.n_failed, chunk.condition))
-                    watch.count(chunk, files)
+                watch.count(done)
         store.tidy()
     return store
 

@@ -67,8 +67,8 @@ def test_sds_that_cannot_be_told_apart_are_refused_by_name_or_left_out(sizes, fo
 )
 def test_a_random_effect_that_others_determine_is_called_one(random, name, before):
     data = table(10, 3, 4).assign(const=2.0, lin=lambda frame: 1 - frame["x"])
-    message = f"the random effect '{name} | dog' is zero or a combination of the columns before it"
-    with pytest.raises(DataError, match=re.escape(f"{message} ({before}); leave it out")):
+    message = f"the random effect '{name} | dog' is a combination of the columns before it"
+    with pytest.raises(DataError, match=re.escape(f"{message} ({before}), or too nearly one")):
         fit_frame(data, f"y ~ x + {random}")
 
 

@@ -278,10 +278,15 @@ def test_a_factor_that_is_a_level_too_gives_the_level_a_name_of_its_own():
     assert raw["design"]["factors"]["Machine"]["of"] == "Machine.unit"
     assert raw["truth"]["random"]["Worker"]["sd"]["Intercept"] == 4.781
     assert raw["truth"]["random"]["Machine.unit"]["sd"]["Intercept"] == 3.73
-    assert said == [
+    own_level = [
         "'Machine' tells units apart and is a column of the model; the level is called"
         " 'Machine.unit'"
     ]
+    assert said == own_level
+    said.clear()
+    with pytest.raises(DataError, match=r"Machine.unit.sd\(Intercept\)"):
+        starter_from_data(path, "score ~ Machine + (1 | Machine)", "s", said.append)
+    assert said == own_level  # what the refusal is about
 
 
 COUNTS = Path(__file__).parent.parent / "reference" / "families"
