@@ -13,7 +13,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import crossed, peers, sweep, timing
+from benchmarks import counts, crossed, peers, sweep, timing
+from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, UNBALANCED
 
 HERE = Path(__file__).parent
@@ -38,6 +39,12 @@ design included, takes {single:.0f} ms.
 |---|---|---|---|
 {peers}
 
+Counts and proportions, 1,000 rows; milliseconds of one fit, mcsim's in a block of 200:
+
+| program, model | milliseconds | times mcsim's | its log-likelihood less mcsim's |
+|---|---|---|---|
+{counts}
+
 Limits of these programs:
 
 {others}
@@ -54,7 +61,7 @@ def main() -> None:
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
     rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
-    rows += report_rows()
+    rows += [*plan_rows(), *report_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
@@ -207,6 +214,7 @@ def report(rows: list[Row], peer_rows: list[Row]) -> str:
         rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
         single=1e3 * timing.single_fit_seconds(),
         peers="\n".join(f"| {' | '.join(row)} |" for row in peer_rows),
+        counts="\n".join(f"| {' | '.join(row)} |" for row in counts.counts_rows()),
         others="\n".join(f"- {name}: {reason}" for name, reason in peers.CANNOT.items()),
     )
 

@@ -51,7 +51,7 @@ def fit_with_statsmodels(frame: pd.DataFrame) -> PeerFit:
 
     images = {"image": "0 + C(image)", "image_x": "0 + C(image):x"}
     design = {"groups": "animal", "re_formula": "~x", "vc_formula": images}
-    result, seconds = _timed(lambda: MixedLM.from_formula(FIXED, frame, **design).fit(reml=True))
+    result, seconds = timed(lambda: MixedLM.from_formula(FIXED, frame, **design).fit(reml=True))
     return PeerFit(float(result.llf), seconds)
 
 
@@ -60,7 +60,7 @@ def fit_with_glmm(frame: pd.DataFrame) -> PeerFit:
     import glmm
 
     data, formula = _with_labels_apart(frame), " + ".join([FIXED, *APART])
-    result, seconds = _timed(lambda: glmm.fit(data, formula, satterthwaite=False))
+    result, seconds = timed(lambda: glmm.fit(data, formula, satterthwaite=False))
     return PeerFit(float(result.loglik), seconds)
 
 
@@ -68,7 +68,7 @@ def fit_with_mixedlm(frame: pd.DataFrame) -> PeerFit:
     """Its lmer."""
     import mixedlm
 
-    result, seconds = _timed(lambda: mixedlm.lmer(NESTED, frame))
+    result, seconds = timed(lambda: mixedlm.lmer(NESTED, frame))
     return PeerFit(float(result.logLik().value), seconds)
 
 
@@ -78,7 +78,7 @@ def fit_with_lme_python(frame: pd.DataFrame) -> PeerFit:
     import polars as pl
 
     data = pl.from_pandas(frame)
-    result, seconds = _timed(lambda: lme_python.lmer(NESTED, data, reml=True))
+    result, seconds = timed(lambda: lme_python.lmer(NESTED, data, reml=True))
     return PeerFit(float(result.log_likelihood), seconds)
 
 
@@ -87,7 +87,7 @@ def fit_with_interlace(frame: pd.DataFrame) -> PeerFit:
     import interlace
 
     data = _with_labels_apart(frame)
-    result, seconds = _timed(lambda: interlace.fit(FIXED, data, random=APART))
+    result, seconds = timed(lambda: interlace.fit(FIXED, data, random=APART))
     return PeerFit(float(result.llf), seconds)
 
 
@@ -112,14 +112,19 @@ def simulate_with_mcpower(frame: pd.DataFrame) -> PeerFit:
     model.set_cluster("animal", ICC=0.05, slope_variance=0.0046, **animals)
     model.set_cluster("animal:image", ICC=0.42, slope_variance=0.074, **images)
     run = partial(model.find_power, len(frame), n_sims=50, progress_callback=False, verbose=False)
-    return PeerFit(None, _timed(run, clock=time.process_time)[1] / 50)
+    return PeerFit(None, timed(run, clock=time.process_time)[1] / 50)
 
 
 def fit_with_r(package: str, frame: pd.DataFrame) -> PeerFit:
-    """The fit of an R package, the second of two in one R process."""
+    """The fit of an R package."""
+    return run_r(package, R_CALLS[package], frame)
+
+
+def run_r(package: str, call: str, frame: pd.DataFrame) -> PeerFit:
+    """A call of R, the second of two in one R process."""
     with tempfile.TemporaryDirectory() as folder:
         script, data = Path(folder) / "fit.R", Path(folder) / "data.csv"
-        script.write_text(R_SCRIPT.format(package=package, call=R_CALLS[package]))
+        script.write_text(R_SCRIPT.format(package=package, call=call))
         frame.to_csv(data, index=False)
         done = rscript(str(script), str(data))
     if done.returncode:
@@ -148,7 +153,7 @@ DISTRIBUTIONS = ("glmm", "mixedlm", "lme-python", "interlace-lme", "mcpower")
 def installed_peers() -> dict[str, Fit]:
     """The programs that are installed; an error of theirs becomes a PeerFit with the reason."""
     return {
-        name: partial(_fit_or_reason, fit)
+        name: partial(fit_or_reason, fit)
         for name, fit in PEERS.items()
         if _is_installed(name.split()[0])
     }
@@ -163,14 +168,15 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def _fit_or_reason(fit: Fit, frame: pd.DataFrame) -> PeerFit:
+def fit_or_reason(fit: Fit, frame: pd.DataFrame) -> PeerFit:
+    """A fit, or why there is none."""
     try:
         return fit(frame)
     except Exception as error:  # whatever another program raises: the benchmark goes on
         return PeerFit(None, math.nan, f"{type(error).__name__}: {error}")
 
 
-def _timed(
+def timed(
     fit: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[Any, float]:
     """What a fit returns, and the smallest of its times."""

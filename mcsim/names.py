@@ -206,6 +206,13 @@ def show_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def show_number(value: float, form: str) -> str:
+    """A number in a format such as `.4g`; with more digits where it would read as 1 and is less."""
+    text = format(value, form)
+    is_lost = text in ("1", "-1") and abs(value) < 1.0 and form.endswith("g")
+    return f"{value:.9g}" if is_lost else text
+
+
 def show_swept(value: object) -> str:
     """A swept value as the labels of conditions have it: text without quotes."""
     return value if isinstance(value, str) else show_value(value)

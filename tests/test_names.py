@@ -19,6 +19,7 @@ from mcsim.names import (
     condition_in_words,
     derived_names,
     short_names,
+    show_number,
     show_value,
     split_pair,
 )
@@ -182,3 +183,10 @@ def test_values_and_conditions_read_as_a_user_writes_them():
     assert condition_in_words({}) == ""
     alike = ["design.x", "truth.x"]
     assert short_names(alike) == dict(zip(alike, alike, strict=True))
+
+
+def test_numbers_next_to_one_are_not_written_as_one():
+    values = (-0.9999984, 0.99999, 1.0, -1.0, 1.0000002)
+    shown = [show_number(one, ".4g") for one in values]
+    assert shown == ["-0.9999984", "0.99999", "1", "-1", "1"]
+    assert show_number(0.9, ".0f") == "1"

@@ -19,6 +19,16 @@ _reference_option = click.option(
     help="Level that others are compared with, such as diet=fed; default: the first of the"
     " alphabet. May be repeated.",
 )  # fmt: skip
+_family_option = click.option(
+    "--family", type=click.Choice(FAMILIES), default=GAUSSIAN, show_default=True,
+    help="Of the response: counts and proportions are none of the normal.",
+)  # fmt: skip
+_link_option = click.option(
+    "--link", type=click.Choice(ALL_LINKS), help="Default: the family's first."
+)
+_trials_option = click.option(
+    "--trials", metavar="COLUMN", help="Of a binomial response; default: one a row."
+)
 
 
 def _say(message: str) -> None:
@@ -41,12 +51,15 @@ class Share(click.FloatRange):
 @click.option("--from-data", "data", type=click.Path(path_type=Path),
               help="Table whose design to use, with a fit as the truth: .csv ...")  # fmt: skip
 @click.option("--formula", help="With --from-data: 'y ~ x + (x | animal/image)', as in lme4.")
+@_family_option
+@_link_option
+@_trials_option
 @_reference_option
 @click.option("--keep-design", is_flag=True,
               help="With --from-data: the rows as they are, in a table.")  # fmt: skip
 def init(
     name: str, kind: str, data: Path | None, formula: str | None, references: tuple[str, ...],
-    *, keep_design: bool,
+    *, keep_design: bool, family: str, link: str | None, trials: str | None,
 ) -> None:  # fmt: skip
     """Write a commented scenario to start from, NAME.toml.
 
@@ -59,8 +72,11 @@ def init(
     from mcsim.planning.starter import Start, starter, starter_from_data
     from mcsim.results.whole_files import write_beside
 
-    if data is None and (formula or references or keep_design):
-        raise McsimError("--formula, --reference and --keep-design go with --from-data TABLE")
+    model = family_model(family, link, trials)
+    if data is None and (formula or references or keep_design or model):
+        raise McsimError(
+            "--formula, --family, --reference and --keep-design go with --from-data TABLE"
+        )
     if data is not None and formula is None:
         raise McsimError(formula_wanted(data))
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
@@ -74,8 +90,9 @@ def init(
     made = Start(starter(kind, stem))
     if data is not None:
         made = starter_from_data(
-            data, str(formula), stem, _say, parse_references(references), keep_design=keep_design
-        )
+            data, str(formula), stem, _say, parse_references(references), model,
+            keep_design=keep_design,
+        )  # fmt: skip
     if made.table is not None:
         write_beside(table, made.table.encode())
         _say(f"Wrote {table}, the rows of the design")
@@ -86,10 +103,9 @@ def init(
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--formula", required=True, help="As in lme4: 'y ~ x + (x | animal/image)'.")
-@click.option("--family", type=click.Choice(FAMILIES), default=GAUSSIAN, show_default=True,
-              help="Of the response: counts and proportions are none of the normal.")  # fmt: skip
-@click.option("--link", type=click.Choice(ALL_LINKS), help="Default: the family's first.")
-@click.option("--trials", metavar="COLUMN", help="Of a binomial response; default: one a row.")
+@_family_option
+@_link_option
+@_trials_option
 @click.option("--quadrature", type=click.IntRange(1, MOST_POINTS), metavar="POINTS",
               help="Per random effect, of counts and proportions; default: 1, Laplace's"
               " approximation.")  # fmt: skip

@@ -29,6 +29,11 @@ REFERENCE = (
     "CSV has no order of levels: for the parameters of this scenario, fit it with"
     " --reference {} (in R: relevel(factor({}), {!r}))"
 )
+NUMBERS = (
+    "In CSV the levels of {0} look like numbers: write C({0}) in the formula of mcsim fit"
+    " (in R: factor({0}))"
+)
+NOTHING = "In CSV the level {1!r} of {0} is read as a missing value: give it another name"
 LIBRARIES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "formulaic", "pydantic")
 FIRST_STEPS = """\
 mcsim simulates data of a nested design thousands of times, fits models to them, and says how far
@@ -325,11 +330,14 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
 
     Example: mcsim simulate configs/stain_profile.toml --replicate 1 -o replicate1.csv
     """
+    import pandas as pd
+
     from mcsim.design.table import first_label
     from mcsim.formula import written_name
     from mcsim.results.whole_files import refuse_place, write_beside
     from mcsim.scenario.load import load_scenario
     from mcsim.study.run import replicate_data
+    from mcsim.table_file import MISSING, as_numbers
 
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     if options["output"] is not None:
@@ -342,9 +350,13 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
         write_beside(options["output"], text.encode())
     factors = frame.drop(columns=list(loaded.design.level_names)).select_dtypes("category")
     for name, values in ((str(name), values) for name, values in factors.items()):
-        first, *others = values.cat.categories
-        if first_label([first, *others]) != first:
-            _say(REFERENCE.format(shlex.quote(f"{name}={first}"), written_name(name), first))
+        labels, written = [*values.cat.categories], written_name(name)
+        for label in (one for one in labels if one.strip() in MISSING):
+            _say(NOTHING.format(written, label))
+        if as_numbers(pd.Series(labels)) is not None:
+            _say(NUMBERS.format(written))
+        if first_label(labels) != labels[0]:
+            _say(REFERENCE.format(shlex.quote(f"{name}={labels[0]}"), written, labels[0]))
 
 
 for command in (*commands.COMMANDS, plan, fit, init):

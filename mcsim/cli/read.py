@@ -105,7 +105,8 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     elif sizes:
         click.echo(printed.FORMATS[form](table), nl=False)
     elif options["measures"] or options["by"]:
-        measures = printed.measures_named(options["measures"] or MEASURES)
+        there = [name for name in MEASURES if table[name].null_count < table.num_rows]
+        measures = printed.measures_named(options["measures"] or there)
         by = options["by"] or METHOD
         click.echo(printed.print_measures(table, measures, form, by, width), nl=False)
     else:

@@ -1,7 +1,7 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,9 +251,14 @@ def _outermost_first(formula: Formula, frame: pd.DataFrame) -> Formula:
         n_pairs = len(np.unique(label[inner] * n_units[outer] + label[outer]))
         return n_units[outer] < n_units[inner] == n_pairs
 
-    ordered = formula.outermost_first(
-        lambda name: sum(is_within(name, other) for other in formula.groups)
-    )
+    def path(group: Sequence[str]) -> Iterator[str]:
+        around = {name: [one for one in group if is_within(name, one)] for name in group}
+        for name in group:
+            yield from sorted(around[name], key=lambda one: len(around[one]))
+            yield name
+
+    random = (replace(one, group=tuple(dict.fromkeys(path(one.group)))) for one in formula.random)
+    ordered = replace(formula, random=tuple(random))
     # with one inner unit in every outer one labels tell nothing: animal/image stays
     effects = {(term.level, term.columns) for term in ordered.random}
     return ordered if len(effects) == len(ordered.random) else formula
@@ -265,6 +270,7 @@ def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
         yield f"no random term: its {len(frame)} rows are taken as independent"
         return
     yield from _crossed_labels(formula, frame)
+    yield from _named_by_one(formula, frame)
     path = formula.random[0].group
     unit = frame.groupby(list(path), sort=False, observed=True).ngroup()
     parts = max((term.group for term in formula.random), key=len)
@@ -284,6 +290,23 @@ def _crossed_labels(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
         n_pairs = len(pd.DataFrame({"a": own, "b": other}).drop_duplicates())
         if n_pairs > max(own.max(), other.max()) + 1:
             yield CROSSED.format(a[-1], b[-1], written_name(a[-1]), written_name(b[-1]))
+
+
+def _named_by_one(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
+    """Levels of several names of which no other term tells that the last is the innermost."""
+
+    def n_units(names: Collection[str]) -> int:
+        return len(frame[[*names]].drop_duplicates()) if names else 1
+
+    groups = [set(term.group) for term in formula.random]
+    for path in dict.fromkeys(term.group for term in formula.random):
+        told = {name for one in groups if one < {*path} for name in one}
+        is_known = path[-1] in told or n_units(path[:-1]) == n_units(told)
+        if not is_known and n_units(path) > n_units(path[-1:]):
+            yield (
+                f"the level of (... | {':'.join(map(written_name, path))}) is called"
+                f" {path[-1]!r}, its last name, but its units are those of all these names together"
+            )
 
 
 def _repeated_labels(

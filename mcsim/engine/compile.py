@@ -146,7 +146,7 @@ def compile_design(
     Raises
     ------
     DataError
-        A column is zero or a combination of the columns before it, or too few rows.
+        A column is zero or nearly a combination of those before it, or too few rows.
     """
     if are_crossed:
         return with_starts(crossed_design(X, levels, names, is_reml=is_reml))
@@ -308,9 +308,13 @@ def _orthonormalise(
     for j, name in enumerate(names):
         if abs(R[j, j]) < 1e-9 or length[j] == 0:
             before = ", ".join(names[:j]) or "none"
+            if length[j] == 0:
+                raise DataError(f"the {kind} {name!r} is zero in every row; leave it out")
             raise DataError(
-                f"the {kind} {name!r} is zero or a combination of the columns before it"
-                f" ({before}); leave it out of the formula"
+                f"the {kind} {name!r} is a combination of the columns before it ({before}), or too"
+                " nearly one for 16 digits. Leave it out of the formula or, if it is made of a"
+                " covariate far from 0, such as a year, centre or scale that; for its powers,"
+                " write poly(year, 3)"
             )
     R = R * length / np.sqrt(n)
     return _combine(X, np.linalg.inv(R).astype(np.float64)), R

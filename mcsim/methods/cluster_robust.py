@@ -64,15 +64,14 @@ class ClusterRobust(FixedEffectsMethod):
         found = np.zeros((len(residuals), p, p))
         for one in self._groupings:
             scores = unit_sums(residuals, self.model.X, one.unit, one.n_units)
-            factor = one.n_units / (one.n_units - 1) * (n - 1) / (n - p)
             everywhere = np.tile(self.model.M, (one.n_units, 1, 1))
-            found += one.sign * factor * _sandwich(scores, everywhere)
+            found += one.sign * cr1_factor(one.n_units, n, p) * sandwich(scores, everywhere)
         return found if len(self._groupings) == 1 else _without_negative(found)
 
     def _cr2(self, residuals: Floats) -> Floats:
         one = self._groupings[0]
         scores = unit_sums(residuals, self.model.X, one.unit, one.n_units)
-        return _sandwich(scores, self._bell_mccaffrey.T)
+        return sandwich(scores, self._bell_mccaffrey.T)
 
     def _df_method(self, name: str, covariance: Floats) -> DfMethod:
         if name == "cr2":
@@ -101,7 +100,8 @@ def _groupings(columns: ModelColumns, settings: MethodSettings) -> list[_Groupin
     DataError
         The formula names no units, or a level has one only.
     """
-    outermost = {columns.levels[0].level: units_of(columns, settings.estimator, 0)}
+    units = units_of(columns, settings.estimator, 0)
+    outermost = {columns.levels[0].level: units}
     if columns.are_crossed:
         outermost = {
             one.level: one.unit_of_row
@@ -109,8 +109,7 @@ def _groupings(columns: ModelColumns, settings: MethodSettings) -> list[_Groupin
             if not any(_is_inside(one.unit_of_row, other.unit_of_row) for other in columns.levels)
         }
     for name, unit in outermost.items():
-        if not unit.any():
-            raise DataError(f"{name!r} has one unit; a covariance needs two")
+        refuse_one_unit(name, unit)
     return [
         _Grouping(_in_common(units), -1.0 if len(units) % 2 == 0 else 1.0)
         for size in range(1, len(outermost) + 1)
@@ -138,7 +137,18 @@ def _without_negative(covariance: Floats) -> Floats:
     return np.asarray(scaled @ np.swapaxes(vectors, 1, 2))
 
 
-def _sandwich(scores: Floats, T: Floats) -> Floats:
+def cr1_factor(n_units: int, n: int, p: int) -> float:
+    """What few units and columns take from the sandwich."""
+    return n_units / (n_units - 1) * (n - 1) / (n - p)
+
+
+def refuse_one_unit(name: str, unit: Ints) -> None:
+    """Raise a DataError where there is no other unit to compare with."""
+    if not unit.any():
+        raise DataError(f"{name!r} has one unit; a covariance needs two")
+
+
+def sandwich(scores: Floats, T: Floats) -> Floats:
     """Sum of u_g u_g' over the units, u_g = T_g' times the score of unit g."""
     u = scores[:, :, :1] * T[:, 0]
     for m in range(1, T.shape[1]):

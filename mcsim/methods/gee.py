@@ -23,7 +23,6 @@ from mcsim.errors import DataError
 from mcsim.methods.inference.df import ConstantDf
 from mcsim.methods.least_squares import (
     FixedEffectsMethod,
-    LinearModel,
     inner_products,
     joined,
     linear_model,
@@ -61,12 +60,8 @@ class Gee(FixedEffectsMethod):
         super().__init__(columns, settings)
         self.model = linear_model(columns.X)
         self._unit = units_of(columns, settings.estimator, 0)
-        self._equations = EstimatingEquations(self.model, self._unit)
-        if self._equations.n_pairs <= len(columns.names):
-            raise DataError(
-                f"the units of {columns.levels[0].level!r} have too few observations to estimate"
-                " their correlation"
-            )
+        self._equations = EstimatingEquations(self.model.X, self._unit)
+        refuse_small_units(self._equations, columns)
         self.n_values = (len(self._equations.x) + 1) * (len(columns.names) + 1)
         self.n_parameters = len(columns.names) + 2
 
@@ -82,33 +77,41 @@ class Gee(FixedEffectsMethod):
         """Estimates and tests per df method."""
         kept = Taken(*joined(taken))
         fit = self._equations.solve(kept)
-        covariances = {
-            "robust": self._equations.sandwich,
-            "mancl-derouen": self._equations.mancl_derouen,
-        }
         is_failed = fit.status == Status.FAILED
         beta = np.where(is_failed[:, None], np.nan, kept.b + fit.delta)
         estimates = {}
         for name in self.settings.df:
-            df = np.full(beta.shape[1], self._df(name))
-            estimates[name] = self.effects(beta, ConstantDf(covariances[name](kept, fit), df))
+            df = np.full(beta.shape[1], df_of_units(name, len(self._equations.x), beta.shape[1]))
+            estimates[name] = self.effects(
+                beta, ConstantDf(self._equations.covariance(name, kept, fit), df)
+            )
         return Analysis(estimates, _outcomes(fit))
 
-    def _df(self, name: str) -> float:
-        """The normal distribution for the sandwich as it is, else units less fixed effects."""
-        df = len(self._equations.x) - self.model.X.shape[1]
-        return np.inf if name == "robust" else float(df) if df > 0 else np.nan
+
+def df_of_units(name: str, n_units: int, p: int) -> float:
+    """The normal distribution for the sandwich as it is, else units less fixed effects."""
+    df = n_units - p
+    return np.inf if name == "robust" else float(df) if df > 0 else np.nan
+
+
+def refuse_small_units(equations: "EstimatingEquations", columns: ModelColumns) -> None:
+    """Raise a DataError where units have too few pairs of rows for their correlation."""
+    if equations.n_pairs <= len(columns.names):
+        raise DataError(
+            f"the units of {columns.levels[0].level!r} have too few observations to estimate"
+            " their correlation"
+        )
 
 
 class EstimatingEquations:
     """Sums over the units of a design, and the steps between alpha and beta."""
 
-    def __init__(self, model: LinearModel, unit_of_row: Ints) -> None:
+    def __init__(self, X: Floats, unit_of_row: Ints) -> None:
         n_units = int(unit_of_row.max()) + 1
-        self._n_rows, self._p = model.X.shape
-        self.G = np.swapaxes(unit_sums(model.X.T, model.X, unit_of_row, n_units), 0, 1)
+        self._n_rows, self._p = X.shape
+        self.G = np.swapaxes(unit_sums(X.T, X, unit_of_row, n_units), 0, 1)
         everything = np.ones((1, self._n_rows))
-        self.x = unit_sums(everything, model.X, unit_of_row, n_units)[0]
+        self.x = unit_sums(everything, X, unit_of_row, n_units)[0]
         self._sizes, self._size_of_unit = np.unique(np.bincount(unit_of_row), return_inverse=True)
         counts = np.bincount(unit_of_row)
         self.n_pairs = float(np.sum(counts * (counts - 1.0)) / 2.0)
@@ -138,6 +141,20 @@ class EstimatingEquations:
                 break
         status = np.where(is_moving, Status.NOT_CONVERGED, Status.OK)
         return Fit(alpha, delta, np.where(self._is_possible(alpha), status, Status.FAILED))
+
+    def step(self, taken: Taken) -> tuple[Fit, Floats]:
+        """Alpha by residuals of any coefficients, and how far the equations move these."""
+        sums = np.ascontiguousarray(taken.scores[:, :, -1])
+        T = unit_sums(sums, self.x, self._size_of_unit, len(self._sizes))
+        none = np.zeros(taken.b.shape)
+        alpha = self._alpha(taken.squares, inner_products(sums, sums), T, none)
+        score = taken.scores[:, :, :-1].sum(axis=1) - self._weighted(alpha, T)
+        status = np.where(self._is_possible(alpha), Status.OK, Status.FAILED)
+        return Fit(alpha, none, status), apply(inverse_positive(self._information(alpha)), score)
+
+    def covariance(self, name: str, taken: Taken, fit: Fit) -> Floats:
+        """The sandwich, as it is or corrected: (n, p, p)."""
+        return {"robust": self.sandwich, "mancl-derouen": self.mancl_derouen}[name](taken, fit)
 
     def sandwich(self, taken: Taken, fit: Fit) -> Floats:
         """Covariance of beta by Liang & Zeger (1986): (n, p, p)."""
@@ -213,10 +230,13 @@ def _times(A: Floats, v: Floats) -> Floats:
 def _outcomes(fit: Fit) -> FitOutcomes:
     messages: list[str | None] = [None] * len(fit.status)
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
-        messages[row] = (
-            f"the working correlation {fit.alpha[row]:.4g} is not possible"
-            if fit.status[row] == Status.FAILED
-            else f"not converged after {MAX_UPDATES} updates of the working correlation"
-        )
+        messages[row] = why_not(int(fit.status[row]), float(fit.alpha[row]))
     none = np.full(len(fit.status), np.nan)
     return FitOutcomes(fit.status, none, none, none, messages)
+
+
+def why_not(status: int, alpha: float) -> str:
+    """A sentence on equations that were not solved."""
+    if status == Status.FAILED:
+        return f"the working correlation {alpha:.4g} is not possible"
+    return f"not converged after {MAX_UPDATES} updates of the working correlation"

@@ -1,4 +1,10 @@
-"""Generalised linear models: counts and proportions as if every row were independent."""
+"""Generalised linear models: counts and proportions as if every row were independent.
+
+Their SEs may come from the squared sums of outermost units instead (sandwich), and the units' rows
+may have one working correlation (estimating equations). With D the slopes of the means in the
+predictor and V their variances, a row is one of the linear model of (y - mu) / sqrt(V) on
+D / sqrt(V) X, so that both are those of normal responses at the coefficients that are found.
+"""
 
 from collections.abc import Sequence
 
@@ -28,6 +34,7 @@ class Glm(FixedEffectsMethod):
         self._X = np.ascontiguousarray(columns.X @ self._to_given)
         self._trials = trials_of(columns, settings.family)
         self._offset = np.zeros(len(columns.X)) if columns.offset is None else columns.offset
+        self._link = settings.family.link
         self._kind = KINDS[settings.family.family, settings.family.link]
         self.n_values = len(columns.X)
 
@@ -42,11 +49,10 @@ class Glm(FixedEffectsMethod):
         runaway = self._runaways(fits, responses)
         is_usable = fits.is_there & ~runaway.any(axis=1)
         to_given = np.tile(self._to_given, (len(responses), 1, 1))
+        beta = np.where(is_usable[:, None], apply(to_given, fits.beta), np.nan)
         inverse = inverse_positive(fits.information)
         covariance = product(product(to_given, inverse), transpose(to_given))
         covariance[~is_usable] = np.nan
-        beta = np.where(is_usable[:, None], apply(to_given, fits.beta), np.nan)
-        df = ConstantDf(covariance, np.full(beta.shape[1], np.inf))
         status = np.where(is_usable, Status.OK, Status.FAILED)
         messages: list[str | None] = [None] * len(beta)
         for row in np.flatnonzero(~is_usable):
@@ -55,9 +61,15 @@ class Glm(FixedEffectsMethod):
                 messages[row] = separated(self._columns, self._to_given @ runaway[row])
         none = np.full(len(beta), np.nan)
         loglik = np.where(is_usable, fits.loglik, np.nan)
-        return Analysis(
-            {"z": self.effects(beta, df)}, FitOutcomes(status, loglik, fits.steps, none, messages)
-        )
+        outcomes = FitOutcomes(status, loglik, fits.steps, none, messages)
+        return self._analysis(responses, beta, covariance, outcomes)
+
+    def _analysis(
+        self, _responses: Floats, beta: Floats, covariance: Floats, outcomes: FitOutcomes
+    ) -> Analysis:
+        """Tests of the coefficients (n, p), whose covariance is that of independent rows."""
+        df = ConstantDf(covariance, np.full(beta.shape[1], np.inf))
+        return Analysis({"z": self.effects(beta, df)}, outcomes)
 
     def _runaways(self, fits: GlmFits, responses: Floats) -> Floats:
         """Directions in which coefficients run off (n_replicates, p), 0 where none does."""

@@ -36,6 +36,7 @@ def left_open(
     derived: Sequence[Parameter],
     *,
     is_allowed: bool,
+    has_residuals: bool = True,
 ) -> frozenset[Parameter]:
     """Parameters of the random effects and of the residuals that the design leaves open.
 
@@ -43,13 +44,15 @@ def left_open(
     ----------
     derived : totals and shares of variance
     is_allowed : whether SDs may be among them
+    has_residuals : False for counts, whose variance follows from their mean
 
     Raises
     ------
     DataError
         SDs are, and may not be, or the standard errors of fixed effects depend on them.
     """
-    groups, names = undetermined(design), random_names(columns)
+    names = random_names(columns)
+    groups = [one for one in undetermined(design) if has_residuals or not one.is_sigma_open]
     found: set[Parameter] = set()
     for group in groups:
         sds, correlations = list(_open_sds(group, names)), list(_open_correlations(group, names))

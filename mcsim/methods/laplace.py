@@ -6,16 +6,17 @@ import numpy as np
 
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.compile import collapse_design
-from mcsim.engine.families.kinds import KINDS
+from mcsim.engine.families.kinds import KINDS, NBINOM
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
 from mcsim.engine.laplace.nest import nest_of
 from mcsim.engine.laplace.quadrature import can_integrate
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
+from mcsim.methods.inference.bootstrap import Bootstrap, CountsModel
 from mcsim.methods.inference.components import components_without_residuals, dispersion_of
 from mcsim.methods.inference.df import ConstantDf
-from mcsim.methods.inference.fixed_effects import fixed_effects
+from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.likelihood import engine_levels
 from mcsim.methods.method import (
@@ -49,6 +50,7 @@ class LaplaceMethod:
         self.design = collapse_design(columns.X, levels, names=columns.names, is_reml=False)
         offset = np.zeros(n) if columns.offset is None else columns.offset
         trials = trials_of(columns, settings.family)
+        _refuse_effects_of_chance(columns, settings.family, trials)
         self._nest = nest_of(self.design, columns.X, levels, offset, trials)
         self._kind = KINDS[settings.family.family, settings.family.link]
         self._n_points = settings.family.quadrature
@@ -58,6 +60,10 @@ class LaplaceMethod:
                 " out, for Laplace's approximation"
             )
         self._names = random_names(columns)
+        self._bootstrap = None
+        if settings.interval == "bootstrap":
+            model = CountsModel(self.design, self._nest, settings.family)
+            self._bootstrap = Bootstrap(columns, self.design.order, settings.resamples, model)
         self.n_values = n
         self.n_parameters = len(parameters(columns, settings))
 
@@ -73,26 +79,31 @@ class LaplaceMethod:
         """The responses: no sums can stand for them."""
         return responses.copy()
 
-    def analyse(self, taken: Sequence[Floats], _stream_of: StreamOf) -> Analysis:
+    def analyse(self, taken: Sequence[Floats], stream_of: StreamOf) -> Analysis:
         """Fit every response."""
         responses = np.concatenate(taken)
         fit = fit_laplace(self.design, self._nest, self._kind, responses, self._n_points)
         confidence = self._settings.confidence
-        components = components_without_residuals(
-            fit,
-            self._names,
-            derived=derived_estimands(self._columns, self._settings),
-            confidence=confidence,
-        )
-        if self._settings.family and self._settings.family.family == "nbinom":
-            n_derived = len(derived_estimands(self._columns, self._settings))
-            components.insert(len(components) - n_derived, dispersion_of(fit, confidence))
+        components = self._components(fit)
+        if self._bootstrap is not None:
+            components = self._bootstrap.intervals(fit, self._components, stream_of, confidence)
         estimates = {}
         for name in self._settings.df:
             df = ConstantDf(fit.covariance, constant_df(self._columns, name))
             own = fixed_effects(fit.coefficients, self._contrasts, df, confidence)
             estimates[name] = own + components
         return Analysis(estimates, self._outcomes(fit))
+
+    def _components(self, fit: LaplaceFit) -> list[ParameterBlock]:
+        """Variance components with their Wald intervals."""
+        confidence = self._settings.confidence
+        derived = derived_estimands(self._columns, self._settings)
+        found = components_without_residuals(
+            fit, self._names, derived=derived, confidence=confidence
+        )
+        if self._kind == NBINOM:
+            found.insert(len(found) - len(derived), dispersion_of(fit, confidence))
+        return found
 
     def _outcomes(self, fit: LaplaceFit) -> FitOutcomes:
         messages: list[str | None] = [None] * len(fit.status)
@@ -137,6 +148,19 @@ def trials_of(columns: ModelColumns, family: FamilyModel) -> Floats:
     if isinstance(family.trials, str):
         return columns.frame[family.trials].to_numpy(dtype=np.float64)
     return np.full(len(columns.X), float(family.trials))
+
+
+def _refuse_effects_of_chance(columns: ModelColumns, family: FamilyModel, trials: Floats) -> None:
+    """Raise a DataError for effects of single binary rows, which differ by nothing but chance."""
+    if family.family != "binomial" or np.any(trials > 1.0):
+        return
+    for level in columns.levels:
+        if level.unit_of_row.max(initial=0) + 1 == len(trials):
+            raise DataError(
+                f"every {level.level!r} has one binary row, which cannot tell"
+                f" {level.level}.sd(Intercept) from chance; leave this level out of the formula, or"
+                " observe more rows or trials"
+            )
 
 
 def _refuse_shares(columns: ModelColumns, settings: MethodSettings) -> None:

@@ -13,7 +13,7 @@ from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
-from mcsim.methods.inference.bootstrap import Bootstrap
+from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
 from mcsim.methods.inference.components import component_covariance, variance_components
 from mcsim.methods.inference.df import (
     ConstantDf,
@@ -69,7 +69,8 @@ class LikelihoodMethod:
         self._levels, self.design = compile_model(columns, settings, shared, is_reml=is_reml)
         self._bootstrap = None
         if settings.interval == "bootstrap":
-            self._bootstrap = Bootstrap(columns, self.design, settings.resamples)
+            model = NormalModel(self.design)
+            self._bootstrap = Bootstrap(columns, self.design.order, settings.resamples, model)
         self._reduction_key = reduction_key(self.design)
         self.n_values = self.design.n_values
         self.n_parameters = len(columns.names) + self.design.n_parameters + 1

@@ -50,6 +50,11 @@ class Analysis:
     estimates: dict[str, list[ParameterBlock]]
     fits: FitOutcomes
 
+    def of(self, rows: slice) -> "Analysis":
+        """That of some replicates of the block."""
+        estimates = {df: [one.of(rows) for one in own] for df, own in self.estimates.items()}
+        return Analysis(estimates, FitOutcomes(*(one[rows] for one in vars(self.fits).values())))
+
 
 class Method(Protocol):
     """A prepared method: takes blocks of responses, then analyses all of them.

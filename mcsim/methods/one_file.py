@@ -21,9 +21,14 @@ from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
-from mcsim.names import ESTIMATES
+from mcsim.names import ESTIMATES, show_number
 from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
+
+FAR_FROM_ZERO = (
+    "(powers of a covariate far from 0, such as a year, are so near to others that 10 digits do not"
+    " tell them apart: centre or scale it, or write poly(year, 3))"
+)
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,8 @@ def to_table(result: FileFit) -> str:
     rows = [["parameter", "estimate", "std. error", "df", "lower", "upper", "p"]]
     for one in result.parameters:
         numbers = (one.estimate, one.std_error, one.df, one.ci_lower, one.ci_upper, one.p_value)
-        rows.append([one.parameter, *("-" if v is None else f"{v:.5g}" for v in numbers)])
+        shown = ("-" if v is None else show_number(v, ".5g") for v in numbers)
+        rows.append([one.parameter, *shown])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
@@ -233,6 +239,8 @@ def _head(result: FileFit) -> str:
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
+    if any("I(" in name for name in result.aliased):
+        left_out.append(FAR_FROM_ZERO)
     return "\n".join([head, *(left_out if result.aliased else [])])
 
 

@@ -7,7 +7,9 @@ from mcsim.design.columns import ModelColumns, without_aliased
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
+from mcsim.methods.gee_counts import GeeOfCounts
 from mcsim.methods.glm import Glm
+from mcsim.methods.glm_cluster import GlmCluster
 from mcsim.methods.identifiability import left_open
 from mcsim.methods.laplace import LaplaceMethod
 from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
@@ -22,20 +24,35 @@ from mcsim.methods.plugin import PluginMethod
 from mcsim.methods.r.method import RMethod
 from mcsim.methods.statsmodels import StatsmodelsMethod
 from mcsim.methods.two_stage import TwoStage
+from mcsim.methods.unit_summaries import UnitSummaries
 from mcsim.names import Parameter
 from mcsim.scenario.estimators import df_of_crossed, facts_of, kind_of
+from mcsim.scenario.families import GAUSSIAN
 
-METHODS: dict[str, Callable[[ModelColumns, MethodSettings, Reducers], Method]] = {
+Maker = Callable[[ModelColumns, MethodSettings, "Reducers"], Method]
+
+
+def _by_family(of_normal: Maker, of_counts: Maker) -> Maker:
+    """A method of two forms: of normal responses, and of counts and proportions."""
+
+    def make(columns: ModelColumns, settings: MethodSettings, shared: Reducers) -> Method:
+        return (of_normal if settings.family is None else of_counts)(columns, settings, shared)
+
+    return make
+
+
+METHODS: dict[str, Maker] = {
     "reml": partial(LikelihoodMethod, is_reml=True),
     "ml": partial(LikelihoodMethod, is_reml=False),
     "laplace": LaplaceMethod,
     "glm": Glm,
+    "glm-cluster": GlmCluster,
     "statsmodels": StatsmodelsMethod,
     "ols": LeastSquares,
     "ols-cluster": ClusterRobust,
-    "gee": Gee,
-    "image-means": ImageMeans,
-    "two-stage": TwoStage,
+    "gee": _by_family(Gee, GeeOfCounts),
+    "image-means": _by_family(ImageMeans, UnitSummaries),
+    "two-stage": _by_family(TwoStage, UnitSummaries),
     "nlme": RMethod,
     "lme4": RMethod,
     "glmer": RMethod,
@@ -83,7 +100,8 @@ def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -
     """Raise a DataError where the settings ask for what only nested units have."""
     crossed = " and ".join(repr(level.level) for level in columns.levels)
     if kind_of(settings.estimator) not in WITH_CROSSED:
-        allowed = ", ".join(WITH_CROSSED)
+        family = GAUSSIAN if settings.family is None else settings.family.family
+        allowed = ", ".join(one for one in WITH_CROSSED if family in facts_of(one).families)
         raise DataError(
             f"estimator {settings.estimator!r} needs nested units, but those of {crossed} cross;"
             f" estimators for these are {allowed}"
@@ -120,9 +138,15 @@ def undetermined(
     columns, _ = columns.once("aliased", without_aliased)
     if isinstance(method, LikelihoodMethod):
         design = method.design
-    elif isinstance(method, StatsmodelsMethod | RMethod) and settings.family is None:
+    elif isinstance(method, StatsmodelsMethod | RMethod | LaplaceMethod) and columns.levels:
         _, design = compile_model(columns, settings, shared, is_reml=True)
     else:
         return frozenset()
     derived = derived_estimands(columns, settings)
-    return left_open(design, columns, derived, is_allowed=not settings.identifiable)
+    return left_open(
+        design,
+        columns,
+        derived,
+        is_allowed=not settings.identifiable,
+        has_residuals=settings.family is None,
+    )

@@ -62,8 +62,8 @@ class Designs:
 
 
 def one_design(scenario: Scenario, counts: Mapping[str, int], n_replicates: int = 1) -> Scenario:
-    """The study of one design: what is searched is swept over one value."""
-    sweep = {key: (count,) for key, count in counts.items()}
+    """The study of one design: what is searched is swept over one value, beside truths."""
+    sweep = {**scenario.sweep, **{key: (count,) for key, count in counts.items()}}
     changes = {"sweep": sweep, "plan": None, "replicates": n_replicates}
     return scenario.model_copy(update=changes)
 

@@ -11,9 +11,12 @@ import numpy as np
 
 from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, StudyMismatchError
+from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
+from mcsim.planning.map import map_of
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
+from mcsim.planning.truths import truths_of
 from mcsim.planning.values import Bench, refuse_unknown
 from mcsim.results.whole_files import new_folder, write_whole, writing
 from mcsim.scenario.conditions import study_identity
@@ -22,12 +25,11 @@ from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.warm_up import compile_engine
 from mcsim.study.workers.signals import stop_on_signals
-from mcsim.summary.effects import along_effects
 from mcsim.summary.records import Record
-from mcsim.summary.summarize import summarize
 
 FILE = "plan.json"
 MOST_REPLICATES = 65_536  # of a design, unless told
+OF_AVERAGES = 2.0  # times as much: 64 truths that are drawn are as far from all others
 WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, of its bound
 
 
@@ -54,7 +56,8 @@ class Plan:
     """A plan that was made.
 
     is_drawn_once : whether random counts or covariates are drawn once for each design
-    details : of the answer: type I error, minimal detectable effect, power at other effects
+    has_truths : whether values are not those of the stated truth, of which closed forms are
+    details : of the answer, as of `details_of`
     """
 
     title: str
@@ -63,6 +66,7 @@ class Plan:
     methods: tuple[MethodPlan, ...]
     budget: float | None
     is_drawn_once: bool
+    has_truths: bool
     details: Record
 
     @property
@@ -83,8 +87,7 @@ class Plan:
 
     def _value(self, one: MethodPlan) -> float:
         look = next(look for look in one.looks if look.design == one.design)
-        sign = 1.0 if self.goals[0].is_share else -1.0
-        return sign * look.values[self.goals[0]].estimate
+        return _sign(self.goals[0]) * look.values[self.goals[0]].estimate
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,6 @@ class PlanOptions:
     report: Callable[[str], None] = lambda message: None
 
 
-NOT_NORMAL = (
-    "mcsim plan knows the theory of normal responses, not of family {!r}; sweep the design's counts"
-    " instead, and read the power of every condition from its summary"
-)
-
-
 def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     """Search the designs of a scenario's plan, with their replicates in a folder.
 
@@ -113,8 +110,6 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    if not scenario.truth.is_normal:
-        raise DataError(NOT_NORMAL.format(scenario.truth.family))
     spec = plan_of(scenario)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
@@ -122,20 +117,22 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
     largest = designs.scenario(scenario, int(np.argmin(designs.cost)))
     refuse_unknown(PreparedStudy(largest).table.to_pylist(), goals, 1.0 - scenario.confidence)
-    study = _study_of(scenario, spec)
+    truths = truths_of(scenario)
+    study = _study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     refuse_another_plan(options.directory, study)
     with stop_on_signals():
-        compile_engine(options.report)
+        compile_engine(options.report, has_counts=scenario.has_counts)
     _write(options.directory, {"study": study})  # whoever is killed from here on has the folder
-    bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers)
+    bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []
     for name in names:
         method = next(one for one in kept if name in one.result_names)
         found.append(_of_method(bench, spec, name, method, options))
-    is_drawn_once = is_drawn(scenario.design) and not scenario.design.redraw
-    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, is_drawn_once, {})
-    plan = replace(plan, details=_details(plan, bench, spec.effects))
-    _write(options.directory, {"study": study, **as_json(plan)})
+    flags = _is_drawn_once(scenario), bool(truths.sweep)
+    plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, *flags, {})
+    if (chosen := _answer_of(plan)) is not None:
+        plan = replace(plan, details=details_of(chosen, bench, spec.effects))
+    _write(options.directory, {"study": study, **as_json(plan), "maps": _maps(plan)})
     return plan
 
 
@@ -212,6 +209,22 @@ def as_json(plan: Plan) -> Record:
     }
 
 
+def _maps(plan: Plan) -> Record:
+    """By method, what figures show of all designs."""
+    goal = plan.goals[0]
+    found = {}
+    for one in plan.methods:
+        best = max(one.looks, key=lambda look: look.values[goal].estimate * _sign(goal)).design
+        centre = best if one.design is None else one.design
+        expected = one.expected[goal]
+        found[one.method] = map_of(plan.designs, goal, expected, [*one.looks], centre)
+    return found
+
+
+def _sign(goal: Goal) -> float:
+    return 1.0 if goal.is_share else -1.0
+
+
 def _with_tested(scenario: Scenario, kept: Sequence[MethodSpec]) -> tuple[MethodSpec, ...]:
     """The methods, and those that they are tested against."""
     needed = {one.name for one in kept} | {one.likelihood_ratio for one in kept}
@@ -231,7 +244,8 @@ def _of_method(
     def values(design: int, n: int) -> Any:
         return {goal: bench.values(design, n)[name, goal] for goal in goals}
 
-    within = {goal: plan.within or _within(goal) for goal in goals}
+    times = OF_AVERAGES if bench.truths.is_average else 1.0
+    within = {goal: plan.within or times * _within(goal) for goal in goals}
     judge = Judge(
         goals,
         values,
@@ -245,7 +259,23 @@ def _of_method(
     else:
         answer = cheapest(designs, margin, judge, is_known=is_known)
     falls = tuple(judge.falls(designs))
+    if _is_drawn_once(bench.scenario) and answer.design is not None:
+        cheaper = np.flatnonzero(designs.cost < designs.cost[answer.design])
+        is_told = answer.is_certified and not {*cheaper.tolist()} - judge.looks.keys()
+        answer = answer._replace(is_certified=is_told)  # another draw may be luckier
     return MethodPlan(name, *answer, falls, tuple(judge.looks.values()), expected)
+
+
+def _is_drawn_once(scenario: Scenario) -> bool:
+    return is_drawn(scenario.design) and not scenario.design.redraw
+
+
+def _answer_of(plan: Plan) -> Chosen | None:
+    one = plan.chosen
+    look = next((look for look in one.looks if look.design == one.design), None)
+    if look is None:
+        return None
+    return Chosen(plan.designs, plan.goals, one.method, look, one.is_certified)
 
 
 def _within(goal: Goal) -> float:
@@ -266,7 +296,7 @@ def _row(plan: Plan, one: MethodPlan, look: Look) -> Record:
         "method": one.method,
         "cost": float(plan.designs.cost[look.design]),
         **_interval(look, first),
-        "theory": None if expected is None else float(expected[look.design]),
+        "theory": None if expected is None or plan.has_truths else float(expected[look.design]),
         "verdict": look.verdict if first.bound is not None else None,
     }
     return row | {str(goal): _interval(look, goal) for goal in others}
@@ -282,25 +312,6 @@ def _in_words(look: Look) -> str:
         f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
     )
     return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
-
-
-def _details(plan: Plan, bench: Bench, effects: Sequence[float]) -> Record:
-    """What else a reader asks of a test: its level, and what it can tell of other effects."""
-    chosen, tested = plan.chosen, [one for one in plan.goals if one.measure == "rejection"]
-    if chosen.design is None or not tested:
-        return {}
-    folder, name = bench.folder(chosen.design), tested[0].parameter
-    rows = summarize([folder]).to_pylist()
-    own = next(r for r in rows if (r["method"], r["parameter"]) == (chosen.method, name))
-    if not own["n_expected"]:
-        return {}
-    curve = [
-        row
-        for row in along_effects([folder], [0.0, *effects]).to_pylist()
-        if (row["method"], row["parameter"]) == (chosen.method, name)
-    ]
-    power = [{"effect": row["effect"], "rejection": row["expected_rejection"]} for row in curve]
-    return {"type_1": power[0]["rejection"], "mde": own["mde"], "effects": power[1:]}
 
 
 def expected_plan(scenario: Scenario) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mcsim.names import short_names
+from mcsim.names import short_names, show_value
 from mcsim.planning.plan import Plan, as_json
 from mcsim.planning.search import OPEN
 from mcsim.scenario.plan import Goal
@@ -46,7 +46,8 @@ def to_page(plan: Plan, draw: Callable[..., str], folder: str) -> str:
     """Sentences and a table to be read."""
     lines = [_answer(plan), *_beside(plan)]
     table, note = draw(_table(plan), n_left=2), NOTE.format(folder=folder)
-    return "\n\n".join(["\n".join(lines), table, note]) + "\n"
+    copied = [f"In words: {plan.details['in_words']}"] if plan.details else []
+    return "\n\n".join(["\n".join(lines), *copied, table, note]) + "\n"
 
 
 def _plain(row: Record, plan: Plan) -> list[str]:
@@ -91,6 +92,8 @@ def _why(plan: Plan) -> str:
         return f"{start} {len(open_ones)} cannot be told, so near to the bound are they: {names}."
     if chosen.falls:
         return f"{start} {len(cheaper)} were tried, and none does."
+    if plan.is_drawn_once and not chosen.is_certified:
+        return f"{start} {len(cheaper)} were tried, and none does.{DRAWN}"
     return (
         f"{start} none does: none of {len(cheaper)} tried does, and values grow with every count."
     )
@@ -113,15 +116,20 @@ def _beside(plan: Plan) -> list[str]:
             lines.append(
                 f"{short_names([key])[key]}={count} is the end of the search: look further."
             )
-    if plan.details:
+    if plan.details.get("type_1") is not None:
         effects = "; ".join(
             f"{100 * one['rejection']:.1f}% at {one['effect']:g}" for one in plan.details["effects"]
         )
-        mde = shown_as(plan.details["mde"], ".4g")
+        mde = plan.details["mde"]
         lines.append(
-            f"Of that design: type I error {100 * plan.details['type_1']:.1f}%; 80% power at an"
-            f" effect of {mde}" + f"; power {effects}" * bool(effects) + "."
+            f"Of that design: type I error {100 * plan.details['type_1']:.1f}%"
+            + ("" if mde is None else f"; 80% power at an effect of {shown_as(mde, '.4g')}")
+            + f"; power {effects}" * bool(effects)
+            + "."
         )
+    if worst := plan.details.get("truths", {}).get("worst"):
+        truth = ", ".join(f"{key} = {show_value(value)}" for key, value in worst.items())
+        lines.append(f"The worst truth is {truth}.")
     for one in plan.methods:
         if len(plan.methods) > 1:
             found = "no design" if one.design is None else plan.designs.name(one.design)

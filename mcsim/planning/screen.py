@@ -36,7 +36,8 @@ def expected_values(
 ) -> Floats | None:
     """The value of a goal in every design, by closed forms; None where there are none."""
     is_of_spread = Parameter.read(goal.parameter).kind in ("sd", "variance")
-    if goal.measure not in (("relative_se", "rmse") if is_of_spread else OF_EFFECTS):
+    known = ("relative_se", "rmse") if is_of_spread else OF_EFFECTS
+    if goal.measure not in known or scenario.has_counts:
         return None
     outermost = f"design.levels.{scenario.design.levels[0].name}.count"
     if scenario.design.crossed_levels:

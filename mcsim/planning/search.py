@@ -52,12 +52,12 @@ class Look:
 class Judge:
     """Looks at designs until it can tell, for one method.
 
-    values : of a design from its first replicates
+    values : of a design from its first replicates, for every truth; the worst counts
     within : by goal, differences that do not matter; alpha : error that all looks share
     """
 
     goals: Sequence[Goal]
-    values: Callable[[int, int], dict[Goal, Value]]
+    values: Callable[[int, int], dict[Goal, list[Value]]]
     within: dict[Goal, float]
     most: int
     alpha: float
@@ -79,7 +79,7 @@ class Judge:
 
     def at(self, design: int, n: int, alpha: float) -> Look:
         """The design from its first `n` replicates."""
-        values = {goal: _interval(one, alpha) for goal, one in self.values(design, n).items()}
+        values = {goal: _worst(goal, all_, alpha) for goal, all_ in self.values(design, n).items()}
         verdicts = {_verdict(goal, one) for goal, one in values.items()}
         told = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else REACHES
         return Look(design, values, told)
@@ -137,9 +137,17 @@ class Frontier:
             self.left &= ~self.designs.below(design)
         return look
 
-    def top(self) -> Ints:
-        """Those left that are below no other, which speak for all that are."""
+    def top(self, *, halfway: bool = False) -> Ints:
+        """Those left that are below no other, which speak for all that are.
+
+        Parameters
+        ----------
+        halfway : of those that cost no more than the middle between the cheapest and the dearest
+        """
         left = np.flatnonzero(self.left)
+        if halfway:
+            cost = self.designs.cost[left]
+            left = left[cost <= np.sqrt(cost.min() * cost.max())]
         return self.designs.maximal(left) if self._is_monotone else left
 
 
@@ -168,9 +176,10 @@ def cheapest(designs: Designs, margins: Floats, judge: Judge, *, is_known: bool)
         look = frontier.look(design)
         if look.verdict != REACHES:
             offset = min(offset, judge.margin(look) - float(margins[design]) - STEP)
+    reached = frontier.best is not None
     while frontier.left.any():
-        top = frontier.top()
-        frontier.look(int(top[np.argmax(margins[top])]))
+        tried = frontier.top(halfway=reached and not is_known)
+        reached = frontier.look(int(tried[np.argmax(margins[tried])])).verdict == REACHES
     found = frontier.best
     limit = math.inf if found is None else designs.cost[found]
     open_ones = [one for one in judge.looks.values() if one.verdict == OPEN]
@@ -205,6 +214,15 @@ def best(designs: Designs, margins: Floats, judge: Judge) -> Answer:
         if is_alone or is_near or n >= judge.most:
             return Answer(int(alive[leader]), bool(is_alone))
         alive, n = alive[is_alive], min(2 * n, judge.most)
+
+
+def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
+    """Of the worst of several truths, which share the error."""
+    intervals = [_interval(one, alpha / len(values)) for one in values]
+    worst = min if goal.is_share else max
+    estimate, lower, upper, n = zip(*intervals, strict=True)
+    low, high = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
+    return Interval(worst(estimate), max(low, worst(lower)), min(high, worst(upper)), min(n))
 
 
 def _interval(value: Value, alpha: float) -> Interval:

@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 
 from mcsim.design.columns import Floats, ModelColumns, model_columns
-from mcsim.design.table import References, Table, read_formula, read_table
+from mcsim.design.table import References, Table, read_formula
 from mcsim.errors import DataError
 from mcsim.formula import ColumnPiece, Formula, read_arithmetic, read_column, written_name
 from mcsim.formula.expression import Call, Name
 from mcsim.methods.inference.components import RandomNames
-from mcsim.methods.one_file import FileFit, fit_table
-from mcsim.names import FIXED, SIGMA, Parameter
+from mcsim.methods.one_file import FileFit, fit_table, table_for
+from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter
 from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
+from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
 from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
@@ -37,6 +39,8 @@ FROM_DATA = """\
 # An estimate is no truth: look at larger and smaller SDs too, then
 #     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
 #     mcsim run {name}.toml                run it
+"""
+ASK = """\
 #     mcsim plan {name}.toml               the cheapest design: look at [plan] first, at the costs
 """
 SWEEP = """
@@ -48,13 +52,24 @@ LOST = (
     "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
     " as many at random (truth.missing)"
 )
+DOUBT = """
+[plan.truth]
+draws = 64  # truths that these data leave open; without this table, as if the SDs were true
+"""
 PLAN = """
 [plan]                                     # which design to take: mcsim plan; a run ignores it
 cost = {{ {costs} }}  # of one, without what is within it: put yours
-target = {{ rejection = {target}, at_least = 0.8 }}  # its power
-
+target = {{ rejection = {target}, at_least = 0.8 }}  # its power: in truth.fixed,
+# put the smallest effect that matters in place of the one that was estimated
+{truth}
 [plan.search]
 {search}"""
+FEW = 10  # a smallest whole number below which all may count something
+IS_BINARY = "{!r} is 0 or 1 in every row; --family binomial takes it for what it is, not for normal"
+IS_COUNT = (
+    "{!r} has whole numbers from 0 up; if they count something, --family poisson, nbinom or"
+    " binomial (with --trials) takes them for what they are, not for normal"
+)
 ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
@@ -83,6 +98,7 @@ def starter_from_data(
     name: str,
     say: Callable[[str], None] = lambda _: None,
     references: References | None = None,
+    model: FamilyModel | None = None,
     *,
     keep_design: bool = False,
 ) -> Start:
@@ -93,6 +109,7 @@ def starter_from_data(
     name : of the scenario's file, without its ending
     say : takes what was left out of the data, and what to look at
     references : reference levels of factors, in place of the first
+    model : what the response is taken for; None for normal
     keep_design : the rows of the table are the design, in place of numbers of units
 
     Raises
@@ -105,10 +122,10 @@ def starter_from_data(
             f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
             " (1 | animal)"
         )
-    table = _with_own_levels(read_table(path, formula, references))
-    fit = fit_table(table)
-    for note in table.notes:
+    table = _with_own_levels(table_for(path, formula, references, model))
+    for note in (*table.notes, *(() if model else _suggested_family(table))):
         say(note)
+    fit = fit_table(table, model=model)
     if fit.message:
         raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
     if fit.status == "boundary":
@@ -123,10 +140,10 @@ def starter_from_data(
         "replicates": 1000,
         "seed": 1,
         "design": seen.design | {"response": response},
-        "truth": _truth(fit, table, seen.lost),
-        "methods": [{"name": "fitted", "formula": formula, "df": ["kenward-roger"]}],
+        "truth": _truth(fit, table, seen.lost, _responses(table, model, keep_design)),
+        "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design else _plan(raw, table)
+    plan = {} if keep_design or model else _plan(raw, table)
     text = None
     if keep_design:
         text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
@@ -134,9 +151,10 @@ def starter_from_data(
     if problems := find_problems(raw | plan, tables):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
-    head = FROM_DATA.format(data=shown, formula=formula, name=name)
-    asked = _plan_in_words(plan["plan"]) if plan else ""
-    return Start(head + _with_comments(Scenario.model_validate(raw)) + asked, text)
+    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
+    scenario = Scenario.model_validate(raw)
+    asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
+    return Start(head + _with_comments(scenario) + asked, text)
 
 
 def _with_own_levels(table: Table) -> Table:
@@ -174,7 +192,7 @@ def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
         return {}
     cost = {**{one["name"]: 1.0 for one in design["levels"]}, OBSERVATION: 1.0}
     target = {"rejection": effects[-1], "at_least": 0.8}
-    return {"plan": {"cost": cost, "target": target, "search": search}}
+    return {"plan": {"cost": cost, "target": target, "truth": {"draws": 64}, "search": search}}
 
 
 def _fewest_observations(table: Table) -> int:
@@ -197,7 +215,7 @@ def _is_of_factor(piece: ColumnPiece) -> bool:
     return piece.label is not None
 
 
-def _plan_in_words(plan: Mapping[str, Any]) -> str:
+def _plan_in_words(plan: Mapping[str, Any], truth: str) -> str:
     """The question as a table of the file."""
     costs = ", ".join(f"{toml_key(name)} = {cost:g}" for name, cost in plan["cost"].items())
     target = json.dumps(plan["target"]["rejection"], ensure_ascii=False)
@@ -205,7 +223,7 @@ def _plan_in_words(plan: Mapping[str, Any]) -> str:
         f"{toml_key(key)} = {{ from = {one['from']}, to = {one['to']} }}\n"
         for key, one in plan["search"].items()
     )
-    return PLAN.format(costs=costs, target=target, search=search)
+    return PLAN.format(costs=costs, target=target, truth=truth, search=search)
 
 
 def _as_simulated(formula: Formula) -> tuple[str, str]:
@@ -260,13 +278,20 @@ def _sweep(design: DesignSpec | TableDesignSpec) -> Iterator[tuple[str, list[int
             yield key, [count * times for times in (1, 2, 4)]
 
 
-def _truth(fit: FileFit, table: Table, lost: float) -> dict[str, Any]:
-    """The estimates; an offset is a fixed effect of 1, which the method knows."""
+def _truth(fit: FileFit, table: Table, lost: float, responses: dict[str, Any]) -> dict[str, Any]:
+    """The estimates; an offset is a fixed effect of 1, which the method knows.
+
+    Parameters
+    ----------
+    responses : what makes them of predictors, without what is estimated
+    """
     values: Values = {
         Parameter.read(one.parameter, one.component): one.estimate or 0.0 for one in fit.parameters
     }
-    if not values[SIGMA]:
+    if not values.get(SIGMA, 1.0):
         raise DataError(f"{SIGMA} is 0: the data leave no residual variation")
+    if not values.get(DISPERSION, 1.0):
+        raise DataError("the counts vary no more than Poisson's do; use --family poisson")
     values = _rounded(values, model_columns(table.formula, table.frame))
     fixed = {one.name: value for one, value in values.items() if one.component == FIXED}
     random: dict[str, dict[str, Any]] = {}
@@ -278,7 +303,39 @@ def _truth(fit: FileFit, table: Table, lost: float) -> dict[str, Any]:
         is_name = isinstance(read_arithmetic(text), Name)
         fixed[text if is_name else f"I({text})"] = 1.0
     missing = {"missing": {"observations": lost}} if lost else {}
-    return {"sigma": values[SIGMA], "fixed": fixed, "random": random} | missing
+    own = {one.name: values[one] for one in (SIGMA, DISPERSION) if one in values}
+    return responses | own | {"fixed": fixed, "random": random} | missing
+
+
+def _responses(table: Table, model: FamilyModel | None, keep_design: bool) -> dict[str, Any]:
+    """Family, link and trials of counts and proportions."""
+    if model is None:
+        return {}
+    found: dict[str, Any] = {"family": model.family, "link": model.link}
+    if model.family != "binomial":
+        return found
+    if not isinstance(model.trials, str) or keep_design:
+        return found | {"trials": model.trials}
+    numbers = table.frame[model.trials].unique()
+    if len(numbers) > 1:
+        raise DataError(
+            f"the trials, {model.trials!r}, differ between rows; keep them with --keep-design"
+        )
+    return found | {"trials": float(numbers[0])}
+
+
+def _df(model: FamilyModel | None) -> str:
+    return "kenward-roger" if model is None else "containment"
+
+
+def _suggested_family(table: Table) -> tuple[str, ...]:
+    """That a response looks like a count or a proportion, where it was taken for normal."""
+    y, name = table.response, table.formula.response
+    if table.formula.measured != written_name(name) or np.any((y < 0.0) | (y % 1.0 != 0.0)):
+        return ()
+    if np.all(y <= 1.0):
+        return (IS_BINARY.format(name),)
+    return (IS_COUNT.format(name),) if y.min() < FEW else ()
 
 
 def _rounded(values: Values, columns: ModelColumns) -> Values:
@@ -287,7 +344,7 @@ def _rounded(values: Values, columns: ModelColumns) -> Values:
     Of covariates far from 0, such as years, effects and SDs of intercepts need more digits.
     """
     means, variances = _moments(values, columns)
-    variance = variances + values[SIGMA] ** 2
+    variance = variances + values.get(SIGMA, 1.0) ** 2  # of counts, on the scale of the link
     for digits in range(DIGITS, MOST_DIGITS):
         found = {one: float(f"{value:.{digits}g}") for one, value in values.items()}
         own_means, own_variances = _moments(found, columns)

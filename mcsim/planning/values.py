@@ -1,5 +1,6 @@
 """What a design is worth, from replicates in a folder of its own: the value of every goal."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.formula import written_name
 from mcsim.measures import MEASURES, Sample, mcse_bound
 from mcsim.planning.designs import Designs
+from mcsim.planning.truths import Truths
 from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
-from mcsim.results.ranges import subtract
+from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
 from mcsim.scenario.conditions import conditions
+from mcsim.scenario.design import TableDesignSpec
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
@@ -31,6 +34,7 @@ from mcsim.summary.summarize import Described, alpha_of
 Floats = NDArray[np.float64]
 
 CONTROL = "t-test-of-units"  # an exact test of the same data sets, whose power is known
+LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
 LEAST_CONTROLLED = 500  # replicates from which the bias by estimated coefficients is nothing
 
 
@@ -46,7 +50,7 @@ class Value(NamedTuple):
 class Bench:
     """Where designs are tried: folders below `directory`, one per design.
 
-    methods : names in the results
+    methods : names in the results; truths : which every design is tried with
     """
 
     scenario: Scenario
@@ -55,42 +59,76 @@ class Bench:
     methods: Sequence[str]
     directory: Path
     n_workers: int
+    truths: Truths = field(default_factory=lambda: Truths({}))
     _studies: dict[int, PreparedStudy] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def has_control(self) -> bool:
         """Whether an exact test may help to tell power."""
         is_of_tests = any(goal.measure == "rejection" for goal in self.goals)
-        (condition,) = conditions(self.designs.scenario(self.scenario, 0))
+        (condition,) = conditions(self.designs.scenario(self.scenario, 0))  # of the stated truth
         return is_of_tests and condition.is_standard and not is_drawn(condition.design)
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""
         return self.directory / self.designs.name(design).replace(", ", ",")
 
-    def values(self, design: int, n: int) -> dict[tuple[str, Goal], Value]:
-        """By method and goal, from the first `n` replicates, which are run if they are missing."""
+    def values(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
+        """By method and goal, from `n` replicates, which are run if they are missing.
+
+        For every truth from so many, or the average over truths that share them.
+        """
+        if not self.truths.is_average:
+            return self.of_truths(design, n)
+        found = self.of_truths(design, self.n_each(n))
+        return {key: [_average(values[1:])] for key, values in found.items()}
+
+    def n_each(self, n: int) -> int:
+        """Replicates of each truth, of `n` in all."""
+        return max(LEAST_OF_TRUTH, -(-n // self.truths.n_drawn))
+
+    def of_truths(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
+        """By method and goal, for every truth, from the first `n` replicates."""
         folder = self.folder(design)
         self._run(design, n)
-        conditions, found = read_conditions(folder), {}
+        conditions = read_conditions(folder)
+        found: dict[tuple[str, Goal], list[Value]] = {}
         keys: list[Record] = conditions.to_pylist()
         described = Described(conditions, alpha_of(folder))
         wanted = {goal.parameter for goal in self.goals}
-        samples: dict[tuple[str, str], tuple[Record, Sample]] = {}
+        labels = dict.fromkeys(str(key["condition"]) for key in keys)
+        samples: dict[tuple[str, str, str], tuple[Record, Sample]] = {}
         for rows, results in read_results(folder, conditions, STATUSES[:2]):
             for row in rows:
-                name, method = keys[row]["parameter"], keys[row]["method"]
+                label, method, name = (
+                    keys[row][one] for one in ("condition", "method", "parameter")
+                )
                 if name in wanted and method in (*self.methods, CONTROL):
                     replicates, numbers = results.numbered(row)
                     is_first = replicates <= n
                     sample = described.sample([row], [numbers[:, is_first]])
-                    samples[method, name] = keys[row], sample
-        for method in self.methods:
-            for goal in self.goals:
-                record, sample = samples[method, goal.parameter]
-                control = samples.get((CONTROL, goal.parameter))
-                found[method, goal] = _value(goal, record, sample, control and control[1])
+                    samples[label, method, name] = keys[row], sample
+        for method, goal in itertools.product(self.methods, self.goals):
+            found[method, goal] = []
+            for label in labels:
+                record, sample = samples[label, method, goal.parameter]
+                control = None
+                if self._is_even or record.get("theory_df") is not None:
+                    _, control = samples.get((label, CONTROL, goal.parameter), (None, None))
+                found[method, goal].append(_value(goal, record, sample, control))
         return found
+
+    @cached_property
+    def _is_even(self) -> bool:
+        """Whether outermost units have the same rows, so that a t test between them is exact."""
+        design = self.scenario.design
+        if isinstance(design, TableDesignSpec):
+            return False
+        inner = [*(level.count for level in design.levels[1:]), design.observations.count]
+        outermost = design.level_names[0]
+        return all(isinstance(count, int) for count in inner) and all(
+            place == outermost for place in design.factor_places.values()
+        )
 
     def _run(self, design: int, n: int) -> None:
         folder, study = self.folder(design), self._study(design)
@@ -100,12 +138,13 @@ class Bench:
             done = store.committed()
             if not any(subtract([(1, n)], done.get(key, ())) for key in store.contents):
                 return
-        run_prepared(study, RunOptions(folder, self.n_workers, planned=n))
+        run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
 
     def _study(self, design: int) -> PreparedStudy:
         """The study of a design, with the control if the design can have it."""
         if design not in self._studies:
-            scenario = self.designs.scenario(self.scenario, design)
+            scenario = self.scenario.model_copy(update={"sweep": self.truths.sweep})
+            scenario = self.designs.scenario(scenario, design)
             study = PreparedStudy(with_control(scenario) if self.has_control else scenario)
             try:
                 study.all_conditions()
@@ -116,10 +155,20 @@ class Bench:
         return self._studies[design]
 
 
+def _average(values: Sequence[Value]) -> Value:
+    """The mean of values of different truths, and the SD that one replicate of them all has."""
+    n = sum(one.n for one in values)
+    if not all(one.n for one in values):
+        return Value(math.nan, math.nan, 0)
+    variances = [one.spread**2 / one.n for one in values]  # of each, of as many replicates
+    mean = math.fsum(one.value for one in values) / len(values)
+    return Value(mean, math.sqrt(math.fsum(variances) * n) / len(values), n)
+
+
 def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> Value:
     n = int(np.sum(~np.isnan(sample.estimates)))
     if goal.measure == "rejection":
-        return _rejection(row, sample, control)
+        return _rejection(sample, control)
     if goal.measure == "relative_se":
         value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
         scale = abs(row["truth"])
@@ -133,7 +182,7 @@ def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> V
     return Value(value, mcse * math.sqrt(n), n)
 
 
-def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
+def _rejection(sample: Sample, control: Sample | None) -> Value:
     """Power, by probabilities where they are known, with the exact test as a control."""
     expected = (sample.tails.above + sample.tails.below)[0]
     if np.isnan(expected).all():
@@ -141,7 +190,7 @@ def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
         n = int(np.sum(~np.isnan(sample.p_values)))
         mcse = mcse_bound(max(n, 1)) if value in (0.0, 1.0) else mcse
         return Value(value, mcse * math.sqrt(n), n)
-    known = _controls(row, sample, control)
+    known = _controls(sample, control)
     is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
     expected, n = expected[is_there], int(is_there.sum())
     if known is not None and n >= LEAST_CONTROLLED:
@@ -152,19 +201,16 @@ def _rejection(row: Record, sample: Sample, control: Sample | None) -> Value:
     return Value(float(expected.mean()), float(expected.std(ddof=1)), n)
 
 
-def _controls(row: Record, sample: Sample, control: Sample | None) -> Floats | None:
+def _controls(sample: Sample, control: Sample | None) -> Floats | None:
     """Functions of the exact test's SE whose means are 0: (n, 2); None where it is not exact."""
-    df, se = row.get("theory_df"), row.get("theory_emp_se")
-    if control is None or df is None or se is None:
+    if control is None or control.estimates.shape != sample.estimates.shape:
         return None
-    own_df = control.df[0]
-    if control.estimates.shape != sample.estimates.shape:
-        return None
-    if not np.all(own_df == round(df)) or np.any(np.abs(control.shift[0]) > 0.0):
+    df, se = control.df[0, 0], control.spread[0, 0]
+    if not se > 0.0 or np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
         return None
     t = special.stdtrit(df, 1 - sample.alpha / 2)
     size = abs(float(sample.truth[0])) / se
-    below, above = special.nctdtr(df, size, [-t, t])
+    below, above = np.nan_to_num(special.nctdtr(df, size, [-t, t]))  # NaN where next to nothing
     power = (control.tails.above + control.tails.below)[0] - (below + 1.0 - above)
     relative = control.std_errors[0] / se
     return np.column_stack([power, relative**2 - 1.0])

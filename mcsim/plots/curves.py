@@ -129,18 +129,21 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     if not is_lines:
         rows = [panel for row in rows for panel in _parted(row, others)]
     methods = shown.numbered_methods(records)
+    rows = [drawn for row in rows if (drawn := [one for one in row if one.records])]
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
-    figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * len(measures), frame)
-    ends: list[tuple[Axes, list[End]]] = []
-    for row, panels in zip(rows, axes, strict=True):
-        for curves, axis in zip(row, panels, strict=True):
-            ends.append((axis, _draw_panel(axis, curves, swept, methods)))
-            _draw_reference(axis, curves, swept, shown.confidence)
-    for measure_of, column in zip(measures, axes.T, strict=True):
-        if measure_of in SHARES:
-            share_upright([axis for axis in column if axis.axison])
-    for axis, own in ends:
+    figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * max(map(len, rows)), frame)
+    panels: list[tuple[Curves, Axes]] = []
+    for row, along in zip(rows, axes, strict=True):
+        panels += zip(row, along, strict=False)
+        for axis in along[len(row) :]:
+            axis.set_axis_off()
+    ends = [_draw_panel(axis, curves, swept, methods) for curves, axis in panels]
+    for curves, axis in panels:
+        _draw_reference(axis, curves, swept, shown.confidence)
+    for measure_of in (name for name in measures if name in SHARES):
+        share_upright([axis for curves, axis in panels if curves.measure == measure_of])
+    for (_, axis), own in zip(panels, ends, strict=True):
         label_ends(axis, own, swept)
     return figure
 
@@ -289,9 +292,6 @@ def _draw_panel(
     axis: Axes, curves: Curves, swept: SweptAxis, methods: Mapping[str, int]
 ) -> list[End]:
     """The ends of the lines, whose words go by the final range of the axis."""
-    if not curves.records:
-        axis.set_axis_off()
-        return []
     ends = _draw_lines(axis, curves, swept, methods)
     axis.set_title(
         "\n".join(wrapped(one, TITLE_WIDTH) for one in curves.title.split("\n")), loc="left"

@@ -11,6 +11,7 @@ from mcsim.errors import DataError
 from mcsim.measures import SHARES
 from mcsim.plots.curves import refuse_no_sweep, short_value, values_in_order
 from mcsim.plots.drawing import (
+    CHARACTER,
     LINE,
     Floats,
     Frame,
@@ -28,7 +29,7 @@ from mcsim.summary.summarize import value_text
 CELL = (0.52, 0.3)  # inches
 MOST_COLUMNS = 3
 MIN_WIDTH = 2.2  # inches of a panel
-TITLE_WIDTH = 34  # characters
+TITLE_WIDTH, MIN_LABEL = 34, 10  # characters
 COLOURS = "cividis"  # told apart by people who see red and green alike, and in print
 DARK = 0.55  # of the range: cells below have white numbers
 NOTE = "Numbers: the measure; its Monte Carlo errors: mcsim summarize."
@@ -63,11 +64,12 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, own) in zip(axes, panels.items(), strict=False):
-        _draw_panel(axis, _cells(own, (across, more[0]), axes_of, name), limits)
+        cells = _cells(own, (across, more[0]), axes_of, name)
+        _draw_panel(axis, cells, limits)
         axis.set_xticks(range(len(axes_of[0])), list(map(short_value, axes_of[0])))
         axis.set_yticks(range(len(axes_of[1])), list(map(short_value, axes_of[1])))
         axis.set_xlabel(wrapped(labels[0], TITLE_WIDTH))
-        axis.set_ylabel(wrapped(labels[1], TITLE_WIDTH))
+        axis.set_ylabel(wrapped(labels[1], max(MIN_LABEL, int(CELL[1] * len(cells) / CHARACTER))))
         axis.set_title("\n".join(wrapped(x, TITLE_WIDTH) for x in title.split("\n")), loc="left")
     return figure
 

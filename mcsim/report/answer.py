@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from mcsim.names import FIXED
 from mcsim.report.findings import (
     ERROR_RATE,
+    FEWEST,
     Amount,
     Finding,
     Judged,
@@ -39,6 +41,7 @@ HOW_SURE = (
     "Of the numbers that can be held against what they should be ({n}, of {topics}), {n_off} off by"
     " more than chance explains among so many."
 )
+TOO_FEW = "Nothing can be said: no parameter has two usable estimates."
 
 
 class Answer(NamedTuple):
@@ -73,6 +76,8 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
         words = f"{n_off or 'none'}{also} {'is' if n_off < 2 else 'are'}"
         topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
         sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
+    if all(record["n"] < FEWEST for record in shown.records):
+        sentences.append((TOO_FEW,))
     return Answer(sentences, unique(filter(None, parameters)))
 
 
@@ -84,11 +89,17 @@ def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
-    """The kind of figure that suits a study or a plan, and what to draw unless it was said."""
+    """The kind of figure that suits a study or a plan, and what to draw unless it was said.
+
+    Effects come first, which have all measures: those of the answer, then others.
+    """
     if read_plan(results) is not None:
         return "plan", selection
     shown = shown_rows(results, selection)
-    kind, names = figure_of(shown, answer(shown, findings(shown)).parameters)
+    told = answer(shown, findings(shown)).parameters
+    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
+    others = [name for name in shown.parameters if name in effects]
+    kind, names = figure_of(shown, [*(name for name in told if name in effects), *others, *told])
     is_said = list(globs_of(selection.parameters)) != ["*"]
     return kind, selection if is_said else replace(selection, parameters=names)
 
@@ -160,7 +171,11 @@ def _error(shown: Shown) -> list[tuple[Sentence, str]]:
 
 def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     """How often the effect that is 0 and rejected most is rejected."""
-    known = [r for r in shown.records if r["rejection"] is not None and r["truth"] == 0.0]
+    known = [
+        r
+        for r in shown.records
+        if r["rejection"] is not None and r["truth"] == 0.0 and r["n"] >= FEWEST
+    ]
     if not known:
         return []
     name = max(known, key=lambda record: record["rejection"])["parameter"]
@@ -174,7 +189,7 @@ def _power(shown: Shown) -> list[tuple[Sentence, str]]:
     """The effect that is the hardest to find, from where to where."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
-        if record["rejection"] is not None and record["truth"] != 0.0:
+        if record["rejection"] is not None and record["truth"] != 0.0 and record["n"] >= FEWEST:
             known.setdefault(record["parameter"], []).append(record)
     known.pop("Intercept", None)  # nobody asks whether a mean is 0
     if not known:

@@ -17,6 +17,8 @@ from mcsim.summary.selection import Shown
 from mcsim.summary.text import percent, with_mcse
 
 ERROR_RATE = 0.0455  # of one statement where nothing is off: a normal beyond 2 standard errors
+IMMATERIAL = 0.01  # percent of the truth: nobody minds such a bias, however sure it is
+FEWEST = 2  # estimates of a row that something is said of
 
 
 class Amount(NamedTuple):
@@ -95,7 +97,7 @@ def findings(shown: Shown) -> list[Finding]:
     """What was found, measure by measure; those that no row has are left out."""
     found = []
     for topic in TOPICS:
-        known = [record for record in shown.records if record[topic.measure] is not None]
+        known = [r for r in shown.records if r[topic.measure] is not None and r["n"] >= FEWEST]
         records = one_per_fit(known, [topic.measure])
         methods = unique(record["shown_as"] for record in records)
         by_method = {name: [r for r in records if r["shown_as"] == name] for name in methods}
@@ -222,6 +224,8 @@ def _judge_bias(record: Record, _confidence: float) -> Verdict | None:
         return None
     sign, p = _judge_mean(bias, mcse, record["n"])
     factor, unit = (100 / abs(truth), "%") if truth else (1.0, "")
+    if sign and truth and factor * abs(bias) < IMMATERIAL:
+        return None
     amount = in_words(factor * abs(bias), factor * mcse, unit)
     return Verdict(sign, factor * abs(bias), p, amount, record)
 

@@ -1,7 +1,9 @@
 """The data of one replicate as a figure: a line per unit, the mean of the truth on top."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
+from mcsim.formula import variables_of
 from mcsim.plots.drawing import BLUE, Frame, colour, n_side_by_side, panel_grid, wrapped
 from mcsim.results.folder import read_manifest
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.load import load_scenario
+from mcsim.scenario.records import MethodSpec
+from mcsim.scenario.truth import TruthSpec
 from mcsim.simulate.counts import counts_in
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import Simulator, prepare_simulator
@@ -35,6 +40,7 @@ class ShownCondition(NamedTuple):
     name: str
     condition: Condition
     simulator: Simulator
+    methods: Sequence[MethodSpec]
 
 
 def shown_condition(results: Path, label: Globs | None) -> ShownCondition:
@@ -45,7 +51,9 @@ def shown_condition(results: Path, label: Globs | None) -> ShownCondition:
     name = the_one("condition", label, by_label)
     condition = by_label[name]
     shown = name if len(by_label) > 1 else ""
-    return ShownCondition(str(title), shown, condition, prepare_simulator(condition, scenario.seed))
+    return ShownCondition(
+        str(title), shown, condition, prepare_simulator(condition, scenario.seed), scenario.methods
+    )
 
 
 def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
@@ -71,7 +79,9 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
         raise DataError("the design has no units to draw a line for")
     others = frame.drop(columns=[response, MEAN, *levels])
     factors = [str(one) for one in others.select_dtypes("category").columns][:2]
-    numbers = [str(one) for one in others if str(one) not in factors and _varies(others[one])]
+    asked = _covariates(condition.truth, of.methods)
+    units = frame.groupby(levels, observed=True)
+    numbers = [one for one in map(str, others) if one in asked and _varies(others[one], units[one])]
     cells = _cells(frame, factors)
     note = f"Replicate {replicate:,}{f' of {of.name}' if of.name else ''}."
     shown = f"{note} {_units_in_words(frame, levels)}"
@@ -101,8 +111,16 @@ def _cells(frame: pd.DataFrame, factors: list[str]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _varies(column: "pd.Series[float]") -> bool:
-    return pd.api.types.is_numeric_dtype(column) and column.nunique() > 1
+def _covariates(truth: TruthSpec, methods: Sequence[MethodSpec]) -> set[str]:
+    """Names of the data that the truth or a formula knows."""
+    random = itertools.chain.from_iterable(one.columns for one in truth.random.values())
+    named = itertools.chain.from_iterable(map(variables_of, [*truth.fixed, *random]))
+    return {*named, *itertools.chain.from_iterable(one.parsed.columns for one in methods)}
+
+
+def _varies(column: "pd.Series[float]", of_units: Any) -> bool:
+    """Whether these are numbers along which units have observations."""
+    return pd.api.types.is_numeric_dtype(column) and bool((of_units.nunique() > 1).any())
 
 
 def _units_in_words(frame: pd.DataFrame, levels: list[str]) -> str:

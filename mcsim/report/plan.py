@@ -69,4 +69,6 @@ def _answer(plan: MadePlan) -> list[Sentence]:
     )
     if len(others) > 1:
         sentences.append(say("It is the answer by {methods}.", methods=listed(others)))
+    if "in_words" in answer:
+        sentences.append(say("In words: {words}", words=answer["in_words"]))
     return sentences

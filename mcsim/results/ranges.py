@@ -13,21 +13,25 @@ from mcsim.errors import McsimError
 Range = tuple[int, int]  # first and last replicate
 
 # up to this replicate, blocks of at most this size
-GRID = ((256, 32), (2_048, 256), (4_096, 1_024))
+Grid = tuple[Range, ...]
+GRID: Grid = ((256, 32), (2_048, 256), (4_096, 1_024))
+NO_GRID: Grid = ()  # few large blocks: where all replicates of a call are wanted at once
 LARGEST_BLOCK = 2_048
 
 
-def cut(ranges: Sequence[Range], at_most: int = LARGEST_BLOCK) -> Iterator[Range]:
+def cut(
+    ranges: Sequence[Range], at_most: int = LARGEST_BLOCK, grid: Grid = GRID
+) -> Iterator[Range]:
     """Cut ranges into the largest blocks of the grid, and of `at_most` replicates."""
     for first, last in ranges:
         while first <= last:
-            size = _block_size(first, last, at_most)
+            size = _block_size(first, last, at_most, grid)
             yield first, first + size - 1
             first += size
 
 
-def _block_size(first: int, last: int, at_most: int) -> int:
-    of_grid = next((size for end, size in GRID if first <= end), LARGEST_BLOCK)
+def _block_size(first: int, last: int, at_most: int, grid: Grid) -> int:
+    of_grid = next((size for end, size in grid if first <= end), LARGEST_BLOCK)
     limit = min(of_grid, at_most, last - first + 1)
     size = 1 << (limit.bit_length() - 1)
     while (first - 1) % size:

@@ -37,6 +37,7 @@ class EstimatorFacts:
 
 
 _OF_COUNTS = tuple(name for name in FAMILIES if name != GAUSSIAN)
+_INDEPENDENT = ("binomial", "poisson")  # whose rows have a variance by their mean alone
 _OWN_INTERVALS = ("wald", "profile", "bootstrap")
 
 ESTIMATOR_FACTS = {
@@ -56,14 +57,24 @@ ESTIMATOR_FACTS = {
         has_residual_models=True,
         rests_on_residuals=True,
     ),
-    "laplace": EstimatorFacts(df=("containment", "z"), likelihood="Laplace", families=_OF_COUNTS),
-    "glm": EstimatorFacts(df=("z",), families=("binomial", "poisson")),
+    "laplace": EstimatorFacts(
+        df=("containment", "z"),
+        intervals=("wald", "bootstrap"),
+        likelihood="Laplace",
+        families=_OF_COUNTS,
+    ),
+    "glm": EstimatorFacts(df=("z",), families=_INDEPENDENT),
+    "glm-cluster": EstimatorFacts(df=("cr2", "cr1"), families=_INDEPENDENT),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), nested_df=("cr2",), rests_on_residuals=True),
-    "gee": EstimatorFacts(df=("mancl-derouen", "robust"), rests_on_residuals=True),
-    "image-means": EstimatorFacts(df=("residual",)),
-    "two-stage": EstimatorFacts(df=("residual",), rests_on_residuals=True),
+    "gee": EstimatorFacts(
+        df=("mancl-derouen", "robust"),
+        families=(GAUSSIAN, *_INDEPENDENT),
+        rests_on_residuals=True,
+    ),
+    "image-means": EstimatorFacts(df=("residual",), families=FAMILIES),
+    "two-stage": EstimatorFacts(df=("residual",), families=FAMILIES, rests_on_residuals=True),
     "nlme": EstimatorFacts(df=("containment",), is_slow=True),
     "lme4": EstimatorFacts(df=("z", "satterthwaite", "kenward-roger"), is_slow=True),
     "glmer": EstimatorFacts(df=("z",), families=_OF_COUNTS, is_slow=True),

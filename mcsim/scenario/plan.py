@@ -12,6 +12,7 @@ from mcsim.scenario.values import (
     Number,
     Positive,
     Record,
+    SweptValues,
     Text,
     must_be,
 )
@@ -19,6 +20,7 @@ from mcsim.scenario.values import (
 FIXED_COST, OBSERVATION = "fixed", "observation"  # beside the names of levels
 OBSERVATIONS = "design.observations.count"
 MOST_COUNTS = 10_000  # of one key
+LEAST_DRAWS, MOST_DRAWS = 8, 1_024  # of truths
 SHARES = ("rejection", "equivalence", "coverage")  # which are to be at least so large
 SIZES = ("relative_se", "ci_width", "rmse", "mde")  # which are to be at most so large
 _RANGE = {"from", "to", "step"}
@@ -44,6 +46,14 @@ def _are_counts(value: Any) -> bool:
     )
 
 
+Draws = Annotated[
+    Positive,
+    Field(ge=LEAST_DRAWS, le=MOST_DRAWS),
+    must_be(
+        f"a whole number from {LEAST_DRAWS} to {MOST_DRAWS:,}",
+        lambda v: isinstance(v, int) and LEAST_DRAWS <= v <= MOST_DRAWS,
+    ),
+]
 Counts = Annotated[
     tuple[Positive, ...],
     must_be(
@@ -115,6 +125,19 @@ class TargetSpec(Record):
         return Goal(measure, parameter, self.at_least if measure in SHARES else self.at_most)
 
 
+class TruthsSpec(Record):
+    """Truths that a plan takes into account beside the stated one: `draws` or `range`."""
+
+    draws: Draws | None = Field(
+        None,
+        description="number of truths, such as 64, drawn from what a pilot study with the counts of"
+        " `design` leaves open of the SDs that it estimated; values are averages over them",
+    )
+    range: dict[str, SweptValues] = Field(
+        {}, description="values per key of the truth; each combination is to reach the target"
+    )
+
+
 class PlanSpec(Record):
     """Which design to take: for `mcsim plan`; a run takes no notice of it."""
 
@@ -143,6 +166,9 @@ class PlanSpec(Record):
         None,
         description="difference from the bound that does not matter: 0.005 unless given, of a size "
         "2% of the bound",
+    )
+    truth: TruthsSpec | None = Field(
+        None, description="how far the stated truth is in doubt; unless given, not at all"
     )
     effects: tuple[Number, ...] = Field(
         (), description="sizes of the effect at which the power of the answer is told too"

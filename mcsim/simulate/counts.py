@@ -1,31 +1,18 @@
 """Counts and proportions: draws of a family, given the predictor of every observation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from mcsim.design.units import Design
 from mcsim.engine.arithmetic.arrays import Floats
+from mcsim.engine.families.draws import draw_counts
+from mcsim.engine.families.means import MEANS
 from mcsim.errors import DataError
 from mcsim.scenario.families import link_of
 from mcsim.scenario.truth import TruthSpec
 
 LARGEST_MEAN = 1e9  # of a count: a random effect of more is a slip of the pen
-LARGEST_SHAPE = 1e9  # of a gamma: the negative binomial is the Poisson distribution by then
-
-
-def _cloglog(eta: Floats) -> Floats:
-    with np.errstate(over="ignore"):
-        return np.asarray(-np.expm1(-np.exp(eta)))
-
-
-SHARES: dict[str, Callable[[Floats], Floats]] = {
-    "logit": special.expit,
-    "probit": special.ndtr,
-    "cloglog": _cloglog,
-}
 
 
 @dataclass(frozen=True)
@@ -49,31 +36,24 @@ class Counts:
         DataError
             A mean is too large to count.
         """
-        if self.family == "binomial":
-            share = SHARES[self.link](eta)
-            if np.all(self.trials == 1.0):
-                eta[:] = generator.random(len(eta)) < share
-            else:
-                eta[:] = generator.binomial(self.trials.astype(np.int64), share)
-        else:
-            mean = self._means(eta)
-            if self.dispersion is not None and self.dispersion < LARGEST_SHAPE:
-                mean *= generator.standard_gamma(self.dispersion, len(eta)) / self.dispersion
-            eta[:] = generator.poisson(mean)
+        is_binomial = self.family == "binomial"
+        mean = MEANS[self.link](eta) if is_binomial else self._means(eta)
+        trials = self.trials if is_binomial else None
+        eta[:] = draw_counts(generator, mean, trials, self.dispersion)
         if self.zero_inflation:
             eta[generator.random(len(eta)) < self.zero_inflation] = 0.0
 
     def expected(self, eta: Floats) -> Floats:
         """Mean of responses with these predictors."""
         if self.family == "binomial":
-            mean = self.trials * SHARES[self.link](eta)
+            mean = self.trials * MEANS[self.link](eta)
         else:
             mean = self._means(eta)
         return np.asarray((1.0 - self.zero_inflation) * mean)
 
     def _means(self, eta: Floats) -> Floats:
         with np.errstate(over="ignore"):
-            mean = np.exp(eta)
+            mean = MEANS[self.link](eta)
         if not mean.max(initial=0.0) <= LARGEST_MEAN:
             raise DataError(
                 f"the truth gives a count a mean of {mean.max():.3g}, more than {LARGEST_MEAN:g}:"

@@ -4,7 +4,7 @@ Replicates that have the same rows are fitted together; where each has rows of i
 sample by itself, and what its rows can tell is asked anew (own_rows.py).
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
-from mcsim.study.at_truth import EstimatesAtTruth, estimates_at_truth, with_shifts
+from mcsim.study.at_truth import AtTruth, EstimatesAtTruth, estimates_at_truth, with_shifts
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
 from mcsim.study.own_rows import analyse_rows, as_tested, failed
@@ -47,14 +47,42 @@ class ChunkAnalyser:
 
     def __call__(self, batch: Batch) -> list[tuple[Chunk, PartFiles]]:
         """The chunks with their files, rows in the order replicate, method, parameter."""
-        return [(chunk, self.files(chunk)) for chunk in batch.chunks]
+        ready = {chunk: self._condition(chunk) for chunk in batch.chunks}
+        found: dict[Chunk, PartFiles] = {}
+        for together in _fitted_together(ready):
+            drawn = [draw_replicates(ready[one], _replicates(one)) for one in together]
+            for chunk, sample in zip(together, analyse_together(drawn), strict=True):
+                found[chunk] = encode(*_rows(ready[chunk], sample))
+        return [(chunk, found.get(chunk) or self.files(chunk)) for chunk in batch.chunks]
 
     def files(self, chunk: Chunk) -> PartFiles:
         """The files of one chunk."""
-        condition = self.study.condition(chunk.condition).only(chunk.methods)
+        condition = self._condition(chunk)
         if chunk.is_lost:
             return encode(*lost_replicate(condition, chunk.first))
-        return encode(*analyse_replicates(condition, range(chunk.first, chunk.last + 1)))
+        return encode(*analyse_replicates(condition, _replicates(chunk)))
+
+    def _condition(self, chunk: Chunk) -> PreparedCondition:
+        return self.study.condition(chunk.condition).only(chunk.methods)
+
+
+def _replicates(chunk: Chunk) -> range:
+    return range(chunk.first, chunk.last + 1)
+
+
+def _fitted_together(ready: Mapping[Chunk, PreparedCondition]) -> list[list[Chunk]]:
+    """Chunks of conditions that differ in the truth alone: the methods' fits cost less together."""
+    groups: dict[tuple[int, ...], list[Chunk]] = {}
+    for chunk, condition in ready.items():
+        if not (chunk.is_lost or condition.condition.has_own_rows):
+            groups.setdefault(tuple(map(id, condition.ready.values())), []).append(chunk)
+    return [group for group in groups.values() if len(group) > 1 and _n_kept(group, ready)]
+
+
+def _n_kept(group: Sequence[Chunk], ready: Mapping[Chunk, PreparedCondition]) -> bool:
+    """Whether what methods keep of the responses fits in memory."""
+    of_one = sum(method.n_values for method in ready[group[0]].methods.values())
+    return of_one * sum(len(_replicates(chunk)) for chunk in group) <= KEPT_VALUES
 
 
 def analyse_replicates(
@@ -107,11 +135,26 @@ def _shared_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sa
     n_kept = sum(method.n_values for method in condition.methods.values())
     size = max(1, KEPT_VALUES // n_kept)
     for first in range(0, len(replicates), size):
-        yield _of_shared_rows(condition, replicates[first : first + size])
+        yield from analyse_together([draw_replicates(condition, replicates[first : first + size])])
 
 
-def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
-    """Simulate block by block, so that few responses are in memory, then fit all together."""
+@dataclass(frozen=True)
+class Drawn:
+    """Replicates that were simulated: what the methods need of them, and what is known of them.
+
+    products : per block, as of `ResponseBlock`
+    """
+
+    condition: PreparedCondition
+    replicates: range
+    taken: Mapping[str, list[Any]]
+    products: Sequence[Sequence[Floats]]
+    at_truth: Mapping[str, AtTruth]
+    true_estimates: Sequence[EstimatesAtTruth]
+
+
+def draw_replicates(condition: PreparedCondition, replicates: range) -> Drawn:
+    """Simulate block by block, so that few responses are in memory."""
     simulator = condition.simulator
     block_size = min(len(replicates), max(1, BLOCK_VALUES // len(simulator.mean)))
     room = new_room(simulator, block_size)
@@ -124,15 +167,36 @@ def _of_shared_rows(condition: PreparedCondition, replicates: range) -> Sample:
         true_estimates.append(estimates_at_truth(at_truth, block.y))
         for name, one in condition.ready.items():
             taken[name].append(one.take(block.y))
+    return Drawn(condition, replicates, taken, products, at_truth, true_estimates)
 
-    stream_of = _streams(condition, replicates)
-    analyses = {
-        name: without(one.method.analyse(taken[name], stream_of), one.undetermined)
-        for name, one in condition.ready.items()
+
+def analyse_together(drawn: Sequence[Drawn]) -> Iterator[Sample]:
+    """Fit replicates of conditions with the same methods, each method all of them at once."""
+    streams = [_streams(one.condition, one.replicates) for one in drawn]
+    places = [(of_one, place) for one, of_one in zip(drawn, streams, strict=True)
+              for place in range(len(one.replicates))]  # fmt: skip
+
+    def stream_of(position: int) -> np.random.Generator:
+        of_one, place = places[position]
+        return of_one(place)
+
+    all_analyses = {
+        name: without(
+            one.method.analyse([x for each in drawn for x in each.taken[name]], stream_of),
+            one.undetermined,
+        )
+        for name, one in drawn[0].condition.ready.items()
     }
-    analyses = with_shifts(analyses, at_truth, true_estimates)
-    per_level = [np.concatenate(level) for level in zip(*products, strict=True)]
-    return Sample(replicates, realized_values(simulator, per_level), analyses)
+    first = 0
+    for one in drawn:
+        rows = slice(first, first := first + len(one.replicates))
+        analyses = all_analyses
+        if len(drawn) > 1:
+            analyses = {name: each.of(rows) for name, each in all_analyses.items()}
+        analyses = with_shifts(analyses, one.at_truth, one.true_estimates)
+        per_level = [np.concatenate(level) for level in zip(*one.products, strict=True)]
+        realized = realized_values(one.condition.simulator, per_level)
+        yield Sample(one.replicates, realized, analyses)
 
 
 def _own_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:

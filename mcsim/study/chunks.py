@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mcsim.results.identity import PartContents
-from mcsim.results.ranges import LARGEST_BLOCK, Range, cut, subtract
+from mcsim.results.ranges import GRID, LARGEST_BLOCK, Grid, Range, cut, subtract
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.estimators import facts_of
 from mcsim.study.prepared import PreparedStudy, named
@@ -28,7 +28,10 @@ class Batch:
 
 
 def plan_chunks(
-    study: PreparedStudy, parts: Mapping[str, PartContents], wanted: Sequence[Range]
+    study: PreparedStudy,
+    parts: Mapping[str, PartContents],
+    wanted: Sequence[Range],
+    grid: Grid = GRID,
 ) -> list[Chunk]:
     """The chunks of every condition and method, done or not; `parts` say what goes together."""
 
@@ -39,28 +42,37 @@ def plan_chunks(
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in parts.items()
-        for first, last in cut(wanted, at_most(contents.condition, contents.methods))
+        for first, last in cut(wanted, at_most(contents.condition, contents.methods), grid)
     ]
 
 
-def left_to_do(chunks: Iterable[Chunk], store: Store) -> list[Chunk]:
+def left_to_do(chunks: Iterable[Chunk], store: Store, grid: Grid = GRID) -> list[Chunk]:
     """The chunks without what is in the store."""
     done = store.committed()
     left = [
         replace(chunk, first=first, last=last)
         for chunk in chunks
-        for first, last in cut(subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())))
+        for first, last in cut(
+            subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())), grid=grid
+        )
     ]
     # the largest first: the small ones at the end keep all workers busy to the last
     return sorted(left, key=lambda chunk: chunk.first - chunk.last)
 
 
-def batches(study: PreparedStudy, chunks: Iterable[Chunk]) -> Iterator[Batch]:
-    """The chunks, small ones of quick methods together: messages and commits are paid once."""
+def batches(
+    study: PreparedStudy, chunks: Iterable[Chunk], *, times: float = 1.0
+) -> Iterator[Batch]:
+    """The chunks, small ones of quick methods together: messages and commits are paid once.
+
+    Parameters
+    ----------
+    times : as large as usual
+    """
     together: list[Chunk] = []
     share = 0.0  # of the largest batch
     for chunk in chunks:
-        of_chunk = _share_of_batch(study, chunk)
+        of_chunk = _share_of_batch(study, chunk) / times
         if together and share + of_chunk > 1.0:
             yield Batch(tuple(together))
             together, share = [], 0.0

@@ -71,7 +71,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
     _check_tested(scenario, {row["parameter"] for row in rows})
     table = pa.Table.from_pylist(rows, SCHEMA)
     table = _with_limits(table, scenario)
-    for key in planned[0].condition.values:
+    for key in swept[planned[0].condition.label]:
         table = table.append_column(key, pa.array([row[key] for row in rows]))
     return table
 
@@ -127,7 +127,8 @@ def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:
 def _swept_columns(planned: Sequence[Condition]) -> dict[str, dict[str, Any]]:
     """Swept values by condition: as text where those of a key are not all numbers."""
     found: dict[str, dict[str, Any]] = {condition.label: {} for condition in planned}
-    for key in planned[0].values:
+    own = [key for key in planned[0].values if key not in SCHEMA.names]  # such as all of `truth`
+    for key in own:
         given = [condition.values[key] for condition in planned]
         are_numbers = all(isinstance(one, int | float) for one in given)
         for condition, value in zip(planned, given, strict=True):

@@ -68,19 +68,24 @@ class FailureWatch:
             count = self._counts.setdefault(chunk.condition, _Count())
             count.n_planned += chunk.last - chunk.first + 1
 
-    def count(self, chunk: Chunk, parts: PartFiles) -> None:
-        """Take note of a finished chunk.
+    def count(self, done: Iterable[tuple[Chunk, PartFiles]]) -> None:
+        """Take note of finished chunks.
 
         Raises
         ------
         TooManyFailuresError
-            The first tenth of its condition is done, with more failed fits than allowed; shows the
-            first of them.
+            The first tenth of a condition is done, with more failed fits than allowed, and others
+            are not; shows the first of them.
         """
-        count = self._counts[chunk.condition]
-        was_early = count.is_early
-        count.add(chunk, parts)
-        if was_early and not count.is_early and count.n_failed > self._allowed * count.n_fits:
+        looked_at = []
+        for chunk, parts in done:
+            count = self._counts[chunk.condition]
+            was_early = count.is_early
+            count.add(chunk, parts)
+            looked_at += [count] if was_early and not count.is_early else []
+        if all(count.n_replicates == count.n_planned for count in self._counts.values()):
+            return  # nothing is left to be stopped: the summary says it
+        for count in (one for one in looked_at if one.n_failed > self._allowed * one.n_fits):
             assert count.first is not None
             raise TooManyFailuresError(
                 f"stopped: {count.n_failed} of {count.n_fits} fits failed in the first"

@@ -34,12 +34,14 @@ from mcsim.scenario.families import is_on_scale, model_of
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.residuals import residual_model
 from mcsim.scenario.write import dump_scenario
-from mcsim.simulate.responses import Simulator, prepare_simulator
+from mcsim.simulate.responses import Simulator, prepare_replicate, prepare_simulator
+from mcsim.simulate.streams import stream_key
 from mcsim.study.at_truth import AtTruth, KnownLeastSquares, methods_at_truth
 from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
 
+OTHER_DRAWS = (1, 2, 3)  # replicates whose designs a refusal is tried with
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 
@@ -242,21 +244,40 @@ def _ready_methods(
     for spec in scenario.methods:
         settings = settings_of(scenario, spec, condition)
         try:
-            formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
-            columns = model_columns(formula, data, spec.structure)
-            ready[spec.name] = _ready(spec, settings, columns, shared)
+            ready[spec.name] = _ready_for(design, spec, settings, data, shared)
         except DataError as error:
             where = f"method {spec.name!r} in condition {condition.label}"
-            raise DataError(f"{where}: {error}{_of_draw(scenario, condition)}") from error
+            of_draw = _of_draw(scenario, condition, spec, str(error))
+            raise DataError(f"{where}: {error}{of_draw}") from error
     return ready
 
 
-def _of_draw(scenario: Scenario, condition: Condition) -> str:
-    """What a refusal is about, where random numbers make a part of the design."""
+def _ready_for(
+    design: Design, spec: MethodSpec, settings: MethodSettings, data: ModelFrame, shared: Reducers
+) -> ReadyMethod:
+    formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
+    return _ready(spec, settings, model_columns(formula, data, spec.structure), shared)
+
+
+def _of_draw(scenario: Scenario, condition: Condition, spec: MethodSpec, refusal: str) -> str:
+    """What a refusal is about, where designs that are drawn otherwise have another, or none."""
     if not is_drawn(condition.design):
         return ""
-    own = ", not those that replicates draw for themselves (`redraw`)" * condition.design.redraw
-    return f". This is about the one design that seed {scenario.seed} draws for the condition{own}"
+    settings, key = (
+        settings_of(scenario, spec, condition),
+        stream_key(scenario.seed, condition.identity),
+    )
+    for replicate in OTHER_DRAWS:
+        design = prepare_replicate(condition, key, replicate).design
+        try:
+            _ready_for(design, spec, settings, ModelFrame(design.frame), Reducers())
+        except DataError as error:
+            if str(error) == refusal:
+                continue
+        own = ", not those that replicates draw for themselves (`redraw`)" * condition.design.redraw
+        draws = f"This is about the one design that seed {scenario.seed} draws for the condition"
+        return f". {draws}{own}"
+    return ""
 
 
 def _ready(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mcsim.errors import DataError
 from mcsim.results.folder import find_manifest
-from mcsim.results.ranges import Range
+from mcsim.results.ranges import GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
 from mcsim.simulate.data_set import draw_data_set
@@ -32,6 +32,7 @@ NO_TRUTH = (
     " (center, poly, scale), or it has another link; there is no bias or coverage."
     " `truth` in the method names what it estimates"
 )
+AT_ONCE = 16  # times as much goes together where all of a call is wanted at once
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
@@ -50,12 +51,14 @@ class RunOptions:
     """How to run, without influence on the numbers.
 
     planned : replicates of the study for now, in place of the scenario's
+    grid : of the blocks that are fitted together
     """
 
     directory: Path
     n_workers: int | None = None
     overwrite: bool = False
     planned: int | None = None
+    grid: Grid = GRID
     replicates: Sequence[Range] | None = None
     shard: Shard | None = None
     cluster: Cluster | None = None
@@ -101,11 +104,12 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = Store.open(options.directory, description, overwrite=options.overwrite)
-        planned = plan_chunks(study, store.contents, options.replicates or [(1, n_planned)])
-        chunks = left_to_do(_own(planned, options), store)
+        wanted = options.replicates or [(1, n_planned)]
+        planned = plan_chunks(study, store.contents, wanted, options.grid)
+        chunks = left_to_do(_own(planned, options), store, options.grid)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
-        todo = list(batches(study, chunks))
+        todo = list(batches(study, chunks, times=1.0 if options.grid else AT_ONCE))
         with _executor(study, todo, options) as executor:
             for done in executor.map_unordered(ChunkAnalyser(study), todo, on_lost=pieces_of):
                 with guard.held():
@@ -113,7 +117,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
                 for chunk, files in done:
                     n = n_replicates([chunk])
                     options.advance(Progress(n, files.n_failed, chunk.condition))
-                    watch.count(chunk, files)
+                watch.count(done)
         store.tidy()
     return store
 

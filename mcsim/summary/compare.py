@@ -7,10 +7,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mcsim.errors import DataError
 from mcsim.names import Parameter
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Results, read_results
-from mcsim.summary.records import Record, n_in_words, note_on_intervals, the_one, without_variances
+from mcsim.summary.records import (
+    Record,
+    n_in_words,
+    note_on_intervals,
+    the_one,
+    unique,
+    without_variances,
+)
 from mcsim.summary.text import percent, with_mcse
 
 Floats = NDArray[np.float64]
@@ -47,13 +55,17 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
     Raises
     ------
     DataError
-        There is no such study or method.
+        There is no such study or method, or both are the same.
     """
     table = read_conditions(study)
     described = table.select(["condition", "method", "parameter", "component", "truth"]).to_pylist()
     first, second = (
         the_one("method", name, [row["method"] for row in described]) for name in (first, second)
     )
+    if first == second:
+        others = unique(row["method"] for row in described if row["method"] != first)
+        there = f"the others are {', '.join(others)}" if others else "the study has no other"
+        raise DataError(f"{first!r} is compared with itself; name two methods: {there}")
     alpha = 1.0 - float(read_manifest(study)["confidence"])
     records = {}
     for rows, results in read_results(study, table, STATUSES[:2]):

@@ -22,7 +22,7 @@ from mcsim.names import TERMS, Parameter
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
 from mcsim.summary.records import Globs, chosen, fit_of, the_one, unique
-from mcsim.summary.text import aligned
+from mcsim.summary.text import aligned, shown_as
 
 Floats = NDArray[np.float64]
 
@@ -250,7 +250,8 @@ def to_table(located: Located) -> str:
     header = ["parameter", "observed", "mean", "5%", "95%", "percentile", "tail", "adjusted", ""]
     rows = [
         [
-            one.parameter, *(f"{v:.4g}" for v in (one.observed, one.mean, one.q05, one.q95)),
+            one.parameter,
+            *(shown_as(v, ".4g") for v in (one.observed, one.mean, one.q05, one.q95)),
             f"{100 * one.percentile:.1f}", f"{one.tail:.2g}", f"{one.adjusted:.2g}", one.verdict,
         ]
         for one in located.parameters

@@ -8,6 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
 from mcsim.summary.records import (
     OF_INTERVALS,
@@ -42,6 +43,9 @@ COLUMNS = {  # of the table, unless others are named: columns of a summary and t
 EXPECTED_HEADER = [*NAMES, POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
 THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
+WHAT_MAKES = {
+    "equivalence": "it is of estimands with limits, equivalence = [-0.1, 0.1] beside `fixed`",
+}
 SENTENCES = {
     "fits": "{n:,} replicate{s}, {n_failed:,} failed, {n_boundary:,} on the boundary",
     "kept": " (a variance of 0 or a correlation of +-1: a valid result)",
@@ -299,7 +303,17 @@ def measures_named(texts: Sequence[str]) -> list[str]:
 def print_measures(
     table: pa.Table, measures: Sequence[str], form: str, by: str, width: int | None = None
 ) -> str:
-    """A table per measure, the methods side by side or what `by` names; in CSV and JSON columns."""
+    """A table per measure, methods side by side or what `by` names; CSV and JSON have columns.
+
+    Raises
+    ------
+    DataError
+        No row has one of the measures.
+    """
+    for name in measures:
+        if table[name].null_count == table.num_rows:
+            what = WHAT_MAKES.get(name, "mcsim summarize shows which measures there are")
+            raise DataError(f"no row has the measure {name!r}: {what}")
     if form not in DRAWN:
         return FORMATS[form](only_measures(table, measures))
     draw, say = drawn(form, width), commented if form == "latex" else str

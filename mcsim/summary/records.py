@@ -44,17 +44,17 @@ def without_variances(records: list[Record]) -> list[Record]:
 def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Record]:
     """Rows without the df methods that agree with another of their fit in all these measures.
 
-    Where all methods of a fit agree, the rest has the name of the fit.
+    Where all methods of a fit agree, they are shown as the fit, else as all that agree.
     """
-    found: dict[str, dict[tuple[Any, ...], str]] = {}
+    found: dict[str, dict[tuple[Any, ...], list[str]]] = {}
     for method in unique(record["method"] for record in records):
         own = [record for record in records if record["method"] == method]
         said = tuple((r["place"], r["parameter"], *(r[name] for name in measures)) for r in own)
-        found.setdefault(fit_of(method), {}).setdefault(said, method)
+        found.setdefault(fit_of(method), {}).setdefault(said, []).append(method)
     names = {
-        method: fit if len(same) == 1 else method
+        methods[0]: fit if len(same) == 1 else " and ".join(methods)
         for fit, same in found.items()
-        for method in same.values()
+        for methods in same.values()
     }
     return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
 

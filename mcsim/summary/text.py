@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 
+from mcsim.names import show_number
+
 Rows = Sequence[Sequence[str]]  # the header first
 
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
 LARGE = 1e7  # what is larger is written with a power of ten, and so is what needs more decimals
-MAX_DECIMALS = 9
+SMALL, MAX_DECIMALS = 1e-3, 9
 BEGIN, END = r"\begin{tabular}", r"\end{tabular}"
 LATEX = {  # what LaTeX does not print as it stands
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -76,7 +78,7 @@ def _in_latex(cell: str) -> str:
 
 def shown_as(value: float | None, form: str) -> str:
     """A number in a format, a dash where there is none."""
-    return "-" if value is None else format(value, form)
+    return "-" if value is None else show_number(value, form)
 
 
 def percent(share: float | None, mcse: float | None) -> str:
@@ -97,4 +99,6 @@ def with_mcse(value: float | None, mcse: float | None) -> str:
         return f"{value:.1e} ({mcse:.1e})"
     decimals = max(0, 1 - int(f"{mcse:.1e}".partition("e")[2]))
     form = f".{decimals}f" if decimals <= MAX_DECIMALS else ".1e"
-    return f"{value:z{form}} ({mcse:{form}})"
+    is_small = decimals <= MAX_DECIMALS or abs(value) < SMALL
+    own = form if is_small else f".{MAX_DECIMALS}f"  # of a correlation next to 1, say
+    return f"{value:z{own}} ({mcse:{form}})"

@@ -133,12 +133,30 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path):
         (["1", "2", "1", "2"], "(1 | image:animal)", ["image/animal"]),
         (["1", "1", "1", "1"], "(1 | animal/image)", ["animal", "animal/image"]),
         (["1", "2", "1", "2"], "(1 | animal) + (1 | image:animal)", ["animal", "animal/image"]),
+        (["1", "2", "1", "2"], "(1 | animal:image:lab)", ["lab/animal/image"]),
+        (["1", "2", "1", "2"], "(1 | lab) + (1 | image:lab:animal)", ["lab", "lab/image/animal"]),
     ],
 )
 def test_labels_tell_which_units_lie_within_others(read, image, formula, groups):
-    rows = [f"1,1,{animal},{own}" for animal, own in zip("aabb", image, strict=True)]
-    table = read("y,x,animal,image", *rows, formula=f"y ~ x + {formula}")
+    rows = [f"1,1,{animal},{own},l" for animal, own in zip("aabb", image, strict=True)]
+    table = read("y,x,animal,image,lab", *rows, formula=f"y ~ x + {formula}")
     assert ["/".join(term.group) for term in table.formula.random] == groups
+
+
+@pytest.mark.parametrize(
+    ("random", "shown"),
+    [
+        ("(1 | image:animal)", "(... | image:animal) is called 'animal'"),
+        ("(1 | lab) + (1 | image:animal:lab)", "(... | lab:image:animal) is called 'animal'"),
+        ("(1 | animal) + (1 | image:animal)", ""), ("(1 | animal/image)", ""),
+        ("(1 | animal:lab)", ""), ("(1 | image) + (1 | animal) + (1 | image:animal)", ""),
+    ],
+)  # fmt: skip
+def test_a_level_that_its_last_name_does_not_tell_is_said(read, random, shown):
+    rows = [f"{i},{animal},{i % 2},l" for i, animal in enumerate("aaaabbbb")]
+    notes = read("y,animal,image,lab", *rows, formula=f"y ~ 1 + {random}").notes
+    said = [note for note in notes if "its last name, but its units are" in note]
+    assert [shown in note for note in said] == [True] * bool(shown)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from mcsim.engine.compile import compile_design
 from mcsim.errors import DataError
 from mcsim.methods.one_file import fit_frame
+from mcsim.scenario.families import family_model
 from tests.oracles.designs import draw_design
 
 
@@ -66,8 +67,8 @@ def test_sds_that_cannot_be_told_apart_are_refused_by_name_or_left_out(sizes, fo
 )
 def test_a_random_effect_that_others_determine_is_called_one(random, name, before):
     data = table(10, 3, 4).assign(const=2.0, lin=lambda frame: 1 - frame["x"])
-    message = f"the random effect '{name} | dog' is zero or a combination of the columns before it"
-    with pytest.raises(DataError, match=re.escape(f"{message} ({before}); leave it out")):
+    message = f"the random effect '{name} | dog' is a combination of the columns before it"
+    with pytest.raises(DataError, match=re.escape(f"{message} ({before}), or too nearly one")):
         fit_frame(data, f"y ~ x + {random}")
 
 
@@ -140,3 +141,17 @@ def test_what_is_open_is_what_a_dense_computation_says():
         assert len(design.starts[0].flat) == n_parameters - rank, seed
     assert n_clear > 100
     assert n_open > 20
+
+
+def test_counts_have_no_residuals_that_effects_of_rows_could_be_taken_for():
+    # rows of a Poisson response may have effects of their own, binary ones may not
+    frame = pd.DataFrame({"animal": np.repeat(np.arange(8), 5), "row": np.arange(40)})
+    frame["y"] = np.random.default_rng(2).integers(0, 2, 40).astype(float)
+    formula = "y ~ 1 + (1 | animal/row)"
+    counts = frame.assign(y=3.0 * frame["y"])
+    assert fit_frame(counts, formula, model=family_model("poisson")).message is None
+    with pytest.raises(DataError, match="every 'row' has one binary row, which cannot tell"):
+        fit_frame(frame, formula, model=family_model("binomial"))
+    same = frame.assign(dog=frame["animal"])
+    with pytest.raises(DataError, match=r"animal.sd\(Intercept\) and dog.sd\(Intercept\) apart"):
+        fit_frame(same, "y ~ 1 + (1 | animal/dog)", model=family_model("binomial"))

@@ -97,9 +97,20 @@ def test_effects_of_single_rows_say_more_of_counts_than_poisson_does():
     assert rows.loglik > plain.loglik + 20.0
 
 
+@pytest.mark.parametrize("name", ["binomial_1", "nbinom_1"])
+def test_bootstrap_intervals_are_of_data_sets_like_the_fit(name):
+    # where the SD is 5 of its standard errors from 0, both kinds of them agree
+    wald, found = (fit(name, interval=one).table for one in ("wald", "bootstrap"))
+    parameters = ["animal.sd(Intercept)"] + ["dispersion"] * (name == "nbinom_1")
+    for one in parameters:
+        ratio = found.loc[one, "std_error"] / wald.loc[one, "std_error"]
+        assert 0.75 < ratio < 1.35  # 200 resamples: its own error is 0.05
+        assert found.loc[one, "ci_lower"] < found.loc[one, "estimate"] < found.loc[one, "ci_upper"]
+
+
 def test_units_that_cross_are_refused():
     frame = pd.read_csv(REFERENCE / "poisson_1.csv").assign(day=lambda one: one.index % 3)
-    with pytest.raises(DataError, match="'laplace' needs nested units"):
+    with pytest.raises(DataError, match="estimators for these are glmer, glmmTMB, glm"):
         mcsim.fit(frame, "y ~ x + (1 | animal) + (1 | day)", family="poisson")
 
 

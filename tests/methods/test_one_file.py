@@ -188,6 +188,22 @@ def test_a_simulated_data_set_comes_back_with_its_reference_level(tmp_path):
     assert (refused.returncode, (tmp_path / "other.toml").exists()) == (2, False)
 
 
+def test_levels_that_a_csv_file_would_lose_are_said(tmp_path):
+    text = SMALL.replace('["fasted", "fed"]', '["1", "NA"]').replace("T.fed", "T.NA")
+    text = text.replace("{ fasted = 4, fed = 5 }", "4")
+    (tmp_path / "small.toml").write_text(text)
+    made = call_mcsim("simulate", "small.toml", "--replicate", 1, "-o", "1.csv", cwd=tmp_path)
+    assert made.stderr == (
+        "In CSV the level 'NA' of diet is read as a missing value: give it another name\n"
+    )
+    (tmp_path / "small.toml").write_text(text.replace('"NA"]', '"2"]').replace("T.NA", "T.2"))
+    made = call_mcsim("simulate", "small.toml", "--replicate", 1, "-o", "1.csv", cwd=tmp_path)
+    assert made.stderr == (
+        "In CSV the levels of diet look like numbers: write C(diet) in the formula of mcsim fit"
+        " (in R: factor(diet))\n"
+    )
+
+
 def test_covariates_far_from_zero_fit_as_those_near_it(dogs):
     near = fit_frame(dogs, "y ~ day + (day | dog)")
     seconds = fit_frame(dogs.assign(day=1.7e9 + 60.0 * dogs["day"]), "y ~ day + (day | dog)")
@@ -195,6 +211,13 @@ def test_covariates_far_from_zero_fit_as_those_near_it(dogs):
     years = fit_frame(dogs.assign(day=2000.0 + dogs["day"]), "y ~ day + I(day^2) + (1 | dog)")
     curve = fit_frame(dogs, "y ~ day + I(day^2) + (1 | dog)")
     assert years.loglik == pytest.approx(curve.loglik, abs=1e-6)
+    cubic = "y ~ day + I(day^2) + I(day^3) + (1 | dog)"
+    left_out = str(fit_frame(dogs.assign(day=2000.0 + dogs["day"]), cubic))
+    assert "determine it: I(day ** 3)\n(powers of a covariate far from 0" in left_out
+    with pytest.raises(DataError, match=r"a year, centre or scale that; .* write poly\(year, 3\)"):
+        fit_frame(dogs.assign(day=1000.0 + dogs["day"]), cubic)
+    with pytest.raises(DataError, match=r"'I\(0 \* day\) \| dog' is zero in every row; leave it"):
+        fit_frame(dogs, "y ~ day + (0 + I(0 * day) + day | dog)")
 
 
 def test_a_factor_of_one_level_is_named_as_left_out(dogs):

@@ -10,6 +10,7 @@ import pytest
 from mcsim.errors import DataError
 from mcsim.planning import KINDS
 from mcsim.planning.starter import starter, starter_from_data
+from mcsim.scenario.families import family_model
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
 from tests.conftest import call_mcsim, run_mcsim
@@ -277,10 +278,56 @@ def test_a_factor_that_is_a_level_too_gives_the_level_a_name_of_its_own():
     assert raw["design"]["factors"]["Machine"]["of"] == "Machine.unit"
     assert raw["truth"]["random"]["Worker"]["sd"]["Intercept"] == 4.781
     assert raw["truth"]["random"]["Machine.unit"]["sd"]["Intercept"] == 3.73
-    assert said == [
+    own_level = [
         "'Machine' tells units apart and is a column of the model; the level is called"
         " 'Machine.unit'"
     ]
+    assert said == own_level
+    said.clear()
+    with pytest.raises(DataError, match=r"Machine.unit.sd\(Intercept\)"):
+        starter_from_data(path, "score ~ Machine + (1 | Machine)", "s", said.append)
+    assert said == own_level  # what the refusal is about
+
+
+COUNTS = Path(__file__).parent.parent / "reference" / "families"
+
+
+def made_of(name, formula, model, tmp_path, said=None, **options):
+    """The scenario of a table of counts, read back."""
+    said = [] if said is None else said
+    start = starter_from_data(COUNTS / name, formula, "s", said.append, None, model, **options)
+    (tmp_path / "s.toml").write_text(start.text)
+    if start.table is not None:
+        (tmp_path / "s.csv").write_text(start.table)
+    return load_scenario(tmp_path / "s.toml")
+
+
+def test_counts_become_a_scenario_of_their_family(tmp_path):
+    formula = "y ~ diet * x + (1 | animal/image)"
+    truth = made_of("nbinom_1.csv", formula, family_model("nbinom"), tmp_path).truth
+    assert (truth.family, truth.link, truth.sigma) == ("nbinom", "log", None)
+    assert truth.dispersion == pytest.approx(1.698)  # 1.6976938918 by glmmTMB, four digits
+    formula = "incidence ~ factor(period) + (1 | herd)"
+    model = family_model("binomial", trials="size")
+    kept = made_of("cbpp.csv", formula, model, tmp_path, keep_design=True)
+    assert kept.truth.trials == "size"
+    assert kept.methods[0].df == ("containment",)
+
+
+def test_a_response_that_looks_like_a_count_is_suggested_to_be_one(tmp_path):
+    for name, word in (("binomial_1.csv", "--family binomial"), ("poisson_1.csv", "nbinom or")):
+        said = []
+        made_of(name, "y ~ diet * x + (1 | animal)", None, tmp_path, said)
+        assert any(word in one for one in said)
+
+
+def test_trials_that_differ_need_the_rows_as_they_are(tmp_path):
+    frame = pd.read_csv(COUNTS / "binomial_1.csv")
+    frame["n"] = 1 + frame.index % 2
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model = family_model("binomial", trials="n")
+    with pytest.raises(DataError, match="the trials, 'n', differ between rows; keep them with"):
+        starter_from_data(tmp_path / "t.csv", "y ~ x + (1 | animal)", "s", model=model)
 
 
 def test_covariates_far_from_zero_keep_the_digits_that_they_need(dogs):

@@ -28,6 +28,7 @@ from mcsim.plots import zip as zip_plot
 from mcsim.plots.curves import End, SweptAxis, label_ends
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.plots.power import crossing
+from mcsim.report.answer import suited
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
@@ -291,6 +292,17 @@ def test_curves_stand_at_the_swept_values(swept):
     assert lengths == pytest.approx(half)
 
 
+def test_curves_have_no_blank_panels_and_begin_with_effects(swept):
+    figure = figure_of(swept, "curves", parameters=["x", "animal.sd(x)"], methods="diagonal")
+    rows = [[a.get_ylabel() for a in figure.axes[i : i + 3] if a.axison] for i in (0, 3)]
+    assert rows == [["RMSE", "coverage, %", "power, %"], ["RMSE", "coverage, %"]]
+    tests = figure_of(swept, "curves", parameters="animal.sd(x)", methods="diagonal")
+    assert [axis.axison for axis in tests.axes] == [True, True]
+    kind, chosen = suited(swept, Selection())
+    effects = {"diet[T.fed]", "x", "diet[T.fed]:x"}  # and no SDs, of which the answer tells
+    assert (kind, {*chosen.parameters} - effects) == ("curves", set())
+
+
 def test_long_swept_values_have_panels_not_words_at_lines(swept):
     shown = shown_rows(swept, Selection(methods="diagonal", parameters="x"))
     long = {0.5: "a distribution of many words", 1.0: "b"}
@@ -343,6 +355,10 @@ def test_a_heatmap_has_a_number_for_every_condition(swept):
     assert cells.shape == (2, 3)
     assert cells.T.ravel().tolist() == pytest.approx([record["rmse"] for record in records])
     assert len(axis.texts) == 6
+    shown = shown_rows(swept, Selection(methods="diagonal", parameters="x"))
+    long = dict.fromkeys(shown.swept, "random.animal.sd.Intercept")
+    figure = plots.KINDS["heatmap"](replace(shown, swept=long), "rmse")
+    assert figure.axes[0].get_ylabel() == "random.\nanimal.sd.\nIntercept"
     with pytest.raises(DataError, match=r"one key is swept, image.count, and a heatmap has two"):
         figure_of(swept, "heatmap", conditions="*sigma=0.5")
 
@@ -392,6 +408,10 @@ def test_df_methods_of_a_fit_that_agree_are_drawn_once(single):
     assert [r["shown_as"] for r in one_per_fit(shown.records, ["bias"])] == ["right", "diagonal"]
     apart = [r["shown_as"] for r in one_per_fit(shown.records, ["ci_width"])]
     assert apart == ["right/containment", "right/z", "diagonal"]
+    own = [r | {"method": f"right/{df}", "bias": b} for df, b in zip("abc", (1, 2, 1), strict=True)
+           for r in shown.records[:1]]  # fmt: skip
+    names = [r["shown_as"] for r in one_per_fit(own, ["bias"])]
+    assert names == ["right/a and right/c", "right/b"]
 
 
 def test_every_measure_has_words_and_can_be_drawn(single):

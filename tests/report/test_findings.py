@@ -82,6 +82,17 @@ def test_a_bias_without_monte_carlo_error_is_no_finding():
     assert said(record(bias=0.5, n=1)) == {}
 
 
+def test_what_does_not_matter_or_rests_on_one_estimate_is_no_finding():
+    tiny = biased(5e-8, mcse=1e-8, truth=1.0)
+    assert said(tiny) == {}
+    assert "overestimated by 0.0200%" in said(biased(2e-4, mcse=1e-5))["Bias", "general"][0]
+    alone = covering(0.0, n=1, measure="rejection", truth=0.3)
+    assert said(alone) == {}
+    assert answer(shown(alone), []).sentences == [
+        ("Nothing can be said: no parameter has two usable estimates.",)
+    ]
+
+
 def test_intervals_that_hold_the_truth_too_rarely_or_too_often():
     lines = said(
         covering(0.912, parameter="a"), covering(0.98, parameter="b"), covering(0.94, parameter="c")

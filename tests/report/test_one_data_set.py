@@ -38,6 +38,16 @@ def test_the_lines_are_the_data_and_the_mean_is_that_of_the_truth(swept):
         assert ends.iloc[-1] - ends.iloc[0] == pytest.approx(ends.index[0] - ends.index[-1])
 
 
+def test_the_covariate_is_one_of_the_study_that_varies_within_units(tmp_path):
+    others = "a = { uniform = [0, 1] }\nw = { normal = [0, 1], level = 'animal' }\n"
+    text = SMALL.replace("[design.covariates]\n", f"[design.covariates]\n{others}")
+    (tmp_path / "any.toml").write_text(text.replace("x = -1.0", "x = -1.0\nw = 0.2"))
+    scenario = load_scenario(tmp_path / "any.toml", replicates=1)
+    folder = study.run_study(scenario, study.RunOptions(tmp_path / "study", n_workers=1)).directory
+    axes = [axis for axis in mcsim.plot(folder, "data").axes if axis.axison]
+    assert {axis.get_xlabel() for axis in axes} == {"x"}
+
+
 def test_one_condition_is_to_be_named_and_the_option_is_of_this_kind(swept, tmp_path):
     with pytest.raises(DataError, match="there are 2 conditions: name one of them"):
         mcsim.plot(swept, "data")

@@ -295,3 +295,9 @@ def test_a_table_that_stands_twice_is_said_in_plain_words(tmp_path):
     path.write_text("[[methods]]\nname = 'a'\n[methods]\nname = 'b'\n")
     with pytest.raises(ScenarioError, match=r"a.toml:3:.*table \[methods\] stands twice"):
         load_scenario(path)
+
+
+@pytest.mark.parametrize("weights", ["{ x = 0 }", "{}"])
+def test_an_estimand_without_weights_is_refused(write, weights):
+    text = f'{SMALL}[[estimands]]\nname = "a"\nfixed = {weights}\n'
+    assert "no weight but 0, so nothing to estimate: write { x = 1 }" in message_of(write(text))

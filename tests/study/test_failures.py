@@ -47,7 +47,7 @@ def parts_of(chunk, failed=()):
 
 def count(watch, first, last, failed=(), condition="all"):
     chunk = chunk_of(first, last, condition)
-    watch.count(chunk, parts_of(chunk, failed))
+    watch.count([(chunk, parts_of(chunk, failed))])
 
 
 def watch_of(n_replicates, allowed=0.01, conditions=("all",)):
@@ -75,6 +75,15 @@ def test_nothing_is_said_before_the_first_tenth_nor_after():
     count(watch, 51, 150)  # of 300
     count(watch, 151, 1000, failed=range(151, 1000))
     count(watch_of(1000, allowed=1.0), 1, 1000, failed=range(1, 1001))
+
+
+def test_a_run_that_is_done_is_not_stopped():
+    count(watch_of(20), 1, 20, failed=range(1, 21))
+    chunks = [chunk_of(1, 16), chunk_of(17, 20)]
+    watch = FailureWatch(chunks, 0.01)
+    watch.count([(one, parts_of(one, failed=range(1, 21))) for one in chunks])  # in one commit
+    with pytest.raises(TooManyFailuresError, match="stopped: 16 of 32 fits"):
+        count(FailureWatch(chunks, 0.01), 1, 16, failed=range(1, 17))
 
 
 def test_every_condition_has_its_own_first_tenth():

@@ -104,6 +104,9 @@ def test_a_refusal_of_a_design_that_is_drawn_says_so(small_scenario, redraw):
     own = ", not those that replicates draw for themselves (`redraw`)" * (redraw == "true")
     with pytest.raises(DataError, match=re.escape(message + own) + "$"):
         PreparedStudy(scenario).all_conditions()
+    other = "methods.1={name='g',formula='y ~ x',estimator='gee'}"  # whatever is drawn
+    with pytest.raises(DataError, match=r"'gee' needs the units; [^.]*$"):
+        PreparedStudy(load_scenario(small_scenario, overrides=[*drawn, other])).all_conditions()
 
 
 def test_a_study_travels_without_what_is_made_at_first_use(small_scenario):

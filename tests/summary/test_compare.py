@@ -112,5 +112,7 @@ def test_the_command_prints_all_formats(directory, tmp_path):
 def test_unknown_methods_and_folders_are_refused(directory, tmp_path):
     with pytest.raises(DataError, match=r"no method matches 'diagnal'.*Did you mean 'diagonal'"):
         compare(directory, "right/z", "diagnal")
+    with pytest.raises(DataError, match=r"compared with itself; .* right/containment, diagonal"):
+        compare(directory, "right/z", "right/z")
     with pytest.raises(DataError, match="holds no study"):
         compare(tmp_path, "a", "b")

@@ -22,7 +22,7 @@ from mcsim.results.folder import FORMAT, Part, digest
 from mcsim.results.folder import record as record_of
 from mcsim.results.identity import PartContents
 from mcsim.summary.cache import write_summary
-from mcsim.summary.printed import FORMATS
+from mcsim.summary.printed import FORMATS, print_measures
 from mcsim.summary.selection import filter_summary
 from mcsim.summary.summarize import summarize
 
@@ -431,6 +431,7 @@ def test_variances_are_printed_only_where_there_is_nothing_else(summary):
         (1234.5678, 56.7, "1235 (57)"),
         (1234567.0, 4321.0, "1234567 (4321)"),
         (1.5e-13, 2.5e-14, "1.5e-13 (2.5e-14)"),
+        (-0.999999952, 9.2e-9, "-0.999999952 (9.2e-09)"),
         (0.25, 0.0, "0.25 (0)"),
         (0.123456, None, "0.1235"),
         (None, None, "-"),
@@ -443,3 +444,8 @@ def test_numbers_end_at_the_second_digit_of_their_monte_carlo_error(summary, val
         row = row.set_column(at, name, pa.array([number], pa.float64()))
     cells = FORMATS["markdown"](row).split("---: |\n")[1].split(" | ")
     assert cells[5] == printed
+
+
+def test_a_measure_that_no_row_has_is_refused(summary):
+    with pytest.raises(DataError, match=r"no row has the measure 'equivalence': .* \[-0.1, 0.1\]"):
+        print_measures(summary, ["coverage", "equivalence"], "table")

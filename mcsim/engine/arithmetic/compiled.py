@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("NUMBA_OPT", "2")  # compiles in 15% less time than 3, runs no slower
+os.environ.setdefault("NUMBA_SLP_VECTORIZE", "1")  # lanes that are written out, together
 
-import numba as _numba  # reads the variable
+import numba as _numba  # reads the variables
 
 from mcsim.engine.arithmetic.cache import cache_folder
 

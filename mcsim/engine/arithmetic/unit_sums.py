@@ -3,7 +3,9 @@
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
-from mcsim.engine.arithmetic.compiled import lean_kernel
+from mcsim.engine.arithmetic.compiled import lean_kernel, step
+
+U = np.uint64  # an index that cannot be negative needs no check
 
 
 def unit_sums(responses: Floats, weights: Floats, unit_of_row: Ints, n_units: int) -> Floats:
@@ -29,8 +31,8 @@ def unit_sums(responses: Floats, weights: Floats, unit_of_row: Ints, n_units: in
 
 @lean_kernel
 def _add(responses, weights, unit_of_row, sums):
-    n_rows, k = np.uint64(len(weights)), np.uint64(weights.shape[1])
-    for r in range(np.uint64(len(responses))):
+    n_rows, k = U(len(weights)), U(weights.shape[1])
+    for r in range(U(len(responses))):
         for row in range(n_rows):
             unit, response = unit_of_row[row], responses[r, row]
             for j in range(k):
@@ -54,18 +56,21 @@ def weighted_sums(responses: Floats, weights: Floats) -> Floats:
 
 @lean_kernel
 def _add_all(responses, weights, sums):
-    """Four sums at a time: an addition need not wait for the one before."""
-    n_rows, four = np.uint64(weights.shape[1]), np.uint64(4)
-    n_fours = n_rows // four
-    for r in range(np.uint64(len(responses))):
-        for j in range(np.uint64(len(weights))):
-            a, b, c, d = 0.0, 0.0, 0.0, 0.0
-            for step in range(n_fours):
-                row = step * four
-                a += responses[r, row] * weights[j, row]
-                b += responses[r, row + np.uint64(1)] * weights[j, row + np.uint64(1)]
-                c += responses[r, row + np.uint64(2)] * weights[j, row + np.uint64(2)]
-                d += responses[r, row + np.uint64(3)] * weights[j, row + np.uint64(3)]
-            for last in range(n_fours * four, n_rows):
-                a += responses[r, last] * weights[j, last]
-            sums[r, j] = (a + b) + (c + d)
+    for r in range(U(len(responses))):
+        for j in range(U(len(weights))):
+            sums[r, j] = sum_of_products(responses[r], weights[j])
+
+
+@step
+def sum_of_products(r, x):
+    """The sum of r x, in four parts: an addition need not wait for the one before."""
+    n, a, b, c, d = U(len(r)), 0.0, 0.0, 0.0, 0.0
+    whole = n - n % U(4)
+    for row in range(U(0), whole, U(4)):
+        a += r[row] * x[row]
+        b += r[row + U(1)] * x[row + U(1)]
+        c += r[row + U(2)] * x[row + U(2)]
+        d += r[row + U(3)] * x[row + U(3)]
+    for row in range(whole, n):
+        a += r[row] * x[row]
+    return (a + b) + (c + d)

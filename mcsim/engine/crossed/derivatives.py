@@ -5,6 +5,7 @@ import numpy as np
 from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.crossed.crossing import LANES
 from mcsim.engine.crossed.elimination import add_rows, copy, factorise_block
+from mcsim.engine.crossed.lanes import set_products, take_chosen_products, take_products
 from mcsim.engine.nested.steps import set_gradient_of_block
 
 U = np.uint64
@@ -20,14 +21,10 @@ def differentiate_outer(outer, is_reml, room, system, found):
         for i in range(q):
             for j in range(n_fixed):
                 copy(z[i, j], A[n + j, first + i])
-                for m in range(n):
-                    for lane in range(LANES):
-                        z[i, j, lane] -= F[first + i, m, lane] * h[m, j, lane]
+                take_products(z[i, j], F[first + i], h[:, j], n)
             for j in range(i + U(1)):
                 copy(V[i, j], A[first + i, first + j])
-                for m in range(n):
-                    for lane in range(LANES):
-                        V[i, j, lane] -= F[first + i, m, lane] * F[first + j, m, lane]
+                take_products(V[i, j], F[first + i], F[first + j], n)
             _take_out_fixed(z[i], found.beta)
         level = outer.level[one]
         for i in range(q):
@@ -118,14 +115,9 @@ def _solve_rows_of_block(block, G, n_touched, b):
                     V[i, j, lane] -= L[i, m, lane] * L[j, m, lane]
     for r in range(n_touched + U(1)):
         for i in range(b):
-            k[i] = 0.0
-            for m in range(b):
-                for lane in range(LANES):
-                    k[i, lane] += H[i, m, lane] * E[r, m, lane]
+            set_products(k[i], H[i], E[r], b)
         for i in range(b):
-            for m in range(b):
-                for lane in range(LANES):
-                    E[r, i, lane] -= L[i, m, lane] * k[m, lane]
+            take_products(E[r, i], L[i], k, b)
 
 
 @step
@@ -134,11 +126,8 @@ def _add_outer_part(block, Uh, touched, n_outer, p, b):
     E, x = block.E, block.x
     for i in range(b):
         for j in range(p + U(1)):
-            for lane in range(LANES):
-                x[i, j, lane] = E[n_outer + j, i, lane]
-            for r in range(n_outer):
-                for lane in range(LANES):
-                    x[i, j, lane] -= Uh[touched[r], j, lane] * E[r, i, lane]
+            copy(x[i, j], E[n_outer + j, i])
+            take_chosen_products(x[i, j], Uh[:, j], touched, E[:, i], n_outer)
 
 
 @step
@@ -146,17 +135,14 @@ def _take_out_outer(block, N, touched, n_outer, at, q):
     """Take E' N E of one unit out of its V."""
     E, V, k = block.E, block.V, block.k
     for r in range(n_outer):
-        for i in range(q):
+        for i in range(q):  # minus what stands before the diagonal of N, and half of that
             for lane in range(LANES):
-                k[i, lane] = 0.5 * N[touched[r], touched[r], lane] * E[r, at + i, lane]
-        for c in range(r):
-            for i in range(q):
-                for lane in range(LANES):
-                    k[i, lane] += N[touched[r], touched[c], lane] * E[c, at + i, lane]
+                k[i, lane] = -0.5 * N[touched[r], touched[r], lane] * E[r, at + i, lane]
+            take_chosen_products(k[i], N[touched[r]], touched, E[:, at + i], r)
         for i in range(q):
             for j in range(i + U(1)):
                 for lane in range(LANES):
-                    V[at + i, at + j, lane] -= (
+                    V[at + i, at + j, lane] += (
                         E[r, at + i, lane] * k[j, lane] + k[i, lane] * E[r, at + j, lane]
                     )
 

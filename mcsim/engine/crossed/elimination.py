@@ -4,6 +4,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.crossed.crossing import LANES
+from mcsim.engine.crossed.lanes import set_products, take_products
 from mcsim.engine.nested.steps import add_factor
 from mcsim.engine.nested.steps import solve_fixed_effects as solve_root
 
@@ -30,9 +31,7 @@ def _factorise(K, n):
     """Lower Cholesky factor of K (n, n), in place."""
     for j in range(n):
         for i in range(j, n):
-            for m in range(j):
-                for lane in range(LANES):
-                    K[i, j, lane] -= K[i, m, lane] * K[j, m, lane]
+            take_products(K[i, j], K[i], K[j], j)
             if i == j:
                 for lane in range(LANES):
                     K[i, j, lane] = np.sqrt(K[i, j, lane])
@@ -46,9 +45,7 @@ def _substitute(L, X, n, n_columns):
     """Put L^-1 X into X (n, n_columns), for lower triangular L."""
     for i in range(n):
         for j in range(n_columns):
-            for m in range(i):
-                for lane in range(LANES):
-                    X[i, j, lane] -= L[i, m, lane] * X[m, j, lane]
+            take_products(X[i, j], L[i], X[:, j], i)
             for lane in range(LANES):
                 X[i, j, lane] /= L[i, i, lane]
 
@@ -152,18 +149,12 @@ def _take_out(A, yy, touched, block, b, n_rest):
     E, H, k, n = block.E, block.H, block.k, U(len(touched))
     for r in range(n + U(1)):
         for i in range(b):
-            k[i] = 0.0
-            for m in range(b):
-                for lane in range(LANES):
-                    k[i, lane] += H[i, m, lane] * E[r, m, lane]
+            set_products(k[i], H[i], E[r], b)
         for i in range(b):
-            for lane in range(LANES):
-                E[r, i, lane] = k[i, lane]
+            copy(E[r, i], k[i])
         row = n_rest if r == n else touched[r]
         for c in range(min(r + U(1), n)):
-            for i in range(b):
-                for lane in range(LANES):
-                    A[row, touched[c], lane] -= E[r, i, lane] * E[c, i, lane]
+            take_products(A[row, touched[c]], E[r], E[c], b)
     for i in range(b):
         for lane in range(LANES):
             yy[lane] -= E[n, i, lane] * E[n, i, lane]
@@ -224,9 +215,7 @@ def _solve_rows(L, F):
     n = U(len(F))
     for r in range(n):
         for i in range(n):
-            for m in range(i):
-                for lane in range(LANES):
-                    F[r, i, lane] -= L[i, m, lane] * F[r, m, lane]
+            take_products(F[r, i], L[i], F[r], i)
             for lane in range(LANES):
                 F[r, i, lane] /= L[i, i, lane]
 
@@ -241,21 +230,13 @@ def _inverse_in_outer(outer, Lams, L, Q, N, h, Uh):
             for i in range(first, n):  # before its unit a row is zero
                 for lane in range(LANES):
                     Q[c, i, lane] = Lam[c - first, i - first, lane] if i < end else 0.0
-                for m in range(first, i):
-                    for lane in range(LANES):
-                        Q[c, i, lane] -= L[i, m, lane] * Q[c, m, lane]
+                take_products(Q[c, i], L[i, first:], Q[c, first:], i - first)
                 for lane in range(LANES):
                     Q[c, i, lane] /= L[i, i, lane]
             for j in range(n_fixed):
-                Uh[c, j] = 0.0
-                for i in range(first, n):
-                    for lane in range(LANES):
-                        Uh[c, j, lane] += Q[c, i, lane] * h[i, j, lane]
+                set_products(Uh[c, j], Q[c, first:], h[first:, j], n - first)
             for r in range(c + U(1)):
-                N[c, r] = 0.0
-                for i in range(first, n):
-                    for lane in range(LANES):
-                        N[c, r, lane] += Q[c, i, lane] * Q[r, i, lane]
+                set_products(N[c, r], Q[c, first:], Q[r, first:], n - first)
                 copy(N[r, c], N[c, r])
 
 
@@ -269,9 +250,7 @@ def solve_fixed_effects(model, room, system, found):
         r2[lane] = yy[lane]
     for i in range(p + U(1)):
         for j in range(i + U(1)):
-            for m in range(n):
-                for lane in range(LANES):
-                    A[n + i, n + j, lane] -= h[m, i, lane] * h[m, j, lane]
+            take_products(A[n + i, n + j], h[:, i], h[:, j], n)
     for i in range(p):
         for lane in range(LANES):
             beta[i, lane] = A[n + p, n + i, lane]

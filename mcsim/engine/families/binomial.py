@@ -8,6 +8,7 @@ its derivative w' = -l'''.
 import math
 
 from mcsim.engine.arithmetic.compiled import part
+from mcsim.engine.arithmetic.elementary import exp, log1p
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 FAR = -10.0  # below this the normal distribution function is taken by its continued fraction
@@ -19,11 +20,11 @@ ROOT_2 = math.sqrt(2.0)
 @part
 def logit_row(y, m, eta):
     """P = 1 / (1 + exp(-eta))."""
-    small = math.exp(-abs(eta))
+    small = exp(-abs(eta))
     share = 1.0 / (1.0 + small)
     p = share if eta > 0.0 else small * share
     w = m * small * share * share
-    nll = m * (max(eta, 0.0) + math.log1p(small)) - y * eta
+    nll = m * (max(eta, 0.0) + log1p(small)) - y * eta
     return nll, y - m * p, w, w * (1.0 - 2.0 * p)
 
 

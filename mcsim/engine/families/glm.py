@@ -7,12 +7,23 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.families.kinds import NBINOM, POISSON, log_constants, row_of
+from mcsim.engine.arithmetic.unit_sums import sum_of_products
+from mcsim.engine.families.kinds import NBINOM, POISSON, U, log_constants, rows_of
 
 MAX_STEPS = 60
 DECREMENT = 1e-16  # of minus log-likelihood, relative, where Newton stops
 RISE = 1e-12  # relative: more is no rounding
 FIRST_COUNT = 0.1  # added to the mean of counts, whose log is where the intercept starts
+
+
+class Rows(NamedTuple):
+    """What is found of the rows."""
+
+    eta: Floats
+    nll: Floats
+    r: Floats
+    w: Floats
+    w3: Floats
 
 
 class GlmFits(NamedTuple):
@@ -39,24 +50,26 @@ def fit_glm(
         means = np.log(responses.mean(axis=1) + FIRST_COUNT) - offset.mean()
         start[:] = means[:, None] * np.linalg.lstsq(X, np.ones(len(X)))[0]
     loglik, steps, information = np.zeros(n), np.zeros(n), np.zeros((n, p, p))
-    room = np.zeros((p, p)), np.zeros(p), np.zeros(p)
-    _fit(kind, X, responses, trials, offset, tau, start, information, loglik, steps, *room)
+    room = np.zeros((p, p)), np.zeros(p), np.zeros(p), Rows(*(np.zeros(len(X)) for _ in range(5)))
+    turned = np.ascontiguousarray(X.T)
+    _fit(kind, turned, responses, trials, offset, tau, start, information, loglik, steps, *room)
     constant = log_constants(kind, responses, trials)
     return GlmFits(start, information, loglik + constant, np.isfinite(loglik), steps)
 
 
 @lean_kernel
 def _fit(
-    kind, X, responses, trials, offset, tau, beta, information, loglik, steps, L, gradient, change
-):
-    p = X.shape[1]
+    kind, X, responses, trials, offset, tau, beta, information, loglik, steps, L, gradient, change,
+    rows,
+):  # fmt: skip
+    p = len(X)
     for n in range(len(responses)):
         y, b, A = responses[n], beta[n], information[n]
         before, length = math.inf, 1.0
         change[:] = 0.0
         loglik[n] = math.nan
         for number in range(MAX_STEPS):
-            nll = _sum_rows(kind, X, y, trials, offset, tau, b, A, gradient)
+            nll = _sum_rows(kind, X, y, trials, offset, tau, b, A, gradient, rows)
             if not nll <= before + RISE * (1.0 + abs(before)):
                 if before == math.inf or length < RISE:
                     break
@@ -76,23 +89,22 @@ def _fit(
 
 
 @step
-def _sum_rows(kind, X, y, trials, offset, tau, b, A, gradient):
-    p, total = X.shape[1], 0.0
-    A[:] = 0.0
-    gradient[:] = 0.0
-    for row in range(len(y)):
-        eta = offset[row]
-        for j in range(p):
-            eta += X[row, j] * b[j]
-        nll, r, w, _ = row_of(kind, y[row], trials[row], eta, tau)
-        total += nll
-        for i in range(p):
-            gradient[i] += r * X[row, i]
-            for j in range(i + 1):
-                A[i, j] += w * X[row, i] * X[row, j]
+def _sum_rows(kind, X, y, trials, offset, tau, b, A, gradient, rows):
+    p, n, total = U(len(X)), U(len(y)), 0.0
+    for row in range(n):
+        rows.eta[row] = offset[row]
+    for j in range(p):
+        for row in range(n):
+            rows.eta[row] += X[j, row] * b[j]
+    rows_of(kind, y, trials, rows.eta, tau, rows.nll, rows.r, rows.w, rows.w3)
+    for row in range(n):
+        total += rows.nll[row]
     for i in range(p):
-        for j in range(i):
-            A[j, i] = A[i, j]
+        gradient[i] = sum_of_products(rows.r, X[i])
+        for row in range(n):
+            rows.w3[row] = rows.w[row] * X[i, row]
+        for j in range(i + U(1)):
+            A[i, j] = A[j, i] = sum_of_products(rows.w3, X[j])
     return total
 
 

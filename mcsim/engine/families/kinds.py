@@ -4,11 +4,12 @@ import numpy as np
 from scipy import special
 
 from mcsim.engine.arithmetic.arrays import Floats
-from mcsim.engine.arithmetic.compiled import part
+from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.families.binomial import cloglog_row, logit_row, probit_row
 from mcsim.engine.families.nbinom import nbinom_row
 from mcsim.engine.families.poisson import poisson_row
 
+U = np.uint64  # an index that cannot be negative needs no check
 LOGIT, PROBIT, CLOGLOG, POISSON, NBINOM = range(5)
 KINDS = {
     ("binomial", "logit"): LOGIT,
@@ -31,6 +32,27 @@ def row_of(kind, y, m, eta, tau):
     if kind == POISSON:
         return poisson_row(y, eta)
     return nbinom_row(y, eta, tau)
+
+
+@step
+def rows_of(kind, y, m, eta, tau, nll, r, w, w3):
+    """The same of all rows, into nll, r, w and w3; a loop each, for vector instructions."""
+    n = U(len(eta))
+    if kind == LOGIT:
+        for row in range(n):
+            nll[row], r[row], w[row], w3[row] = logit_row(y[row], m[row], eta[row])
+    elif kind == PROBIT:
+        for row in range(n):
+            nll[row], r[row], w[row], w3[row] = probit_row(y[row], m[row], eta[row])
+    elif kind == CLOGLOG:
+        for row in range(n):
+            nll[row], r[row], w[row], w3[row] = cloglog_row(y[row], m[row], eta[row])
+    elif kind == POISSON:
+        for row in range(n):
+            nll[row], r[row], w[row], w3[row] = poisson_row(y[row], eta[row])
+    else:
+        for row in range(n):
+            nll[row], r[row], w[row], w3[row] = nbinom_row(y[row], eta[row], tau)
 
 
 def log_constants(kind: int, responses: Floats, trials: Floats) -> Floats:

@@ -7,35 +7,33 @@ tau alone, sum log(1 + j tau) for j < y, are those of `log_rising`.
 import math
 
 from mcsim.engine.arithmetic.compiled import part, step
+from mcsim.engine.arithmetic.elementary import exp, log1p
 
 SMALL = 0.02  # of tau mu, below which a series tells more than differences
-TERMS = 12
+S2, S3, S4, S5, S6, S7, S8, S9, S10 = ((n - 1.0) / n for n in range(2, 11))
 
 
 @part
 def nbinom_row(y, eta, tau):
     """Without log(y!) and sum log(1 + j tau)."""
-    mu = math.exp(eta)
+    mu = exp(eta)
     x = tau * mu
-    log_part = mu if x == 0.0 else math.log1p(x) / tau
-    w = mu * (1.0 + tau * y) / ((1.0 + x) * (1.0 + x))
-    nll = log_part - y * (eta - math.log1p(x))
-    return nll, (y - mu) / (1.0 + x), w, w * (1.0 - x) / (1.0 + x)
+    log_x = log1p(x)
+    log_part = mu if x == 0.0 else log_x / tau
+    one = 1.0 / (1.0 + x)
+    w = mu * (1.0 + tau * y) * one * one
+    return log_part - y * (eta - log_x), (y - mu) * one, w, w * (1.0 - x) * one
 
 
 @part
 def nbinom_slopes(y, eta, tau):
     """Derivatives in tau of the log-likelihood, of r and of w."""
-    mu = math.exp(eta)
+    mu = exp(eta)
     x = tau * mu
-    if x < SMALL:  # log(1 + x) - x / (1 + x) over x^2
-        series = 0.0
-        for n in range(TERMS, 1, -1):
-            series = (n - 1.0) / n - x * series
-        curved = series
-    else:
-        curved = (math.log1p(x) - x / (1.0 + x)) / (x * x)
-    one = 1.0 / (1.0 + x)
+    one = 1.0 / (1.0 + x)  # log(1 + x) - x / (1 + x) over x^2
+    series = S6 - x * (S7 - x * (S8 - x * (S9 - x * S10)))
+    series = S2 - x * (S3 - x * (S4 - x * (S5 - x * series)))
+    curved = series if x < SMALL else (log1p(x) - x * one) / (x * x)
     dl = mu * mu * curved - y * mu * one
     dw = mu * one * one * (y - 2.0 * mu * (1.0 + tau * y) * one)
     return dl, -mu * (y - mu) * one * one, dw
@@ -47,8 +45,11 @@ def log_rising(n_above, tau):
 
     n_above : (largest y,) responses above 0, 1, ...
     """
-    total, slope = 0.0, 0.0
+    total, slope, lost = 0.0, 0.0, 0.0
     for j in range(len(n_above)):
-        total += n_above[j] * math.log1p(j * tau)
+        term = n_above[j] * math.log1p(j * tau) - lost  # of many terms rounding would add up
+        raised = total + term
+        lost = (raised - total) - term
+        total = raised
         slope += n_above[j] * j / (1.0 + j * tau)
     return total, slope

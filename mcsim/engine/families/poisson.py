@@ -1,12 +1,11 @@
 """Poisson counts, with the log link; what the functions give is said in binomial.py."""
 
-import math
-
 from mcsim.engine.arithmetic.compiled import part
+from mcsim.engine.arithmetic.elementary import exp
 
 
 @part
 def poisson_row(y, eta):
     """Without log(y!)."""
-    mu = math.exp(eta)
+    mu = exp(eta)
     return mu - y * eta, y - mu, mu, mu

@@ -47,6 +47,11 @@ class LaplaceFit:
     runaway: Floats
     runaway_level: Ints
 
+    @property
+    def covariances(self) -> tuple[Floats, ...]:
+        """Of the random effects per level: (n_replicates, q, q)."""
+        return tuple(product(Lam, transpose(Lam)) for Lam in self.factors)
+
 
 def fit_laplace(
     design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int = 1
@@ -113,7 +118,7 @@ def _runaways(likelihood: LaplaceLikelihood, optima: Optima) -> tuple[Floats, In
     direction, level = np.zeros(beta.shape), np.full(len(beta), -1)
     for row in np.flatnonzero((optima.status > Status.BOUNDARY) | ~(reach < SUSPECT)):
         y = likelihood.responses[row]
-        found = runaway_direction(kind, nest.X, nest.trials, y)
+        found = runaway_direction(kind, nest.X.T, nest.trials, y)
         if found is not None:
             direction[row] = found
         elif len(levels := uniform_levels(kind, nest, y)):

@@ -19,26 +19,32 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
-from mcsim.engine.families.kinds import NBINOM, log_constants
+from mcsim.engine.families.kinds import NBINOM, U, log_constants
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
 from mcsim.engine.laplace.elimination import (
-    U,
-    along,
+    add_times,
+    along_rows,
+    copy,
+    copy_all,
     covariances,
     eliminate,
     gather,
+    log_determinant,
     solve,
     spread,
+    sum_columns,
     sum_rows,
+    take_product,
 )
 from mcsim.engine.laplace.nest import Nest, room_for, with_dispersion
 from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
 MAX_STEPS = 200  # of Newton towards the mode of a root's effects
-DECREMENT = 1e-22  # of f, relative: log|H| follows the mode to the root of this
-LAST_DECREMENT = 1e-16  # below which it is rounding where it no longer becomes a tenth
+DECREMENT = 1e-22  # of f, per row: log|H| follows the mode to the root of this
+LAST_DECREMENT = 1e-16  # per row, below which it is rounding where it no longer becomes a tenth
 RISE = 1e-11  # of f, relative: more is no rounding
 
 
@@ -54,14 +60,14 @@ class LaplaceLikelihood(Likelihood):
         self.nest, self.kind, self.n_lam = nest, kind, n_parameters(blocks)
         self.blocks = with_dispersion(blocks, n_levels) if kind == NBINOM else blocks
         self.n_covariances = n_parameters(self.blocks)
-        self.nu = float(len(nest.X))
-        self.n_units = np.append(np.diff(nest.level_start), len(nest.X)).astype(np.float64)
+        p, n_rows = nest.X.shape
+        self.nu = float(n_rows)
+        self.n_units = np.append(np.diff(nest.level_start), n_rows).astype(np.float64)
         self.responses = responses
         self._n_above = _numbers_above(responses if kind == NBINOM else responses[:, :0])
         self._constant = log_constants(kind, responses, nest.trials)
-        self._modes = np.zeros((len(responses), *(len(nest.first), nest.Z.shape[1])))
-        self._room, self._bounds = room_for(nest, q), np.zeros((2, n_levels), dtype=np.uint64)
-        p = nest.X.shape[1]
+        self._modes = np.zeros((len(responses), len(nest.column), len(nest.first)))
+        self._room = room_for(nest, q)
         of_levels = (n_levels + 1, q)
         n_theta = self.n_covariances + p
         self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (0, 0))
@@ -81,7 +87,7 @@ class LaplaceLikelihood(Likelihood):
         results = np.empty((len(theta), sum(map(math.prod, self._shapes))))
         _evaluate(
             self.kind, self.nest, self._room, self.blocks, self.responses, self._n_above,
-            self._modes, self._bounds, self._order_room, replicates, theta, order, with_data,
+            self._modes, self._order_room, replicates, theta, order, with_data,
             results,
         )  # fmt: skip
         results[:, 0] -= 2.0 * self._constant[replicates]
@@ -98,39 +104,27 @@ def _numbers_above(responses: Floats) -> Floats:
 
 @lean_kernel
 def _evaluate(
-    kind, nest, room, blocks, responses, n_above, modes, bounds, own_order, replicates, theta,
-    order, with_data, results,
+    kind, nest, room, blocks, responses, n_above, modes, own_order, replicates, theta, order,
+    with_data, results,
 ):  # fmt: skip
-    n_levels, p, q = len(nest.level_start) - 1, nest.X.shape[1], blocks.Q.shape[1]
-    n_blocks, n_theta = len(blocks.size), theta.shape[1]
+    n_levels, p, q = len(nest.level_start) - 1, len(nest.X), blocks.Q.shape[1]
+    n_theta = theta.shape[1]
     for point in range(len(replicates)):
         replicate, found = replicates[point], results[point]
-        for b in range(n_blocks):
-            for i in range(q):
-                own_order[b, i, 0] = order[point, b, i]
-        tau = set_factors(room, blocks, own_order, theta[point], n_levels)
-        predict(nest.X, nest.offset, theta[point, n_theta - p :], room.eta)
+        y = responses[replicate]
+        tau = prepare(nest, room, blocks, own_order, theta[point], order[point])
+        total = mode_of(kind, nest, room, y, tau, modes[replicate])
         found[:] = 0.0
         room.D[:] = 0.0
         room.K[:] = 0.0
-        y, mode = responses[replicate], modes[replicate]
-        total = 0.0
-        for root in range(nest.level_start[n_levels - 1], nest.level_start[n_levels]):
-            lo, hi = bounds[0], bounds[1]
-            lo[n_levels - 1], hi[n_levels - 1] = root, root + U(1)
-            for level in range(n_levels - 1, 0, -1):
-                lo[level - 1] = nest.first[lo[level]]
-                hi[level - 1] = nest.end[hi[level] - U(1)]
-            total += mode_of_root(kind, nest, room, y, tau, lo, hi, mode)
-            if not total < math.inf:
-                break
-            _differentiate_root(kind, nest, room, y, tau, lo, hi)
-            _add_to_coefficients(nest, room, lo, hi, found[2 + n_theta - p : 2 + n_theta])
+        is_there = total < math.inf
+        if is_there:
+            _differentiate(kind, nest, room, y, tau)
+            add_to_coefficients(nest.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
         if kind == NBINOM:
             rising, slope = log_rising(n_above[replicate], tau)
             total -= 2.0 * rising
             room.D[n_levels, 0, 0, 0] -= 2.0 * slope
-        is_there = total < math.inf
         found[0] = total if is_there else math.nan
         found[1] = 1.0 if is_there else math.nan
         _set_gradient(room, blocks, own_order, theta[point], n_levels, found[2:])
@@ -144,17 +138,22 @@ def _evaluate(
 
 
 @step
-def predict(X, offset, beta, eta):
-    """Put the fixed part of all predictors into eta."""
-    for row in range(U(len(X))):
-        total = offset[row]
-        for j in range(U(len(beta))):
-            total += X[row, j] * beta[j]
-        eta[row] = total
+def prepare(nest, room, blocks, own_order, theta, order):
+    """Put factors and the fixed part of a point into `room`, and return the dispersion."""
+    for b in range(len(blocks.size)):
+        for i in range(order.shape[1]):
+            own_order[b, i, 0] = order[b, i]
+    copy(room.fixed, nest.offset)
+    p = U(len(nest.X))
+    for j in range(p):
+        X, beta = nest.X[j], theta[U(len(theta)) - p + j]
+        for row in range(U(len(X))):
+            room.fixed[row] += beta * X[row]
+    return _set_factors(room, blocks, own_order, theta, len(nest.level_start) - 1)
 
 
 @step
-def set_factors(room, blocks, order, theta, n_levels):
+def _set_factors(room, blocks, order, theta, n_levels):
     """Put the factors of all levels into room.Lam, and return the dispersion."""
     room.Lam[:] = 0.0
     tau = 0.0
@@ -183,170 +182,154 @@ def _set_gradient(room, blocks, order, theta, n_levels, gradient):
 
 
 @step
-def mode_of_root(kind, nest, room, y, tau, lo, hi, mode):
-    """-2 logLik of an outermost unit at the mode of its effects, from and into `mode`.
+def mode_of(kind, nest, room, y, tau, mode):
+    """-2 logLik at the mode of the effects, from and into `mode`.
 
     Infinite where it overflows at the mode that is there and at zero.
     """
-    u, before = room.u, room.u_before
-    _copy(nest.column_start, lo, hi, mode, u)
-    f_before, length, log_det, is_fresh = math.inf, 1.0, 0.0, False
-    f, decrement_before = math.inf, math.inf
+    copy_all(room.u, mode)
+    spread(nest, room.Lam, room.u, room.b)
+    f, f_before, decrement_before, length = 0.0, math.inf, math.inf, 1.0
+    scale = float(len(y))  # not |f|, which terms of y alone make as large as they like
     for _ in range(MAX_STEPS):
-        spread(nest, room.Lam, lo, hi, u, room.b)
-        f = sum_rows(kind, nest, room, y, tau, lo, hi) + _half_squares(nest.column_start, lo, hi, u)
+        f = sum_rows(kind, nest, room, y, tau) + _half_squares(nest, room.u)
         if not f < math.inf and f_before == math.inf:
-            if is_fresh:
+            if decrement_before < 0.0:
                 return math.inf
-            is_fresh = True
-            _combine(nest.column_start, lo, hi, u, 0.0, u, u)
+            decrement_before = -math.inf  # a second time
+            room.u[:] = 0.0
+            room.b[:] = 0.0
             continue
         if not f <= f_before + RISE * (1.0 + abs(f_before)):
             length *= 0.5
-            _combine(nest.column_start, lo, hi, before, length, room.step, u)
+            _go(room, length)
             continue
-        log_det = eliminate(nest, room, lo, hi)
-        decrement = solve(nest, room, lo, hi, room.vector, 1.0, room.step)
-        scale = 1.0 + abs(f)
+        eliminate(nest, room)
+        decrement = solve(nest, room, room.vector, 1.0, room.step)
         is_rounding = decrement < LAST_DECREMENT * scale and decrement > 0.1 * decrement_before
         if is_rounding or not decrement > DECREMENT * scale:
             break
         f_before, decrement_before, length = f, decrement, 1.0
-        _copy(nest.column_start, lo, hi, u, before)
-        _combine(nest.column_start, lo, hi, before, 1.0, room.step, u)
-    _copy(nest.column_start, lo, hi, u, mode)
-    return 2.0 * f + log_det
+        copy_all(room.u_before, room.u)
+        copy_all(room.b_before, room.b)
+        _go(room, length)
+    copy_all(mode, room.u)
+    return 2.0 * f + log_determinant(nest, room.F)
 
 
 @step
-def _copy(column_start, lo, hi, source, target):
-    for level in range(U(len(lo))):
-        for g in range(lo[level], hi[level]):
-            for i in range(column_start[level], column_start[level + U(1)]):
-                target[g, i] = source[g, i]
+def _go(room, length):
+    """Go so much of a step from where the last one began."""
+    for i in range(U(len(room.u))):
+        _add(room.u[i], room.u_before[i], length, room.step[i])
+        _add(room.b[i], room.b_before[i], length, room.path[i])
 
 
 @step
-def _combine(column_start, lo, hi, start, length, change, target):
-    """Put start + length x change into target; zero where start and change are the target."""
-    is_zero = 0.0 if length == 0.0 else 1.0
-    for level in range(U(len(lo))):
-        for g in range(lo[level], hi[level]):
-            for i in range(column_start[level], column_start[level + U(1)]):
-                target[g, i] = is_zero * (start[g, i] + length * change[g, i])
+def _add(out, start, length, step):
+    for g in range(U(len(out))):
+        out[g] = start[g] + length * step[g]
 
 
 @step
-def _half_squares(column_start, lo, hi, u):
+def _half_squares(nest, u):
     total = 0.0
-    for level in range(U(len(lo))):
-        for g in range(lo[level], hi[level]):
-            for i in range(column_start[level], column_start[level + U(1)]):
-                total += 0.5 * u[g, i] * u[g, i]
+    for level in range(U(len(nest.level_start) - 1)):
+        for i in range(nest.column_start[level], nest.column_start[level + U(1)]):
+            for g in range(nest.level_start[level], nest.level_start[level + U(1)]):
+                total += 0.5 * u[i, g] * u[i, g]
     return total
 
 
 @step
-def _differentiate_root(kind, nest, room, y, tau, lo, hi):
-    """Add to the derivatives in Psi and in the dispersion; leave those of rows in room.r."""
-    k, n_levels = U(nest.Z.shape[1]), U(len(lo))
-    covariances(nest, room, lo, hi)
-    _add_variances(nest.Z, nest.first, nest.end, nest.is_plain, room, lo[U(0)], hi[U(0)])
-    solve(nest, room, lo, hi, room.vector, 0.0, room.step)
+def _differentiate(kind, nest, room, y, tau):
+    """Add to the derivatives in Psi and in the dispersion; leave those of rows in room.moved."""
+    covariances(nest, room)
+    _variances(nest, room, room.nll)  # whose own numbers are counted
+    for row in range(U(len(y))):
+        room.moved[row] = room.w3[row] * room.nll[row]
+    sum_columns(nest, room.moved, room.of_basis, room.S)
+    copy_all(room.vector, room.S)
+    solve(nest, room, room.vector, 0.0, room.step)
+    moved = room.moved
+    moved[:] = 0.0
+    along_rows(nest, room.path, room.of_basis, moved)
     if kind == NBINOM:
-        _add_to_dispersion(nest, room, y, tau, lo, hi)
-    for g in range(lo[U(0)], hi[U(0)]):
-        for i in range(k):
-            for j in range(k):
-                room.S[g, i] -= room.M[g, i, j] * room.path[g, j]
-        moved = along(nest.Z, room.path, nest.first[g], g)
-        for row in range(nest.first[g], nest.end[g]):
-            if not nest.is_plain:
-                moved = along(nest.Z, room.path, row, g)
-            room.r[row] = room.w3[row] - 2.0 * room.r[row] - room.w[row] * moved
-    for level in range(n_levels):
-        for g in range(lo[level], hi[level]):
-            if level > U(0):
-                gather(room.R, g, nest.first[g], nest.end[g], nest.column_start[level])
-                gather(room.S, g, nest.first[g], nest.end[g], nest.column_start[level])
-            a, e = nest.column_start[level], nest.column_start[level + U(1)]
-            _add_unit(room.R, room.S, room.M, room.C, room.K[level], room.D[level], g, a, e)
+        _add_to_dispersion(room, y, tau)
+    for row in range(U(len(y))):
+        moved[row] = room.w3[row] * room.nll[row] - 2.0 * room.r[row] - room.w[row] * moved[row]
+    n_leaves, k = nest.level_start[U(1)], U(len(nest.column))
+    for i in range(k):
+        for j in range(k):
+            take_product(room.S[i, :n_leaves], room.M[i, j, :n_leaves], room.path[j, :n_leaves])
+    for level in range(U(len(nest.level_start) - 1)):
+        if level > U(0):
+            gather(nest, level, room.R)
+            gather(nest, level, room.S)
+        _add_units(nest, level, room, room.K[level], room.D[level])
 
 
 @step
-def _add_variances(Z, starts, ends, is_plain, room, lo, hi):
-    """Put w' q, q the variance of a row's predictor, into room.w3, its sums into room.S."""
-    k, C, S, w3 = U(Z.shape[1]), room.C, room.S, room.w3
-    for g in range(lo, hi):
-        first, total = starts[g], 0.0
-        for i in range(k):
-            room.R[g, i], S[g, i] = room.vector[g, i], 0.0
-        variance = _variance(Z, C, first, g)
-        for row in range(first, ends[g]):
-            if not is_plain:
-                variance = _variance(Z, C, row, g)
-            t = w3[row] * variance
-            w3[row] = t
-            total += t
-            if not is_plain:
-                for i in range(k):
-                    S[g, i] += t * Z[row, i]
-        for i in range(k):
-            if is_plain:
-                S[g, i] = total * Z[first, i]
-            room.vector[g, i] = S[g, i]
+def _variances(nest, room, out):
+    """Put the variance of every row's predictor, given the responses, into `out`."""
+    n_leaves, k, sums = nest.level_start[U(1)], U(len(nest.column)), room.of_basis
+    sums[:] = 0.0
+    for i in range(k):
+        for j in range(k):
+            c, d = nest.column[i], nest.column[j]
+            if c >= d:
+                add_times(sums[c, d], 1.0 if c == d else 2.0, room.C[i, j, :n_leaves])
+    out[:] = 0.0
+    for c in range(U(len(nest.B))):
+        for d in range(c + U(1)):
+            own = sums[c, d]
+            for row in range(U(len(out))):
+                out[row] += nest.B[c, row] * nest.B[d, row] * own[nest.leaf[row]]
 
 
 @step
-def _variance(Z, C, row, g):
-    """Variance of a row's predictor given the responses."""
-    total = 0.0
-    for i in range(U(Z.shape[1])):
-        for j in range(U(Z.shape[1])):
-            total += Z[row, i] * C[g, i, j] * Z[row, j]
-    return total
+def _add_to_dispersion(room, y, tau):
+    """Add the rows to the derivative in the dispersion, but for what y and tau alone give.
 
-
-@step
-def _add_to_dispersion(nest, room, y, tau, lo, hi):
-    """Add a root's rows to the derivative in the dispersion, but for what y and tau alone give."""
+    room.nll : variances of their predictors; room.moved : what these change by through the modes
+    """
     total, weight = 0.0, 0.0
-    for g in range(lo[U(0)], hi[U(0)]):
-        for row in range(nest.first[g], nest.end[g]):
-            eta = room.eta[row] + along(nest.Z, room.b, row, g)
-            dl, dr, dw = nbinom_slopes(y[row], eta, tau)
-            variance = _variance(nest.Z, room.C, row, g)
-            moved = along(nest.Z, room.path, row, g)
-            total += variance * dw - 2.0 * dl + moved * dr
-            weight += room.w[row]
-    room.D[len(lo), 0, 0, 0] += total
-    room.K[len(lo), 0, 0, 0] += weight
+    for row in range(U(len(y))):
+        dl, dr, dw = nbinom_slopes(y[row], room.eta[row], tau)
+        room.fixed[row] = room.nll[row] * dw - 2.0 * dl + room.moved[row] * dr
+    for row in range(U(len(y))):
+        total += room.fixed[row]
+        weight += room.w[row]
+    room.D[len(room.Lam), 0, 0, 0] += total
+    room.K[len(room.Lam), 0, 0, 0] += weight
 
 
 @step
-def _add_unit(R, S, M, C, of_design, of_data, g, a, e):
-    """Add a unit, whose columns are a to e, to the derivatives in Psi of its level."""
-    k = U(M.shape[1])
+def _add_units(nest, level, room, of_design, of_data):
+    """Add a level's units to the derivatives in its Psi."""
+    k, M, C, R, S = U(len(nest.column)), room.M, room.C, room.R, room.S
+    a, e = nest.column_start[level], nest.column_start[level + U(1)]
+    lo, hi = nest.level_start[level], nest.level_start[level + U(1)]
     for i in range(a, e):
         for j in range(a, i + U(1)):
-            K = M[g, i, j]
+            K, other = room.y[0, lo:hi], room.step[0, lo:hi]
+            copy(K, M[i, j, lo:hi])
             for m in range(a, k):
-                weight = 0.0
+                other[:] = 0.0
                 for n in range(a, k):
-                    weight += C[g, m, n] * M[g, n, j]
-                K -= M[g, i, m] * weight
-            change = K - R[g, i] * R[g, j] + 0.5 * (R[g, i] * S[g, j] + S[g, i] * R[g, j])
-            of_design[i - a, j - a, U(0)] += K
-            of_data[i - a, j - a, U(0)] += change
-            if i != j:
-                of_design[j - a, i - a, U(0)] += K
-                of_data[j - a, i - a, U(0)] += change
+                    take_product(other, C[m, n, lo:hi], M[n, j, lo:hi])
+                for g in range(hi - lo):
+                    K[g] += M[i, m, lo + g] * other[g]
+            total, change = 0.0, 0.0
+            for g in range(lo, hi):
+                total += K[g - lo]
+                change += 0.5 * (R[i, g] * S[j, g] + S[i, g] * R[j, g]) - R[i, g] * R[j, g]
+            of_design[i - a, j - a, U(0)] = of_design[j - a, i - a, U(0)] = total
+            of_data[i - a, j - a, U(0)] = of_data[j - a, i - a, U(0)] = total + change
 
 
 @step
-def _add_to_coefficients(nest, room, lo, hi, gradient):
-    """Add a root's rows to the derivatives in the coefficients."""
-    p, X, r = U(nest.X.shape[1]), nest.X, room.r
-    for row in range(nest.first[lo[U(0)]], nest.end[hi[U(0)] - U(1)]):
-        for j in range(p):
-            gradient[j] += X[row, j] * r[row]
+def add_to_coefficients(X, rows, factor, gradient):
+    """Add the rows' derivatives to those in the coefficients."""
+    for j in range(U(len(X))):
+        gradient[j] += factor * sum_of_products(X[j], rows)

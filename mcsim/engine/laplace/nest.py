@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.engine.arithmetic.arrays import Flags, Floats, Positions
+from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints, Positions
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.compile import CompiledDesign, Level
 
@@ -18,34 +18,44 @@ class Nest(NamedTuple):
 
     first: Positions  # (n_units,) of what is within a unit: rows (innermost level) or units
     end: Positions
+    parent: Positions  # (n_units,) unit around it; of the outermost level 0
     level_start: Positions  # (n_levels + 1,) first unit of every level
     column_start: Positions  # (n_levels + 1,)
-    Z: Floats  # (n_rows, k) in columns of unit scale
-    X: Floats  # (n_rows, p) X~, orthogonal with X~'X~ = n I
+    leaf: Positions  # (n_rows,) innermost unit
+    B: Floats  # (n_basis, n_rows) columns of random effects, each once, of unit scale
+    column: Positions  # (k,) which of these a random effect has
+    X: Floats  # (p, n_rows) X~', X~ orthogonal with X~'X~ = n I
     offset: Floats  # (n_rows,)
     trials: Floats  # (n_rows,)
-    is_plain: bool  # whether no column of Z differs within an innermost unit
 
 
 class Room(NamedTuple):
-    """What an evaluation leaves on its way; k columns, units as in Nest."""
+    """What an evaluation leaves on its way; k columns, units as in Nest.
 
-    eta: Floats  # (n_rows,) fixed part and offset
-    r: Floats  # (n_rows,) derivatives, of families/
+    Units come last, so that loops over those of a level become vector instructions.
+    """
+
+    fixed: Floats  # (n_rows,) fixed part and offset
+    eta: Floats  # (n_rows,) the predictor
+    nll: Floats  # (n_rows,) minus log-likelihood and derivatives, of families/
+    r: Floats
     w: Floats
     w3: Floats
-    u: Floats  # (n_units, k) own effects, of covariance I
+    moved: Floats  # (n_rows,)
+    u: Floats  # (k, n_units) own effects, of covariance I
     u_before: Floats
     step: Floats
-    b: Floats  # (n_units, k) Lam u of a unit and of those around it
-    vector: Floats  # (n_units, k) sums of r Z, without what the units within explain
-    path: Floats  # (n_units, k) Lam times a solution, as b
-    y: Floats  # (n_units, k) L^-1 times a unit's own
-    M: Floats  # (n_units, k, k) Z'(W^-1 + Z Psi Z')^-1 Z, Psi of the units within
-    F: Floats  # (n_units, k, k) Cholesky factor L of a unit's own; L^-1 Lam'M beside it
-    C: Floats  # (n_units, k, k) covariance of b given the responses
-    R: Floats  # (n_units, k) sums of r Z
-    S: Floats  # (n_units, k) sums of (w' q - w Z v) Z
+    b: Floats  # (k, n_units) Lam u of a unit and of those around it
+    b_before: Floats
+    vector: Floats  # (k, n_units) sums of r Z, without what the units within explain
+    path: Floats  # (k, n_units) Lam times a solution, as b
+    y: Floats  # (k, n_units) L^-1 times a unit's own
+    R: Floats  # (k, n_units) sums of r Z
+    S: Floats  # (k, n_units) sums of (w' q - w Z v) Z
+    M: Floats  # (k, k, n_units) Z'(W^-1 + Z Psi Z')^-1 Z, Psi of the units within
+    F: Floats  # (k, k, n_units) Cholesky factor L of a unit's own; L^-1 Lam'M beside it
+    C: Floats  # (k, k, n_units) covariance of b given the responses
+    of_basis: Floats  # (n_basis, n_basis, n_leaves) sums by columns of the basis
     Lam: Floats  # (n_levels, q, q, 1)
     D: Floats  # (n_levels + 1, q, q, 1) derivative in Psi; the last in the dispersion
     K: Floats  # the same without data
@@ -68,38 +78,50 @@ def nest_of(
         begins.append(changed | begins[-1] if begins else changed)
     starts = [np.flatnonzero(one) for one in begins[::-1]]  # rows, innermost level first
     level_start = np.cumsum([0, *map(len, starts)])
-    first, end = [starts[0]], [np.append(starts[0][1:], n)]
+    firsts, ends = [starts[0]], [np.append(starts[0][1:], n)]
     for inner, outer, at in zip(starts, starts[1:], level_start, strict=False):
         position = at + np.searchsorted(inner, outer)
-        first.append(position)
-        end.append(np.append(position[1:], at + len(inner)))
+        firsts.append(position)
+        ends.append(np.append(position[1:], at + len(inner)))
+    first, end = np.concatenate(firsts), np.concatenate(ends)
+    parent = np.zeros(level_start[-1], dtype=np.int64)
+    for at in range(level_start[1], level_start[-1]):
+        parent[first[at] : end[at]] = at
     Z = [level.Z @ S for level, S in zip(levels, design.scales, strict=False)][::-1]
     sizes = [one.shape[1] for one in Z] or [0]
     columns = np.hstack([np.zeros((n, 0)), *Z])[order]
+    rounded = np.ascontiguousarray(columns.T.round(12))
+    _, chosen, column = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
     leaf = np.cumsum(begins[-1]) - 1
     return Nest(
-        np.concatenate(first).astype(np.uint64),
-        np.concatenate(end).astype(np.uint64),
-        level_start.astype(np.uint64),
-        np.cumsum([0, *sizes]).astype(np.uint64),
-        np.ascontiguousarray(columns),
-        np.ascontiguousarray((X @ np.linalg.inv(design.R))[order]),
+        _positions(first),
+        _positions(end),
+        _positions(parent),
+        _positions(level_start),
+        _positions(np.cumsum([0, *sizes])),
+        _positions(leaf),
+        np.ascontiguousarray(columns[:, chosen].T),
+        _positions(column.reshape(-1)),
+        np.ascontiguousarray((X @ np.linalg.inv(design.R))[order].T),
         offset[order],
         trials[order],
-        bool(np.all(columns == columns[starts[0]][leaf])),
     )
+
+
+def _positions(numbers: Ints) -> Positions:
+    return np.asarray(numbers.astype(np.uint64))
 
 
 def room_for(nest: Nest, q: int) -> Room:
     """Memory for an evaluation; q columns at most in a level."""
-    n_rows, k = nest.Z.shape
-    n_units, n_levels = len(nest.first), len(nest.level_start) - 1
-    rows = [np.zeros(n_rows) for _ in range(4)]
-    vectors = [np.zeros((n_units, k)) for _ in range(7)]
-    matrices = [np.zeros((n_units, k, k)) for _ in range(3)]
-    sums = [np.zeros((n_units, k)) for _ in range(2)]
+    n_basis, n_rows = nest.B.shape
+    k, n_units, n_levels = len(nest.column), len(nest.first), len(nest.level_start) - 1
+    rows = [np.zeros(n_rows) for _ in range(7)]
+    vectors = [np.zeros((k, n_units)) for _ in range(10)]
+    matrices = [np.zeros((k, k, n_units)) for _ in range(3)]
+    of_basis = [np.zeros((n_basis, n_basis, int(nest.level_start[1])))]
     of_levels = [np.zeros((n, q, q, 1)) for n in (n_levels, n_levels + 1, n_levels + 1)]
-    return Room(*rows, *vectors, *matrices, *sums, *of_levels)
+    return Room(*rows, *vectors, *matrices, *of_basis, *of_levels)
 
 
 def with_dispersion(blocks: Blocks, n_levels: int) -> Blocks:

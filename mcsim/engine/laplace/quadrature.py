@@ -18,10 +18,14 @@ import numpy as np
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
 from mcsim.engine.blocks import Blocks
-from mcsim.engine.families.kinds import NBINOM, row_of
+from mcsim.engine.families.kinds import NBINOM, U, row_of
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
-from mcsim.engine.laplace.elimination import U
-from mcsim.engine.laplace.likelihood import LaplaceLikelihood, mode_of_root, predict, set_factors
+from mcsim.engine.laplace.likelihood import (
+    LaplaceLikelihood,
+    add_to_coefficients,
+    mode_of,
+    prepare,
+)
 from mcsim.engine.laplace.nest import Nest
 from mcsim.engine.likelihood import Points
 
@@ -42,7 +46,7 @@ class Nodes(NamedTuple):
     of_shift: Floats  # in the predictor of all rows, ...
     of_inner: Floats  # in the SD of the units within, ...
     of_tau: Floats  # in the dispersion
-    c: Floats  # (n_rows, n_points) in the predictor of a row
+    c: Floats  # (n_points, n_rows) in the predictor of a row
     r: Floats  # (n_rows,) at a node of a unit within
     w: Floats  # (n_rows,) at its mode
     w3: Floats
@@ -57,8 +61,8 @@ class QuadratureLikelihood(LaplaceLikelihood):
         super().__init__(nest, blocks, kind, responses)
         z, weight = np.polynomial.hermite_e.hermegauss(n_points)
         log_weight = np.log(weight) - 0.5 * math.log(2.0 * math.pi) + 0.5 * z**2
-        of_nodes, n_rows = [np.zeros(n_points) for _ in range(5)], len(nest.X)
-        rows = np.zeros((n_rows, n_points)), *(np.zeros(n_rows) for _ in range(3))
+        of_nodes, n_rows = [np.zeros(n_points) for _ in range(5)], nest.X.shape[1]
+        rows = np.zeros((n_points, n_rows)), *(np.zeros(n_rows) for _ in range(3))
         self._nodes = Nodes(z, log_weight, *of_nodes, *rows)
 
     def at(
@@ -102,40 +106,33 @@ class QuadratureLikelihood(LaplaceLikelihood):
         """-2 logLik (n,), its slopes in SDs and dispersion (n, n_lam + 1), in coefficients."""
         n = len(replicates)
         f, slopes = np.zeros(n), np.zeros((n, self.n_lam + 1))
-        gradient = np.zeros((n, self.nest.X.shape[1]))
+        gradient = np.zeros((n, len(self.nest.X)))
         _evaluate(
             self.kind, self.nest, self._room, self._nodes, self.blocks, self.responses,
-            self._n_above, self._modes, self._bounds, self._order_room, replicates, theta, order,
-            f, slopes, gradient,
+            self._n_above, self._modes, self._order_room, replicates, theta, order, f, slopes,
+            gradient,
         )  # fmt: skip
         return f, slopes, gradient
 
 
 @lean_kernel
 def _evaluate(
-    kind, nest, room, nodes, blocks, responses, n_above, modes, bounds, own_order, replicates,
-    theta, order, f, slopes, gradient,
+    kind, nest, room, nodes, blocks, responses, n_above, modes, own_order, replicates, theta, order,
+    f, slopes, gradient,
 ):  # fmt: skip
-    n_levels, p, n_theta = len(nest.level_start) - 1, nest.X.shape[1], theta.shape[1]
+    n_levels = len(nest.level_start) - 1
     for point in range(len(replicates)):
-        replicate = replicates[point]
-        own_order[:] = 0
-        tau = set_factors(room, blocks, own_order, theta[point], n_levels)
-        predict(nest.X, nest.offset, theta[point, n_theta - p :], room.eta)
-        y, mode, total = responses[replicate], modes[replicate], 0.0
+        replicate, total = replicates[point], 0.0
+        y = responses[replicate]
+        tau = prepare(nest, room, blocks, own_order, theta[point], order[point])
+        if not mode_of(kind, nest, room, y, tau, modes[replicate]) < math.inf:
+            f[point] = math.nan
+            continue
         for root in range(nest.level_start[n_levels - 1], nest.level_start[n_levels]):
-            lo, hi = bounds[0], bounds[1]
-            lo[n_levels - 1], hi[n_levels - 1] = root, root + U(1)
-            for level in range(n_levels - 1, 0, -1):
-                lo[level - 1] = nest.first[lo[level]]
-                hi[level - 1] = nest.end[hi[level] - U(1)]
-            if not mode_of_root(kind, nest, room, y, tau, lo, hi, mode) < math.inf:
-                total = math.nan
-                break
             if n_levels == 1:
                 value = _integrate_unit(
-                    kind, nest, room.eta, nodes, y, tau, root, 0.0, theta[point, 0],
-                    room.u[root, 0], U(0),
+                    kind, nest, room.fixed, nodes, y, tau, root, 0.0, theta[point, 0],
+                    room.u[0, root], U(0),
                 )  # fmt: skip
                 slopes[point, 0] -= 2.0 * value[1]
                 slopes[point, 1] -= 2.0 * value[2]
@@ -145,9 +142,7 @@ def _evaluate(
                     kind, nest, room, nodes, y, tau, root, theta[point, 0], theta[point, 1],
                     slopes[point],
                 )  # fmt: skip
-            for row in range(nest.first[lo[0]], nest.end[hi[0] - U(1)]):
-                for j in range(p):
-                    gradient[point, j] -= 2.0 * nest.X[row, j] * nodes.c[row, 0]
+        add_to_coefficients(nest.X, nodes.c[0], -2.0, gradient[point])
         if kind == NBINOM:
             rising, slope = log_rising(n_above[replicate], tau)
             total -= 2.0 * rising
@@ -158,7 +153,7 @@ def _evaluate(
 @step
 def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
     """Log integral over the effect of an innermost unit, its derivatives in s and tau, their sum
-    over rows in the predictor; those of rows into nodes.c[:, k].
+    over rows in the predictor; those of rows into nodes.c[k].
     """
     first, end, w, w3, c = nest.first[g], nest.end[g], nodes.w, nodes.w3, nodes.c
     R, W, T, R_tau, W_tau, f, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0
@@ -175,7 +170,7 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
                 _, dr, dw = nbinom_slopes(y[row], own, tau)
                 R_tau += dr
                 W_tau += dw
-            c[row, k] = 0.0
+            c[k, row] = 0.0
         h = 1.0 + s * s * W
         change = (s * R - u) / h
         if not abs(change) * math.sqrt(h) > STEP * (1.0 + abs(u)):
@@ -202,7 +197,7 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
         of_s += weight * node * sum_r
         of_tau += weight * sum_tau
         for row in range(first, end):
-            c[row, k] += weight * nodes.r[row]
+            c[k, row] += weight * nodes.r[row]
     A /= total
     B = -0.5 * sd**3 * (B / total + 1.0 / sd)  # of h
     of_s = of_s / total + A * (R - s * W * u) / h + B * 2.0 * s * (W + s * T * u / h)
@@ -210,8 +205,8 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
     of_shift = 0.0
     for row in range(first, end):
         moved = w3[row] - T * s * s * w[row] / h
-        c[row, k] = c[row, k] / total - A * s * w[row] / h + B * s * s * moved
-        of_shift += c[row, k]
+        c[k, row] = c[k, row] / total - A * s * w[row] / h + B * s * s * moved
+        of_shift += c[k, row]
     return math.log(total) - f + math.log(sd), of_s, of_tau, of_shift
 
 
@@ -219,19 +214,19 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
 def _integrate_root(kind, nest, room, nodes, y, tau, root, s_g, s_a, slopes):
     """Log integral over the effects of an outer unit and those within, at whose mode `room` is.
 
-    Adds to the slopes of -2 logLik in s_g, s_a and tau; leaves those of rows in nodes.c[:, 0].
+    Adds to the slopes of -2 logLik in s_g, s_a and tau; leaves those of rows in nodes.c[0].
     """
-    u, s = room.u[root, 1], room.F[root, 1, 1] ** 2
+    u, s = room.u[1, root], room.F[1, 1, root] ** 2
     sums = _sums_at_mode(kind, nest, room, y, tau, root, s_g, s_a)
     n_points, largest = U(len(nodes.z)), -math.inf
     for k in range(n_points):
         node = u + nodes.z[k] / math.sqrt(s)
         value, of_shift, of_inner, of_tau = -0.5 * node * node, 0.0, 0.0, 0.0
         for g in range(nest.first[root], nest.end[root]):
-            W = room.M[g, 0, 0]
-            start = room.u[g, 0] - s_a * s_g * W / (1.0 + s_g * s_g * W) * (node - u)
+            W = room.M[0, 0, g]
+            start = room.u[0, g] - s_a * s_g * W / (1.0 + s_g * s_g * W) * (node - u)
             found = _integrate_unit(
-                kind, nest, room.eta, nodes, y, tau, g, s_a * node, s_g, start, k
+                kind, nest, room.fixed, nodes, y, tau, g, s_a * node, s_g, start, k
             )
             value += found[0]
             of_inner += found[1]
@@ -259,15 +254,15 @@ def _integrate_root(kind, nest, room, nodes, y, tau, root, s_g, s_a, slopes):
     slopes[1] -= 2.0 * (of_a / total + A * sums[3] + B * sums[4])
     slopes[2] -= 2.0 * (of_tau / total + A * sums[5] + B * sums[6])
     for g in range(nest.first[root], nest.end[root]):
-        W, T = room.M[g, 0, 0], room.S[g, 0]
+        W, T = room.M[0, 0, g], room.S[0, g]
         h = 1.0 + s_g * s_g * W
         for row in range(nest.first[g], nest.end[g]):
             own = 0.0
             for k in range(n_points):
-                own += nodes.value[k] * nodes.c[row, k]
+                own += nodes.value[k] * nodes.c[k, row]
             moved = room.w3[row] - T * s_g * s_g * room.w[row] / h
             own = own / total - A * s_a * room.w[row] / (h * s) + B * s_a * s_a * moved / (h * h)
-            nodes.c[row, 0] = own
+            nodes.c[0, row] = own
     return math.log(total) + largest - 0.5 * math.log(s)
 
 
@@ -276,7 +271,7 @@ def _sums_at_mode(kind, nest, room, y, tau, root, s_g, s_a):
     """Derivatives of the curvature s of an outer unit in its mode; of its mode and s, the mode
     held, in s_g, s_a and tau; sums of w' of the units within into room.S.
     """
-    u, s = room.u[root, 1], room.F[root, 1, 1] ** 2
+    u, s = room.u[1, root], room.F[1, 1, root] ** 2
     by_mode, mode_g, s_of_g, sum_R, sum_W, mode_tau, s_of_tau, by_shift = (
         0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
     )  # fmt: skip
@@ -287,12 +282,12 @@ def _sums_at_mode(kind, nest, room, y, tau, root, s_g, s_a):
             W += room.w[row]
             T += room.w3[row]
             if kind == NBINOM:
-                own = room.eta[row] + s_a * u + s_g * room.u[g, 0]
+                own = room.fixed[row] + s_a * u + s_g * room.u[0, g]
                 _, dr, dw = nbinom_slopes(y[row], own, tau)
                 R_tau += dr
                 W_tau += dw
-        room.S[g, 0] = T
-        h, own = 1.0 + s_g * s_g * W, room.u[g, 0]
+        room.S[0, g] = T
+        h, own = 1.0 + s_g * s_g * W, room.u[0, g]
         by_mode += T / h**3
         mode_g -= 2.0 * W * own / h
         s_of_g += (2.0 * T * own / h - 2.0 * s_g * W * W) / (h * h)
@@ -316,5 +311,5 @@ def can_integrate(nest: Nest) -> bool:
     """Whether there are one or two levels, each with intercepts that vary and nothing else."""
     n_levels = len(nest.level_start) - 1
     return bool(
-        n_levels <= 2 and nest.Z.shape[1] == n_levels and np.all(np.abs(nest.Z - 1.0) < ROUNDING)
+        n_levels <= 2 and len(nest.column) == n_levels and np.all(np.abs(nest.B - 1.0) < ROUNDING)
     )

@@ -66,8 +66,9 @@ def laplace_optima(likelihood: LaplaceLikelihood) -> Optima:
     """The optimum of every replicate."""
     nest = likelihood.nest
     n = len(likelihood.responses)
+    X = np.ascontiguousarray(nest.X.T)
     glm = fit_glm(
-        likelihood.kind, nest.X, likelihood.responses, nest.trials, nest.offset, START_DISPERSION
+        likelihood.kind, X, likelihood.responses, nest.trials, nest.offset, START_DISPERSION
     )
     theta, order = plain_start(likelihood.blocks, n)
     beta = np.where(np.isfinite(glm.beta), glm.beta, 0.0)

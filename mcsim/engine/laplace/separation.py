@@ -7,7 +7,6 @@ others.
 """
 
 import numpy as np
-from scipy.optimize import linprog
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.families.kinds import NBINOM, POISSON
@@ -19,6 +18,8 @@ NONE = 1e-7  # of the largest change of a predictor, which is 1
 def runaway_direction(kind: int, X: Floats, trials: Floats, y: Floats) -> Floats | None:
     """Coefficients of X (p,) along which the likelihood of y (n_rows,) never falls; None: none."""
     sign = _sign(kind, trials, y)
+    from scipy.optimize import linprog  # slow to load, and few data sets come here
+
     rows, first = np.unique(np.column_stack([X.round(12), sign]), axis=0, return_index=True)
     X, sign = X[first], rows[:, -1]
     is_free = sign != 0.0

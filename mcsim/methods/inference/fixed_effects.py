@@ -43,6 +43,12 @@ class ParameterBlock:
             if getattr(self, name).ndim == 0:
                 object.__setattr__(self, name, np.full(self.estimate.shape or 1, np.nan))
 
+    def of(self, rows: slice) -> "ParameterBlock":
+        """That of some replicates of the block."""
+        given = {name: getattr(self, name) for name in (*ESTIMATES, *AT_TRUTH)}
+        own = {name: one[rows] if len(one) > 1 else one for name, one in given.items()}
+        return ParameterBlock(self.parameter, **own)
+
 
 @dataclass(frozen=True)
 class Contrast:

@@ -116,6 +116,8 @@ def estimand_problems(draft: Draft) -> Iterator[Finding]:
             given = {name for name in ("fixed", "term") if getattr(estimand, name) is not None}
             given |= {name for name in ("fixed", "term") if (*path, name) in draft.faulty}
             yield from _test_problems(path, estimand, given)
+            if estimand.fixed is not None and all(one == 0 for one in estimand.fixed.values()):
+                yield (*path, "fixed"), "no weight but 0, so nothing to estimate: write { x = 1 }"
             yield from _quantity_problems(path, estimand.name, draft.names, is_own=bool(given))
 
 

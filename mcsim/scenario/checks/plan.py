@@ -1,5 +1,6 @@
 """What is wrong with a plan, beside its fields."""
 
+import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from mcsim.scenario.plan import (
     TargetSpec,
 )
 
+MOST_TRUTHS = 64
 MOST_CHECKED = 100  # counts of a key that are checked one by one; of more the ends
 
 
@@ -37,6 +39,7 @@ def plan_problems(draft: Draft) -> Iterator[Finding]:
         yield ("plan",), message
     for path, target in targets:
         yield from _target_problems(path, target, plan, n_targets=len(targets))
+    yield from _truth_problems(plan)
     yield from _method_problems(plan, draft)
 
 
@@ -87,6 +90,23 @@ def _target_problems(
         yield (*path, right), f"{measure!r} is a share: `at_least` is below 1, such as 0.8"
 
 
+def _truth_problems(plan: PlanSpec) -> Iterator[Finding]:
+    if (truth := plan.truth) is None or truth.range is None:
+        return
+    if (truth.draws is None) is not bool(truth.range):
+        yield ("plan", "truth"), "doubt of the truth is told by `draws` or by `range`, one of them"
+    for key in truth.range:
+        if not key.startswith("truth."):
+            yield ("plan", "truth", "range", key), f"{key!r} is no key of the truth"
+    n = math.prod(len(values or ()) for values in truth.range.values())
+    if n > MOST_TRUTHS:
+        message = f"{n} combinations are too many; at most {MOST_TRUTHS}: the ends of ranges do"
+        yield ("plan", "truth", "range"), message
+    if truth.draws is not None and any(one.relative_se for _, one in _targets(plan)):
+        message = "a truth that is drawn may be 0, so that nothing is relative to it; take rmse"
+        yield ("plan", "truth", "draws"), message
+
+
 def _method_problems(plan: PlanSpec, draft: Draft) -> Iterator[Finding]:
     specs = numbered(draft.scenario.methods)
     if any(one.name is None or one.df is None for one in specs.values()):
@@ -110,11 +130,16 @@ def searched_problems(
     of_keys = [{key: values} for key, values in plan.search.items()]
     of_keys = [one if len(*one.values()) <= MOST_CHECKED else _ends(one) for one in of_keys]
     largest = {key: values[-1:] for key, values in plan.search.items()}
-    for sweep in (*of_keys, largest):
+    sweeps: list[tuple[KeyPath, dict[str, Any]]] = [
+        (("plan", "search"), one) for one in (*of_keys, largest)
+    ]
+    if plan.truth is not None:
+        sweeps.append((("plan", "truth", "range"), dict(plan.truth.range)))
+    for where, sweep in sweeps:
         scenario = draft.scenario.model_copy(update={"sweep": sweep})
         problems = sweep_problems(raw, replace(draft, scenario=scenario), known)
         for path, message in problems:
-            yield ("plan", "search", *path[1:]), message
+            yield (*where, *path[1:]), message
             return
 
 

@@ -27,6 +27,7 @@ from mcsim.scenario.keys import (
 )
 from mcsim.scenario.records import Scenario
 
+WHOLE_TRUTH = "truth"  # tables, each of all that is true at a time
 MAX_CONDITIONS = 10_000  # more is a slip of the pen: each is a row of every table
 OF_DATA = (design_problems, truth_problems, family_problems)
 OF_ANALYSES = (method_problems, estimand_problems)  # the design comes in by its names alone
@@ -54,7 +55,7 @@ def sweep_problems(raw: Mapping[str, Any], draft: Draft, known: Set[Finding]) ->
 
 
 def _swept_path(raw: Mapping[str, Any], key: str) -> KeyPath:
-    if not key.startswith(("design.", "truth.")):
+    if not key.startswith(("design.", "truth.")) and key != WHOLE_TRUTH:
         raise KeyError(f"{key!r} cannot be swept; a swept key starts with design. or truth.")
     return put_value(plain_copy(raw), key, None)
 

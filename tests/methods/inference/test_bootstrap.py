@@ -9,7 +9,7 @@ from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
-from mcsim.methods.inference.bootstrap import Bootstrap
+from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
@@ -38,7 +38,9 @@ def test_resamples_have_the_moments_of_the_fit(data):
     # 4,000 resamples: a mean of products is off by 5 standard errors with probability 6e-7
     columns, method, moments = fitted(data, 4000)
     fit = fit_moments(method.design, moments)
-    y = Bootstrap(columns, method.design, 4000)._draw(fit, 0, np.random.default_rng(1))
+    y = Bootstrap(columns, method.design.order, 4000, NormalModel(method.design))._draw(
+        fit, 0, np.random.default_rng(1)
+    )
     order = method.design.order
     X, Z, unit = columns.X[order], columns.levels[0].Z[order], columns.levels[0].unit_of_row[order]
     same = unit[:, None] == unit[None, :]
