@@ -94,8 +94,8 @@ def _heading(measure: str, records: list[Record]) -> str:
     """The measure; of tests, what their rejections are."""
     words = measure
     if measure == "rejection":
-        truths = {bool(r["truth"]) for r in records if r[measure] is not None}
-        words = {(True,): "power", (False,): "type I error"}.get(tuple(truths), POWER)
+        of_effects = [bool(r["truth"]) for r in records if r[measure] is not None]
+        words = "power" if all(of_effects) else POWER if any(of_effects) else "type I error"
     return f"{words} in %" if measure in SHARES else words
 
 

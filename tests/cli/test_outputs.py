@@ -162,6 +162,17 @@ def test_quiet_prints_nothing_and_progress_names_the_condition(tmp_path):
     assert line.endswith("1 failed, animal.count=4]")
 
 
+def test_a_report_is_opened_in_the_browser_or_said_where_it_is(folder, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or len(opened) == 1)
+    monkeypatch.setattr("mcsim.report.page.page", lambda _results: "<!DOCTYPE html>")
+    assert call_mcsim("report", "done", "--open", cwd=folder).returncode == 0
+    assert opened == [(folder / "done" / "report.html").as_uri()]
+    done = call_mcsim("report", "done", "--open", cwd=folder)
+    assert done.returncode == 2
+    assert "no browser can be opened here; the page is done/report.html" in done.stderr
+
+
 def test_the_shell_is_offered_the_names_of_the_results(folder):
     def offered(*arguments, begun=""):
         done = ShellComplete(main, {}, "mcsim", "_MCSIM_COMPLETE")

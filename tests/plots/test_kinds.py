@@ -29,6 +29,7 @@ from mcsim.plots.curves import End, SweptAxis, label_ends
 from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
 from mcsim.plots.power import crossing
 from mcsim.report.answer import suited
+from mcsim.report.figures import DATA, DESIGN
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
@@ -529,7 +530,7 @@ def test_studies_in_a_folder_are_told_apart(single, swept, tmp_path):
 
 
 def test_the_command_knows_the_kinds_and_help_loads_no_matplotlib():
-    assert (*plots.KINDS, plots.PLAN, "data") == commands.PLOTS
+    assert (*plots.KINDS, plots.PLAN, DATA, DESIGN) == commands.PLOTS
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "mcsim", "plot", "--help"],
         capture_output=True, text=True, check=True,
