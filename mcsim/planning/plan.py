@@ -115,8 +115,7 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
-    largest = designs.scenario(scenario, int(np.argmin(designs.cost)))
-    refuse_unknown(PreparedStudy(largest).table.to_pylist(), goals, 1.0 - scenario.confidence)
+    _refuse_goals(scenario, designs, goals)
     truths = truths_of(scenario)
     study = _study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     refuse_another_plan(options.directory, study)
@@ -314,10 +313,18 @@ def _in_words(look: Look) -> str:
     return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
 
 
+def _refuse_goals(scenario: Scenario, designs: Designs, goals: Sequence[Goal]) -> None:
+    """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
+    cheapest_one = designs.scenario(scenario, int(np.argmin(designs.cost)))
+    rows = PreparedStudy(cheapest_one).table.to_pylist()
+    refuse_unknown(rows, goals, 1.0 - scenario.confidence)
+
+
 def expected_plan(scenario: Scenario) -> str:
     """What would be searched, and the cheapest design by closed forms, in sentences."""
     spec = plan_of(scenario)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
+    _refuse_goals(scenario, designs, goals)
     name = (spec.all_methods or (scenario.methods[0].result_names[0],))[0]
     method = next(one for one in scenario.methods if name in one.result_names)
     expected = [expected_values(scenario, designs, goal, method) for goal in goals]

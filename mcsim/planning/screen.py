@@ -18,6 +18,7 @@ from mcsim.methods.method import fixed_contrasts
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs, Ints, one_design
 from mcsim.scenario.conditions import Condition, conditions
+from mcsim.scenario.design import DesignSpec
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import truth_of
@@ -40,7 +41,7 @@ def expected_values(
     if goal.measure not in known or scenario.has_counts:
         return None
     outermost = f"design.levels.{scenario.design.levels[0].name}.count"
-    if scenario.design.crossed_levels:
+    if scenario.design.crossed_levels or _has_order(scenario):
         outermost = ""  # no unit of it is alone: each design is evaluated
     inner = np.array([key != outermost for key in designs.keys])
     rows, place = np.unique(designs.counts[:, inner], axis=0, return_inverse=True)
@@ -65,6 +66,14 @@ def expected_values(
     scale = np.sqrt((base - lost) / np.maximum(n - lost, 0.5))
     (condition,) = conditions(designs.scenario(scenario, 0))
     return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0))
+
+
+def _has_order(scenario: Scenario) -> bool:
+    """Whether what a unit gets depends on its number: when it starts, its own point."""
+    design = scenario.design
+    covariates = design.covariates.values() if isinstance(design, DesignSpec) else ()
+    has_order = (one.starts or (one.level and (one.grid or one.values)) for one in covariates)
+    return any(has_order) or any(not isinstance(of, str) for of in design.factor_places.values())
 
 
 OF_EFFECTS = ("rejection", "ci_width", "mde", "rmse", "relative_se")

@@ -34,6 +34,7 @@ from mcsim.summary.summarize import Described, alpha_of
 Floats = NDArray[np.float64]
 
 CONTROL = "t-test-of-units"  # an exact test of the same data sets, whose power is known
+OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own")
 LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
 LEAST_CONTROLLED = 500  # replicates from which the bias by estimated coefficients is nothing
 
@@ -241,6 +242,16 @@ def refuse_unknown(rows: Sequence[Record], goals: Sequence[Goal], alpha: float) 
             raise DataError(
                 f"plan.target: no method reports {goal.parameter!r}. There are: {', '.join(names)}."
                 f"{near}"
+            )
+        if goal.measure in OF_TESTS and own[0]["kind"] not in TESTED:
+            raise DataError(
+                f"plan.target: {goal.parameter!r} is not tested, so that it has no"
+                f" {goal.measure}; take relative_se, rmse, ci_width or coverage"
+            )
+        if goal.measure == "equivalence" and own[0].get("equivalence_lower") is None:
+            raise DataError(
+                f"plan.target: {goal.parameter!r} has no limits of equivalence; state them in an"
+                " estimand, as equivalence = [-0.1, 0.1]"
             )
         truth = own[0]["truth"]
         if goal.measure == "relative_se" and not truth:

@@ -95,7 +95,7 @@ def refuse_place(path: Path, endings: Collection[str] = ()) -> None:
     """
     if endings and path.suffix.lower() not in ("", *endings):
         raise McsimError(f"{path}: what is written is {' or '.join(endings)}; name such a file")
-    if path.is_dir():
+    if path.is_dir() or path.name == "..":
         raise McsimError(f"{path} is a folder; name a file, such as {path / 'name'}")
     with writing(path):
         there = next(one for one in path.absolute().parents if os.path.lexists(one))

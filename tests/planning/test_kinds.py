@@ -7,9 +7,12 @@ import pytest
 from scipy import stats
 
 from mcsim.design.columns import model_columns
+from mcsim.planning.designs import designs_of
+from mcsim.planning.screen import expected_values
 from mcsim.planning.starter import starter
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
+from mcsim.scenario.plan import Goal
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.run import RunOptions, replicate_data, run_study
 from mcsim.summary.summarize import summarize
@@ -116,3 +119,23 @@ def test_half_of_the_subjects_of_a_cross_over_get_each_treatment_first(tmp_path)
     first = frame[frame["period"] == "first"]
     assert first["treatment"].value_counts().tolist() == [10, 10]
     assert frame.groupby("subject", observed=True)["treatment"].nunique().unique().tolist() == [2]
+
+
+def test_a_plan_of_clusters_that_start_in_turn_is_screened_by_the_formula(tmp_path):
+    text = starter("stepped-wedge", "s")
+    plan = """
+[plan]
+cost = { cluster = 10 }
+target = { rejection = "treated", at_least = 0.8 }
+[plan.search]
+"design.levels.cluster.count" = [12, 14, 20, 24]
+"""
+    (tmp_path / "s.toml").write_text(text + plan)
+    scenario = load_scenario(tmp_path / "s.toml")
+    designs = designs_of(scenario.plan, scenario)
+    found = expected_values(
+        scenario, designs, Goal("ci_width", "treated", 1.0), scenario.methods[0]
+    )
+    formula = np.array([hussey_and_hughes(0.3, 1.0, n, 5, 10) for n in designs.counts[:, 0]])
+    df = designs.counts[:, 0] - 1
+    assert found / (2 * stats.t.ppf(0.975, df)) == pytest.approx(np.sqrt(formula), rel=1e-6)

@@ -362,6 +362,13 @@ MISTAKES = {
         ('"diet[T.fed]:x"', '"diet:x"'),
         "plan.target: no method reports 'diet:x'. There are: Intercept, ",
     ),
+    "no test": (
+        (
+            '"diet[T.fed]:x", at_least = 0.8 }\nmethod = "two-stage"',
+            '"animal.sd(x)", at_least = 0.8 }',
+        ),
+        "plan.target: 'animal.sd(x)' is not tested, so that it has no rejection; take relative_se",
+    ),
     "no effect": (('"diet[T.fed]:x", at', '"diet[T.fed]", at'), "its truth is 0, so that tests"),
     "too little money": (("method =", "budget = 10\nmethod ="), "buys no design; the cheapest"),
 }
@@ -373,10 +380,10 @@ def test_a_bad_question_is_refused_and_nothing_written(tmp_path, change, message
     text = SCENARIO.replace("count = 5", "count = 4").replace("{ grid = [0.0, 1.0] }", VALUES)
     scenario = text if "x = values" in change[1] else SCENARIO
     (tmp_path / "scenario.toml").write_text(scenario + PLAN.replace(*change))
-    done = call_mcsim("plan", "scenario.toml", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    for options in ((), ("--dry-run",)):
+        done = call_mcsim("plan", "scenario.toml", *options, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["scenario.toml"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.crossed.crossing import LANES
 from mcsim.engine.crossed.elimination import add_rows, copy, factorise_block
-from mcsim.engine.crossed.lanes import set_products, take_chosen_products, take_products
+from mcsim.engine.crossed.products import set_products, take_chosen_products, take_products
 from mcsim.engine.nested.steps import set_gradient_of_block
 
 U = np.uint64

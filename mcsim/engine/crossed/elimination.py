@@ -4,7 +4,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.crossed.crossing import LANES
-from mcsim.engine.crossed.lanes import set_products, take_products
+from mcsim.engine.crossed.products import set_products, take_products
 from mcsim.engine.nested.steps import add_factor
 from mcsim.engine.nested.steps import solve_fixed_effects as solve_root
 
