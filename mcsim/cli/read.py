@@ -108,7 +108,7 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         there = [name for name in MEASURES if table[name].null_count < table.num_rows]
         measures = printed.measures_named(options["measures"] or there)
         by = options["by"] or METHOD
-        click.echo(printed.print_measures(table, measures, form, by, width), nl=False)
+        click.echo(printed.print_measures(table, measures, form, width, by), nl=False)
     else:
         columns = printed.columns_named(options["columns"], table)
         click.echo(printed.print_summary(table, form, columns, width), nl=form == "table")

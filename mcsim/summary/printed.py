@@ -21,7 +21,7 @@ from mcsim.summary.records import (
     unique,
     without_variances,
 )
-from mcsim.summary.side_by_side import POWER, side_by_side
+from mcsim.summary.side_by_side import METHOD, POWER, side_by_side
 from mcsim.summary.summarize import COUNTS, OPTIONAL
 from mcsim.summary.text import (
     aligned,
@@ -301,7 +301,7 @@ def measures_named(texts: Sequence[str]) -> list[str]:
 
 
 def print_measures(
-    table: pa.Table, measures: Sequence[str], form: str, by: str, width: int | None = None
+    table: pa.Table, measures: Sequence[str], form: str, width: int | None = None, by: str = METHOD
 ) -> str:
     """A table per measure, methods side by side or what `by` names; CSV and JSON have columns.
 
