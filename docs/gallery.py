@@ -15,7 +15,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 PAGE, PICTURES = HERE / "gallery.md", HERE / "figures" / "gallery"
 WIDTH = 1000  # pixels of a picture, at most
-COLOURS = 48  # of a picture: a third of the bytes
+COLOURS = 96  # of a picture: half of the bytes
 
 
 def main() -> None:

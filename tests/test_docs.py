@@ -77,6 +77,14 @@ def test_the_reference_is_what_the_program_says():
     assert done.stdout == (ROOT / "docs" / "reference.md").read_text(), "run docs/reference.py"
 
 
+def test_the_site_has_all_pages():
+    named = re.findall(
+        r"- (?:\w+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
+    )
+    pages = (ROOT / "docs").rglob("*.md")
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in pages)
+
+
 @pytest.mark.parametrize("page", STUDIES, ids=lambda page: page.stem)
 def test_a_study_names_its_command_seed_and_replicates(page):
     scenario = load_scenario(ROOT / "configs" / f"{page.stem}.toml")
