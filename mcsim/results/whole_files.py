@@ -101,6 +101,8 @@ def refuse_place(path: Path, endings: Collection[str] = ()) -> None:
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with suppress(FileNotFoundError):
+            (there / path.name).lstat()  # refuses a name that is too long
         if not os.access(there, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
