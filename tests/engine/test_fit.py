@@ -127,7 +127,7 @@ def test_bits_do_not_depend_on_the_block():
 
 def test_dependent_columns_are_named():
     X, levels, _ = read_model("small_2", "general")
-    with pytest.raises(DataError, match="'diet:x' is zero or a combination"):
+    with pytest.raises(DataError, match="'diet:x' is a combination of the columns before it"):
         compile_design(np.column_stack([X[:, :3], X[:, 1]]), levels, names=NAMES)
 
 

@@ -30,11 +30,12 @@ class Deadly(ChunkAnalyser):
     culprits: tuple[int, ...] = CULPRITS
     also_when_lost: bool = False
 
-    def files(self, chunk):
-        is_given_up = chunk.is_lost and not self.also_when_lost
-        if not is_given_up and any(chunk.first <= one <= chunk.last for one in self.culprits):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return super().files(chunk)
+    def __call__(self, batch):
+        for chunk in batch.chunks:
+            is_given_up = chunk.is_lost and not self.also_when_lost
+            if not is_given_up and any(chunk.first <= one <= chunk.last for one in self.culprits):
+                os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(batch)
 
 
 @dataclass
