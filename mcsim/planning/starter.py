@@ -53,8 +53,8 @@ LOST = (
     " as many at random (truth.missing)"
 )
 DOUBT = """
-[plan.truth]
-draws = 64  # truths that these data leave open; without this table, as if the SDs were true
+# [plan.truth]  # without it, as if the SDs were true; remove the # to take their doubt in,
+# draws = 64    # by the truths that these data leave open: more units, and a few times the time
 """
 PLAN = """
 [plan]                                     # which design to take: mcsim plan; a run ignores it
