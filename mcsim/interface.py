@@ -267,8 +267,6 @@ def fit(
     data: pd.DataFrame | Path | str,
     formula: str,
     *,
-    estimator: str | None = None,
-    df: str | None = None,
     reference: Mapping[str, str] | None = None,
     family: str = "gaussian",
     link: str | None = None,
@@ -280,14 +278,13 @@ def fit(
 
     Parameters
     ----------
-    estimator : unless given "reml", or what its family has
-    df : unless given, containment, or satterthwaite where units cross
     reference : levels that the others of a factor are compared with, such as {"diet": "fed"};
         unless given, the first
     family, link : "binomial", "poisson" or "nbinom", for counts and proportions
     trials : of a binomial response, their column or one number; unless given 1
     quadrature : points per random effect; unless given 1, Laplace's approximation
-    options : interval, confidence and identifiable, as `mcsim fit` has them
+    options : estimator ("reml" or what its family has), df, interval, confidence and
+        identifiable, as `mcsim fit` has them
 
     Raises
     ------
@@ -295,7 +292,7 @@ def fit(
         The data, a column or the formula cannot be used.
     """
     model = family_model(family, link, trials, quadrature)
-    options |= {"estimator": estimator, "df": df, "model": model}
+    options["model"] = model
     if isinstance(data, pd.DataFrame):
         return fit_frame(data, formula, reference, **options)
     return fit_file(Path(data), formula, reference, **options)

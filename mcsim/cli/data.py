@@ -59,7 +59,7 @@ class Share(click.FloatRange):
               help="With --from-data: the rows as they are, in a table.")  # fmt: skip
 def init(
     name: str, kind: str, data: Path | None, formula: str | None, references: tuple[str, ...],
-    *, keep_design: bool, family: str, link: str | None, trials: str | None,
+    *, keep_design: bool, **of_family: Any,
 ) -> None:  # fmt: skip
     """Write a commented scenario to start from, NAME.toml.
 
@@ -72,7 +72,7 @@ def init(
     from mcsim.planning.starter import Start, starter, starter_from_data
     from mcsim.results.whole_files import write_beside
 
-    model = family_model(family, link, trials)
+    model = family_model(**of_family)
     if data is None and (formula or references or keep_design or model):
         raise McsimError(
             "--formula, --family, --reference and --keep-design go with --from-data TABLE"

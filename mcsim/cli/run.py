@@ -1,9 +1,9 @@
 """What `mcsim run` does around the study: workers that start early, and the summary."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from mcsim.cli.progress import ProgressBar, Say
 from mcsim.scenario.records import Scenario
 from mcsim.study.workers.dask import Cluster
 from mcsim.study.workers.processes import start_early, usable_cpus
+
+if TYPE_CHECKING:
+    from mcsim.study.run import RunOptions
 
 MANY_REPLICATES = 1_000  # so many are likely to need workers
 HOW_TO_GO_ON = (
@@ -39,32 +42,17 @@ def run_and_summarize(
     import pyarrow as pa
 
     from mcsim.cli.read import terminal_width
-    from mcsim.results.ranges import parse_ranges
-    from mcsim.scenario.limits import MOST_REPLICATES
     from mcsim.study.failures import check_failures
-    from mcsim.study.run import RunOptions
-    from mcsim.study.shards import parse_shard
     from mcsim.study.stopping import run_until_precise
     from mcsim.summary.cache import latest_summary
     from mcsim.summary.printed import FORMATS
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
-    ranges, shard = options["ranges"], options["shard"]
     with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
-        how = RunOptions(
-            directory=directory,
-            n_workers=options["n_workers"],
-            overwrite=options["overwrite"],
-            replicates=None if ranges is None else parse_ranges(ranges, MOST_REPLICATES),
-            shard=None if shard is None else parse_shard(shard),
-            cluster=_cluster(options),
-            max_failures=options["max_failures"],
-            report=say,
-            start=bar.start,
-            advance=bar.advance,
-        )
+        how = _run_options(directory, options)
+        how = replace(how, report=say, start=bar.start, advance=bar.advance)
         store = run_until_precise(scenario, how)
-    if shard and any(store.missing().values()):
+    if (shard := options["shard"]) and any(store.missing().values()):
         say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
         return
     table = latest_summary(directory)
@@ -72,6 +60,25 @@ def run_and_summarize(
         click.echo(FORMATS["table"](table, width=terminal_width()))
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
+
+
+def _run_options(directory: Path, options: Mapping[str, Any]) -> "RunOptions":
+    """How to run, as far as the options of the command say it."""
+    from mcsim.results.ranges import parse_ranges
+    from mcsim.scenario.limits import MOST_REPLICATES
+    from mcsim.study.run import RunOptions
+    from mcsim.study.shards import parse_shard
+
+    ranges, shard = options["ranges"], options["shard"]
+    return RunOptions(
+        directory=directory,
+        n_workers=options["n_workers"],
+        overwrite=options["overwrite"],
+        replicates=None if ranges is None else parse_ranges(ranges, MOST_REPLICATES),
+        shard=None if shard is None else parse_shard(shard),
+        cluster=_cluster(options),
+        max_failures=options["max_failures"],
+    )
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:

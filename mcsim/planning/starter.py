@@ -47,6 +47,9 @@ SWEEP = """
 # To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
 # [sweep]
 """
+NO_UNITS = (
+    "--formula {!r} has no random term, so no units to simulate; add one, such as (1 | animal)"
+)
 OWN_LEVEL = "{0!r} tells units apart and is a column of the model; the level is called {1!r}"
 LOST = (
     "{}: {:.1%} of the points that each innermost unit could have are not there; the scenario loses"
@@ -118,18 +121,9 @@ def starter_from_data(
         The data cannot be read or fitted, or their design is none that a scenario can describe.
     """
     if not read_formula(formula).random:
-        raise DataError(
-            f"--formula {formula!r} has no random term, so no units to simulate; add one, such as"
-            " (1 | animal)"
-        )
+        raise DataError(NO_UNITS.format(formula))
     table = _with_own_levels(table_for(path, formula, references, model))
-    for note in (*table.notes, *(() if model else _suggested_family(table))):
-        say(note)
-    fit = fit_table(table, model=model)
-    if fit.message:
-        raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
-    if fit.status == "boundary":
-        say(ON_BOUNDARY)
+    fit = _fitted(path, table, model, say)
     seen = SeenDesign(_kept_design(table, name)) if keep_design else seen_design(table)
     if seen.lost:
         say(LOST.format(path, seen.lost))
@@ -144,17 +138,38 @@ def starter_from_data(
         "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
     plan = {} if keep_design or model else _plan(raw, table)
-    text = None
-    if keep_design:
-        text = table.frame.drop(columns=table.formula.response).to_csv(index=False)
+    text = _rows_of(table) if keep_design else None
     tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
-    if problems := find_problems(raw | plan, tables):
-        sentences = "; ".join(message for _, message in problems)
-        raise DataError(f"{path}: no scenario can describe these data: {sentences}")
+    _refuse_problems(path, raw | plan, tables)
     head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
     scenario = Scenario.model_validate(raw)
     asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
     return Start(head + _with_comments(scenario) + asked, text)
+
+
+def _rows_of(table: Table) -> str:
+    return str(table.frame.drop(columns=table.formula.response).to_csv(index=False))
+
+
+def _fitted(
+    path: Path, table: Table, model: FamilyModel | None, say: Callable[[str], None]
+) -> FileFit:
+    """The fit whose estimates become the truth, and what is to be said of the data."""
+    for note in (*table.notes, *(() if model else _suggested_family(table))):
+        say(note)
+    fit = fit_table(table, model=model)
+    if fit.message:
+        formula = table.formula.text
+        raise DataError(f"{path}: {formula!r} could not be fitted ({fit.status}): {fit.message}")
+    if fit.status == "boundary":
+        say(ON_BOUNDARY)
+    return fit
+
+
+def _refuse_problems(path: Path, raw: Mapping[str, Any], tables: Mapping[str, DesignTable]) -> None:
+    if problems := find_problems(raw, tables):
+        sentences = "; ".join(message for _, message in problems)
+        raise DataError(f"{path}: no scenario can describe these data: {sentences}")
 
 
 def _with_own_levels(table: Table) -> Table:

@@ -85,16 +85,9 @@ def crossing_of(
     """
     sizes, n_units = [one.shape[1] for one in columns], [int(own.max()) + 1 for own in units]
     block_of_unit = _eliminated(units, n_units, sizes)
-    n_outer = sum(
-        n * size
-        for level, (n, size) in enumerate(zip(n_units, sizes, strict=True))
-        if level not in block_of_unit
-    )
-    if n_outer > MOST_OUTER:
-        raise DataError(
-            f"units that cross have {n_outer:,} random effects beside those of the units with most;"
-            f" at most {MOST_OUTER:,} can be fitted. Leave a crossed term or its slopes out"
-        )
+    numbers = enumerate(zip(n_units, sizes, strict=True))
+    n_outer = sum(n * size for level, (n, size) in numbers if level not in block_of_unit)
+    _refuse_too_many(n_outer)
     order = _order(n_units, sizes, block_of_unit)
     place = [np.zeros(n, dtype=np.int64) for n in n_units]
     ends = np.cumsum([0, *(sizes[level] for _, level, _ in order)])
@@ -118,6 +111,14 @@ def crossing_of(
         *_products(column, W, X, inner.first[block_unit].astype(np.int64), int(ends[-1])),
     )  # fmt: skip
     return crossing, CrossedReduction(int(ends[-1]), column.astype(np.uint64), W, X)
+
+
+def _refuse_too_many(n_outer: int) -> None:
+    if n_outer > MOST_OUTER:
+        raise DataError(
+            f"units that cross have {n_outer:,} random effects beside those of the units with most;"
+            f" at most {MOST_OUTER:,} can be fitted. Leave a crossed term or its slopes out"
+        )
 
 
 def turned_crossing(crossing: Crossing, b: int, A: Floats) -> Crossing:

@@ -155,7 +155,9 @@ class LargeCrossedLikelihood(Likelihood):
         found.f[0] = log_det + model.nu * (1.0 + np.log(2.0 * np.pi * r2 / model.nu))
         kappa = model.nu / r2 if np.isnan(weight) else weight
         self._outer_parts(found, A, F, L, h, kappa)
-        self._inner_parts(found, M, CM, Lo, L, h, wy, kappa)
+        inverse = linalg.cho_solve((L, True), np.eye(n), check_finite=False)
+        Uh = Lo @ linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
+        self._inner_parts(found, M, CM, Lo @ (Lo @ inverse).T, Uh, wy, kappa)
         self._set_gradient(found, factor, order)
 
     def _inverse(self, L: sparse.csr_array) -> tuple[sparse.csr_array, float]:
@@ -185,16 +187,12 @@ class LargeCrossedLikelihood(Likelihood):
         found: Points,
         M: sparse.csr_array,
         CM: Floats | sparse.csr_array,
-        Lo: sparse.csr_array,
-        L: Floats,
-        h: Floats,
+        N: Floats,
+        Uh: Floats,
         wy: Floats,
         kappa: float,
     ) -> None:
-        n = len(L)
-        inverse = linalg.cho_solve((L, True), np.eye(n), check_finite=False)
-        N = Lo @ (Lo @ inverse).T
-        Uh = Lo @ linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
+        n = len(N)
         E = self._C - CM @ self._G
         GM = self._G @ M
         V, ey = self._G - GM @ self._G, wy - GM @ wy
