@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mcsim.design.columns import ModelColumns, model_columns
 from mcsim.design.table import Table
 from mcsim.errors import DataError
-from mcsim.scenario.values import OBSERVATION, RESERVED_NAMES
+from mcsim.scenario.values import OBSERVATION, RESERVED_NAMES, is_factor_level
 
 Ints = NDArray[np.int64]
 
@@ -119,9 +119,21 @@ def _depth(values: NDArray[Any], units: Sequence[Ints]) -> int:
 
 def _factor(values: "pd.Series[Any]", name: str, places: _Places) -> Any:
     """Its levels, and whose it is where that is not the outermost level."""
-    levels = [*map(str, values.cat.categories)]
+    levels = labels_of(values, name)
     (place,) = (place for place, own in places.factors.items() if name in own)
     return levels if place == places.names[0] else {"levels": levels, "of": place}
+
+
+def labels_of(values: "pd.Series[Any]", name: str) -> list[str]:
+    """The levels of a factor; a DataError where one has a sign that names of cells have."""
+    levels = [*map(str, values.cat.categories)]
+    for one in levels:
+        if not is_factor_level(one):
+            raise DataError(
+                f"the level {one!r} of {name!r} has a sign that a scenario gives a meaning, one of"
+                " : , [ ]; rename it in the table"
+            )
+    return levels
 
 
 def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:

@@ -20,7 +20,7 @@ from mcsim.formula.expression import Call, Name
 from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.one_file import FileFit, fit_table, table_for
 from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter
-from mcsim.planning.seen_design import SeenDesign, levels_of, seen_design
+from mcsim.planning.seen_design import SeenDesign, labels_of, levels_of, seen_design
 from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
@@ -254,7 +254,7 @@ def _kept_design(table: Table, name: str) -> dict[str, Any]:
     """The design that is the table itself."""
     frame, formula = table.frame, table.formula
     factors = {
-        one: [*map(str, frame[one].cat.categories)]
+        one: labels_of(frame[one], one)
         for one in formula.columns
         if isinstance(frame[one].dtype, pd.CategoricalDtype)
     }

@@ -197,12 +197,14 @@ TargetName = Annotated[
         _is_target,
     ),
 ]
-FactorLevel = Annotated[
-    str,
-    must_be(
-        "text in quotes without : , [ ]", lambda v: _is_text(v, r"[^:,\[\]\r\n\ud800-\udfff]+")
-    ),
-]
+
+
+def is_factor_level(value: Any) -> bool:
+    """Whether this can be a level: text without the signs that names of cells and columns have."""
+    return _is_text(value, r"[^:,\[\]\r\n\ud800-\udfff]+")
+
+
+FactorLevel = Annotated[str, must_be("text in quotes without : , [ ]", is_factor_level)]
 FactorLevels = Annotated[
     tuple[FactorLevel, ...],
     Field(json_schema_extra={"minItems": 2}),

@@ -360,6 +360,15 @@ def test_names_that_scenarios_have_are_no_names_of_columns(dogs, name):
         starter_from_data(dogs / "own.csv", f"y ~ day + (1 | {name})", "s")
 
 
+@pytest.mark.parametrize("keep_design", [False, True])
+def test_labels_that_no_scenario_can_have_are_named(dogs, keep_design):
+    frame = pd.read_csv(dogs / "dogs.csv")
+    frame["group"] = np.where(frame["dog"] < 3, "a:b", "c")
+    frame.to_csv(dogs / "own.csv", index=False)
+    with pytest.raises(DataError, match="the level 'a:b' of 'group' has a sign that a scenario"):
+        starter_from_data(dogs / "own.csv", "y ~ group + (1 | dog)", "s", keep_design=keep_design)
+
+
 def test_a_factor_may_have_any_other_name(dogs):
     frame = pd.read_csv(dogs / "dogs.csv").assign(
         parent=lambda one: np.where(one["dog"] < 3, "a", "b")
