@@ -97,6 +97,8 @@ def refuse_place(path: Path, endings: Collection[str] = ()) -> None:
         raise McsimError(f"{path}: what is written is {' or '.join(endings)}; name such a file")
     if path.is_dir() or path.name == "..":
         raise McsimError(f"{path} is a folder; name a file, such as {path / 'name'}")
+    if ".." in path.parts and not path.parent.exists():
+        raise McsimError(f"there is no folder {path.parent}; name one without ..")
     with writing(path):
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
         if not there.is_dir():
