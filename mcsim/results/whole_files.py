@@ -51,6 +51,7 @@ def write_beside(path: Path, content: bytes) -> None:
 
     What stands there and is no file of its own, such as a link or /dev/null, is written through.
     """
+    refuse_place(path)
     with writing(path), new_folder(path.parent):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(content)
