@@ -222,7 +222,7 @@ def _outcomes(fit: Fit) -> FitOutcomes:
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
         residual = fit.curvature.residual.values[row]
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
-        if (ratio := _largest_ratio(fit, row)) > FAR_APART:
+        if (ratio := _largest_ratio(fit, int(row))) > FAR_APART:
             message[row] = (
                 f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
                 " can tell"
