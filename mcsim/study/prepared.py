@@ -47,14 +47,10 @@ PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 @dataclass(frozen=True)
 class ReadyDesign:
-    """A design and, by name, the methods ready for it.
-
-    known : by hash of the rows and name, methods for replicates that have rows of their own
-    """
+    """A design and, by name, the methods ready for it."""
 
     design: Design
     ready: dict[str, ReadyMethod]
-    known: dict[tuple[bytes, str], ReadyMethod] = field(default_factory=dict, repr=False)
 
 
 Designs = dict[str, ReadyDesign]  # by what determines them; those that are drawn are not kept
@@ -65,14 +61,12 @@ class PreparedCondition:
     """A condition with everything its replicates share.
 
     ready : by name, the methods of `specs` and those that they are tested against
-    known : as of `ReadyDesign`
     """
 
     condition: Condition
     simulator: Simulator
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
-    known: dict[tuple[bytes, str], ReadyMethod] = field(repr=False)
     _least_squares: KnownLeastSquares = field(default_factory=dict, repr=False)
 
     @property
@@ -233,7 +227,7 @@ def prepare_condition(
         known = ReadyDesign(simulator.design, ready)
         if not is_drawn(condition.design):
             designs[key] = known
-    return PreparedCondition(condition, simulator, scenario.methods, known.ready, known.known)
+    return PreparedCondition(condition, simulator, scenario.methods, known.ready)
 
 
 def _ready_methods(

@@ -65,7 +65,15 @@ from mcsim.engine.nested.steps import (
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.nested.tree import Tree, units_per_level
+from mcsim.engine.nested.tree import (
+    Classes,
+    Links,
+    Model,
+    Roots,
+    Tree,
+    stacked,
+    units_per_level,
+)
 from mcsim.engine.nested.workspace import new_workspace, result_shapes
 
 U = np.uint64
@@ -76,7 +84,7 @@ class NestedLikelihood(Likelihood):
 
     def __init__(self, tree: Tree, moments: Moments) -> None:
         self.blocks, self.nu, self.n_units = tree.blocks, tree.model.nu, units_per_level(tree)
-        self._tree, self._moments = tree, moments
+        self._stack, self._moments = stacked(tree), moments
         self._workspace = new_workspace(tree)
         self._shapes = result_shapes(tree)
         self._n_results = len(self._workspace.found.results)
@@ -95,7 +103,7 @@ class NestedLikelihood(Likelihood):
         weight = weight if inverse_sigma2 is None else inverse_sigma2
         results = np.empty((len(replicates), self._n_results))
         evaluate_points(
-            *self._tree, *self._workspace, self._moments.values, self._moments.rss,
+            *self._stack, *self._workspace, self._moments.values, self._moments.rss,
             replicates, theta, order, weight, results,
         )  # fmt: skip
         return points_of(results, self._shapes)
@@ -106,9 +114,25 @@ def evaluate_points(
     model, classes, links, roots, blocks, lanes, data, found, m, x, v,
     values, rss, replicates, theta, order, weight, results
 ):  # fmt: skip
-    """Evaluate all points, as many at a time as there are lanes."""
+    """Evaluate all points, as many at a time as there are lanes.
+
+    The trees are stacked: one for all, or a tree for each replicate, and then a single lane.
+    """
     n, width = len(replicates), model.width
     for first in range(0, n, width):
+        tree = U(replicates[first]) if len(model.nu) > 1 else U(0)
+        one = Model(width, model.nu[tree], model.is_reml, model.log_constant[tree])
+        own_classes = Classes(
+            classes.level_start, classes.has_uniform, classes.has_mixed, classes.n_units[tree],
+            classes.B[tree], classes.G[tree],
+        )  # fmt: skip
+        own_links = Links(
+            links.start, links.in_order, links.child, links.parent[tree], links.n_children[tree],
+            links.ones, links.is_mixed, links.C[tree],
+        )  # fmt: skip
+        own_roots = Roots(
+            roots.in_order, roots.child, roots.n_units[tree], roots.is_mixed, roots.Bx[tree]
+        )
         for lane in range(width):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
             lanes.weight[lane] = weight[point]
@@ -116,7 +140,7 @@ def evaluate_points(
             load_lane(lanes.data, values, replicates[point], lane)
             load_lane(lanes.theta, theta, point, lane)
             load_order(lanes.order, order, point, lane)
-        _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
+        _evaluate(one, own_classes, own_links, own_roots, blocks, lanes, data, found, m, x, v)
         for lane in range(min(width, n - first)):
             store_lane(results, found.results, first + lane, lane)
 
