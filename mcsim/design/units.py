@@ -40,12 +40,12 @@ class Design:
 
     def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
         """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
-        unit = self.unit_of_row[level]
-        first = np.unique(unit, return_index=True)[1]
         codes = (self.frame[name].cat.codes.to_numpy() for name in factors)
-        own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
-        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
-        return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return _cell_of_unit(self.unit_of_row[level], codes)
+
+    def covariate(self, name: str) -> Floats:
+        """The values of a column of the frame (n_rows,)."""
+        return self.frame[name].to_numpy()
 
     def columns(self, names: tuple[str, ...]) -> Floats:
         """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
@@ -82,8 +82,29 @@ class _Place:
     unit: Ints
 
 
-def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
-    """The design of one condition; `generator` draws random counts and covariates."""
+@dataclass(frozen=True)
+class DrawnRows:
+    """The rows of a design as arrays.
+
+    codes : of factors (n_rows,), the level by number; values : of covariates (n_rows,)
+    unit_of_row : per level (n_rows,), 0 .. n_units - 1
+    """
+
+    n_rows: int
+    codes: dict[str, Ints]
+    values: dict[str, Floats]
+    unit_of_row: dict[str, Ints]
+
+    def frame(self, factor_levels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+        """Factors and covariates, without the units."""
+        factors = {
+            name: _categorical(self.codes[name], levels) for name, levels in factor_levels.items()
+        }
+        return pd.DataFrame(factors | self.values, index=pd.RangeIndex(self.n_rows))
+
+
+def draw_rows(spec: DesignSpec, generator: np.random.Generator) -> DrawnRows:
+    """The rows of one design; `generator` draws random counts and covariates."""
     places: dict[str, _Place] = {}
     cell = np.zeros(1, dtype=np.int64)
     counts = [*(level.count for level in spec.levels), spec.observations.count]
@@ -100,22 +121,29 @@ def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
         for level, slot in slot_of_row.items()
     }
     codes = _factor_codes(spec, places, slot_of_row, unit_of_row)
-    frame = pd.DataFrame(index=pd.RangeIndex(len(cell)))
-    for name, levels in spec.factor_levels.items():
-        frame[name] = _categorical(codes[name], levels)
-    for level in spec.level_names:
-        frame[level] = _unit_labels(level, unit_of_row[level])
-    design = Design(frame, unit_of_row)
+    values: dict[str, Floats] = {}
     for name, covariate in spec.covariates.items():
         if covariate.starts is None:
             n_each = _units_in_each(spec, places, covariate.level)
-            frame[name] = _draw_covariate(covariate, n_each, unit_of_row, generator)
+            values[name] = _draw_covariate(covariate, n_each, unit_of_row, generator)
     for name, covariate in spec.covariates.items():
         if covariate.starts is not None:
-            level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
-            cells = design.cell_of_unit(level, codes)
-            frame[name] = _has_started(along, unit_of_row[level], cells)
-    return design
+            level, along = covariate.starts.level, covariate.starts.along
+            step = codes[along] if along in codes else _ranks(values[along])
+            unit = unit_of_row[level]
+            cells = _cell_of_unit(unit, codes.values())
+            values[name] = _has_started(step, unit, cells)
+    return DrawnRows(len(cell), codes, values, unit_of_row)
+
+
+def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
+    """The design of one condition; `generator` draws random counts and covariates."""
+    rows = draw_rows(spec, generator)
+    frame = rows.frame(spec.factor_levels)
+    for number, level in enumerate(spec.level_names):
+        labels = _unit_labels(level, rows.unit_of_row[level])
+        frame.insert(len(spec.factor_levels) + number, level, labels)
+    return Design(frame, rows.unit_of_row)
 
 
 def only_rows(design: Design, is_kept: Flags) -> Design:
@@ -198,11 +226,17 @@ def _factor_codes(
     return codes
 
 
-def _ranks(values: pd.Series) -> Ints:
+def _cell_of_unit(unit: Ints, codes: Iterable[Ints]) -> Ints:
+    """The cell of every unit: of those factors that are the same in all its rows."""
+    first = np.unique(unit, return_index=True)[1]
+    own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
+    cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _ranks(values: Floats) -> Ints:
     """Numbers from 0 of the values, in their order."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.cat.codes.to_numpy().astype(np.int64)
-    return np.unique(values.to_numpy(), return_inverse=True)[1].reshape(-1)
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
 def _has_started(step: Ints, unit: Ints, cell_of_unit: Ints) -> Floats:

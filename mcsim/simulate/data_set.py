@@ -35,7 +35,8 @@ def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) ->
     is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
     if condition.truth.missing is not None:
         generator = stream(simulator.key, replicate, "missing")
-        is_kept = kept_rows(simulator.design, condition.truth.missing, generator)
+        design, missing = simulator.design, condition.truth.missing
+        is_kept = kept_rows(design.unit_of_row, design.covariate, missing, generator)
         simulator = without_lost_units(simulator, is_kept)
     block = draw_responses(simulator, [replicate])
     return DataSet(

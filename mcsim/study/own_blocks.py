@@ -10,6 +10,7 @@ from mcsim.engine.nested.forest import OwnRows
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import Condition
 from mcsim.simulate.data_set import draw_data_set, without_lost_units
+from mcsim.simulate.drawn_designs import draw_designs
 from mcsim.simulate.missing import kept_rows
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import Simulator, draw_responses
@@ -75,7 +76,12 @@ def block_with_losses(
     drawn = draw_responses(simulator, replicates)
     is_kept = np.stack(
         [
-            kept_rows(design, missing, stream(simulator.key, replicate, "missing"))
+            kept_rows(
+                design.unit_of_row,
+                design.covariate,
+                missing,
+                stream(simulator.key, replicate, "missing"),
+            )
             for replicate in replicates
         ]
     )
@@ -108,7 +114,17 @@ def _lose_units(simulator: Simulator, is_kept: Flags) -> Flags:
 def block_of_designs(
     condition: Condition, simulator: Simulator, replicates: Sequence[int]
 ) -> OwnBlock:
-    """Replicates that draw their designs anew."""
+    """Replicates that draw their designs anew; simulated as arrays where all rows are alike."""
+    residuals = simulator.residuals
+    if simulator.counts is not None or not (residuals is None or residuals.is_plain):
+        return _block_of_data_sets(condition, simulator, replicates)
+    drawn = draw_designs(condition, simulator, replicates)
+    return OwnBlock(drawn.start, drawn.y, drawn.unit_of_row, drawn.column, drawn.realized)
+
+
+def _block_of_data_sets(
+    condition: Condition, simulator: Simulator, replicates: Sequence[int]
+) -> OwnBlock:
     data = [draw_data_set(condition, simulator, replicate) for replicate in replicates]
     designs: list[Design] = [one.design for one in data]
     return OwnBlock(

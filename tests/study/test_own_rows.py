@@ -43,8 +43,10 @@ def kept(prepared):
     def keep(missing):
         one = prepared(f"truth.missing={missing}")
         generator, spec = np.random.default_rng(3), one.condition.truth.missing
-        rows = [kept_rows(one.simulator.design, spec, generator) for _ in range(N_REPLICATES)]
-        return one.simulator.design.frame, np.array(rows)
+        design = one.simulator.design
+        units, values = design.unit_of_row, design.covariate
+        rows = [kept_rows(units, values, spec, generator) for _ in range(N_REPLICATES)]
+        return design.frame, np.array(rows)
 
     return keep
 
