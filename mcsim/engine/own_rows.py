@@ -60,6 +60,14 @@ def own_designs(
     return found._replace(design=replace(found.design, starts=(start,)))
 
 
+def with_data(found: OwnDesigns, forest: Forest) -> OwnDesigns:
+    """The designs with other data: a forest of the same rows."""
+    own = some_trees(forest, found.chosen)
+    no_forms = np.zeros((len(own.rss), 0))
+    moments = Moments(_values(own, _tree(found.design)), own.beta, own.rss, no_forms)
+    return found._replace(moments=moments)
+
+
 def least_squares_at(
     found: OwnDesigns, covariances: Sequence[Floats], sigma: float
 ) -> tuple[Floats, Floats]:

@@ -24,13 +24,14 @@ Columns = Callable[[str], Floats]
 class DrawnDesigns:
     """Replicates with the rows that they have.
 
-    start : (n + 1,) first row of each; y : (n_rows,)
+    start : (n + 1,) first row of each; y, mean : (n_rows,)
     unit_of_row : by level (n_rows,), numbers within a replicate; column : values by name
     realized : values (n,)
     """
 
     start: Ints
     y: Floats
+    mean: Floats
     unit_of_row: Mapping[str, Ints]
     column: Columns
     realized: dict[Parameter, Floats]
@@ -58,9 +59,10 @@ def draw_designs(
     """
     assert isinstance(condition.design, DesignSpec)
     rows = _draw_rows(condition, condition.design, simulator, replicates)
-    y = np.zeros(rows.start[-1])
+    mean = np.zeros(rows.start[-1])
     for name, coefficient in condition.truth.fixed.items():
-        y += coefficient * rows.column(name)
+        mean += coefficient * rows.column(name)
+    y = mean.copy()
     draws, residuals = _draws(simulator, rows, replicates)
     is_normal = simulator.residuals is None
     if is_normal:
@@ -75,6 +77,7 @@ def draw_designs(
     return DrawnDesigns(
         kept[rows.start],
         y[which],
+        mean[which],
         {level: unit[which] for level, unit in rows.unit_of_row.items()},
         lambda name: rows.column(name)[which],
         realized,

@@ -6,7 +6,7 @@ least squares at the truth, which is independent of them, plus a shift. So every
 the mean of normal probabilities (Rao and Blackwell), for any size of the effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -139,6 +139,15 @@ def is_known_at_truth(condition: Condition) -> bool:
     return truth.is_normal and not (condition.has_own_rows and has_gaps)
 
 
+def true_value_in(
+    condition: Condition, simulator: Simulator, one: ReadyMethod
+) -> Callable[[Parameter], float | None]:
+    """What is true of a method's parameters, as of `true_value_of`."""
+    design = simulator.design
+    truth = truth_of(condition.truth, design.factors, one.settings.estimands)
+    return true_value_of(one.columns, design, condition, one.spec, truth)
+
+
 def _with_own_truth(
     condition: Condition,
     simulator: Simulator,
@@ -146,9 +155,7 @@ def _with_own_truth(
     contrasts: Sequence[Contrast],
     least_squares: TrueLeastSquares,
 ) -> dict[Parameter, int]:
-    design = simulator.design
-    truth = truth_of(condition.truth, design.factors, one.settings.estimands)
-    true_value = true_value_of(one.columns, design, condition, one.spec, truth)
+    true_value = true_value_in(condition, simulator, one)
     found = {}
     for place, contrast in enumerate(contrasts):
         value = true_value(contrast.parameter)

@@ -9,6 +9,7 @@ from mcsim.results.store import Chunk, Store
 from mcsim.scenario.estimators import facts_of
 from mcsim.study.prepared import PreparedStudy, named
 from mcsim.study.shards import halves
+from mcsim.study.together import fitted_together
 
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
@@ -92,9 +93,12 @@ def _share_of_batch(study: PreparedStudy, chunk: Chunk) -> float:
 
 def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:
     """Whether replicates of a condition by some methods take long."""
-    return study.conditions[label].has_own_rows or any(
-        facts_of(spec.estimator).is_slow or spec.interval == "bootstrap"
-        for spec in named(study.scenario.methods, methods)
+    own = named(study.scenario.methods, methods)
+    if any(facts_of(one.estimator).is_slow or one.interval == "bootstrap" for one in own):
+        return True
+    condition = study.condition(label).only(methods)
+    return condition.condition.has_own_rows and not (
+        fitted_together(condition).methods.keys() >= condition.ready.keys()
     )
 
 

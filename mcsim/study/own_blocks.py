@@ -52,13 +52,14 @@ class RowsKey:
 class OwnBlock:
     """Replicates with the rows that they have, one replicate after the other.
 
-    start : (n + 1,) first row of each; y : (n_rows,)
+    start : (n + 1,) first row of each; y, mean : (n_rows,)
     unit_of_row : by level (n_rows,); column : values by name
     realized : values (n,)
     """
 
     start: Ints
     y: Floats
+    mean: Floats
     unit_of_row: Mapping[str, Ints]
     column: Callable[[str], Floats]
     realized: Realized
@@ -95,6 +96,7 @@ def block_with_losses(
     return OwnBlock(
         np.concatenate([[0], np.cumsum(np.count_nonzero(is_kept, axis=1))]),
         drawn.y[is_kept],
+        simulator.mean[which],
         {level: unit[which] for level, unit in design.unit_of_row.items()},
         lambda name: columns[name][which],
         realized,
@@ -119,7 +121,7 @@ def block_of_designs(
     if simulator.counts is not None or not (residuals is None or residuals.is_plain):
         return _block_of_data_sets(condition, simulator, replicates)
     drawn = draw_designs(condition, simulator, replicates)
-    return OwnBlock(drawn.start, drawn.y, drawn.unit_of_row, drawn.column, drawn.realized)
+    return OwnBlock(**vars(drawn))
 
 
 def _block_of_data_sets(
@@ -127,13 +129,19 @@ def _block_of_data_sets(
 ) -> OwnBlock:
     data = [draw_data_set(condition, simulator, replicate) for replicate in replicates]
     designs: list[Design] = [one.design for one in data]
+
+    def column(name: str) -> Floats:
+        return np.concatenate([one.columns((name,))[0] for one in designs])
+
+    y = np.concatenate([one.y for one in data])
     return OwnBlock(
         np.concatenate([[0], np.cumsum([len(one.y) for one in data])]),
-        np.concatenate([one.y for one in data]),
+        y,
+        sum((b * column(name) for name, b in condition.truth.fixed.items()), np.zeros(len(y))),
         {
             level: np.concatenate([one.unit_of_row[level] for one in designs])
             for level in simulator.design.unit_of_row
         },
-        lambda name: np.concatenate([one.columns((name,))[0] for one in designs]),
+        column,
         {name: np.concatenate([one.realized[name] for one in data]) for name in data[0].realized},
     )

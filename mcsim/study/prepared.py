@@ -5,10 +5,11 @@ conditions share that differ in the truth alone are the design and these methods
 """
 
 import platform
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -41,6 +42,8 @@ from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
 
+T = TypeVar("T")
+
 OTHER_DRAWS = (1, 2, 3)  # replicates whose designs a refusal is tried with
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
@@ -68,6 +71,15 @@ class PreparedCondition:
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
     _least_squares: KnownLeastSquares = field(default_factory=dict, repr=False)
+    _found: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, what: str, find: Callable[["PreparedCondition"], T]) -> T:
+        """What `find` says of these methods of the condition, found at the first question."""
+        key = " ".join([what, *map(repr, self.ready)])
+        if key not in self._found:
+            self._found[key] = find(self)
+        found: T = self._found[key]
+        return found
 
     @property
     def label(self) -> str:

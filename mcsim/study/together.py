@@ -20,6 +20,7 @@ from mcsim.engine.own_rows import (
     least_squares_at,
     own_designs,
     sure_designs,
+    with_data,
 )
 from mcsim.errors import DataError
 from mcsim.formula.column_names import is_of_all_rows
@@ -28,7 +29,7 @@ from mcsim.methods.likelihood import LikelihoodMethod
 from mcsim.methods.method import Analysis, containment_of, fixed_contrasts
 from mcsim.names import FIXED, Parameter
 from mcsim.simulate.responses import Simulator
-from mcsim.study.at_truth import is_known_at_truth, with_shift
+from mcsim.study.at_truth import ROUNDING, is_known_at_truth, true_value_in, with_shift
 from mcsim.study.own_blocks import OwnBlock, RowsKey, block_of_designs, block_with_losses
 from mcsim.study.prepared import PreparedCondition
 from mcsim.study.ready import ReadyMethod
@@ -41,14 +42,18 @@ LARGEST_RATIO = 1e8  # of a response's variances, times rows: rounding leaves al
 class TruthOfRows:
     """How a method's fixed effects are estimated at the truth.
 
-    levels : random effects of the truth, with those that the method has beside them
-    covariances : (q, q) of each level, outermost first; L (k, p) contrasts, and their places
+    key : of the truth's random effects, with those that the method has beside them
+    covariances : (q, q) of each level, outermost first
+    parameters, L : (k, p) contrasts; value : (k,) what is true of them, NaN where nothing is
+    is_whole : whether the method has all fixed effects, and so their truth as its mean
     """
 
     key: RowsKey
     covariances: tuple[Floats, ...]
+    parameters: tuple[Parameter, ...]
     L: Floats
-    place: Mapping[Parameter, int]
+    value: Floats
+    is_whole: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,10 @@ class Together:
 
 def fitted_together(condition: PreparedCondition) -> Together:
     """The methods of a condition whose replicates can be fitted together, and their columns."""
+    return condition.once("together", _fitted_together)
+
+
+def _fitted_together(condition: PreparedCondition) -> Together:
     methods, columns = {}, dict[str, Floats]()
     if not _can_stack(condition):
         return Together({}, {})
@@ -152,10 +161,15 @@ def _truth_of_rows(
     own = {Parameter.read(one, FIXED) for one in columns.names}
     stated = {Parameter.read(one, FIXED) for one, value in truth.fixed.items() if value}
     has_one_sd = residual is None or not (residual.sd_by or residual.power)
-    if at_truth is None or not stated <= own or not has_one_sd or not _is_told(simulator):
+    names = (*truth.fixed, *(name for one in simulator.effects for name in one.names))
+    if any(map(is_of_all_rows, names)) or not has_one_sd or not _is_told(simulator):
+        raise LookupError(name)
+    if at_truth is None:
         raise LookupError(name)
     contrasts = fixed_contrasts(columns, ready.settings)
-    L = np.concatenate([one.L for one in contrasts if one.parameter.kind != "term"])
+    contrasts = [one for one in contrasts if one.parameter.kind != "term"]
+    true_value = true_value_in(condition.condition, simulator, ready)
+    values = [true_value(one.parameter) for one in contrasts]
     effects = {one.level: one for one in simulator.effects}
     in_model = dict(key.levels)
     is_within = all(
@@ -172,7 +186,14 @@ def _truth_of_rows(
             Sigma[np.ix_(at, at)] = effects[level].factor @ effects[level].factor.T
         covariances.append(Sigma)
     none = np.zeros((0, 0))
-    return TruthOfRows(key, tuple(covariances) or (none,), L, at_truth.place)
+    return TruthOfRows(
+        key,
+        tuple(covariances) or (none,),
+        tuple(one.parameter for one in contrasts),
+        np.concatenate([one.L for one in contrasts]),
+        np.array([np.nan if one is None else one for one in values]),
+        stated <= own,
+    )
 
 
 def _is_told(simulator: Simulator) -> bool:
@@ -185,11 +206,15 @@ def _is_told(simulator: Simulator) -> bool:
 
 @dataclass(frozen=True)
 class Grown:
-    """Trees of some replicates, the rows whose names they have, and the strata of the effects."""
+    """Trees of some replicates, the rows whose names they have, and the strata of the effects.
+
+    of_mean : the same trees, with the means of the responses in their place
+    """
 
     forest: Forest
     rows: OwnRows
     stratum: Ints
+    of_mean: Forest | None
 
 
 def draw_blocks(
@@ -214,12 +239,17 @@ def grown(together: Together, blocks: Sequence[OwnBlock]) -> dict[RowsKey, Grown
     """Trees of all replicates of a block, for every key."""
     found = {}
     for key in together.keys:
-        parts, strata = [], []
+        parts, means, strata = [], [], []
+        truths = (one.truth for one in together.methods.values())
+        needs_mean = any(one and one.key == key and not one.is_whole for one in truths)
         for block in blocks:
             rows = key.rows(block)
             parts.append(grow(rows, block.y, 2))
+            if needs_mean:
+                means.append(grow(rows, block.mean, 2))
             strata.append(_strata(rows))
-        found[key] = Grown(join_forests(parts), rows, np.concatenate(strata))
+        of_mean = join_forests(means) if needs_mean else None
+        found[key] = Grown(join_forests(parts), rows, np.concatenate(strata), of_mean)
     return found
 
 
@@ -256,13 +286,34 @@ def analyses_together(
             at = own
             if one.truth.key != one.key:
                 at = _at_truth(one.truth, trees[one.truth.key], chosen)
-            beta, C = least_squares_at(at, one.truth.covariances, sigma)
-            L = one.truth.L
-            of_truth = np.stack([dot(np.tile(c, (len(beta), 1)), beta) for c in L], axis=1)
-            true_se = np.sqrt(np.stack([quadratic(c, C) for c in L], axis=1))
-            analysis = with_shift(analysis, one.truth.place, of_truth, true_se)
+            at = at._replace(chosen=chosen)
+            analysis = _with_shifts(analysis, one.truth, at, trees[one.truth.key], sigma)
         found[name] = chosen, analysis
     return found
+
+
+def _with_shifts(
+    analysis: Analysis, truth: TruthOfRows, at: OwnDesigns, tree: Grown, sigma: float
+) -> Analysis:
+    """The analysis with what is known at the truth of those effects that have it as their mean."""
+    beta, C = least_squares_at(at, truth.covariances, sigma)
+    of_truth = _contrasts(truth.L, beta)
+    with np.errstate(invalid="ignore"):
+        true_se = np.sqrt(np.stack([quadratic(c, C) for c in truth.L], axis=1))
+    if tree.of_mean is not None and not truth.is_whole:
+        mean, _ = least_squares_at(with_data(at, tree.of_mean), truth.covariances, sigma)
+        missed = np.abs(_contrasts(truth.L, mean) - truth.value)
+        is_own = missed <= ROUNDING * (true_se + np.abs(truth.value))
+        true_se = np.where(is_own, true_se, np.nan)
+        of_truth = np.where(is_own, of_truth, np.nan)
+    known = np.flatnonzero(np.isfinite(truth.value)).tolist()
+    place = {truth.parameters[number]: number for number in known}
+    return with_shift(analysis, place, of_truth, true_se)
+
+
+def _contrasts(L: Floats, beta: Floats) -> Floats:
+    """L beta of every replicate: (n, k)."""
+    return np.stack([dot(np.tile(c, (len(beta), 1)), beta) for c in L], axis=1)
 
 
 def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
