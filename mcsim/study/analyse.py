@@ -22,8 +22,9 @@ from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import AtTruth, EstimatesAtTruth, estimates_at_truth, with_shifts
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
-from mcsim.study.own_rows import Sample, as_tested, failed, own_rows
+from mcsim.study.own_rows import Sample, as_tested, own_rows
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
+from mcsim.study.ready import failed
 from mcsim.study.tables import estimate_rows, fit_rows
 
 Floats = NDArray[np.float64]

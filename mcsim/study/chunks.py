@@ -7,9 +7,9 @@ from mcsim.results.identity import PartContents
 from mcsim.results.ranges import GRID, LARGEST_BLOCK, Grid, Range, cut, subtract
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.estimators import facts_of
+from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedStudy, named
 from mcsim.study.shards import halves
-from mcsim.study.together import fitted_together
 
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason

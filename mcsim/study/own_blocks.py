@@ -1,12 +1,14 @@
 """Blocks of simulated replicates that each have rows of their own, as arrays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcsim.design.units import Design, Flags, Floats, Ints
 from mcsim.engine.nested.forest import OwnRows
+from mcsim.errors import DataError
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import Condition
 from mcsim.simulate.data_set import draw_data_set, without_lost_units
@@ -17,6 +19,8 @@ from mcsim.simulate.responses import Simulator, draw_responses
 from mcsim.simulate.streams import stream
 
 Realized = dict[Parameter, Floats]
+
+BLOCK_VALUES = 200_000  # of responses at a time
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ class OwnBlock:
     unit_of_row: Mapping[str, Ints]
     column: Callable[[str], Floats]
     realized: Realized
+
+
+def draw_blocks(
+    condition: Condition,
+    simulator: Simulator,
+    columns: Mapping[str, Floats],
+    replicates: Sequence[int],
+) -> Iterator[tuple[slice, OwnBlock]]:
+    """Simulated replicates, so many at a time that their rows fit in a processor's cache.
+
+    Those are left out of which one cannot be simulated.
+
+    Parameters
+    ----------
+    columns : of the condition's design, by name
+    """
+    size = max(1, BLOCK_VALUES // len(simulator.mean))
+    for first in range(0, len(replicates), size):
+        positions = slice(first, first + size)
+        with suppress(DataError):
+            some = condition, simulator, replicates[positions]
+            if condition.design.redraw:
+                yield positions, block_of_designs(*some)
+            else:
+                yield positions, block_with_losses(*some, columns)
 
 
 def block_with_losses(

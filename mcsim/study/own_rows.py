@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelFrame
-from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
 from mcsim.methods.identifiability import without
 from mcsim.methods.inference.fixed_effects import ParameterBlock
@@ -24,15 +23,10 @@ from mcsim.simulate.data_set import DataSet, draw_data_set
 from mcsim.simulate.responses import simulator_of
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import estimates_at_truth, methods_at_truth, with_shifts
+from mcsim.study.own_plan import Together, fitted_together
 from mcsim.study.prepared import PreparedCondition, prepare_again
-from mcsim.study.ready import ReadyMethod
-from mcsim.study.together import (
-    Together,
-    analyses_together,
-    draw_blocks,
-    fitted_together,
-    grown,
-)
+from mcsim.study.ready import ReadyMethod, failed
+from mcsim.study.together import analyses_of, simulate
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -79,17 +73,13 @@ def _sample(condition: PreparedCondition, together: Together, replicates: range)
     n = len(replicates)
     found = _Found({}, {name: [] for name in condition.ready}, {})
     is_done = {name: np.zeros(n, dtype=np.bool_) for name in condition.ready}
-    blocks = [*draw_blocks(condition, together, replicates)] if together.methods else []
-    for positions, block in blocks:
-        _put(found.realized, positions, block.realized, n)
-    if blocks:
-        drawn = np.concatenate([np.arange(n)[positions] for positions, _ in blocks])
-        trees = grown(together, [block for _, block in blocks])
-        del blocks
-        analyses = analyses_together(together, trees, condition.simulator.sigma)
-        for name, (chosen, analysis) in analyses.items():
-            found.analyses[name].append((drawn[chosen], analysis))
-            is_done[name][drawn[chosen]] = True
+    if together.methods and (drawn := simulate(condition, together, replicates)) is not None:
+        for name, value in drawn.realized.items():
+            _put(found.realized, drawn.positions, name, value, n)
+        sigma = condition.simulator.sigma
+        for name, (at, analysis) in analyses_of(together, drawn, sigma).items():
+            found.analyses[name].append((at, analysis))
+            is_done[name][at] = True
     for position in np.flatnonzero(~np.all([*is_done.values()], axis=0)).tolist():
         left = [name for name, done in is_done.items() if not done[position]]
         _add_alone(found, condition, left, position, replicates)
@@ -101,10 +91,9 @@ def _sample(condition: PreparedCondition, together: Together, replicates: range)
 
 
 def _put(
-    realized: dict[Parameter, Floats], at: slice, values: Mapping[Parameter, Floats], n: int
+    realized: dict[Parameter, Floats], at: NDArray[np.int64], name: Parameter, value: Floats, n: int
 ) -> None:
-    for name, value in values.items():
-        realized.setdefault(name, np.full(n, np.nan))[at] = value
+    realized.setdefault(name, np.full(n, np.nan))[at] = value
 
 
 def _add_alone(
@@ -119,7 +108,8 @@ def _add_alone(
     planned = {name: condition.ready[name] for name in names}
     try:
         data = draw_data_set(condition.condition, condition.simulator, replicate)
-        _put(found.realized, slice(position, position + 1), data.realized, len(replicates))
+        for name, value in data.realized.items():
+            _put(found.realized, at, name, value, len(replicates))
 
         def stream_of(_: int) -> np.random.Generator:
             return stream(condition.simulator.key, replicate, "bootstrap")
@@ -194,14 +184,6 @@ def analyse_rows(
     at_truth = methods_at_truth(condition.condition, simulator, analysed, {})
     found = with_shifts(found, at_truth, [estimates_at_truth(at_truth, y)])
     return found, {name for name, one in analysed.items() if one.aliased}
-
-
-def failed(planned: ReadyMethod, message: str) -> Analysis:
-    """The analysis of one replicate that has failed, and why: no estimates."""
-    none = np.full(1, np.nan)
-    blocks = [ParameterBlock(one) for one in planned.method.parameters()]
-    fits = FitOutcomes(np.array([Status.FAILED]), none, none, none, [message])
-    return Analysis(dict.fromkeys(planned.settings.df, blocks), fits)
 
 
 def as_tested(spec: MethodSpec, analysis: Analysis, lacking: Mapping[str, Flags]) -> Analysis:

@@ -302,10 +302,13 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     DataError
         The rows cannot support the model.
     """
-    spec = before.spec
-    columns = model_columns(before.columns.formula, data, spec.structure)
-    columns = without_columns(columns, before.aliased)
-    return _ready(spec, before.settings, columns, shared)
+    columns = model_columns(before.columns.formula, data, before.spec.structure)
+    return prepare_columns(before, without_columns(columns, before.aliased), shared)
+
+
+def prepare_columns(before: ReadyMethod, columns: ModelColumns, shared: Reducers) -> ReadyMethod:
+    """The same, of columns without the fixed effects that the method leaves out."""
+    return _ready(before.spec, before.settings, columns, shared)
 
 
 def settings_of(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:
