@@ -1,4 +1,4 @@
-"""Which methods of a condition analyse replicates with rows of their own from arrays, and of what."""
+"""Which methods analyse replicates with rows of their own from arrays, and of which."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ import numpy as np
 
 from mcsim.design.columns import Floats, ModelColumns, without_columns
 from mcsim.engine.own_rows import Structures
+from mcsim.errors import DataError
 from mcsim.formula.column_names import is_of_all_rows
 from mcsim.methods.likelihood import LikelihoodMethod
 from mcsim.methods.method import fixed_contrasts
@@ -94,9 +95,20 @@ def _fitted_together(condition: PreparedCondition) -> Together:
             for names in of_truth
             for each in names
         }
-        if all(np.array_equal(columns.setdefault(each, x), x) for each, x in own.items()):
+        if all(np.array_equal(columns.setdefault(each, x), x) for each, x in own.items()) and (
+            not condition.condition.design.redraw or _are_named(condition, own)
+        ):
             methods[name] = one
     return Together(methods, columns)
+
+
+def _are_named(condition: PreparedCondition, columns: Mapping[str, Floats]) -> bool:
+    """Whether their names say what columns are, in any design."""
+    design = condition.simulator.design
+    try:
+        return all(np.array_equal(design.columns((one,))[0], x) for one, x in columns.items())
+    except DataError:
+        return False
 
 
 def _can_stack(condition: PreparedCondition) -> bool:
