@@ -19,6 +19,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
+from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
@@ -35,8 +36,7 @@ PILOT_S = 5.0  # what the replicates that are tried may take, about
 PILOT_REPLICATES = 200
 FIRST_REPLICATES = 10  # of a condition: they also load what the others need
 ONE_BY_ONE = (
-    "Replicates have rows of their own, so their methods are prepared and fitted one by one:"
-    " about {:.0f} ms each"
+    "Replicates have rows of their own, for which {} prepared one by one: about {:.0f} ms each"
 )
 
 Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter)`
@@ -74,11 +74,19 @@ def describe_plan(
     lines += ["", *_methods_in_words(study), ""]
     pilot, n_conditions = _pilot(study), len(study.conditions)
     lines += _costs_in_words(study, pilot, n_workers or usable_cpus(), shard)
-    if any(one.has_own_rows for one in study.conditions.values()):
-        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
+    if alone := _prepared_alone(study):
+        who = f"{', '.join(alone)} {'are' if alone[1:] else 'is'}"
+        lines.append(ONE_BY_ONE.format(who, 1e3 * pilot.seconds_per_replicate / n_conditions))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     lines += [_needed_in_words(pilot.summary, target) for target in wanted]
     return "\n".join(lines)
+
+
+def _prepared_alone(study: PreparedStudy) -> list[str]:
+    """Methods that replicates with rows of their own need a data frame for."""
+    own = [one for one in study.all_conditions() if one.condition.has_own_rows]
+    alone = [name for one in own for name in one.ready if name not in fitted_together(one).methods]
+    return list(dict.fromkeys(alone))
 
 
 def _factors_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:

@@ -46,6 +46,8 @@ class Forest(NamedTuple):
     beta, rss, R : (n, p), (n,), (n, p, p) that fit; sum of squares outside the bases; X = X~ R
     R_of_level : per level (n, q, q), upper triangular, R'R = Z'Z / n_rows
     n_units, n_rows : (n, n_levels), (n,)
+    stratum : (n, p) 1 .. L for the outermost level within whose units a fixed effect is constant,
+        else L + 1
     is_sure : (n,) whether the fixed effects are far from being combinations of each other
     """
 
@@ -59,6 +61,7 @@ class Forest(NamedTuple):
     R_of_level: tuple[Floats, ...]
     n_units: Ints
     n_rows: Ints
+    stratum: Ints
     is_sure: Flags
 
 
@@ -93,9 +96,10 @@ def grow(rows: OwnRows, y: Floats, k: int) -> Forest:
         beta, rss = np.zeros((n, p)), np.zeros(n)
         R, Rz = np.zeros((n, p, p)), np.zeros((n, n_levels, q, q))
         pivot, rank = np.ones(n), np.zeros(1, dtype=np.int64)
+        stratum = np.ones((n, p), dtype=np.int64)
         _grow(
             rows.start, rows.is_first, rows.columns, rows.X, Z, active, level_start, y,
-            coefficients, C, parent, t, beta, rss, R, Rz, pivot, rank,
+            coefficients, C, parent, t, beta, rss, R, Rz, stratum, pivot, rank,
             np.empty((max(n_columns, p, q), k * largest)), np.empty((max(k, p, q), k * largest)),
             np.zeros(n_levels, dtype=np.int64), np.zeros((k, max(1, p))),
         )  # fmt: skip
@@ -111,7 +115,7 @@ def grow(rows: OwnRows, y: Floats, k: int) -> Forest:
         tuple(parent[:, own] for own in slices[:-1]),
         t, beta, rss, R,
         tuple(Rz[:, depth, :size, :size] for depth, size in enumerate(sizes)),
-        n_units, n_rows, pivot > SURE,
+        n_units, n_rows, stratum, pivot > SURE,
     )  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def some_trees(forest: Forest, chosen: Ints) -> Forest:
 @lean_kernel
 def _grow(
     start, is_first, columns, x_columns, z_columns, active, level_start, y,
-    coefficients, C, parent, t, beta, rss, R, Rz, pivot, rank, A, Q, counts, x_tilde,
+    coefficients, C, parent, t, beta, rss, R, Rz, stratum, pivot, rank, A, Q, counts, x_tilde,
 ):  # fmt: skip
     """Grow one tree after the other; k that is too small leaves what is needed in rank."""
     n_levels = len(is_first)
@@ -160,6 +164,7 @@ def _grow(
     for r in range(len(start) - 1):
         own, n_rows = coefficients[r], start[r + 1] - start[r]
         counts[:] = 0
+        _find_strata(is_first, columns, x_columns, start[r], start[r + 1], stratum[r])
         first = start[r]
         while first < start[r + 1]:
             end = first + 1
@@ -204,6 +209,18 @@ def _grow(
             own, counts[0], x_columns, R[r], t[r], beta[r], n_rows, rss[r], x_tilde
         ):
             rss[r] = np.nan
+
+
+@step
+def _find_strata(is_first, columns, x_columns, first, end, stratum):
+    """The stratum of every fixed effect: a change within a unit is one within those around it."""
+    for row in range(first + 1, end):
+        around = 0
+        while around < len(is_first) and not is_first[around, row]:
+            around += 1
+        for j in range(len(x_columns)):
+            if columns[x_columns[j], row] != columns[x_columns[j], row - 1]:
+                stratum[j] = max(stratum[j], around + 1)
 
 
 @step
