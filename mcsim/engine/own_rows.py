@@ -50,7 +50,9 @@ def own_designs(
     chosen = found.chosen
     if not len(chosen):
         return found
-    start = start_of(NestedLikelihood(_tree(found.design), found.moments), np.zeros(0))
+    start = start_of(
+        NestedLikelihood(_tree(found.design), found.moments), np.zeros(0), is_rough=True
+    )
     is_told = np.flatnonzero([len(one) == 0 for one in start.flat])
     if len(is_told) < len(chosen):
         found = _designs(forest, rows, chosen[is_told], structures, is_reml=is_reml)

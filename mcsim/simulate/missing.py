@@ -25,8 +25,9 @@ def kept_rows(
     """
     is_kept = generator.random(len(next(iter(unit_of_row.values())))) >= spec.observations
     for level, unit in unit_of_row.items():
-        n_units = int(unit.max()) + 1
-        is_kept &= (generator.random(n_units) >= spec.units.get(level, 0.0))[unit]
+        stays = generator.random(int(unit.max()) + 1) >= spec.units.get(level, 0.0)
+        if not stays.all():
+            is_kept &= stays[unit]
     if spec.dropout is not None:
         unit = unit_of_row[spec.dropout.level]
         stays = generator.random(int(unit.max()) + 1) >= spec.dropout.probability

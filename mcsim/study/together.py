@@ -33,14 +33,13 @@ from mcsim.study.prepared import PreparedCondition
 
 @dataclass(frozen=True)
 class Grown:
-    """Trees of some replicates, the rows whose names they have, and the strata of the effects.
+    """Trees of some replicates, and the rows whose names they have.
 
     of_mean : the same trees, with the means of the responses in their place
     """
 
     forest: Forest
     rows: OwnRows
-    stratum: Ints
     of_mean: Forest | None
 
 
@@ -50,12 +49,11 @@ class _Parts:
 
     forests: list[Forest] = field(default_factory=list)
     of_means: list[Forest] = field(default_factory=list)
-    strata: list[Ints] = field(default_factory=list)
 
     def grown(self, rows: OwnRows) -> Grown:
         """The trees of all blocks."""
         of_mean = join_forests(self.of_means) if self.of_means else None
-        return Grown(join_forests(self.forests), rows, np.concatenate(self.strata), of_mean)
+        return Grown(join_forests(self.forests), rows, of_mean)
 
 
 @dataclass
@@ -111,19 +109,6 @@ def _grow(parts: _Parts, rows: OwnRows, block: OwnBlock, *, needs_mean: bool) ->
     parts.forests.append(grow(rows, block.y, 2))
     if needs_mean:
         parts.of_means.append(grow(rows, block.mean, 2))
-    parts.strata.append(_strata(rows))
-
-
-def _strata(rows: OwnRows) -> Ints:
-    """Where the fixed effects of every replicate vary, (n, p), as of `stratum_of`."""
-    X = rows.columns[rows.X]
-    changes = np.zeros((len(X), X.shape[1] + 1), dtype=np.int64)
-    stratum = np.ones((len(rows.start) - 1, len(X)), dtype=np.int64)
-    for is_first in rows.is_first:
-        within = (X[:, 1:] != X[:, :-1]) & ~is_first[1:]
-        np.cumsum(within, axis=1, out=changes[:, 2:])
-        stratum += (np.diff(changes[:, rows.start], axis=1) > 0).T
-    return stratum
 
 
 def analyses_of(
@@ -165,7 +150,7 @@ def _fit(
     if not len(chosen):
         return chosen, None, None
     own = own._replace(chosen=chosen)
-    return chosen, own, method.analyse_own(own, _containment(one, own, tree.stratum[chosen]))
+    return chosen, own, method.analyse_own(own, _containment(one, own.forest))
 
 
 def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
@@ -175,9 +160,8 @@ def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
     return found._replace(chosen=chosen[found.chosen])
 
 
-def _containment(one: MethodOfRows, own: OwnDesigns, stratum: Ints) -> Floats:
-    forest = own.forest
-    sizes = np.column_stack([forest.n_units[:, ::-1], forest.n_rows])
+def _containment(one: MethodOfRows, forest: Forest) -> Floats:
+    sizes, stratum = np.column_stack([forest.n_units[:, ::-1], forest.n_rows]), forest.stratum
     if not one.columns.levels:  # all rows are one unit
         sizes, stratum = sizes[:, 1:], np.ones_like(stratum)
     return containment_of(one.columns, stratum, sizes)
@@ -212,11 +196,3 @@ def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
     structures = [(("general", len(names)),) for _, names in truth.key.levels] or [()]
     found = sure_designs(some_trees(tree.forest, chosen), tree.rows, structures, is_reml=True)
     return found._replace(chosen=chosen[found.chosen])
-
-
-def _containment(one: MethodOfRows, own: OwnDesigns, stratum: Ints) -> Floats:
-    forest = own.forest
-    sizes = np.column_stack([forest.n_units[:, ::-1], forest.n_rows])
-    if not one.columns.levels:  # all rows are one unit
-        sizes, stratum = sizes[:, 1:], np.ones_like(stratum)
-    return containment_of(one.columns, stratum, sizes)

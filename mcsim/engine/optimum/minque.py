@@ -34,6 +34,7 @@ from mcsim.engine.likelihood import Likelihood
 
 START = 0.5  # relative SD of every random effect, in columns of unit scale
 START_STEP = 1e-4  # of Psi, around 0.25; error of the differences about 1e-7 relative
+SURELY_TOLD = 1e-2  # where the error of rough differences, up to 1e-3, does not matter
 FLAT = 1e-9  # of a parameter's own information: what the design does not tell
 DOUBTFUL = 1e-5  # where the error of the differences, up to 1e-7, must be smaller to say so
 NO_INFORMATION = 1e-7  # of the largest eigenvalue: what the normal equations do not determine
@@ -112,17 +113,22 @@ def _nearest_in_cone(Psi: Floats) -> tuple[Floats, Ints]:
     return Psi, rank
 
 
-def start_of(likelihood: Likelihood, z: Floats) -> Start:
+def start_of(likelihood: Likelihood, z: Floats, *, is_rough: bool = False) -> Start:
     """The start where `z` are the parameters after those of Lam, of every design.
 
     Parameters
     ----------
     likelihood : of at least one replicate, whose data do not matter
+    is_rough : by half of the evaluations where these tell the covariances well apart
     """
     everyone = np.arange(np.size(likelihood.nu))
-    equations, traces = _normal_equations(likelihood, everyone, z, START_STEP)
-    inverse = np.ascontiguousarray(np.linalg.pinv(equations, rcond=NO_INFORMATION, hermitian=True))
+    equations, traces = _normal_equations(likelihood, everyone, z, START_STEP, is_rough=is_rough)
     values, vectors = _in_own_scale(equations)
+    rough = everyone[is_rough & (values[:, 0] < SURELY_TOLD)]
+    if len(rough):
+        equations[rough], _ = _normal_equations(likelihood, rough, z, START_STEP)
+        values[rough], vectors[rough] = _in_own_scale(equations[rough])
+    inverse = np.ascontiguousarray(np.linalg.pinv(equations, rcond=NO_INFORMATION, hermitian=True))
     doubtful = np.flatnonzero(values[:, 0] < DOUBTFUL)
     if len(doubtful):  # Richardson's extrapolation
         wider, _ = _normal_equations(likelihood, doubtful, z, 2.0 * START_STEP)
@@ -136,14 +142,20 @@ def start_of(likelihood: Likelihood, z: Floats) -> Start:
 
 
 def _normal_equations(
-    likelihood: Likelihood, designs: Ints, z: Floats, step: float
+    likelihood: Likelihood, designs: Ints, z: Floats, step: float, *, is_rough: bool = False
 ) -> tuple[Floats, Floats]:
-    """tr(P V_r P V_s) at Psi0 by differences of a step, and sum Z'PZ there; of every design."""
+    """tr(P V_r P V_s) at Psi0 by differences of a step, and sum Z'PZ there; of every design.
+
+    Parameters
+    ----------
+    is_rough : by differences to one side, whose error is of the size of the step
+    """
     blocks, n = likelihood.blocks, len(designs)
-    theta, order = plain_start(blocks, 1 + 2 * n_parameters(blocks))
+    sides = (1.0,) if is_rough else (1.0, -1.0)
+    theta, order = plain_start(blocks, 1 + len(sides) * n_parameters(blocks))
     for t, (b, i, j) in enumerate(entries(blocks)):
         size = int(blocks.size[b])
-        for row, side in ((1 + 2 * t, 1.0), (2 + 2 * t, -1.0)):
+        for row, side in enumerate(sides, start=1 + len(sides) * t):
             Psi = START**2 * np.eye(size)
             Psi[i, j] += side * step
             Psi[j, i] = Psi[i, j]
@@ -158,7 +170,8 @@ def _normal_equations(
     no_traces = np.zeros((n * n_points, 0))
     traces = np.column_stack([*_along(blocks, found.D), no_traces])  # tr(P V_r) at every point
     traces = traces.reshape(n, n_points, -1)
-    cross = -(traces[:, 1::2] - traces[:, 2::2]) / (2.0 * step)  # tr(P V_r P V_s)
+    below = traces[:, :1] if is_rough else traces[:, 2::2]
+    cross = (below - traces[:, 1 :: len(sides)]) / (len(sides) * step)  # tr(P V_r P V_s)
     psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(blocks)])
     equations = np.zeros((n, len(psi) + 1, len(psi) + 1))
     equations[:, :-1, :-1] = 0.5 * (cross + transpose(cross))
