@@ -40,7 +40,7 @@ class Design:
 
     def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
         """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
-        codes = (self.frame[name].cat.codes.to_numpy() for name in factors)
+        codes = (self.frame[name].cat.codes.to_numpy().astype(np.int64) for name in factors)
         return _cell_of_unit(self.unit_of_row[level], codes)
 
     def covariate(self, name: str) -> Floats:

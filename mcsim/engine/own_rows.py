@@ -1,5 +1,6 @@
 """Designs of replicates that each have rows of their own: one stack of trees, fitted in one go."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -89,12 +90,12 @@ def least_squares_at(
         (S, Sigma) for S, Sigma in zip(design.scales, covariances, strict=True) if len(Sigma)
     ][::-1]
     for b, (S, Sigma) in enumerate(innermost_first):
-        inverse = np.linalg.inv(S)
+        inverse = np.linalg.inv(S).astype(np.float64)
         Psi = np.broadcast_to(Sigma / sigma**2, S.shape)
         set_block(blocks, order, theta, b, product(product(inverse, Psi), transpose(inverse)))
     likelihood = NestedLikelihood(_tree(design)._replace(blocks=blocks), found.moments)
     at = likelihood.at(np.arange(n), theta, order)
-    to_original = np.linalg.inv(design.R)
+    to_original = np.linalg.inv(design.R).astype(np.float64)
     covariance = product(product(to_original, at.T_inverse), transpose(to_original))
     return apply(to_original, found.moments.beta + at.beta), sigma**2 * covariance
 
@@ -134,7 +135,7 @@ def _scales(R: Floats, level: Sequence[tuple[str, int]]) -> Floats:
         size = own.shape[2]
         block = slice(first, first + size)
         if structure == "general":
-            inverse = np.linalg.inv(np.linalg.qr(own, mode="r"))
+            inverse = np.linalg.inv(np.linalg.qr(own, mode="r")).astype(np.float64)
             S[:, block, block] = np.linalg.cholesky(product(inverse, transpose(inverse)))
         else:
             length = np.sqrt(np.sum(own**2, axis=(1, 2)))
@@ -235,7 +236,7 @@ def _roots(forest: Forest, rows: OwnRows) -> Roots:
         (first + numbers).astype(np.uint64),
         _there(forest, len(forest.coefficients) - 1),
         is_mixed,
-        _combined(outermost, rows.X, np.linalg.inv(forest.R)),
+        _combined(outermost, rows.X, np.linalg.inv(forest.R).astype(np.float64)),
     )
 
 
@@ -250,4 +251,4 @@ def _values(forest: Forest, tree: Tree) -> Floats:
     root_t = np.zeros((n, k, tree.roots.Bx.shape[3]))
     if last == 0:
         root_t[:] = t
-    return np.hstack([one.reshape(n, -1) for one in (S, link_t, root_t)])
+    return np.hstack([one.reshape(n, math.prod(one.shape[1:])) for one in (S, link_t, root_t)])

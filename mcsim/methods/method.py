@@ -197,7 +197,7 @@ def _containment_df(columns: ModelColumns) -> Floats:
     units = [level.unit_of_row for level in columns.levels]
     stratum = np.array([[stratum_of(values, units) for values in columns.X.T]], dtype=np.int64)
     sizes = np.array([[*(int(unit.max()) + 1 for unit in units), len(columns.X)]])
-    return containment_of(columns, stratum, sizes)[0]
+    return np.asarray(containment_of(columns, stratum, sizes)[0])
 
 
 def containment_of(columns: ModelColumns, stratum: Ints, sizes: Ints) -> Floats:

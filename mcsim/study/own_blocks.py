@@ -116,7 +116,7 @@ def block_with_losses(
         ]
     )
     realized = realized_values(simulator, drawn.products)
-    for place in np.flatnonzero(_lose_units(simulator, is_kept)):
+    for place in np.flatnonzero(_lose_units(simulator, is_kept)).tolist():
         left = without_lost_units(simulator, is_kept[place])
         again = draw_responses(left, [replicates[place]])
         for name, value in realized_values(left, again.products).items():

@@ -74,8 +74,7 @@ def _sample(condition: PreparedCondition, together: Together, replicates: range)
     found = _Found({}, {name: [] for name in condition.ready}, {})
     is_done = {name: np.zeros(n, dtype=np.bool_) for name in condition.ready}
     if together.methods and (drawn := simulate(condition, together, replicates)) is not None:
-        for name, value in drawn.realized.items():
-            _put(found.realized, drawn.positions, name, value, n)
+        _put(found.realized, drawn.positions, drawn.realized, n)
         sigma = condition.simulator.sigma
         for name, (at, analysis) in analyses_of(together, drawn, sigma).items():
             found.analyses[name].append((at, analysis))
@@ -91,9 +90,13 @@ def _sample(condition: PreparedCondition, together: Together, replicates: range)
 
 
 def _put(
-    realized: dict[Parameter, Floats], at: NDArray[np.int64], name: Parameter, value: Floats, n: int
+    realized: dict[Parameter, Floats],
+    at: NDArray[np.int64],
+    values: Mapping[Parameter, Floats],
+    n: int,
 ) -> None:
-    realized.setdefault(name, np.full(n, np.nan))[at] = value
+    for name, value in values.items():
+        realized.setdefault(name, np.full(n, np.nan))[at] = value
 
 
 def _add_alone(
@@ -108,8 +111,7 @@ def _add_alone(
     planned = {name: condition.ready[name] for name in names}
     try:
         data = draw_data_set(condition.condition, condition.simulator, replicate)
-        for name, value in data.realized.items():
-            _put(found.realized, at, name, value, len(replicates))
+        _put(found.realized, at, data.realized, len(replicates))
 
         def stream_of(_: int) -> np.random.Generator:
             return stream(condition.simulator.key, replicate, "bootstrap")
@@ -191,8 +193,10 @@ def as_tested(spec: MethodSpec, analysis: Analysis, lacking: Mapping[str, Flags]
 
     lacking : by method, where it does
     """
+    if spec.likelihood_ratio is None:
+        return analysis
     of_both = [lacking[one] for one in (spec.name, spec.likelihood_ratio) if one in lacking]
-    if spec.likelihood_ratio is None or not of_both:
+    if not of_both:
         return analysis
     is_lacking = np.any(of_both, axis=0)
     estimates = {}

@@ -14,6 +14,7 @@ from mcsim.engine.arithmetic.replicates import dot
 from mcsim.engine.nested.forest import Forest, OwnRows, grow, join_forests, some_trees
 from mcsim.engine.own_rows import (
     OwnDesigns,
+    Structures,
     least_squares_at,
     own_designs,
     sure_designs,
@@ -123,7 +124,7 @@ def analyses_of(
             chosen = _at_truth(truth, found.trees[truth.key], chosen).chosen
         if one.structures is None:
             chosen = np.array([k for k in chosen.tolist() if found.each[name][k]], dtype=np.int64)
-            own = [one for k in chosen.tolist() if (one := found.each[name][k])]
+            own = [each for k in chosen.tolist() if (each := found.each[name][k])]
             analysis = joined(own) if own else None
         else:
             chosen, at, analysis = _fit(one, found.trees[one.key], chosen)
@@ -155,8 +156,10 @@ def _fit(
 
 def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
     """Designs of some replicates, less those that are in doubt, with the truth's effects."""
-    structures = [(("general", len(names)),) for _, names in truth.key.levels] or [()]
-    found = sure_designs(some_trees(tree.forest, chosen), tree.rows, structures, is_reml=True)
+    structures: Structures = [(("general", len(names)),) for _, names in truth.key.levels]
+    found = sure_designs(
+        some_trees(tree.forest, chosen), tree.rows, structures or [()], is_reml=True
+    )
     return found._replace(chosen=chosen[found.chosen])
 
 
@@ -189,10 +192,3 @@ def _with_shifts(
 def _contrasts(L: Floats, beta: Floats) -> Floats:
     """L beta of every replicate: (n, k)."""
     return np.stack([dot(np.tile(c, (len(beta), 1)), beta) for c in L], axis=1)
-
-
-def _at_truth(truth: TruthOfRows, tree: Grown, chosen: Ints) -> OwnDesigns:
-    """Designs of some replicates, less those that are in doubt, with the truth's effects."""
-    structures = [(("general", len(names)),) for _, names in truth.key.levels] or [()]
-    found = sure_designs(some_trees(tree.forest, chosen), tree.rows, structures, is_reml=True)
-    return found._replace(chosen=chosen[found.chosen])

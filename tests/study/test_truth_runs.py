@@ -93,6 +93,10 @@ def test_the_options_on_the_command_line(small_scenario, tmp_path):
     assert "m: 24 replicates, 0 failed" in done.stdout
     planned = call_mcsim("run", small_scenario, *options, "--dry-run", cwd=tmp_path)
     assert "every replicate has its own; less what a replicate loses" in planned.stdout
+    assert "one by one" not in planned.stdout
+    of_all_rows = METHOD.replace("+ x", "+ scale(x)").replace("* x", "* scale(x)")
+    changes = [text for one in (of_all_rows, *OPTIONS["everything"]) for text in ("--set", one)]
+    planned = call_mcsim("run", small_scenario, *changes, "--dry-run", cwd=tmp_path)
     assert re.search(r"for which m is prepared one by one: about \d+ ms each", planned.stdout)
     sizes = set()
     for replicate in (1, 2):

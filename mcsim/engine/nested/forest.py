@@ -5,7 +5,8 @@ of which those that are equal count once; the data of an innermost unit are t = 
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def join_forests(parts: list[Forest]) -> Forest:
     if len(parts) == 1:
         return parts[0]
 
-    def joined(arrays: list[Floats]) -> Floats:
+    def joined(arrays: Sequence[Any]) -> Any:
         shape = np.max([one.shape[1:] for one in arrays], axis=0)
         whole = np.zeros((sum(map(len, arrays)), *shape), dtype=arrays[0].dtype)
         first = 0
@@ -134,23 +135,22 @@ def join_forests(parts: list[Forest]) -> Forest:
             first += len(one)
         return whole
 
-    found = [
-        tuple(map(joined, map(list, zip(*part, strict=True))))
-        if isinstance(part[0], tuple)
-        else joined(list(part))
+    found: list[Any] = [
+        tuple(map(joined, zip(*part, strict=True))) if isinstance(part[0], tuple) else joined(part)
         for part in zip(*parts, strict=True)
     ]
     return Forest(*found)
 
 
 def some_trees(forest: Forest, chosen: Ints) -> Forest:
-    """Those of some replicates."""
-    return Forest(
-        *(
-            tuple(one[chosen] for one in part) if isinstance(part, tuple) else part[chosen]
-            for part in forest
-        )
-    )
+    """Those of some replicates, in their order."""
+    if len(chosen) == len(forest.rss):
+        return forest
+    found: list[Any] = [
+        tuple(one[chosen] for one in part) if isinstance(part, tuple) else part[chosen]
+        for part in forest
+    ]
+    return Forest(*found)
 
 
 @lean_kernel

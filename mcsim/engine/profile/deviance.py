@@ -133,7 +133,7 @@ class Surface:
         D = self.coordinates.with_multiplier(places.u, places.x, g, found.D)
         in_psi = certify(self._blocks, self._nu, places.order, theta, D, N).violation
         in_sigma = self.coordinates.pull(places.u, places.x, g)[0][:, -1]
-        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu))
+        return np.asarray(np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu)))
 
 
 def _positive_inverse(H: Floats) -> Floats:
