@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from mcsim.design.columns import column
-from mcsim.design.units import DrawnRows, Flags, Floats, Ints, draw_rows
+from mcsim.design.units import DrawnRows, Flags, Floats, Ints, RowPlan, draw_rows
 from mcsim.engine.draws import Cells, add_effects_of_units
 from mcsim.names import Parameter
 from mcsim.scenario.conditions import Condition
@@ -87,7 +87,8 @@ def draw_designs(
 def _draw_rows(
     condition: Condition, spec: DesignSpec, simulator: Simulator, replicates: Sequence[int]
 ) -> _Rows:
-    drawn = [draw_rows(spec, stream(simulator.key, one, "design")) for one in replicates]
+    plan = RowPlan(spec)
+    drawn = [draw_rows(plan, stream(simulator.key, one, "design")) for one in replicates]
     codes, values, units = (
         {name: np.concatenate([getattr(one, part)[name] for one in drawn]) for name in names}
         for part, names in (
