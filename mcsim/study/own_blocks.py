@@ -121,10 +121,11 @@ def block_with_losses(
         again = draw_responses(left, [replicates[place]])
         for name, value in realized_values(left, again.products).items():
             realized[name][place] = value[0]
-    which = np.nonzero(is_kept)[1]
+    flat, n_kept = np.flatnonzero(is_kept), np.count_nonzero(is_kept, axis=1)
+    which = flat - np.repeat(np.arange(len(n_kept)) * len(simulator.mean), n_kept)
     return OwnBlock(
-        np.concatenate([[0], np.cumsum(np.count_nonzero(is_kept, axis=1))]),
-        drawn.y[is_kept],
+        np.concatenate([[0], np.cumsum(n_kept)]),
+        drawn.y.reshape(-1)[flat],
         simulator.mean[which],
         {level: unit[which] for level, unit in design.unit_of_row.items()},
         lambda name: columns[name][which],
