@@ -60,11 +60,17 @@ class MethodOfRows:
 class Together:
     """What of a condition is fitted together.
 
-    columns : of the condition's design, by name
+    columns : of the condition's design, by name; n_units : of all its levels
     """
 
     methods: Mapping[str, MethodOfRows]
     columns: Mapping[str, Floats]
+    n_units: int = 0
+
+    @property
+    def n_values(self) -> int:
+        """Numbers that trees of a replicate may have."""
+        return sum(len(key.names) ** 2 * self.n_units for key in self.keys)
 
     @property
     def keys(self) -> dict[RowsKey, bool]:
@@ -99,7 +105,8 @@ def _fitted_together(condition: PreparedCondition) -> Together:
             not condition.condition.design.redraw or _are_named(condition, own)
         ):
             methods[name] = one
-    return Together(methods, columns)
+    units = condition.simulator.design.unit_of_row.values()
+    return Together(methods, columns, sum(int(unit.max()) + 1 for unit in units))
 
 
 def _are_named(condition: PreparedCondition, columns: Mapping[str, Floats]) -> bool:

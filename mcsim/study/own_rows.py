@@ -31,7 +31,7 @@ from mcsim.study.together import analyses_of, simulate
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-KEPT_ROWS = 1_000_000  # of the replicates that are fitted together: their trees take about 50 MB
+KEPT_VALUES = 4_000_000  # of the trees that are fitted together: some 100 MB with all that is made
 ROUNDING = 1e-8  # share of a contrast that counts as nothing
 
 
@@ -52,7 +52,7 @@ class Sample:
 def own_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:
     """Samples of so many replicates as may be kept at a time."""
     together = fitted_together(condition)
-    size = max(1, KEPT_ROWS // len(condition.simulator.mean))
+    size = max(1, KEPT_VALUES // (len(condition.simulator.mean) + together.n_values))
     for first in range(0, len(replicates), size):
         yield _sample(condition, together, replicates[first : first + size])
 

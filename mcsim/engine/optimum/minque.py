@@ -14,8 +14,6 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
-    apply,
-    dot,
     product,
     semidefinite_factor,
     symmetric_eigen,
@@ -175,12 +173,11 @@ def _normal_equations(
     psi = np.array([START**2 if i == j else 0.0 for _, i, j in entries(blocks)])
     equations = np.zeros((n, len(psi) + 1, len(psi) + 1))
     equations[:, :-1, :-1] = 0.5 * (cross + transpose(cross))
-    everywhere = np.tile(psi, (n, 1))
-    along = apply(equations[:, :-1, :-1], everywhere)
-    equations[:, :-1, -1] = equations[:, -1, :-1] = traces[:, 0] - along
     equations[:, -1, -1] = likelihood.nu_of(designs)
-    if len(psi):
-        equations[:, -1, -1] += dot(everywhere, along) - 2.0 * dot(everywhere, traces[:, 0])
+    for own, trace in zip(equations, traces[:, 0], strict=True):
+        E = own[:-1, :-1]
+        own[:-1, -1] = own[-1, :-1] = trace - E @ psi
+        own[-1, -1] = own[-1, -1] - 2.0 * psi @ trace + psi @ E @ psi
     return equations, found.D[::n_points]
 
 
