@@ -69,7 +69,8 @@ class Likelihood(Protocol):
         replicates : (n,) the replicate of each point
         theta : (n, n_theta)
         order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
-        with_data : False for D = sum Z'PZ, which is what the design alone says
+        with_data : False for D = sum Z'PZ, the gradient and T^-1, which the design alone tells; f,
+            r2 and beta are then of no use
         inverse_sigma2 : (n,) for derivatives where sigma is given, in place of nu / y'Py
         """
         ...

@@ -201,7 +201,8 @@ def _classes(forest: Forest, rows: OwnRows, scales: Sequence[Floats]) -> Classes
         G += leaves[:, i, :, None] * leaves[:, i, None, :]
     is_leaf = np.arange(n_levels) == 0
     n_units = np.hstack([_there(forest, depth) for depth in range(n_levels)])
-    return Classes(level_start, is_leaf, ~is_leaf, n_units, B, G)
+    never = np.zeros(n_levels, dtype=np.bool_)
+    return Classes(level_start, is_leaf, ~is_leaf, never, n_units, B, G)
 
 
 def _links(forest: Forest) -> Links:

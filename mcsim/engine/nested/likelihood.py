@@ -120,11 +120,14 @@ def evaluate_points(
     The trees are stacked: one for all, or a tree for each replicate, and then a single lane.
     """
     n, width = len(replicates), model.width
+    has_uniform, has_mixed = classes.has_uniform, classes.has_mixed
+    if n > 0 and weight[0] == 0.0:  # only what the design says is asked for
+        has_uniform, has_mixed = classes.never, classes.never
     for first in range(0, n, width):
         tree = U(replicates[first]) if len(model.nu) > 1 else U(0)
         one = Model(width, model.nu[tree], model.is_reml, model.log_constant[tree])
         own_classes = Classes(
-            classes.level_start, classes.has_uniform, classes.has_mixed, classes.n_units[tree],
+            classes.level_start, has_uniform, has_mixed, classes.never, classes.n_units[tree],
             classes.B[tree], classes.G[tree],
         )  # fmt: skip
         own_links = Links(

@@ -30,6 +30,7 @@ class Classes(NamedTuple):
     level_start: Ints  # (n_levels + 1,) first class of each level
     has_uniform: Flags  # (n_levels,) whether any class of the level is uniform
     has_mixed: Flags
+    never: Flags  # (n_levels,) False: neither is asked about data that do not count
     n_units: Floats  # (n_classes x width,)
     B: Floats  # (k, q, n_classes x width)
     G: Floats  # (q, q, n_leaf_classes x width) B'B of the innermost level
