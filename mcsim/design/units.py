@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,9 @@ class Design:
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
     _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
+    _cells: dict[tuple[str, ...], Ints] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def factors(self) -> dict[str, tuple[str, ...]]:
         """The levels of every factor."""
         return {
@@ -40,8 +42,11 @@ class Design:
 
     def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
         """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
-        codes = (self.frame[name].cat.codes.to_numpy().astype(np.int64) for name in factors)
-        return _cell_of_unit(self.unit_of_row[level], codes)
+        key = (level, *factors)
+        if key not in self._cells:
+            codes = (self.frame[name].cat.codes.to_numpy().astype(np.int64) for name in key[1:])
+            self._cells[key] = _cell_of_unit(self.unit_of_row[level], codes)
+        return self._cells[key]
 
     def covariate(self, name: str) -> Floats:
         """The values of a column of the frame (n_rows,)."""
