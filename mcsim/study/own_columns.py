@@ -11,12 +11,10 @@ from mcsim.engine.nested.forest import OwnRows
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
-from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.least_squares import ImageMeans, LeastSquares
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
-from mcsim.methods.method import Analysis, FitOutcomes, StreamOf
+from mcsim.methods.method import Analysis, StreamOf
 from mcsim.methods.two_stage import TwoStage
-from mcsim.names import AT_TRUTH, ESTIMATES
 from mcsim.study.own_blocks import OwnBlock
 from mcsim.study.prepared import prepare_columns
 from mcsim.study.ready import ReadyMethod, failed
@@ -70,27 +68,3 @@ def analyse_each(
         except (DataError, np.linalg.LinAlgError) as error:
             found.append(failed(ready, str(error)))
     return found
-
-
-def joined(analyses: Sequence[Analysis]) -> Analysis:
-    """Analyses of one replicate each as that of all, of the same parameters."""
-    estimates = {}
-    for df, first in analyses[0].estimates.items():
-        own = [one.estimates[df] for one in analyses]
-        estimates[df] = [
-            ParameterBlock(
-                block.parameter,
-                **{
-                    name: np.concatenate([getattr(blocks[number], name) for blocks in own])
-                    for name in (*ESTIMATES, *AT_TRUTH)
-                },
-            )
-            for number, block in enumerate(first)
-        ]
-    fits = [one.fits for one in analyses]
-    numbers = {
-        name: np.concatenate([getattr(one, name) for one in fits])
-        for name in ("status", "loglik", "evaluations", "certificate")
-    }
-    message = [text for one in fits for text in one.message]
-    return Analysis(estimates, FitOutcomes(**numbers, message=message))

@@ -16,13 +16,14 @@ from mcsim.errors import DataError
 from mcsim.methods.identifiability import without
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import Reducers
-from mcsim.methods.method import Analysis, FitOutcomes, Method, StreamOf, fixed_contrasts
-from mcsim.names import AT_TRUTH, ESTIMATES, Parameter
+from mcsim.methods.method import Analysis, StreamOf, fixed_contrasts
+from mcsim.names import ESTIMATES, Parameter
 from mcsim.scenario.records import MethodSpec
 from mcsim.simulate.data_set import DataSet, draw_data_set
 from mcsim.simulate.responses import simulator_of
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import estimates_at_truth, methods_at_truth, with_shifts
+from mcsim.study.joined import Part, joined
 from mcsim.study.own_plan import Together, fitted_together
 from mcsim.study.prepared import PreparedCondition, prepare_again
 from mcsim.study.ready import ReadyMethod, failed
@@ -57,15 +58,12 @@ def own_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample
         yield _sample(condition, together, replicates[first : first + size])
 
 
-_Part = tuple[NDArray[np.int64], Analysis]  # positions of replicates, and their analysis
-
-
 @dataclass
 class _Found:
     """What is known of a sample so far, by parameter and by method."""
 
     realized: dict[Parameter, Floats]
-    analyses: dict[str, list[_Part]]
+    analyses: dict[str, list[Part]]
     lacking: dict[str, Flags]
 
 
@@ -76,17 +74,17 @@ def _sample(condition: PreparedCondition, together: Together, replicates: range)
     if together.methods and (drawn := simulate(condition, together, replicates)) is not None:
         _put(found.realized, drawn.positions, drawn.realized, n)
         sigma = condition.simulator.sigma
-        for name, (at, analysis) in analyses_of(together, drawn, sigma).items():
-            found.analyses[name].append((at, analysis))
-            is_done[name][at] = True
+        for name, part in analyses_of(together, drawn, sigma).items():
+            found.analyses[name].append(part)
+            is_done[name][part[0]] = True
     for position in np.flatnonzero(~np.all([*is_done.values()], axis=0)).tolist():
         left = [name for name, done in is_done.items() if not done[position]]
         _add_alone(found, condition, left, position, replicates)
-    joined = {
-        name: _joined(condition.ready[name].method, parts, n)
+    analyses = {
+        name: joined(condition.ready[name].method.parameters(), parts)
         for name, parts in found.analyses.items()
     }
-    return Sample(replicates, found.realized, joined, found.lacking)
+    return Sample(replicates, found.realized, analyses, found.lacking)
 
 
 def _put(
@@ -124,35 +122,6 @@ def _add_alone(
         analyses = {name: failed(one, str(error)) for name, one in planned.items()}
     for name, analysis in analyses.items():
         found.analyses[name].append((at, analysis))
-
-
-def _joined(method: Method, parts: Sequence[_Part], n: int) -> Analysis:
-    """Analyses of some replicates as that of all n."""
-    (at, first), *others = parts
-    if not others and len(at) == n:
-        return first
-    estimates = {
-        df: [_joined_block(planned, df, parts, n) for planned in method.parameters()]
-        for df in first.estimates
-    }
-    status, message = np.zeros(n, dtype=np.int64), np.full(n, None, dtype=object)
-    numbers = {name: np.full(n, np.nan) for name in ("loglik", "evaluations", "certificate")}
-    for own, analysis in parts:
-        status[own], message[own] = analysis.fits.status, analysis.fits.message
-        for name, values_of_fits in numbers.items():
-            values_of_fits[own] = getattr(analysis.fits, name)
-    return Analysis(estimates, FitOutcomes(status, **numbers, message=message.tolist()))
-
-
-def _joined_block(parameter: Parameter, df: str, parts: Sequence[_Part], n: int) -> ParameterBlock:
-    """Estimates of a parameter in all n replicates."""
-    values = {name: np.full(n, np.nan) for name in (*ESTIMATES, *AT_TRUTH)}
-    for at, analysis in parts:
-        for block in analysis.estimates[df]:
-            if block.parameter.name == parameter.name:
-                for name, value in values.items():
-                    value[at] = getattr(block, name)
-    return ParameterBlock(parameter, **values)
 
 
 def analyse_rows(

@@ -26,8 +26,9 @@ from mcsim.methods.method import Analysis, containment_of
 from mcsim.names import Parameter
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import ROUNDING, with_shift
+from mcsim.study.joined import Part, joined
 from mcsim.study.own_blocks import OwnBlock, RowsKey, draw_blocks
-from mcsim.study.own_columns import analyse_each, joined
+from mcsim.study.own_columns import analyse_each
 from mcsim.study.own_plan import MethodOfRows, Together, TruthOfRows
 from mcsim.study.prepared import PreparedCondition
 
@@ -112,9 +113,7 @@ def _grow(parts: _Parts, rows: OwnRows, block: OwnBlock, *, needs_mean: bool) ->
         parts.of_means.append(grow(rows, block.mean, 2))
 
 
-def analyses_of(
-    together: Together, found: Simulated, sigma: float
-) -> dict[str, tuple[Ints, Analysis]]:
+def analyses_of(together: Together, found: Simulated, sigma: float) -> dict[str, Part]:
     """By method the positions of replicates that were analysed, and their analysis."""
     analyses = {}
     for name, one in together.methods.items():
@@ -123,9 +122,10 @@ def analyses_of(
         if truth is not None and (truth.key != one.key or one.structures is None):
             chosen = _at_truth(truth, found.trees[truth.key], chosen).chosen
         if one.structures is None:
-            chosen = np.array([k for k in chosen.tolist() if found.each[name][k]], dtype=np.int64)
-            own = [each for k in chosen.tolist() if (each := found.each[name][k])]
-            analysis = joined(own) if own else None
+            each = {k: own for k, own in enumerate(found.each[name]) if own is not None}
+            chosen = np.array([k for k in chosen.tolist() if k in each], dtype=np.int64)
+            parts = [(np.array([k]), each[k]) for k in chosen.tolist()]
+            analysis = joined(one.ready.method.parameters(), parts) if parts else None
         else:
             chosen, at, analysis = _fit(one, found.trees[one.key], chosen)
         if analysis is None:
