@@ -5,6 +5,7 @@ nested/classes.py.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -54,12 +55,15 @@ class Level:
 class CompiledDesign:
     """What the engine needs of a design; `order` sorts the rows so that units are contiguous.
 
+    Of replicates that each have rows of their own (own_rows.py) trees are stacked, scales and R
+    have a first axis, and there is no reduction: the moments come with the design.
+
     residual : None where residuals are independent with one SD
     starts : from which a search may begin
     """
 
     tree: Tree | Crossing
-    reduction: Reduction | CrossedReduction
+    reduction: Reduction | CrossedReduction | None
     order: Ints
     scales: tuple[Floats, ...]  # per level S: Lam of the original columns is S Lam
     R: Floats  # (p, p) X = X~ R
@@ -73,7 +77,7 @@ class CompiledDesign:
         return self.tree.blocks
 
     @property
-    def nu(self) -> float:
+    def nu(self) -> Any:
         """Degrees of freedom of sigma^2: n - p (REML) or n (ML)."""
         return self.tree.model.nu
 
@@ -93,6 +97,7 @@ class CompiledDesign:
         """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
         if isinstance(self.reduction, CrossedReduction):
             return self.reduction.n_columns
+        assert self.reduction is not None
         return n_moments(self.reduction) + self.n_forms
 
     @property

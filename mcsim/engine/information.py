@@ -25,7 +25,7 @@ from mcsim.engine.blocks import (
     set_block,
 )
 from mcsim.engine.compile import CompiledDesign, likelihood_of
-from mcsim.engine.fit import Fit
+from mcsim.engine.fit import Fit, inverse_of_R
 from mcsim.engine.likelihood import Likelihood, Points
 from mcsim.engine.nested.moments import Moments
 
@@ -73,7 +73,7 @@ def information(design: CompiledDesign, moments: Moments, fit: Fit) -> Informati
     held = np.zeros(theta.shape, dtype=bool)
     differences = _Differences(likelihood, everyone, theta, at.order, held)
     slopes, W = differences.all_slopes(), differences.inverse_information(at.inverse)
-    to_given = np.tile(np.linalg.inv(design.R), (len(W), 1, 1))
+    to_given = inverse_of_R(design, len(W))
     change = product(product(to_given, differences.curvature(W)), transpose(to_given))
     return Information(slopes, W, fit.covariance - fit.scale[:, None, None] * change)
 
@@ -123,7 +123,7 @@ class _Differences:
         n, n_theta = self._theta.shape
         full = np.zeros((n, n_theta + 1, n_theta + 1))
         full[:, :-1, -1] = full[:, -1, :-1] = 0.5 * self._along_psi(self._centre.D)
-        full[:, -1, -1] = 0.5 * self._likelihood.nu
+        full[:, -1, -1] = 0.5 * self._likelihood.nu_of(self._rows)
         for t, change in enumerate(self._N_slopes):
             full[:, t, :-1] = -0.5 * self._along_psi(change)
         full = 0.5 * (full + transpose(full))
