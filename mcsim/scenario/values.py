@@ -35,7 +35,7 @@ RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is nee
 TERM_TESTS = ("type 2", "type 3")  # mcsim.methods.terms has what is behind each
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 OBSERVATION = "observation"  # what a factor is of that varies within innermost units
-DEALT = ("latin",)  # ways to give the levels of a factor to the cells of two others
+DEALT = ("latin", "all")  # ways to give the levels of a factor to the cells of two others
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total")
 
 

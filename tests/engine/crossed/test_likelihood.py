@@ -13,6 +13,7 @@ from mcsim.engine.fit import factor_slopes, fit_block, reduce_responses, weighte
 from mcsim.engine.information import information
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.status import Status
+from mcsim.errors import DataError
 from tests.oracles.dense import dense_deviance
 
 STRUCTURES = ((("general", 2),), (("general", 1), ("general", 1)), (("identity", 2),),
@@ -133,10 +134,41 @@ def test_labels_of_nested_units_give_the_numbers_of_the_nested_engine():
     assert both[0].adjusted_covariance == pytest.approx(both[1].adjusted_covariance, rel=1e-4)
 
 
-def simulate(n_subjects, n_items, sds, seed, n):
+def largest_gap(seeds):
+    """Of -2 logLik at optima from its n x n definition, relative."""
+    gaps = []
+    for seed in seeds:
+        X, levels, y = draw_problem(seed)
+        names = ("Intercept", "x", "z")
+        design = compile_design(X, levels, names=names, is_reml=bool(seed % 2), are_crossed=True)
+        fit = fit_block(design, y[None])
+        at = fit.curvature
+        expected, *_ = deviance(X, levels, y, design, at.theta[0], at.order)
+        gaps.append(abs(-2.0 * fit.loglik[0] - expected) / abs(expected))
+    return max(gaps)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(8), pytest.param(range(1000, 1300), marks=pytest.mark.slow)], ids=["8", "300"]
+)
+def test_fits_of_random_designs_have_the_likelihood_of_the_definition(seeds):
+    # crossed, partially crossed, with nested units or a third factor beside them
+    assert largest_gap(seeds) < 1e-9
+
+
+def test_too_many_columns_are_refused_with_their_number():
+    units = np.random.default_rng(1).integers(0, 2100, (2, 9000))
+    levels = tuple(Level(unit, np.ones((9000, 1)), (("general", 1),), ("a",)) for unit in units)
+    with pytest.raises(DataError, match=r"have 2,\d\d\d random effects .* at most 2,000 can be"):
+        crossed_design(np.ones((9000, 1)), levels, ("Intercept",))
+
+
+def simulate(shape, sds, n, met):
     """Intercepts and slopes of a condition, dealt so that each pair is met in one condition."""
-    generator = np.random.default_rng(seed)
-    subject, item = (one.ravel() for one in np.indices((n_subjects, n_items)))
+    generator = np.random.default_rng(7)
+    subject, item = (one.ravel() for one in np.indices(shape))
+    is_met = generator.permutation(len(subject)) < met * len(subject)
+    subject, item = subject[is_met], item[is_met]
     x = (subject + item) % 2 - 0.5
     columns = np.column_stack([np.ones(len(x)), x])
     levels = tuple(
@@ -150,16 +182,17 @@ def simulate(n_subjects, n_items, sds, seed, n):
 
 
 @pytest.mark.parametrize(
-    ("n_subjects", "n_items", "sds", "n"),
+    ("shape", "sds", "n", "met"),
     [
-        (12, 8, (1.0, 0.3, 0.5, 0.2), 60),
-        pytest.param(36, 24, (0.8, 0.2, 0.5, 0.1), 4000, marks=pytest.mark.slow),
-        pytest.param(20, 6, (1.0, 0.0, 0.5, 0.0), 3000, marks=pytest.mark.slow),
-        pytest.param(8, 40, (0.2, 0.1, 2.0, 1.0), 3000, marks=pytest.mark.slow),
+        ((12, 8), (1.0, 0.3, 0.5, 0.2), 60, 0.9),
+        pytest.param((36, 24), (0.8, 0.2, 0.5, 0.1), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((20, 6), (1.0, 0.0, 0.5, 0.0), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((8, 40), (0.2, 0.1, 2.0, 1.0), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((24, 12), (1.0, 0.4, 0.7, 0.0), 2500, 0.6, marks=pytest.mark.slow),
     ],
 )
-def test_every_fit_of_crossed_data_is_certified(n_subjects, n_items, sds, n):
-    design, y = simulate(n_subjects, n_items, sds, 7, n)
+def test_every_fit_of_crossed_data_is_certified(shape, sds, n, met):
+    design, y = simulate(shape, sds, n, met)
     fit = fit_block(design, y)
     assert np.all(fit.status <= Status.BOUNDARY)
     assert fit.certificate.max() < 1e-6
