@@ -359,7 +359,7 @@ def test_a_level_may_be_called_observation(built):
          " image, diet, region."),
         ("design.factors.stain.dealt='latin'", "`dealt` goes with a list of two names in `of`"),
         ("design.factors.stain={ levels=['a','b'], of=['animal', 'diet'], dealt='random'}",
-         "design.factors.stain.dealt is 'random'; it must be one of: latin, all."),
+         "design.factors.stain.dealt is 'random'; it must be one of: all, latin."),
         ("design.levels.image.count={ portal = 3, central = 2 }",
          "unknown cell 'portal'. Cells of diet, region: fasted:portal, fasted:central, fed:portal,"
          " fed:central."),

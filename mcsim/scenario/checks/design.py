@@ -166,10 +166,7 @@ def _factor_problems(names: DesignNames) -> Iterator[Finding]:
                 yield (*path, "dealt"), "`dealt` goes with a list of two names in `of`"
             continue
         if how is None:
-            yield (
-                (*path, "of"),
-                '`of` names two, so say how: dealt = "latin", or "all" for each in all',
-            )
+            yield (*path, "of"), '`of` names two, so say how: dealt = "latin" or "all"'
         known = [*names.level_names, *(one for one in names.factors if one not in dealt)]
         for one in of:
             yield from lacking((*path, "of"), "level or factor", one, known, DESIGN, where)
