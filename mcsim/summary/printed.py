@@ -67,8 +67,8 @@ SENTENCES = {
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
-    " balanced designs\nin the interior, which know no boundary; df are exact or, where units cross,"
-    " Satterthwaite's at the truth:",
+    " balanced designs\nin the interior, which know no boundary; df are exact or, where units"
+    " cross, Satterthwaite's at the truth:",
     "expected": "Expected, in percent, of tests and intervals: means of the probabilities that the"
     " normal distribution of the\nestimate gives at the truth, with smaller errors than counts."
     " type S: rejections with the wrong sign; type M: by\nwhat factor these estimates exaggerate;"

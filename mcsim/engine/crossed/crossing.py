@@ -31,6 +31,7 @@ from mcsim.engine.nested.tree import Model
 from mcsim.errors import DataError
 
 MOST_OUTER = 2000  # columns of the dense system
+FEW = 1000  # columns whose cross-products are worked on with all their zeros
 LANES = 8  # a constant for the compiler, which then needs no loops over them
 
 
@@ -223,17 +224,22 @@ def _products(G: Any, GX: Floats, XX: Floats, block_first: Sequence[int]) -> tup
     n_inner, n_rest = block_first[-1], len(GX) - block_first[-1] + len(XX)
     fixed = np.arange(n_rest - len(XX), n_rest)
     touch, own, cross = [], [], []
+    G = G.toarray() if len(GX) < FEW else G
     for first, end in itertools.pairwise(block_first):
         part = G[first:end]
-        outer = np.unique(part.indices[part.indices >= n_inner])
-        own.append(part[:, first:end].toarray().ravel())
-        touched = part[:, outer].toarray().T
+        outer = np.flatnonzero(abs(part[:, n_inner:]).sum(axis=0))
+        own.append(_with_zeros(part[:, first:end]).ravel())
+        touched = _with_zeros(part[:, n_inner + outer]).T
         cross.append(np.vstack([touched, GX[first:end].T]).ravel())
-        touch.append(np.concatenate([outer - n_inner, fixed]))
+        touch.append(np.concatenate([outer, fixed]))
     of_X = GX[n_inner:]
-    rest = np.block([[G[n_inner:, n_inner:].toarray(), of_X], [of_X.T, XX]])
+    rest = np.block([[_with_zeros(G[n_inner:, n_inner:]), of_X], [of_X.T, XX]])
     starts = [np.cumsum([0, *map(len, parts)]).astype(np.uint64) for parts in (touch, own, cross)]
     return (
         starts[0], np.concatenate(touch).astype(np.uint64), starts[1][:-1], np.concatenate(own),
         starts[2][:-1], np.concatenate(cross), rest,
     )  # fmt: skip
+
+
+def _with_zeros(matrix: Any) -> Floats:
+    return matrix if isinstance(matrix, np.ndarray) else np.asarray(matrix.toarray())
