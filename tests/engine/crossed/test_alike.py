@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcsim.engine.compile import Level, compile_design, crossed_design, likelihood_of
 from mcsim.engine.crossed import crossing
@@ -96,6 +98,39 @@ def test_strata_give_the_likelihood_of_every_unit_on_its_own(name, is_reml, monk
     if n_outer:
         found = LargeCrossedLikelihood(strata.tree, moments).at(*where).results
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def draw_typed(seed):
+    """Units of a few types, which decide how often two meet, and with which covariate."""
+    generator = np.random.default_rng(seed)
+    n_units = generator.integers(5, 10, 2)
+    types = [generator.integers(0, generator.integers(1, 4), n) for n in n_units]
+    counts, shift = generator.integers(0, 3, (3, 3)), generator.integers(0, 2, (3, 3))
+    counts[0], counts[:, 0] = 2, 2
+    s, i = (one.ravel() for one in np.indices(n_units))
+    s, i = (np.repeat(one, counts[types[0][s], types[1][i]]) for one in (s, i))
+    x = np.arange(len(s)) % 2 + shift[types[0][s], types[1][i]] - 0.7
+    names = ["general", "diagonal", "identity", "compound"]
+    levels = [level(unit, x, structure=generator.choice(names)) for unit in (s, i)]
+    levels += [level(s * 10 + i)] * (seed % 3 == 0)
+    X = np.column_stack([np.ones(len(s)), x, generator.normal(size=len(s))])
+    return X, tuple(levels), generator.normal(size=(1, len(s))) + types[0][s]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), is_reml=st.booleans())
+def test_units_of_a_few_types_give_the_likelihood_of_every_unit(seed, is_reml):
+    X, levels, y = draw_typed(seed)
+    found = []
+    for rule in (crossing.units_alike, each_alone):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(crossing, "units_alike", rule)
+            design = crossed_design(X, levels, ("a", "b", "c"), is_reml=is_reml)
+        theta, order = plain_start(design.blocks, 1)
+        theta = np.random.default_rng(seed).normal(size=theta.shape)
+        likelihood = likelihood_of(design, reduce_responses(design, y))
+        found.append(likelihood.at(np.zeros(1, dtype=int), theta, order).results)
+    assert found[0] == pytest.approx(found[1], rel=1e-9, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", ["(x | s) + (x | i)", "Latin square, slopes", "three factors"])

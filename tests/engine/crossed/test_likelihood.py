@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import Level, compile_design, crossed_design, likelihood_of
+from mcsim.engine.crossed import inner
 from mcsim.engine.crossed.large import LargeCrossedLikelihood
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.fit import factor_slopes, fit_block, reduce_responses, weighted
@@ -76,9 +77,14 @@ def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
         assert found.gradient[0, t] == pytest.approx(wanted, rel=1e-5, abs=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans())
-def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data):
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans(),
+    dense=st.sampled_from([0.0, 2.0]),
+)  # fmt: skip
+def test_dense_products_and_single_blocks_give_the_numbers_of_the_lanes(
+    seed, is_reml, with_data, dense
+):
     X, levels, y = draw_problem(seed)
     design = crossed_design(X, levels, ("Intercept", "x", "z"), is_reml=is_reml)
     moments = reduce_responses(design, np.stack([y, y[::-1]]))
@@ -86,10 +92,10 @@ def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data)
     theta = np.random.default_rng(seed).normal(size=theta.shape)
     theta[2, ::2] = 0.0
     where = np.array([1, 0, 1]), theta, order
-    lanes, large = (
-        kind(design.tree, moments).at(*where, with_data=with_data)
-        for kind in (CrossedLikelihood, LargeCrossedLikelihood)
-    )
+    lanes = CrossedLikelihood(design.tree, moments).at(*where, with_data=with_data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inner, "DENSE", dense)
+        large = LargeCrossedLikelihood(design.tree, moments).at(*where, with_data=with_data)
     assert large.results == pytest.approx(lanes.results, rel=1e-7, abs=1e-7)
 
 
