@@ -212,7 +212,7 @@ FactorLevels = Annotated[
 ]
 FactorPlace = Annotated[
     str | tuple[str, str],
-    must_be(f'the name of a level, "{OBSERVATION}", or a list of two names', _is_place),
+    must_be(f'the name of a level, "{OBSERVATION}", or a list of two different names', _is_place),
 ]
 Dealt = Annotated[str, _one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
 Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number
