@@ -19,6 +19,7 @@ from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
 from mcsim.methods.inference.components import component_covariance, variance_components
+from mcsim.methods.inference.crossed_theory import crossed_forms
 from mcsim.methods.inference.df import (
     ConstantDf,
     DfMethod,
@@ -88,8 +89,14 @@ class LikelihoodMethod:
     def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
-        if not self.design.is_reml or not is_standard or self._columns.are_crossed:
+        if not self.design.is_reml or not is_standard:
             return {}
+        if self._columns.are_crossed:
+            settings = self._settings
+            df = {name: constant_df(self._columns, name) if name == "z" else None
+                  for name in settings.df}  # fmt: skip
+            alpha = 1.0 - settings.confidence
+            return crossed_forms(self._columns, self.design, self._contrasts, truth, df, alpha)
         return reml_theory(self._columns, self._settings, truth)
 
     def take(self, responses: Floats) -> Moments:

@@ -41,7 +41,7 @@ COLUMNS = {  # of the table, unless others are named: columns of a summary and t
     "rejection": POWER, "n": "n", "share_at_zero": "at 0",
 }  # fmt: skip
 EXPECTED_HEADER = [*NAMES, POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
-THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
+THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
 WHAT_MAKES = {
     "equivalence": "it is of estimands with limits, equivalence = [-0.1, 0.1] beside `fixed`",
@@ -67,7 +67,8 @@ SENTENCES = {
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
-    " balanced designs\nin the interior, which know no boundary; exact df are those of the t test:",
+    " balanced designs\nin the interior, which know no boundary; df are exact or, where units"
+    " cross, Satterthwaite's at the truth:",
     "expected": "Expected, in percent, of tests and intervals: means of the probabilities that the"
     " normal distribution of the\nestimate gives at the truth, with smaller errors than counts."
     " type S: rejections with the wrong sign; type M: by\nwhat factor these estimates exaggerate;"
