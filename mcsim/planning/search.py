@@ -221,8 +221,9 @@ def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
     intervals = [_interval(one, alpha / len(values)) for one in values]
     worst = min if goal.is_share else max
     estimate, lower, upper, n = zip(*intervals, strict=True)
-    low, high = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
-    return Interval(worst(estimate), max(low, worst(lower)), min(high, worst(upper)), min(n))
+    ends = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
+    mean, low, high = (float(np.clip(worst(one), *ends)) for one in (estimate, lower, upper))
+    return Interval(mean, low, high, min(n))
 
 
 def _interval(value: Value, alpha: float) -> Interval:

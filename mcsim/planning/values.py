@@ -17,12 +17,15 @@ from mcsim.errors import DataError, nearest_name
 from mcsim.formula import written_name
 from mcsim.measures import MEASURES, Sample, mcse_bound
 from mcsim.planning.designs import Designs
+from mcsim.planning.folder import ADVICE
 from mcsim.planning.truths import Truths
-from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
+from mcsim.results.folder import SCENARIO, STATUSES, find_manifest, read_conditions
+from mcsim.results.identity import grow
 from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.design import TableDesignSpec
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
@@ -133,20 +136,33 @@ class Bench:
 
     def _run(self, design: int, n: int) -> None:
         folder, study = self.folder(design), self._study(design)
-        if (folder / MANIFEST).exists():
+        if not self._is_there(folder, study, n):
+            run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
+
+    def _is_there(self, folder: Path, study: PreparedStudy, n: int) -> bool:
+        """Whether the folder of a design has the first `n` replicates, by all methods."""
+        if not (manifest := find_manifest(folder)):
+            return False
+        refuse_another_study(folder, manifest, study.identity, advice=ADVICE)
+        try:
             store = Store.read(folder)
-            refuse_another_study(folder, read_manifest(folder), study.identity)
-            done = store.committed()
-            if not any(subtract([(1, n)], done.get(key, ())) for key in store.contents):
-                return
-        run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
+            read_conditions(folder)
+        except DataError:
+            return False  # who goes on with the study writes them again
+        done = store.committed()
+        contents = grow(store.contents, study.identity)
+        return not any(subtract([(1, n)], done.get(key, ())) for key in contents)
 
     def _study(self, design: int) -> PreparedStudy:
         """The study of a design, with the control if the design can have it."""
         if design not in self._studies:
             scenario = self.scenario.model_copy(update={"sweep": self.truths.sweep})
             scenario = self.designs.scenario(scenario, design)
-            study = PreparedStudy(with_control(scenario) if self.has_control else scenario)
+            there = find_manifest(self.folder(design)).get("identity", {})
+            scenario = _with_methods_of(self.folder(design), there, scenario)
+            of_control = there.get(f"methods.{CONTROL}.formula")
+            has_control = self.has_control or of_control is not None
+            study = PreparedStudy(with_control(scenario, of_control) if has_control else scenario)
             try:
                 study.all_conditions()
             except DataError:
@@ -217,7 +233,16 @@ def _controls(sample: Sample, control: Sample | None) -> Floats | None:
     return np.column_stack([power, relative**2 - 1.0])
 
 
-def with_control(scenario: Scenario) -> Scenario:
+def _with_methods_of(folder: Path, there: Record, scenario: Scenario) -> Scenario:
+    """The scenario, going on with the methods of the study in a folder that it has no longer."""
+    gone = {*there.get("methods.names", ())} - {CONTROL, *(one.name for one in scenario.methods)}
+    if not gone:
+        return scenario
+    stored = (one for one in load_scenario(folder / SCENARIO).methods if one.name in gone)
+    return scenario.model_copy(update={"methods": (*scenario.methods, *stored)})
+
+
+def with_control(scenario: Scenario, formula: str | None = None) -> Scenario:
     """The scenario with the exact test of balanced designs as one more method.
 
     A regression per outermost unit, and a t test of its coefficients: what a control asks of data
@@ -227,21 +252,26 @@ def with_control(scenario: Scenario) -> Scenario:
     outermost, response = written_name(design.level_names[0]), written_name(design.response)
     fixed = scenario.methods[0].parsed.fixed
     described = {"name": CONTROL, "estimator": "two-stage"}
-    described |= {"formula": f"{response} ~ {fixed} + (1 | {outermost})"}
+    described |= {"formula": formula or f"{response} ~ {fixed} + (1 | {outermost})"}
     spec = MethodSpec.model_validate(described)
     return scenario.model_copy(update={"methods": (*scenario.methods, spec)})
 
 
-def refuse_unknown(rows: Sequence[Record], goals: Sequence[Goal], alpha: float) -> None:
-    """Raise a DataError for a goal that no design can reach, or that no method can tell."""
+def refuse_unknown(
+    rows: Sequence[Record], goals: Sequence[Goal], method: str, alpha: float
+) -> None:
+    """Raise a DataError for a goal that no design can reach, or that a method cannot tell.
+
+    rows : of the table of conditions, those of the method
+    """
     names = list(dict.fromkeys(str(row["parameter"]) for row in rows))
     for goal in goals:
         own = [row for row in rows if row["parameter"] == goal.parameter]
         if not own:
             near = nearest_name(goal.parameter, names)
             raise DataError(
-                f"plan.target: no method reports {goal.parameter!r}. There are: {', '.join(names)}."
-                f"{near}"
+                f"plan.target: method {method!r} reports no {goal.parameter!r}. It has:"
+                f" {', '.join(names)}.{near} The methods of a plan are those of plan.methods"
             )
         if goal.measure in OF_TESTS and own[0]["kind"] not in TESTED:
             raise DataError(
