@@ -8,8 +8,9 @@ import numpy as np
 from mcsim.design.words import design_in_words, factors_in_words
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs
+from mcsim.planning.measured import Value
 from mcsim.planning.search import Look
-from mcsim.planning.values import Bench, Value
+from mcsim.planning.values import Bench
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario

@@ -6,8 +6,11 @@ from pathlib import Path
 from textwrap import shorten
 
 from mcsim.errors import DataError, StudyMismatchError
+from mcsim.planning.pilot import KEY, pilot_table
+from mcsim.results.folder import TABLES
 from mcsim.results.whole_files import new_folder, write_whole, writing
 from mcsim.scenario.conditions import study_identity
+from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.records import Scenario
 from mcsim.summary.plans import FILE
@@ -67,11 +70,18 @@ def study_of(scenario: Scenario, plan: PlanSpec) -> Record:
         for key, value in study_identity(scenario).items()
         if key not in plan.search and key != "methods.names"
     }
+    pilot = pilot_table(scenario)
+    values |= {} if pilot is None else {f"{KEY} (SHA-256)": pilot.digest}
     return dict(json.loads(json.dumps(values)))
 
 
-def write_plan(directory: Path, content: Record) -> None:
-    """Write the file of a plan, making its folder."""
+def write_plan(directory: Path, content: Record, pilot: DesignTable | None = None) -> None:
+    """Write the file of a plan, and a copy of its pilot's table, making the folder."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    files = {directory / FILE: text.encode()}
+    if pilot is not None:
+        files[directory / TABLES / pilot.name] = pilot.content
     with writing(directory), new_folder(directory):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_whole({directory / FILE: text.encode()}, is_durable=False)
+        for path in files:
+            path.parent.mkdir(exist_ok=True)
+        write_whole(files, is_durable=False)

@@ -14,6 +14,7 @@ from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
 from mcsim.planning.folder import refuse_another_plan, study_of, write_plan
 from mcsim.planning.map import map_of
+from mcsim.planning.pilot import pilot_of, pilot_table, with_estimates
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
 from mcsim.planning.truths import truths_of
@@ -107,18 +108,19 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    spec = plan_of(scenario)
+    spec, pilot = plan_of(scenario), pilot_of(scenario)
+    scenario = scenario if pilot is None else with_estimates(scenario, pilot)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
     _refuse_goals(scenario, designs, goals, names)
-    truths = truths_of(scenario)
+    truths = truths_of(scenario, pilot)
     study = study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     study = refuse_another_plan(options.directory, study)
     with stop_on_signals():
         compile_engine(options.report, has_counts=scenario.has_counts)
-    write_plan(options.directory, {"study": study})  # whoever is killed from here on has the folder
+    write_plan(options.directory, {"study": study}, pilot_table(scenario))  # to claim the folder
     bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []
     for name in names:
@@ -265,7 +267,8 @@ def _in_words(look: Look) -> str:
     shown = (
         f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
     )
-    return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
+    verdict = "" if None in (goal.bound for goal in look.values) else f": {look.verdict}"
+    return f"{', '.join(shown)} from {look.n:,} replicates{verdict}"
 
 
 def _refuse_goals(
@@ -281,7 +284,8 @@ def _refuse_goals(
 
 def expected_plan(scenario: Scenario) -> str:
     """What would be searched, and the cheapest design by closed forms, in sentences."""
-    spec = plan_of(scenario)
+    spec, pilot = plan_of(scenario), pilot_of(scenario)
+    scenario = scenario if pilot is None else with_estimates(scenario, pilot)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     _refuse_goals(scenario, designs, goals, names)

@@ -12,12 +12,12 @@ from scipy import special, stats
 from mcsim.errors import DataError
 from mcsim.interface import plan as plan_of_python
 from mcsim.planning.designs import Designs, designs_of
+from mcsim.planning.measured import Value
 from mcsim.planning.plan import PlanOptions, as_json, make_plan
 from mcsim.planning.screen import expected_values
 from mcsim.planning.search import REACHES, Judge, cheapest
 from mcsim.planning.sequence import radius, share_of_error
 from mcsim.planning.starter import starter
-from mcsim.planning.values import Value
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
 from mcsim.study.prepared import PreparedStudy
@@ -168,7 +168,7 @@ def test_a_plan_may_be_repeated_for_other_methods_and_measures(tmp_path):
         scenario, most = scenario_of(tmp_path, plan, text), 1024
         made = make_plan(scenario, PlanOptions(tmp_path / "plan", most=most))
         new = make_plan(scenario, PlanOptions(tmp_path / str(number), most=most))
-        assert as_json(made) == as_json(new)
+        assert as_json(made)["designs"] == as_json(new)["designs"]
         tables = sorted((tmp_path / "plan").glob("*/conditions.parquet"))
         tables[0].unlink()  # and so it is written again
     other = SCENARIO.replace('two-stage"\nformula = "y ~ diet * x', 'two-stage"\nformula = "y ~ x')
