@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,9 @@ class Design:
     frame: pd.DataFrame
     unit_of_row: Mapping[str, Ints]
     _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
+    _cells: dict[tuple[str, ...], Ints] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def factors(self) -> dict[str, tuple[str, ...]]:
         """The levels of every factor."""
         return {
@@ -40,6 +42,12 @@ class Design:
 
     def cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
         """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
+        key = (level, *factors)
+        if key not in self._cells:
+            self._cells[key] = self._cell_of_unit(level, key[1:])
+        return self._cells[key]
+
+    def _cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
         unit = self.unit_of_row[level]
         first = np.unique(unit, return_index=True)[1]
         codes = (self.frame[name].cat.codes.to_numpy() for name in factors)

@@ -41,6 +41,8 @@ from mcsim.methods.method import (
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import Truth
 
+FAR_APART = 1e4  # ratio of two SDs at which rounding begins to hide where the optimum is
+
 
 class Reducers:
     """How rows collapse, and moments of the last block, for all methods that need the same ones."""
@@ -220,9 +222,21 @@ def _outcomes(fit: Fit) -> FitOutcomes:
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
         residual = fit.curvature.residual.values[row]
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
+        if (ratio := _largest_ratio(fit, row)) > FAR_APART:
+            message[row] = (
+                f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
+                " can tell"
+            )
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message
     )
+
+
+def _largest_ratio(fit: Fit, row: int) -> float:
+    """Of an SD of random effects to sigma; 0 where there is none."""
+    variances = [np.diag(one[row]).max(initial=0.0) for one in fit.covariances]
+    sigma = fit.scale[row]
+    return float(np.sqrt(max(variances, default=0.0) / sigma)) if sigma > 0.0 else 0.0
 
 
 def _message(code: int, violation: float, residual: Floats) -> str:

@@ -6,10 +6,12 @@ conditions share that differ in the truth alone are the design and these methods
 
 import platform
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 
+import numpy as np
 import pyarrow as pa
 
 from mcsim import __version__
@@ -141,6 +143,14 @@ class PreparedStudy:
     def all_conditions(self) -> list[PreparedCondition]:
         """Every condition, prepared."""
         return [self.condition(label) for label in self.conditions]
+
+    def some(self, n: int) -> "PreparedStudy":
+        """The same with at most `n` conditions, evenly spaced from the first to the last."""
+        labels, few = list(self.conditions), copy(self)
+        chosen = np.linspace(0, len(labels) - 1, min(n, len(labels))).round().astype(int)
+        few.conditions = {labels[i]: self.conditions[labels[i]] for i in chosen}
+        few.__dict__.pop("table", None)  # that of all conditions
+        return few
 
     def n_rows(self, label: str) -> int:
         """Observations of a data set, before any are lost."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsim.errors import DataError
+from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
 from mcsim.results.ranges import GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
@@ -99,11 +99,10 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     for note in (note for one in study.scenario.tables.values() for note in one.file.notes):
         options.report(note)
     _report_columns(study, options.report)
-    description = study.description(n_planned)
     with stop_on_signals() as guard:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
-        store = Store.open(options.directory, description, overwrite=options.overwrite)
+        store, n_planned = _open(study, options, n_planned)
         wanted = options.replicates or [(1, n_planned)]
         planned = plan_chunks(study, store.contents, wanted, options.grid)
         chunks = left_to_do(_own(planned, options), store, options.grid)
@@ -120,6 +119,18 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
                 watch.count(done)
         store.tidy()
     return store
+
+
+def _open(study: PreparedStudy, options: RunOptions, n_planned: int) -> tuple[Store, int]:
+    """The folder, and how many replicates it plans: another run may extend it at the moment."""
+    while True:
+        try:
+            description = study.description(n_planned)
+            store = Store.open(options.directory, description, overwrite=options.overwrite)
+        except LargerStudyError:
+            n_planned = _n_planned(study, options)
+        else:
+            return store, n_planned
 
 
 def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
