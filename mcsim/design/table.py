@@ -77,8 +77,19 @@ def read_table(
     DataError
         The file, a column or the formula cannot be used.
     """
-    parsed = read_formula(formula)  # before the file, which may be large
-    return _referred(_usable(read_table_file(path), parsed, str(path), others), references or {})
+    read_formula(formula)  # before the file, which may be large
+    return table_in(read_table_file(path), str(path), formula, references, others)
+
+
+def table_in(
+    file: TableFile,
+    path: str,
+    formula: str,
+    references: References | None = None,
+    others: Sequence[str] = (),
+) -> Table:
+    """Rows of a file that was read; as `read_table`."""
+    return _referred(_usable(file, read_formula(formula), path, others), references or {})
 
 
 def table_of(
@@ -88,8 +99,7 @@ def table_of(
     others: Sequence[str] = (),
 ) -> Table:
     """Rows of a data frame; as `read_table`."""
-    table = _usable(by_row(frame), read_formula(formula), "the data frame", others)
-    return _referred(table, references or {})
+    return table_in(by_row(frame), "the data frame", formula, references, others)
 
 
 def parse_references(texts: Iterable[str]) -> dict[str, str]:
