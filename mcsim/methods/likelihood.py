@@ -46,7 +46,7 @@ from mcsim.methods.method import (
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import Truth
 
-FAR_APART = 1e4  # ratio of two SDs at which rounding begins to hide where the optimum is
+FAR_APART = 1e3  # ratio of two SDs at which rounding begins to hide where the optimum is
 
 
 class Reducers:
@@ -274,8 +274,8 @@ def _outcomes(fit: Fit) -> FitOutcomes:
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
         if (ratio := _largest_ratio(fit, int(row))) > FAR_APART:
             message[row] = (
-                f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
-                " can tell"
+                f"{message[row]}; an SD is {ratio:,.0f} times sigma: numbers of 16 digits hardly"
+                " tell where the optimum is"
             )
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message
