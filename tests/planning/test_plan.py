@@ -19,6 +19,7 @@ from mcsim.planning.search import REACHES, Judge, cheapest
 from mcsim.planning.sequence import radius, share_of_error
 from mcsim.planning.starter import starter
 from mcsim.planning.values import Bench
+from mcsim.results.store import Store
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
 from mcsim.study.prepared import PreparedStudy
@@ -177,6 +178,8 @@ def test_a_plan_may_be_repeated_for_other_methods_and_measures(tmp_path):
     done = call_mcsim("plan", "scenario.toml", "-o", "plan", cwd=tmp_path)
     assert done.returncode in (2, 4)
     assert "--overwrite" not in done.stderr
+    with pytest.raises(DataError, match="plan holds a plan; the folders in it are studies"):
+        Store.read(tmp_path / "plan")
 
 
 def test_no_share_is_told_beyond_its_ends(tmp_path):
