@@ -80,6 +80,9 @@ def random_scenario(seed):
     )
     if not drawn or rng.random() < 0.3:
         text = text.replace("sigma = 0.5", f"sigma = 0.5\n{losses[rng.integers(len(losses))]}")
+    if rng.random() < 0.3:
+        test = ("type 2", "type 3")[rng.integers(2)]
+        text += f'[[estimands]]\nname = "of diet"\nterm = "diet"\ntest = "{test}"\n'
     for number in rng.choice(len(METHODS), 3, replace=False):
         formula, estimator, df = METHODS[number]
         if "zone" in factors and rng.random() < 0.5:
