@@ -11,14 +11,10 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.blocks import Blocks, blocks_of, n_parameters
-from mcsim.engine.crossed.crossing import (
-    CrossedReduction,
-    Crossing,
-    crossing_of,
-    turned_crossing,
-)
+from mcsim.engine.crossed.crossing import Crossing, crossing_of, turned_crossing
 from mcsim.engine.crossed.large import LARGE, LargeCrossedLikelihood
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
+from mcsim.engine.crossed.sums import CrossedReduction
 from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
 from mcsim.engine.nested.likelihood import NestedLikelihood
@@ -164,7 +160,7 @@ def compile_design(
 def with_starts(design: CompiledDesign) -> CompiledDesign:
     """The design with the starts of its searches."""
     grid = np.zeros((1, 0)) if design.residual is None else design.residual.structure.grid()
-    likelihood = likelihood_of(design, _no_data(design))
+    likelihood = likelihood_of(design, no_data(design))
     return replace(design, starts=tuple(start_of(likelihood, z) for z in grid))
 
 
@@ -186,7 +182,7 @@ def turned(design: CompiledDesign, b: int, A: Floats) -> CompiledDesign:
     return replace(design, tree=with_columns(design.tree, b, A))
 
 
-def _no_data(design: CompiledDesign) -> Moments:
+def no_data(design: CompiledDesign) -> Moments:
     """A replicate whose data are nowhere in the span of the design."""
     forms = np.ones((1, design.n_forms))
     values = np.zeros((1, design.n_values - design.n_forms))

@@ -17,8 +17,8 @@ from mcsim.engine.arithmetic.replicates import (
 )
 from mcsim.engine.blocks import entries, n_parameters
 from mcsim.engine.compile import CompiledDesign, likelihood_of
-from mcsim.engine.crossed.crossing import CrossedReduction
 from mcsim.engine.crossed.moments import reduce_crossed
+from mcsim.engine.crossed.sums import CrossedReduction
 from mcsim.engine.nested.moments import Moments, reduce_block
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Optima, Search

@@ -6,11 +6,13 @@ X'V^-1X. Derivatives are differences of what one elimination gives: no n x n mat
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
+    inverse_positive,
     product,
     semidefinite_factor,
     symmetric_eigen,
@@ -24,7 +26,7 @@ from mcsim.engine.blocks import (
     entry,
     set_block,
 )
-from mcsim.engine.compile import CompiledDesign, likelihood_of
+from mcsim.engine.compile import CompiledDesign, likelihood_of, no_data
 from mcsim.engine.fit import Fit, inverse_of_R
 from mcsim.engine.likelihood import Likelihood, Points
 from mcsim.engine.nested.moments import Moments
@@ -48,6 +50,29 @@ class Information:
     slopes: Floats
     W: Floats
     adjusted_covariance: Floats
+
+
+class Expected(NamedTuple):
+    """What a design says at given parameters, theta just inside the boundary; as in Information.
+
+    T_inverse : (n, p, p) covariance of beta in units of sigma
+    """
+
+    theta: Floats
+    T_inverse: Floats
+    slopes: Floats
+    W: Floats
+
+
+def expected_information(design: CompiledDesign, theta: Floats, order: Ints) -> Expected:
+    """The covariance of beta and the information at parameters (n, n_theta)."""
+    likelihood, theta = likelihood_of(design, no_data(design)), _inside(design.blocks, theta)
+    anyone = np.zeros(len(theta), dtype=np.int64)
+    held = np.zeros(theta.shape, dtype=bool)
+    differences = _Differences(likelihood, anyone, theta, order, held)
+    W = differences.inverse_information(inverse_positive)
+    slopes = differences.all_slopes()
+    return Expected(theta, slopes[:, -1], slopes, W)
 
 
 def covariance_slopes(design: CompiledDesign, moments: Moments, fit: Fit) -> Floats:

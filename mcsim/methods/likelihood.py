@@ -19,6 +19,7 @@ from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
 from mcsim.methods.inference.components import component_covariance, variance_components
+from mcsim.methods.inference.crossed_theory import crossed_forms
 from mcsim.methods.inference.df import (
     ConstantDf,
     DfMethod,
@@ -45,7 +46,7 @@ from mcsim.methods.method import (
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import Truth
 
-FAR_APART = 1e4  # ratio of two SDs at which rounding begins to hide where the optimum is
+FAR_APART = 1e3  # ratio of two SDs at which rounding begins to hide where the optimum is
 
 
 class Reducers:
@@ -88,8 +89,14 @@ class LikelihoodMethod:
     def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
-        if not self.design.is_reml or not is_standard or self._columns.are_crossed:
+        if not self.design.is_reml or not is_standard:
             return {}
+        if self._columns.are_crossed:
+            settings = self._settings
+            df = {name: constant_df(self._columns, name) if name == "z" else None
+                  for name in settings.df}  # fmt: skip
+            alpha = 1.0 - settings.confidence
+            return crossed_forms(self._columns, self.design, self._contrasts, truth, df, alpha)
         return reml_theory(self._columns, self._settings, truth)
 
     def take(self, responses: Floats) -> Moments:
@@ -265,10 +272,10 @@ def _outcomes(fit: Fit) -> FitOutcomes:
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
         residual = fit.curvature.residual.values[row]
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
-        if (ratio := _largest_ratio(fit, row)) > FAR_APART:
+        if (ratio := _largest_ratio(fit, int(row))) > FAR_APART:
             message[row] = (
-                f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
-                " can tell"
+                f"{message[row]}; an SD is {ratio:,.0f} times sigma: numbers of 16 digits hardly"
+                " tell where the optimum is"
             )
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message

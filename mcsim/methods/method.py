@@ -209,7 +209,9 @@ def containment_of(columns: ModelColumns, stratum: Ints, sizes: Ints) -> Floats:
 def reml_theory(
     columns: ModelColumns, settings: MethodSettings, truth: Truth
 ) -> dict[str, dict[Parameter, Theory]]:
-    """What REML's estimates do in a balanced design; empty in any other."""
+    """What REML's estimates do in a balanced nested design; empty in any other."""
+    if columns.are_crossed:
+        return {}
     df = {
         name: constant_df(columns, name) if name in ("containment", "z") else None
         for name in settings.df
