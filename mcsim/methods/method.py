@@ -120,15 +120,18 @@ def refuse_unsupported(settings: MethodSettings) -> None:
             f" estimator {others}"
         )
     if settings.interval not in facts.intervals:
-        other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
             f"{of} gives no interval {settings.interval!r} of a variance component; leave it out,"
-            f" or use estimator {other!r}"
+            f" for 'wald'"
         )
     family = GAUSSIAN if settings.family is None else settings.family.family
     if family not in facts.families:
-        others = " or ".join(map(repr, estimators_of(family)))
-        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
+        others = estimators_of(family)[0]
+        counted = ", or name the family of the counts (--family, `family`)"
+        raise DataError(
+            f"{of} is not for family {family!r}; leave it out, for {others!r}"
+            + counted * (settings.family is None)
+        )
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:
@@ -194,10 +197,11 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
 
 
 def _containment_df(columns: ModelColumns) -> Floats:
+    units = [level.unit_of_row for level in columns.levels]
     return containment_df(
         columns.X,
         columns.term_of_column,
-        [level.unit_of_row for level in columns.levels],
+        [one for one in units if one.max() + 1 < len(one)],  # a unit per row is the row itself
         [column == "Intercept" for column in columns.names],
     )
 

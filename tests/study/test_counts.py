@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 import mcsim
+from mcsim.plots.measure_axes import words_of
+from mcsim.report.findings import typical_error
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
+from mcsim.summary.printed import print_summary
+from mcsim.summary.selection import Selection, shown_rows
+from mcsim.summary.summarize import summarize
 
 SCENARIO = """
 replicates = {n}
@@ -68,7 +73,7 @@ def run(load, tmp_path):
     return run
 
 
-def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(run):
+def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(run, tmp_path):
     study, summary = run(BINOMIAL, method='df = ["containment", "z"]' + NORMAL_TOO)
     own = summary.loc["laplace/containment"]
     assert own["truth"].to_dict() == {
@@ -83,6 +88,17 @@ def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(ru
     estimates = study.estimates(parameter="animal.sd(Intercept)")
     has_realized = estimates.groupby("method", observed=True)["realized"].count()
     assert has_realized.to_dict() == {"laplace/containment": 20, "laplace/z": 20, "normal": 0}
+    folder = tmp_path / "out"
+    printed = print_summary(summarize([folder]), "table")
+    assert "Truths of effects and SDs are on the scale of the link, log odds; exp() of" in printed
+    record, of_normal = (
+        shown_rows(folder, Selection(method, "diet[[]T.fed]")).records[0]
+        for method in ("laplace/z", "normal")
+    )
+    assert words_of(record, "rmse") == "RMSE, log odds"
+    assert words_of(record, "coverage") == "coverage, %"
+    assert words_of(of_normal, "rmse") == "RMSE"
+    assert typical_error(record).text.endswith("log odds)")
 
 
 def test_a_negative_binomial_truth_may_be_taken_for_poisson(run):
