@@ -65,7 +65,7 @@ class Likelihood(Protocol):
         """
         ...
 
-    def rounding(self, f: Floats) -> Floats:
+    def rounding(self, replicates: Ints, f: Floats) -> Floats:
         """Error of -2 logLik f: it is a sum of terms of the size of nu, and may be near zero."""
         return np.asarray(ROUNDING * (np.abs(f) + self.nu))
 

@@ -1,5 +1,7 @@
 """REML and ML by mcsim's own engine."""
 
+from functools import partial
+
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
@@ -11,6 +13,7 @@ from mcsim.engine.information import covariance_slopes, information
 from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
+from mcsim.engine.profile.deviance import Surface
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
@@ -119,7 +122,8 @@ class LikelihoodMethod:
             profiles = profiles_of(
                 random_names(self._columns), derived_estimands(self._columns, self._settings)
             )
-            return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
+            surface_of = partial(Surface, self.design, moments)
+            return profiles.intervals(surface_of, fit, estimates, confidence=confidence)
         return estimates
 
     def _wald(self, fit: Fit) -> list[ParameterBlock]:

@@ -137,11 +137,11 @@ def starter_from_data(
         "truth": _truth(fit, table, seen.lost, _responses(table, model, keep_design)),
         "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design or model else _plan(raw, table)
+    plan = {} if keep_design else _plan(raw, table)
     text = _rows_of(table) if keep_design else None
     tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
     _refuse_problems(path, raw | plan, tables)
-    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
+    head = (FROM_DATA + ASK).format(data=shown, formula=formula, name=name)
     scenario = Scenario.model_validate(raw)
     asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
     return Start(head + _with_comments(scenario) + asked, text)

@@ -144,7 +144,7 @@ def _evaluate(
                 )  # fmt: skip
         add_to_coefficients(nest.X, nodes.c[0], -2.0, gradient[point])
         if kind == NBINOM:
-            rising, slope = log_rising(n_above[replicate], tau)
+            rising, slope = log_rising(n_above[replicate], y, tau)
             total -= 2.0 * rising
             slopes[point, n_levels] -= 2.0 * slope
         f[point] = total
