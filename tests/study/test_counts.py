@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mcsim
+from benchmarks.scenarios import COUNTS
 from mcsim.plots.measure_axes import words_of
 from mcsim.report.findings import typical_error
 from mcsim.scenario.conditions import conditions
@@ -13,37 +14,6 @@ from mcsim.summary.printed import print_summary
 from mcsim.summary.selection import Selection, shown_rows
 from mcsim.summary.summarize import summarize
 
-SCENARIO = """
-replicates = {n}
-seed = 7
-[design]
-factors = {{ diet = ["fasted", "fed"] }}
-[[design.levels]]
-name = "animal"
-count = 6
-[[design.levels]]
-name = "image"
-count = 3
-[design.observations]
-count = 4
-[design.covariates]
-x = {{ grid = [0.0, 1.0] }}
-cells = {{ values = [3, 5, 5, 8] }}
-[truth]
-{truth}
-[truth.fixed]
-Intercept = 0.3
-x = 0.4
-[truth.random.animal]
-sd = {{ Intercept = 0.5 }}
-[truth.random.image]
-sd = {{ Intercept = 0.3 }}
-{more}
-[[methods]]
-name = "laplace"
-formula = "y ~ diet * x + (1 | animal/image)"
-{method}
-"""
 BINOMIAL = 'family = "binomial"\ntrials = "cells"'
 NBINOM = 'family = "nbinom"\ndispersion = 2.0'
 NORMAL_TOO = """
@@ -58,7 +28,7 @@ formula = "y ~ diet * x + (1 | animal/image)"
 def load(tmp_path):
     def load(truth, more="", method="", n=20):
         path = tmp_path / "counts.toml"
-        path.write_text(SCENARIO.format(truth=truth, more=more, method=method, n=n))
+        path.write_text(COUNTS.format(truth=truth, more=more, method=method, n=n))
         return load_scenario(path)
 
     return load
@@ -120,7 +90,7 @@ def test_trials_may_be_swept_and_rows_lost(run):
 
 def test_an_offset_of_the_method_is_not_taken_from_the_counts(tmp_path):
     # the truth's exposure: log(cells) with a coefficient of 1
-    text = SCENARIO.format(truth='family = "poisson"', more="", method="", n=100)
+    text = COUNTS.format(truth='family = "poisson"', more="", method="", n=100)
     text = text.replace("x = 0.4", 'x = 0.4\n"log(cells)" = 1.0').replace("* x +", "* x + OFFSET +")
     path = tmp_path / "exposure.toml"
     path.write_text(text.replace("OFFSET", "offset(log(cells))"))
