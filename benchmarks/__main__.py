@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import counts, crossed, peers, sweep, timing
 from benchmarks.plans import plan_rows
-from benchmarks.scenarios import LARGE, UNBALANCED
+from benchmarks.scenarios import LARGE, LOST, REDRAWN, UNBALANCED
 
 HERE = Path(__file__).parent
 N_ROUNDS = 7
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
     scale = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
-    rows += [*plan_rows(), *report_rows()]
+    rows = [*study_rows(scale), *fit_rows(), *own_rows(), *crossed_rows(), *start_rows()]
+    rows += [*sweep_rows(), *plan_rows(), *report_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
@@ -125,10 +125,24 @@ def crossed_rows() -> list[Row]:
         measured = f"{ours:.2f} ms ({evaluations:.0f} evaluations{peer})"
         rows.append((what, measured, f"at most {wanted:g} ms"))
     if (found := crossed.insteval_seconds()) is not None:
-        ours, theirs, gap = found
-        measured = f"{ours:.1f} s (lme4 {theirs:.1f} s, log-likelihood {gap:+.6f})"
+        ours, with_df, theirs, gap = found
+        measured = f"{ours:.1f} s, with Satterthwaite's df {with_df:.1f} s (lme4 {theirs:.1f} s,"
+        measured += f" log-likelihood {gap:+.6f})"
         rows.append(("lme4's InstEval, 73,421 rows, 4,100 units, one fit", measured, "10 s"))
     return rows
+
+
+def own_rows() -> list[Row]:
+    """Replicates that have rows of their own, beside those of one unbalanced design."""
+    kinds = UNBALANCED, [*UNBALANCED, *LOST], [*UNBALANCED, *REDRAWN]
+    times = np.array([[timing.replicate_ms(one) for one in kinds] for _ in range(N_ROUNDS)])
+    lost, redrawn = np.median(times[:, 1:] / times[:, :1], axis=0)
+    one = np.median(times[:, 0])
+    return [
+        ("unbalanced design, both methods, per replicate", f"{one:.2f} ms", ""),
+        ("... where each loses 10% of its rows, times that", f"{lost:.2f}", "at most 1.5"),
+        ("... where each draws its design anew, times that", f"{redrawn:.2f}", "at most 2"),
+    ]
 
 
 def start_rows() -> list[Row]:

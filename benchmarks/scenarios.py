@@ -78,3 +78,5 @@ LARGE = [  # 100,000 rows in 10,000 unbalanced images
     "design.observations.count={uniform=[5,15]}",
     "design.covariates.x={uniform=[0.0,1.0]}",
 ]
+LOST = ["truth.missing.observations=0.1"]
+REDRAWN = ["design.redraw=true"]

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scenarios import SEED
-from mcsim.planning.dry_run import FIRST_REPLICATES
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.responses import draw_responses
 from mcsim.study.prepared import PreparedStudy
@@ -37,8 +36,8 @@ def overhead_ms(key: str, *options: str, n_rounds: int = 3) -> float:
         for _ in range(n_rounds):
             seconds = [_seconds(_written(path, key, n), options) for n in (FEW, MANY)]
             slopes.append((seconds[1] - seconds[0]) / (MANY - FEW))
-        n_replicates = FIRST_REPLICATES if "--dry-run" in options else N_REPLICATES
-        fits = _fit_seconds(_written(path, key, FEW), n_replicates)
+        # a dry run tries as many conditions of a larger sweep
+        fits = 0.0 if "--dry-run" in options else _fit_seconds(_written(path, key, FEW))
     return 1e3 * (min(slopes) - fits)
 
 
@@ -82,12 +81,12 @@ def _seconds(path: Path, options: tuple[str, ...]) -> float:
         return time.perf_counter() - started
 
 
-def _fit_seconds(path: Path, n_replicates: int) -> float:
+def _fit_seconds(path: Path) -> float:
     """Of drawing and fitting the replicates of one condition: the median of all."""
     seconds = []
     for condition in PreparedStudy(load_scenario(path)).all_conditions():
         started = time.perf_counter()
-        block = draw_responses(condition.simulator, range(1, n_replicates + 1))
+        block = draw_responses(condition.simulator, range(1, N_REPLICATES + 1))
         for method in condition.methods.values():
             method.analyse([method.take(block.y)], np.random.default_rng)
         seconds.append(time.perf_counter() - started)

@@ -54,7 +54,7 @@ MEANINGS = {
     "numerator_df": "of a test of several columns",
     "truth": "what the parameter estimates",
     "theory_emp_se": "SD of the estimates in a balanced design",
-    "theory_df": "exact df of the t test in a balanced design",
+    "theory_df": "df of the t test in a balanced design; of crossed units, Satterthwaite's",
     "theory_rejection": "share of tests that reject in a balanced design",
 }
 FILES = {
@@ -72,9 +72,10 @@ def page() -> str:
 
 
 def _commands() -> Iterator[str]:
-    for name in sorted(main.commands):
-        context = click.Context(main.commands[name], info_name=f"mcsim {name}", terminal_width=100)
-        yield f"### mcsim {name}\n\n```text\n{main.commands[name].get_help(context)}\n```\n"
+    named = {f"mcsim {name}": command for name, command in sorted(main.commands.items())}
+    for name, command in ({"mcsim": main} | named).items():
+        context = click.Context(command, info_name=name, terminal_width=100)
+        yield f"### {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 
 def _scenario() -> Iterator[str]:

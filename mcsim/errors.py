@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     TOO_MANY_FAILURES = 3
     OTHER_STUDY = 4
+    INCOMPLETE = 5
     STOPPED = 75
     INTERRUPTED = 130
 
@@ -79,6 +80,19 @@ class StudyMismatchError(McsimError):
     """The results folder holds another study."""
 
     exit_code = ExitCode.OTHER_STUDY
+
+
+class LargerStudyError(StudyMismatchError):
+    """Another process has made the study larger since it was looked at."""
+
+    def __init__(self, directory: object) -> None:
+        super().__init__(f"{directory} holds more replicates of this study; repeat the command")
+
+
+class IncompleteError(McsimError):
+    """A study lacks replicates: nothing is wrong with those that are there."""
+
+    exit_code = ExitCode.INCOMPLETE
 
 
 class TooManyFailuresError(McsimError):

@@ -78,7 +78,7 @@ class Study:
         return Report(write_report(self.directory, None if out is None else Path(out)))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, Store.read(self.directory).status()))
+        return str(Store.read(self.directory).status())
 
     def _repr_html_(self) -> str:
         title = read_manifest(self.directory).get("title") or self.directory.name

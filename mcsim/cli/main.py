@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from mcsim import __version__
+from mcsim.cli import folders
 from mcsim.cli import read as commands
 from mcsim.cli.complete import names_of
 from mcsim.cli.data import Share, fit, init
@@ -108,7 +109,8 @@ def main(context: click.Context) -> None:
     """Run Monte Carlo studies of nested mixed-effects designs.
 
     Exit codes: 0 done; 1 a bug; 2 bad input; 3 too many fits failed; 4 the folder holds another
-    study; 75 stopped by a signal, repeat the command to go on; 130 the same after Ctrl-C.
+    study; 5 replicates are missing; 75 stopped by a signal, repeat the command to go on; 130 the
+    same after Ctrl-C.
     """
     if context.invoked_subcommand is None:
         click.echo(FIRST_STEPS)
@@ -165,6 +167,8 @@ _max_failures_option = click.option(
 @click.option("--overwrite", is_flag=True, help="Replace the study in the folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--format", "form", type=click.Choice(commands.FORMATS), default="table",
+              show_default=True, help="Of the summary; json of --dry-run too.")  # fmt: skip
 @click.option("--target-mcse", "targets", multiple=True, metavar="MEASURE=MCSE",
               help="With --dry-run: replicates needed for this precision, such as "
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
@@ -195,11 +199,13 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
 
         targets = dict(_read_target(one) for one in options["targets"])
         shard = parse_shard(options["shard"]) if options["shard"] else None
-        click.echo(describe_plan(loaded, options["n_workers"], targets, shard))
+        found = describe_plan(loaded, options["n_workers"], targets, shard)
+        click.echo(found.to_json() if options["form"] == "json" else found)
     else:
+        from mcsim.cli.progress import log
         from mcsim.cli.run import run_and_summarize
 
-        say = (lambda _line: None) if options["quiet"] else _say
+        say = (lambda _line: None) if options["quiet"] else log
         run_and_summarize(loaded, directory, options, say=say)
 
 
@@ -212,77 +218,6 @@ def _read_target(text: str) -> tuple[str, float]:
     if not key or not mcse > 0.0 or not is_of_size(mcse):
         raise McsimError(f"--target-mcse {text!r}: write MEASURE=MCSE, such as coverage=0.005")
     return key, mcse
-
-
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path))
-def status(results: Path) -> None:
-    """Print planned, done, failed and missing replicates per condition.
-
-    Example: mcsim status results/stain_profile
-    """
-    from mcsim.results.store import Store
-
-    for line in Store.read(results).status():
-        click.echo(line)
-
-
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Compute again what is damaged or missing.")
-@_workers_option
-def verify(results: Path, repair: bool, n_workers: int | None) -> None:
-    """Check a study's files: truncated, corrupted, foreign or missing ones.
-
-    Exit code 0 if there is nothing wrong, 2 otherwise. Foreign files are never removed.
-
-    Example: mcsim verify results/stain_profile --repair
-    """
-    from mcsim.cli.progress import ProgressBar
-    from mcsim.results.verify import find_faults
-    from mcsim.study.repair import repair_study
-    from mcsim.summary.cache import new_summary
-
-    faults = find_faults(results)
-    if repair and faults:
-        from mcsim.study.run import RunOptions
-
-        with ProgressBar(_say) as bar:
-            options = RunOptions(
-                results, n_workers, report=_say, start=bar.start, advance=bar.advance
-            )
-            repair_study(faults, options)
-        new_summary(results)
-        faults = find_faults(results)
-    for fault in faults:
-        click.echo(fault)
-    if faults:
-        advice = "move foreign files away" if repair else "`--repair` mends all but foreign files"
-        raise McsimError(f"{results}: {len(faults)} found wrong; {advice}")
-    _say(f"{results}: nothing is wrong")
-
-
-@main.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "out", required=True, type=click.Path(path_type=Path), help="Results folder.")
-def merge(folders: tuple[Path, ...], out: Path) -> None:
-    """Join the folders of shards of one study, and print how far it is.
-
-    Parts are copied as they are; what OUT holds already stays.
-
-    Example: mcsim merge results/shard-1 results/shard-2 -o results/whole
-    """
-    from mcsim.results.merge import merge_studies
-    from mcsim.summary.cache import latest_summary
-
-    store = merge_studies(folders, out, _say)
-    for line in store.status():
-        click.echo(line)
-    if any(store.missing().values()):
-        _say(f"Not complete: `mcsim run {out / 'scenario.toml'} -o {out}` does what is missing.")
-    else:
-        latest_summary(out)
-        _say(f"Complete: `mcsim summarize {out}` prints the summary.")
 
 
 @main.command()
@@ -359,5 +294,5 @@ def simulate(scenario: Path, overrides: tuple[str, ...], seed: int | None, **opt
             _say(REFERENCE.format(shlex.quote(f"{name}={labels[0]}"), written, labels[0]))
 
 
-for command in (*commands.COMMANDS, plan, fit, init):
+for command in (*commands.COMMANDS, *folders.COMMANDS, plan, fit, init):
     main.add_command(command)

@@ -4,7 +4,10 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
+
+import click
 
 if TYPE_CHECKING:
     from mcsim.study.run import Progress
@@ -13,6 +16,12 @@ Say = Callable[[str], None]
 
 ONLY_CONDITION = "all"  # label where nothing is swept
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
+
+
+def log(line: str) -> None:
+    """Say what happens in a run: with the time where nobody watches."""
+    at = "" if sys.stderr.isatty() else f"{datetime.now():%Y-%m-%d %H:%M:%S} "
+    click.echo(f"{at}{line}", err=True)
 
 
 class ProgressBar:

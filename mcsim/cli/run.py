@@ -45,7 +45,7 @@ def run_and_summarize(
     from mcsim.study.failures import check_failures
     from mcsim.study.stopping import run_until_precise
     from mcsim.summary.cache import latest_summary
-    from mcsim.summary.printed import FORMATS
+    from mcsim.summary.printed import print_summary
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
@@ -57,7 +57,9 @@ def run_and_summarize(
         return
     table = latest_summary(directory)
     if not options["quiet"]:
-        click.echo(FORMATS["table"](table, width=terminal_width()))
+        form = options["form"]
+        text = print_summary(table, form, width=terminal_width())
+        click.echo(text, nl=form == "table")
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 

@@ -1,10 +1,13 @@
 """What a run would do, before it does it: the design in words, time, disk, replicates needed."""
 
+import json
 import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,9 +22,11 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
+from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
+    Largest,
     Target,
     largest_mcse,
     needed_replicates,
@@ -34,9 +39,9 @@ from mcsim.summary.summarize import summarize
 PILOT_S = 5.0  # what the replicates that are tried may take, about
 PILOT_REPLICATES = 200
 FIRST_REPLICATES = 10  # of a condition: they also load what the others need
+PILOT_CONDITIONS = 12  # of a larger sweep, these are tried, evenly spaced
 ONE_BY_ONE = (
-    "Replicates have rows of their own, so their methods are prepared and fitted one by one:"
-    " about {:.0f} ms each"
+    "Replicates have rows of their own, for which {} prepared one by one: about {:.0f} ms each"
 )
 
 Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter)`
@@ -44,17 +49,53 @@ Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter
 
 @dataclass(frozen=True)
 class Pilot:
-    """What some replicates of every condition took, and what they say."""
+    """What some replicates of some conditions took, and what they say."""
 
     seconds_per_replicate: float  # of all conditions
     bytes_per_replicate: float
     summary: pa.Table
+    n_conditions: int  # that were tried
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would do. As text, all of it; as JSON, its numbers.
+
+    n_fits, n_replicates : in all, of the shard if there is one; needed : replicates by target
+    """
+
+    text: str
+    n_conditions: int
+    n_replicates: int
+    n_fits: int
+    n_processes: int
+    seconds: float
+    n_bytes: float
+    needed: Mapping[str, int | None]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> str:
+        """The numbers for programs."""
+        return json.dumps(
+            {
+                "conditions": self.n_conditions,
+                "replicates": self.n_replicates,
+                "fits": self.n_fits,
+                "processes": self.n_processes,
+                "seconds": round(self.seconds, 3),
+                "bytes": round(self.n_bytes),
+                "needed": dict(self.needed),
+            },
+            indent=2,
+        )
 
 
 def describe_plan(
     scenario: Scenario, n_workers: int | None, targets: Targets, shard: Shard | None = None
-) -> str:
-    """The plan of a study, or of a shard, as text; nothing is written but in a temporary folder.
+) -> DryRun:
+    """The plan of a study, or of a shard; nothing is written but in a temporary folder.
 
     Raises
     ------
@@ -64,21 +105,67 @@ def describe_plan(
     wanted = read_targets({**scenario.target_mcse, **targets})
     study = PreparedStudy(scenario)
     lines = [f"{scenario.title}".strip() or "Study", ""]
-    for ready in study.all_conditions():
-        name = "Design" if len(study.conditions) == 1 else ready.label
-        design = design_in_words(ready.simulator.design)
-        lines.append(f"{name}: {design}{_changes_in_words(ready.condition)}")
-        lines += [f"  {one}" for one in _factors_in_words(study, ready)]
-        if not scenario.truth.is_in_sds:
-            lines.append(f"  in SDs: {_truth_in_words(ready.condition)}")
-    lines += ["", *_methods_in_words(study), ""]
+    lines += [*_designs_in_words(study), "", *_methods_in_words(study), ""]
     pilot, n_conditions = _pilot(study), len(study.conditions)
-    lines += _costs_in_words(study, pilot, n_workers or usable_cpus(), shard)
-    if any(one.has_own_rows for one in study.conditions.values()):
-        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
-    lines += [_needed_in_words(pilot.summary, target) for target in wanted]
-    return "\n".join(lines)
+    largest = {target: largest_mcse(pilot.summary, target) for target in wanted}
+    n_all, n_specs = scenario.replicates * n_conditions, len(scenario.methods)
+    n_own = n_all if shard is None else _of_shard(study, shard)
+    n_processes = n_workers or usable_cpus()
+    found = DryRun(
+        text="",
+        n_conditions=n_conditions,
+        n_replicates=n_own,
+        n_fits=n_own * n_specs,
+        n_processes=n_processes,
+        seconds=n_own / n_conditions * pilot.seconds_per_replicate / n_processes,
+        n_bytes=n_own / n_conditions * pilot.bytes_per_replicate,
+        needed={
+            target.key: one and needed_replicates(one, target.mcse)
+            for target, one in largest.items()
+        },
+    )
+    lines.append(_fits_in_words(study, n_all * n_specs))
+    if shard is not None:
+        own = f"{n_own:,} of {n_all:,} data sets, {found.n_fits:,} fits, of which are time and disk"
+        lines.append(f"Shard {shard}: {own}")
+    lines += _costs_in_words(found)
+    if alone := _prepared_alone(study):
+        who = f"{', '.join(alone)} {'are' if alone[1:] else 'is'}"
+        lines.append(ONE_BY_ONE.format(who, 1e3 * pilot.seconds_per_replicate / n_conditions))
+    lines += [_needed_in_words(one, target) for target, one in largest.items()]
+    if wanted and pilot.n_conditions < n_conditions:
+        lines.append(f"  of {pilot.n_conditions} conditions that were tried, evenly spaced")
+    return replace(found, text="\n".join(lines))
+
+
+def _of_shard(study: PreparedStudy, shard: Shard) -> int:
+    """Data sets that a shard sees done."""
+    ranges = [(1, study.scenario.replicates)]
+    return n_replicates(of_shard(plan_chunks(study, grow({}, study.identity), ranges), shard))
+
+
+def _designs_in_words(study: PreparedStudy) -> Iterator[str]:
+    """Who is measured; said once for conditions that follow each other and are alike."""
+    described = (("\n".join(_design_in_words(study, one)), one) for one in study.all_conditions())
+    for text, alike in groupby(described, key=itemgetter(0)):
+        labels = [one.label for _, one in alike]
+        name = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels):,})"
+        yield f"{'Design' if len(labels) == len(study.conditions) else name}: {text}"
+
+
+def _design_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:
+    yield f"{design_in_words(ready.simulator.design)}{_changes_in_words(ready.condition)}"
+    yield from (f"  {one}" for one in _factors_in_words(study, ready))
+    if not study.scenario.truth.is_in_sds:
+        yield f"  in SDs: {_truth_in_words(ready.condition)}"
+
+
+def _prepared_alone(study: PreparedStudy) -> list[str]:
+    """Methods that replicates with rows of their own need a data frame for."""
+    own = [one for one in study.all_conditions() if one.condition.has_own_rows]
+    alone = [name for one in own for name in one.ready if name not in fitted_together(one).methods]
+    return list(dict.fromkeys(alone))
 
 
 def _factors_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:
@@ -114,19 +201,24 @@ def _methods_in_words(study: PreparedStudy) -> list[str]:
 
 
 def _pilot(study: PreparedStudy) -> Pilot:
-    analyser = ChunkAnalyser(study)
+    analyser = ChunkAnalyser(study.some(PILOT_CONDITIONS))
     analyser.files(Chunk(next(iter(study.conditions)), "", 1, FIRST_REPLICATES))  # loads the rest
-    first = _try(analyser, FIRST_REPLICATES)
-    n = min(PILOT_REPLICATES, int(PILOT_S / first.seconds_per_replicate))
-    if n <= FIRST_REPLICATES:
-        return first
-    longer = _try(analyser, n)
-    seconds = min(first.seconds_per_replicate, longer.seconds_per_replicate)
-    return replace(longer, seconds_per_replicate=seconds)
+    pilot = _try(analyser, FIRST_REPLICATES)
+    n = min(PILOT_REPLICATES, int(PILOT_S / pilot.seconds_per_replicate))
+    if n > FIRST_REPLICATES:
+        longer = _try(analyser, n)
+        seconds = min(pilot.seconds_per_replicate, longer.seconds_per_replicate)
+        pilot = replace(longer, seconds_per_replicate=seconds)
+    of_all = len(study.conditions) / pilot.n_conditions
+    return replace(
+        pilot,
+        seconds_per_replicate=of_all * pilot.seconds_per_replicate,
+        bytes_per_replicate=of_all * pilot.bytes_per_replicate,
+    )
 
 
 def _try(analyser: ChunkAnalyser, n: int) -> Pilot:
-    """Analyse `n` replicates of every condition, in a study that is not kept."""
+    """Analyse `n` replicates of each condition, in a study that is not kept."""
     seconds = 0.0
     with tempfile.TemporaryDirectory(prefix="mcsim-plan-") as folder:
         store = Store.open(Path(folder) / "pilot", analyser.study.description(n), is_kept=False)
@@ -137,35 +229,27 @@ def _try(analyser: ChunkAnalyser, n: int) -> Pilot:
             seconds += time.perf_counter() - started
             store.commit([(chunk, files)])
         parts = [path.stat().st_size for path in store.directory.glob("*/part-*.parquet")]
-        return Pilot(seconds / n, sum(parts) / n, summarize([store.directory]))
+        summary, n_conditions = summarize([store.directory]), len(analyser.study.conditions)
+        return Pilot(seconds / n, sum(parts) / n, summary, n_conditions)
 
 
-def _costs_in_words(
-    study: PreparedStudy, pilot: Pilot, n_workers: int, shard: Shard | None
-) -> list[str]:
-    specs, n_conditions = study.scenario.methods, len(study.conditions)
-    n = study.scenario.replicates
-    names = [spec.result_names for spec in specs]
+def _fits_in_words(study: PreparedStudy, n_fits: int) -> str:
+    names = [spec.result_names for spec in study.scenario.methods]
     shared = "; ".join(f"{', '.join(one)} from one fit" for one in names if len(one) > 1)
-    lines = [
-        f"{n:,} replicates of {_count(n_conditions, 'condition')} by"
-        f" {_count(sum(map(len, names)), 'method')}: {n * n_conditions * len(specs):,} fits"
+    return (
+        f"{study.scenario.replicates:,} replicates of"
+        f" {_count(len(study.conditions), 'condition')} by"
+        f" {_count(sum(map(len, names)), 'method')}: {n_fits:,} fits"
         + f" ({shared})"
         * bool(shared)
-    ]
-    if shard is not None:
-        own = of_shard(plan_chunks(study, grow({}, study.identity), [(1, n)]), shard)
-        n_own, n_all = n_replicates(own), n * n_conditions
-        lines.append(
-            f"Shard {shard}: {n_own:,} of {n_all:,} data sets, {n_own * len(specs):,} fits, of"
-            " which are time and disk"
-        )
-        n = round(n_own / n_conditions)
-    seconds = n * pilot.seconds_per_replicate / n_workers
+    )
+
+
+def _costs_in_words(found: DryRun) -> list[str]:
+    processes = _count(found.n_processes, "process")
     return [
-        *lines,
-        f"Time: about {_duration(seconds)} with {_count(n_workers, 'process')}, after the start",
-        f"Disk: about {n * pilot.bytes_per_replicate / 1e6:,.1f} MB",
+        f"Time: about {_duration(found.seconds)} with {processes}, after the start",
+        f"Disk: about {found.n_bytes / 1e6:,.1f} MB",
     ]
 
 
@@ -181,8 +265,7 @@ def _duration(seconds: float) -> str:
     return _count(max(1, math.ceil(seconds)), "second")
 
 
-def _needed_in_words(summary: pa.Table, target: Target) -> str:
-    found = largest_mcse(summary, target)
+def _needed_in_words(found: Largest | None, target: Target) -> str:
     if found is None:
         return f"MCSE of {target.key}: nothing that was tried has one"
     where = f"{found.parameter}, {found.method}"

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.engine.optimum.status import Status
-from mcsim.errors import DataError, StudyMismatchError
+from mcsim.errors import DataError, LargerStudyError, StudyMismatchError
 from mcsim.names import AT_TRUTH, ESTIMATES
 from mcsim.results.folder import (
     CHECKSUM,
@@ -51,8 +51,9 @@ from mcsim.results.folder import (
     refuse_other_size,
 )
 from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
-from mcsim.results.ranges import Range, format_ranges, merge, subtract
-from mcsim.results.whole_files import make_room, new_folder, write_whole, writing
+from mcsim.results.ranges import Range, merge, subtract
+from mcsim.results.status import ConditionStatus, StudyStatus
+from mcsim.results.whole_files import alone_in, make_room, new_folder, write_whole, writing
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 KEYS = [("condition", NAME), ("replicate", pa.int32()), ("method", NAME)]
@@ -64,6 +65,7 @@ FITS_SCHEMA = pa.schema(
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )
+OVERWRITE = "Name another folder with -o, or replace the study with --overwrite."
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
 FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED)])
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
@@ -125,25 +127,6 @@ class StudyDescription:
 
 
 @dataclass(frozen=True)
-class ConditionStatus:
-    """How far a condition is, in replicates, and how many fits failed. As text, one line."""
-
-    condition: str
-    n_planned: int
-    n_done: int
-    n_failed: int
-    missing: tuple[Range, ...]
-
-    def __str__(self) -> str:
-        ranges = format_ranges(self.missing)
-        rest = f"missing: --replicates {ranges}" if ranges else "complete"
-        return (
-            f"{self.condition}: {self.n_planned:,} planned, {self.n_done:,} done,"
-            f" {self.n_failed:,} fits failed; {rest}"
-        )
-
-
-@dataclass(frozen=True)
 class Store:
     """An open study folder.
 
@@ -169,16 +152,16 @@ class Store:
         ------
         StudyMismatchError
             The folder holds something else; nothing was touched.
+        LargerStudyError
+            Another process made the study larger than the description says.
         """
         with writing(directory):
-            before = _manifest_or_refusal(directory, description)
-            if before and not overwrite:
-                refuse_another_study(directory, before, description.identity)
-            kept = {} if overwrite else before
-            store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
-            if overwrite:
-                store._remove(OWN_FILES)
-            with new_folder(directory / ".tmp"):
+            _before(directory, description, overwrite)  # refuses before there is a folder
+            with new_folder(directory / ".tmp"), alone_in(directory):
+                kept = _before(directory, description, overwrite)
+                store = cls(directory, grow(contents_of(kept), description.identity), is_kept)
+                if overwrite:
+                    store._remove(OWN_FILES)
                 store._remove([".tmp/*"], written_before=time.time() - STALE_S)
                 store._describe(description, created=kept.get("created"))
                 for folder in SUFFIXES:
@@ -245,15 +228,15 @@ class Store:
             make_room(self.directory / path, is_kept=True)
             self._write({path: text.encode()})
 
-    def status(self) -> list[ConditionStatus]:
+    def status(self) -> StudyStatus:
         """How far every planned condition is."""
         n_planned = read_manifest(self.directory)["replicates"]
         n_failed = read_parts(self.directory, self._count_failed)
-        lines = []
+        found = []
         for label, ranges in self.missing().items():
             n_done = n_planned - sum(last - first + 1 for first, last in ranges)
-            lines.append(ConditionStatus(label, n_planned, n_done, n_failed[label], ranges))
-        return lines
+            found.append(ConditionStatus(label, n_planned, n_done, n_failed[label], ranges))
+        return StudyStatus(found)
 
     def missing(self) -> dict[str, tuple[Range, ...]]:
         """Planned replicates by condition that some method lacks."""
@@ -320,6 +303,18 @@ class Store:
         write_whole(whole, self.directory / ".tmp", is_durable=self.is_kept)
 
 
+def _before(directory: Path, description: StudyDescription, overwrite: bool) -> dict[str, Any]:
+    """What the folder says of the study that goes on; errors as of `Store.open`."""
+    before = _manifest_or_refusal(directory, description)
+    if overwrite or not before:
+        return {}
+    refuse_another_study(directory, before, description.identity)
+    n_planned = description.manifest["replicates"]
+    if is_as_written(before) and before["replicates"] > n_planned:
+        raise LargerStudyError(directory)
+    return before
+
+
 def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict[str, Any]:
     """The manifest; empty for a folder that is free, or whose manifest is damaged.
 
@@ -346,7 +341,9 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
     return manifest
 
 
-def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
+def refuse_another_study(
+    directory: Path, manifest: Mapping[str, Any], here: Identity, *, advice: str = OVERWRITE
+) -> None:
     """Raise a StudyMismatchError where the study in a folder cannot become this one."""
     refuse_other_format(directory, manifest)
     there = Identity(manifest["identity"], manifest["conditions"])
@@ -359,8 +356,7 @@ def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Ide
     if found:
         lines = "".join(f"  {one}\n" for one in first_of(found))
         raise StudyMismatchError(
-            f"{directory} holds another study; these keys differ:\n{lines}"
-            "Name another folder with -o, or replace the study with --overwrite."
+            f"{directory} holds another study; these keys differ:\n{lines}{advice}"
         )
 
 

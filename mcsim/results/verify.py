@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mcsim.errors import DataError
 from mcsim.results.folder import (
+    CONDITIONS,
     KINDS,
+    SCENARIO,
     SUFFIXES,
     TABLES,
     Part,
@@ -25,17 +27,20 @@ from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
 
-SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
 NO_FILE = "missing, or no file of its own: a folder or a link"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file or a condition; `part` is what must be computed again, if any."""
+    """What is wrong with a file or a condition.
+
+    part : what must be computed again, if any; is_damage : whether it is more than not being done
+    """
 
     where: str
     what: str
     part: Part | None = None
+    is_damage: bool = True
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -62,7 +67,7 @@ def find_faults(directory: Path) -> list[Fault]:
         *(Fault(str(one), "its replicates are in a larger part too") for one in listing.redundant),
         *(Fault(str(path), "foreign: no part of this study") for path in listing.foreign),
         *(
-            Fault(label, f"missing: --replicates {format_ranges(ranges)}")
+            Fault(label, f"missing: --replicates {format_ranges(ranges)}", is_damage=False)
             for label, ranges in store.missing().items()
             if ranges
         ),
@@ -109,7 +114,7 @@ def _gaps(directory: Path, part: Part) -> Iterator[Fault]:
     absent = [folder for folder in SUFFIXES if not (directory / part.path(folder)).exists()]
     if "commits" in absent:
         what = "not finished: its run was stopped, or is going on"
-        yield Fault(str(part), what, part)
+        yield Fault(str(part), what, part, is_damage=False)
     else:
         for folder in absent:
             yield Fault(str(part.path(folder)), "missing, but recorded as finished", part)

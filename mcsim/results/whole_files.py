@@ -1,6 +1,7 @@
 """Files written whole or not at all, and what is said where that fails."""
 
 import errno
+import fcntl
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -51,6 +52,7 @@ def write_beside(path: Path, content: bytes) -> None:
 
     What stands there and is no file of its own, such as a link or /dev/null, is written through.
     """
+    refuse_place(path)
     with writing(path), new_folder(path.parent):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(content)
@@ -73,6 +75,21 @@ def new_folder(path: Path) -> Iterator[None]:
             with suppress(OSError):  # there is something in it
                 one.rmdir()
         raise
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Be the only process here, of those that ask for it; where a disk knows no locks, one of all.
+
+    A process that dies lets go of it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_room(path: Path, *, is_kept: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsim.errors import DataError
+from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
 from mcsim.results.ranges import GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
@@ -99,12 +99,11 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     for note in (note for one in study.scenario.tables.values() for note in one.file.notes):
         options.report(note)
     _report_columns(study, options.report)
-    description = study.description(n_planned)
     with stop_on_signals() as guard:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
-        store = Store.open(options.directory, description, overwrite=options.overwrite)
-        wanted = options.replicates or [(1, n_planned)]
+        store = _open(study, options, n_planned)
+        wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
         planned = plan_chunks(study, store.contents, wanted, options.grid)
         chunks = left_to_do(_own(planned, options), store, options.grid)
         options.start(n_replicates(chunks))
@@ -122,12 +121,25 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     return store
 
 
+def _open(study: PreparedStudy, options: RunOptions, n_planned: int) -> Store:
+    """The folder, of which another run may extend the plan at this moment."""
+    while True:
+        try:
+            description = study.description(n_planned)
+            return Store.open(options.directory, description, overwrite=options.overwrite)
+        except LargerStudyError:
+            n_planned = _n_planned(study, options)
+
+
 def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
     """Replicates of the study for now: what is there is not taken away."""
     wanted = options.planned or study.scenario.replicates
     there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
     if there > wanted:
-        options.report(f"The study stays at the {there:,} replicates that it has.")
+        options.report(
+            f"The study stays at the {there:,} replicates that it has; this run does those up to"
+            f" {wanted:,}."
+        )
     return max(wanted, int(there))
 
 

@@ -108,7 +108,7 @@ def test_what_was_done_before_the_signal_is_safe(begin, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 75
-    (status,) = Store.read(tmp_path / "study").status()
+    (status,) = Store.read(tmp_path / "study").status().conditions
     assert 0 < status.n_done < 2000
     (fault,) = find_faults(tmp_path / "study")
     assert fault.what == f"missing: --replicates {format_ranges(status.missing)}"

@@ -39,7 +39,7 @@ def test_nothing_is_written_and_methods_and_costs_are_told(small_scenario, tmp_p
 
 def test_the_plan_of_a_shard_is_that_of_its_share(small_scenario):
     scenario = load_scenario(small_scenario, replicates=640_000)
-    text, of_shard = (describe_plan(scenario, 1, {}, one) for one in (None, Shard(3, 10)))
+    text, of_shard = (str(describe_plan(scenario, 1, {}, one)) for one in (None, Shard(3, 10)))
     assert "Shard 3/10: 64,000 of 640,000 data sets, 128,000 fits, of which" in of_shard
     whole, own = (float(re.search(r"Disk: about ([\d.,]+)", one)[1].replace(",", "")) for one in
                   (text, of_shard))  # fmt: skip
@@ -48,7 +48,7 @@ def test_the_plan_of_a_shard_is_that_of_its_share(small_scenario):
 
 def test_replicates_needed_for_a_precision(small_scenario):
     # coverage near 95%: 0.95 x 0.05 / 0.005^2 = 1,900; the pilot is small, so 600 to 6,000
-    text = describe_plan(load_scenario(small_scenario), 1, {"coverage(x)": 0.005})
+    text = describe_plan(load_scenario(small_scenario), 1, {"coverage(x)": 0.005}).text
     found = re.search(r"MCSE of coverage\(x\) at most 0.005: about ([\d,]+) replicates", text)
     assert found is not None
     assert 600 < int(found[1].replace(",", "")) < 6000
@@ -70,7 +70,7 @@ def test_an_unknown_measure_gets_a_hint(small_scenario):
 def test_a_measure_without_an_error_and_an_unknown_parameter_are_said(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text(SMALL)
-    text = describe_plan(load_scenario(path), 1, {"median_ci_width(x)": 0.1})
+    text = describe_plan(load_scenario(path), 1, {"median_ci_width(x)": 0.1}).text
     assert "MCSE of median_ci_width(x): nothing that was tried has one" in text
     with pytest.raises(McsimError, match="no method estimates 'nothing'"):
         describe_plan(load_scenario(path), 1, {"coverage(nothing)": 0.1})
@@ -92,7 +92,7 @@ def test_a_dry_run_refuses_what_a_run_refuses(small_scenario, random, message):
     formula = f'methods.right.formula="y ~ x + {random}"'
     scenario = load_scenario(small_scenario, overrides=[formula])
     if message is None:
-        assert "C(x)[T.1.0]" in describe_plan(scenario, 1, {})
+        assert "C(x)[T.1.0]" in describe_plan(scenario, 1, {}).text
         return
     with pytest.raises(DataError, match=message):
         describe_plan(scenario, 1, {})

@@ -73,7 +73,7 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_goes_on(folder):
         "cannot write to disk/study: No space left on device. What was finished is safe;"
         " free space and repeat the command"
     ]
-    (status,) = Store.read(folder / "half").status()
+    (status,) = Store.read(folder / "half").status().conditions
     assert 0 < status.n_done < 300
     assert list((folder / "half" / ".tmp").iterdir()) == []
     fresh = run_study(

@@ -207,7 +207,7 @@ def test_what_a_killed_run_left_never_doubles_rows(store, left, done):
 def test_replicates_that_two_runs_committed_count_once_and_the_larger_part_stays(store, order):
     for first, last in [(33, 48), (33, 64), (41, 48)][::order]:
         commit(store, first, last, failed=[34, 42])
-    (status,) = store.status()
+    (status,) = store.status().conditions
     assert (status.n_done, status.n_failed) == (32, 4)
     again = Store.open(store.directory, describe())
     replicates = pd.read_parquet(store.directory / "fits")["replicate"]
@@ -416,7 +416,7 @@ def test_status_counts_done_failed_and_missing(store):
     commit(store, 1, 32, failed=[3, 17])
     (store.directory / commit(store, 33, 36).part.path("estimates")).unlink()
     commit(store, 80, 80, failed=[80])
-    (status,) = store.status()
+    (status,) = store.status().conditions
     assert (status.n_planned, status.n_done, status.n_failed) == (100, 33, 6)
     assert status.missing == ((33, 79), (81, 100))
     assert str(status) == (
@@ -424,7 +424,9 @@ def test_status_counts_done_failed_and_missing(store):
     )
     for first, last in cut(status.missing):
         commit(store, first, last)
-    assert str(store.status()[0]) == "all: 100 planned, 100 done, 6 fits failed; complete"
+    assert (
+        str(store.status().conditions[0]) == "all: 100 planned, 100 done, 6 fits failed; complete"
+    )
 
 
 def test_replicates_that_only_some_methods_have_are_missing(store):
@@ -433,7 +435,7 @@ def test_replicates_that_only_some_methods_have_are_missing(store):
     grown = Store.open(store.directory, describe(values))
     (new,) = grown.contents.keys() - {KEY}
     commit(grown, 9, 16, key=new)
-    assert grown.status()[0].missing == ((1, 8), (17, 100))
+    assert grown.status().conditions[0].missing == ((1, 8), (17, 100))
     assert grown.status() == Store.read(store.directory).status()
 
 

@@ -122,7 +122,7 @@ def test_foreign_files_are_named_and_count_for_nothing(store):
         f"estimates/{stranger}.parquet: foreign: no part of this study",
         f"fits/{stranger}.parquet: foreign: no part of this study",
     ]
-    assert store.status()[0].n_done == N
+    assert store.status().conditions[0].n_done == N
 
 
 def test_no_study_is_the_users_mistake(tmp_path):

@@ -87,7 +87,7 @@ def test_a_replicate_that_ends_its_workers_is_failed_and_the_others_are_kept(
 
 def test_the_study_is_complete_and_counts_the_failures(scenario, disturbed, monkeypatch):
     n_failed = len(CULPRITS) * len(rows(disturbed, "fits")["method"].unique())
-    (status,) = Store.read(disturbed).status()
+    (status,) = Store.read(disturbed).status().conditions
     assert (status.n_done, status.n_failed, status.missing) == (60, n_failed, ())
     assert find_faults(disturbed) == []
     assert set(summarize([disturbed])["n_failed"].to_pylist()) == {len(CULPRITS)}

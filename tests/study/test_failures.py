@@ -114,7 +114,7 @@ def test_a_run_ends_early_and_keeps_what_is_done(tmp_path):
     options = RunOptions(tmp_path / "out", n_workers=1, max_failures=0.01)
     with pytest.raises(TooManyFailuresError, match=MESSAGE):
         run_study(scenario, options)
-    sound, failing = Store.read(tmp_path / "out").status()
+    sound, failing = Store.read(tmp_path / "out").status().conditions
     assert (sound.n_done, sound.n_failed) == (128, 0)  # the largest chunk of each condition
     assert (failing.n_done, failing.n_failed) == (128, 3 * 128)
     run_study(scenario, RunOptions(tmp_path / "out", n_workers=1))

@@ -153,7 +153,7 @@ def test_parts_that_overlap_are_joined_without_doubles(run, tmp_path):
     for order in ([small, large], [large, small]):
         out = tmp_path / f"out {order[0].name}"
         store = merge_studies(order, out, silent)
-        (status,) = store.status()
+        (status,) = store.status().conditions
         assert (status.n_planned, status.n_done) == (120, 120)
         pd.testing.assert_frame_equal(rows(out), rows(run("whole", text=SMALL)), check_exact=True)
         before = files(out)
@@ -230,13 +230,11 @@ def test_the_command_joins_folders_and_names_gaps(small_scenario, tmp_path):
             "run", small_scenario, "-o", f"s{number}", "--shard", f"{number}/3", cwd=tmp_path
         )
     joined = call_mcsim("merge", "s1", "s3", "-o", "out", cwd=tmp_path)
-    assert joined.returncode == 0, joined.stderr
+    assert joined.returncode == 5, joined.stderr
     assert joined.stdout == (
         "all: 60 planned, 44 done, 0 fits failed; missing: --replicates 33-48\n"
     )
-    assert "Not complete: `mcsim run out/scenario.toml -o out` does what is missing." in (
-        joined.stderr
-    )
+    assert "`mcsim run out/scenario.toml -o out` does what is missing" in joined.stderr
     filled = call_mcsim("run", "out/scenario.toml", "-o", "out", cwd=tmp_path)
     assert "60 replicates, 0 failed" in filled.stdout
     other = call_mcsim("run", small_scenario, "-o", "b", "-n", 5, "--seed", 8, cwd=tmp_path)
@@ -322,7 +320,7 @@ def test_a_job_near_its_time_limit_stops_and_starts_again(
     told = (tmp_path / "requeued").read_text() if is_requeued else ""
     assert told == ("requeue 77_2\n" if is_requeued else "")
     assert (tmp_path / "requeued").exists() == is_requeued
-    (status,) = Store.read(tmp_path / "array").status()
+    (status,) = Store.read(tmp_path / "array").status().conditions
     assert 0 < status.n_done < 500_000
 
 

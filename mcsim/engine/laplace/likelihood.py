@@ -96,7 +96,7 @@ class LaplaceLikelihood(Likelihood):
         results[:, 0] -= 2.0 * self._constant[replicates]
         return points_of(results, self._shapes)
 
-    def rounding(self, replicates: Ints, f: Floats) -> Floats:
+    def rounding(self, f: Floats, replicates: Ints) -> Floats:
         """Of terms that are larger than their sum."""
         return np.asarray(ROUNDING * (np.abs(f) + self._size[replicates]))
 

@@ -46,7 +46,7 @@ class LaplaceSearch(Search):
 
     def is_stiff(self, rows: Ints) -> Flags:
         """Large counts say far more of effects than units do of their variances."""
-        size = self.rounding(rows) / (ROUNDING * self._likelihood.nu)
+        size = self.rounding(rows) / (ROUNDING * self._nu(rows))
         return np.asarray(size > OF_SMALL_COUNTS)
 
     def _first_inverse(self, rows: Ints) -> Floats:

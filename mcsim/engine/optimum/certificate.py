@@ -13,11 +13,11 @@ from mcsim.engine.arithmetic.replicates import (
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.blocks import block_of, covariance
-from mcsim.engine.likelihood import Likelihood
+from mcsim.engine.blocks import Blocks, block_of, covariance
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 NEGLIGIBLE = 1e-4  # size of Psi in this metric: what it can change in -2 logLik
+LARGE = 1e4  # size of Psi: SDs a hundred times sigma
 RIDGE = 1e-9  # of the residual degrees of freedom, for directions that the data say nothing of
 
 
@@ -37,21 +37,23 @@ class Certificate:
 
 
 def certify(
-    likelihood: Likelihood, order: Ints, theta: Floats, D: Floats, N: Floats
+    blocks: Blocks, nu: float | Floats, order: Ints, theta: Floats, D: Floats, N: Floats
 ) -> Certificate:
     """Judge the points theta (n, n_theta) by D and N = sum Z'PZ there, (n, n_levels, q, q)."""
-    n, blocks = len(theta), likelihood.blocks
+    n, ridge = len(theta), RIDGE * np.reshape(nu, (-1, 1, 1))
     violation, lowest = np.zeros(n), np.zeros(n)
     worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, blocks.Q.shape[1]))
     for b, size in enumerate(blocks.size.tolist()):
-        C = semidefinite_factor(block_of(blocks, b, N) + RIDGE * likelihood.nu * np.eye(size))
+        Psi = covariance(blocks, order, theta, b)
+        C = semidefinite_factor(block_of(blocks, b, N) + ridge * _inverse_where_large(Psi))
         half = forward_substitution(C, block_of(blocks, b, D))
         scaled = forward_substitution(C, transpose(half))  # C^-1 D C^-T
         scaled = 0.5 * (scaled + transpose(scaled))
         values, vectors = symmetric_eigen(scaled)
-        root = product(transpose(C), semidefinite_factor(covariance(blocks, order, theta, b)))
-        Psi = product(root, transpose(root))
-        share = _norm(product(scaled, Psi)) / np.maximum(_norm(Psi), NEGLIGIBLE)
+        root = product(transpose(C), semidefinite_factor(Psi))
+        scaled_Psi = product(root, transpose(root))
+        size_of_Psi = np.maximum(_norm(scaled_Psi), NEGLIGIBLE)
+        share = _norm(product(scaled, scaled_Psi)) / size_of_Psi
         smallest = np.argmin(values, axis=1)
         eigenvalue = values[np.arange(n), smallest]
         violation = np.maximum(violation, np.maximum(share, -eigenvalue))
@@ -61,6 +63,16 @@ def certify(
         direction[is_worst] = 0.0
         direction[is_worst, :size] = vector[is_worst]
     return Certificate(violation, lowest, worst, direction)
+
+
+def _inverse_where_large(Psi: Floats) -> Floats:
+    """The identity, or where Psi is large its inverse: what the data say is as small as that."""
+    identity = np.eye(Psi.shape[1])
+    found, large = np.tile(identity, (len(Psi), 1, 1)), np.flatnonzero(_norm(Psi) > LARGE)
+    root = semidefinite_factor(identity + Psi[large])
+    half = forward_substitution(root, found[large])
+    found[large] = product(transpose(half), half)
+    return found
 
 
 def _norm(P: Floats) -> Floats:

@@ -8,7 +8,7 @@ negative eigenvalue the point is a false zero: step along its eigenvector and go
 All replicates go through these stages together, and no number of one enters that of another.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,7 +100,8 @@ class Search:
         if self.theta.shape[1] == 0:
             return
         rows = np.flatnonzero(is_usable(self.found))
-        theta, order = minque(self._likelihood, start, self.found.D[rows], self.found.r2[rows])
+        D, r2 = self.found.D[rows], self.found.r2[rows]
+        theta, order = minque(self._likelihood, start, self._replicates[rows], D, r2)
         found = self._evaluate(rows, theta, order)
         usable = is_usable(found)
         self.order[rows[usable]] = order[usable]
@@ -165,7 +166,10 @@ class Search:
 
     def rounding(self, rows: Ints) -> Floats:
         """Error of -2 logLik."""
-        return self._likelihood.rounding(self._replicates[rows], self.found.f[rows])
+        return self._likelihood.rounding(self.found.f[rows], self._replicates[rows])
+
+    def _nu(self, rows: Ints) -> Any:
+        return self._likelihood.nu_of(self._replicates[rows])
 
     def is_stiff(self, rows: Ints) -> Flags:
         """Whether second derivatives differ so much in size that they need two differences."""
@@ -264,8 +268,9 @@ class Search:
         traces = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False)
         self.traces.results[rows] = traces.results
         certificate = certify(
-            self._likelihood, self.order[rows], self.theta[rows], self.found.D[rows], traces.D
-        )
+            self._blocks, self._nu(rows), self.order[rows], self.theta[rows], self.found.D[rows],
+            traces.D,
+        )  # fmt: skip
         self.violation[rows] = certificate.violation
         return certificate
 
@@ -325,7 +330,8 @@ class Search:
         before, stuck = rows, rows[:0]
         blocks = self._blocks
         level = blocks.level[certificate.block]
-        length = -certificate.lowest * self._likelihood.n_units[level]
+        n_units = self._likelihood.n_units_of(self._replicates[rows])
+        length = -certificate.lowest * n_units[np.arange(len(rows)), level]
         shortest = SHORTEST_STEP * length
         while len(rows):
             theta, order = self.theta[rows], self.order[rows]
