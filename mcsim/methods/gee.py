@@ -203,14 +203,14 @@ class EstimatingEquations:
 
         def scaled(unit: int) -> Floats:
             share = np.einsum("nii->ni", product(self._own(unit, k), inverse))
-            return inverse / np.sqrt(1.0 - np.minimum(share, MOST_SHARE))[:, None, :]
+            return np.asarray(inverse / np.sqrt(1.0 - np.minimum(share, MOST_SHARE))[:, None, :])
 
         return self._sum_of_squares(taken, fit, scaled)
 
     def _own(self, unit: int, k: Floats) -> Floats:
         """C_g: (n, p, p)."""
         squared = self.x[unit][:, None] * self.x[unit]
-        return self.G[unit] - k[:, self._size_of_unit[unit], None, None] * squared
+        return np.asarray(self.G[unit] - k[:, self._size_of_unit[unit], None, None] * squared)
 
     def _sum_of_squares(self, taken: Taken, fit: Fit, bread: Callable[[int], Floats]) -> Floats:
         """Sum of v_g v_g', v_g the bread of unit g times its score X_g'(I - k J)e_g."""

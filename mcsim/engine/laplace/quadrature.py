@@ -71,10 +71,11 @@ class QuadratureLikelihood(LaplaceLikelihood):
         super().__init__(nest, blocks, kind, responses)
         z, weight = np.polynomial.hermite_e.hermegauss(n_points)
         log_weight = np.log(weight) - 0.5 * math.log(2.0 * math.pi) + 0.5 * z**2
-        of_nodes, n_rows = [np.zeros(n_points) for _ in range(5)], nest.X.shape[1]
-        rows = np.zeros((n_points, n_rows)), *(np.zeros(n_rows) for _ in range(2))
+        n_rows = nest.X.shape[1]
+        value, slope, of_shift, of_inner, of_tau = (np.zeros(n_points) for _ in range(5))
+        c, w, w3 = np.zeros((n_points, n_rows)), np.zeros(n_rows), np.zeros(n_rows)
         at = Rows(*(np.zeros(n_rows) for _ in range(5)))
-        self._nodes = Nodes(z, log_weight, *of_nodes, *rows, at)
+        self._nodes = Nodes(z, log_weight, value, slope, of_shift, of_inner, of_tau, c, w, w3, at)
 
     def at(
         self,

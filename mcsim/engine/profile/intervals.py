@@ -92,7 +92,8 @@ class _Profiles:
     """The profiles of a block of fits."""
 
     def __init__(self, surface_of: Callable[[Any], Surface], fit: Fitted, cutoff: float) -> None:
-        self._surface_of, self._fit, self._cutoff = surface_of, fit, cutoff
+        self._fit: Any = fit
+        self._surface_of, self._cutoff = surface_of, cutoff
         self._fitted = np.flatnonzero(fit.status <= Status.BOUNDARY)
         self._may_vanish: dict[tuple[int, int], Flags] = {}
         self.evaluations = np.zeros(len(fit.status), dtype=np.int64)

@@ -99,18 +99,18 @@ class CountedSurface(Surface):
         self._rotation, self.coordinates = coordinates_of(design, of_psi)
         for b, A in self._rotation.A.items():
             nest = turned_nest(nest, design.blocks, b, A)
-        self.likelihood = likelihood_of_counts(
+        own = self.likelihood = likelihood_of_counts(
             self._rotation.design, nest, counted.kind, counted.responses, counted.n_points
         )
-        self._nu, self._blocks = self.likelihood.nu, self.likelihood.blocks
+        self._nu, self._blocks, self._first = float(nest.X.shape[1]), own.blocks, own.n_covariances
         if isinstance(target, Effect):
             c = np.linalg.solve(design.R.T, np.array(target.c))
-            self.coordinates = Linear(self.likelihood.n_covariances, c)
+            self.coordinates = Linear(self._first, c)
         self._is_dispersion = isinstance(target, Dispersion)
         if self._is_dispersion:
             assert counted.kind == NBINOM
-            own = Weights((self.likelihood.n_lam,), (1.0,), (len(self._blocks.size) - 1,))
-            self.coordinates = Radius(self._blocks, own, None)
+            weights = Weights((own.n_lam,), (1.0,), (len(self._blocks.size) - 1,))
+            self.coordinates = Radius(self._blocks, weights, None)
 
     def optima(self, fit: LaplaceFit, rows: Ints) -> Places:  # type: ignore[override]
         """Where some replicates were fitted."""
@@ -141,9 +141,8 @@ class CountedSurface(Surface):
         if self._is_dispersion:
             n = D.shape[1]
         D[:, :n] = self.coordinates.with_multiplier(places.u, places.x, g, D[:, :n])
-        in_psi = certify(self.likelihood, places.order, theta, D, N).violation
-        first = self.likelihood.n_covariances
-        g_u = self.coordinates.pull(places.u, places.x, g)[0][:, first:-1]
+        in_psi = certify(self._blocks, self._nu, places.order, theta, D, N).violation
+        g_u = self.coordinates.pull(places.u, places.x, g)[0][:, self._first : -1]
         size = 2.0 * self._information[places.rows]
         in_beta = np.abs(g_u).max(axis=1, initial=0.0) / np.maximum(size, 1e-300)
-        return np.maximum(in_psi, in_beta)
+        return np.asarray(np.maximum(in_psi, in_beta))

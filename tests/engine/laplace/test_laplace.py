@@ -326,7 +326,7 @@ EXTREMES = {  # kind, intercept, effect of x, trials: means of 1e6, of 0.05, no 
     "counts of a million": (POISSON, 12.5, 0.5, 1.0),
     "overdispersed counts of a million": (NBINOM, 12.5, 0.5, 1.0),
     "hardly any counts": (POISSON, -3.0, 0.5, 1.0),
-    "none in half the rows": (POISSON, 1.0, -60.0, 1.0),
+    "none in most rows": (POISSON, -14.0, -30.0, 1.0),
     "a million trials": (LOGIT, 0.0, 0.5, 1e6),
     "a million trials, by probit": (PROBIT, 0.0, 0.5, 1e6),
     "a million trials, rare": (CLOGLOG, -11.0, 0.5, 1e6),
