@@ -15,6 +15,7 @@ from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
 from mcsim.engine.own_rows import OwnDesigns, Structures
+from mcsim.engine.profile.deviance import Surface
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
@@ -166,7 +167,8 @@ class LikelihoodMethod:
             profiles = profiles_of(
                 random_names(self._columns), derived_estimands(self._columns, self._settings)
             )
-            return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
+            surface_of = partial(Surface, self.design, moments)
+            return profiles.intervals(surface_of, fit, estimates, confidence=confidence)
         return estimates
 
     def _wald(self, fit: Fit) -> list[ParameterBlock]:

@@ -7,13 +7,12 @@ from textwrap import shorten
 
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.planning.pilot import KEY, pilot_table
-from mcsim.results.folder import TABLES
+from mcsim.results.folder import PLAN, TABLES
 from mcsim.results.whole_files import new_folder, write_whole, writing
 from mcsim.scenario.conditions import study_identity
 from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.records import Scenario
-from mcsim.summary.plans import FILE
 from mcsim.summary.records import Record, unique
 
 ADVICE = "Name another folder with -o."
@@ -25,7 +24,7 @@ def refuse_another_plan(directory: Path, study: Record) -> Record:
 
     Returns what determines the numbers there from now on: methods of before keep theirs.
     """
-    path = directory / FILE
+    path = directory / PLAN
     try:
         there = json.loads(path.read_bytes())["study"]
     except FileNotFoundError:
@@ -78,7 +77,7 @@ def study_of(scenario: Scenario, plan: PlanSpec) -> Record:
 def write_plan(directory: Path, content: Record, pilot: DesignTable | None = None) -> None:
     """Write the file of a plan, and a copy of its pilot's table, making the folder."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    files = {directory / FILE: text.encode()}
+    files = {directory / PLAN: text.encode()}
     if pilot is not None:
         files[directory / TABLES / pilot.name] = pilot.content
     with writing(directory), new_folder(directory):

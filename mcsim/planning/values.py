@@ -72,7 +72,7 @@ class Bench:
         """
         if not self.truths.is_average:
             return self.of_truths(design, n)
-        found = self._samples(design, self.n_each(n))
+        found = self.samples(design, self.n_each(n))
         return {key: [average_of(key[1], samples[1:])] for key, samples in found.items()}
 
     def n_each(self, n: int) -> int:
@@ -81,10 +81,10 @@ class Bench:
 
     def of_truths(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
         """By method and goal, for every truth, from the first `n` replicates."""
-        found = self._samples(design, n)
+        found = self.samples(design, n)
         return {key: [value_of(key[1], one) for one in all_] for key, all_ in found.items()}
 
-    def _samples(self, design: int, n: int) -> dict[tuple[str, Goal], list[Told]]:
+    def samples(self, design: int, n: int) -> dict[tuple[str, Goal], list[Told]]:
         """The replicates of a design, with the exact test of the same data sets if it is one."""
         folder = self.folder(design)
         self._run(design, n)

@@ -34,6 +34,7 @@ STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names the
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
 MANIFEST, CHECKSUM, TABLES = "manifest.json", "checksum", "tables"
 SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
+PLAN = "plan.json"  # of a folder of such folders
 OWN_NAMES = (  # of what a folder holds beside its parts
     *(MANIFEST, SCENARIO, CONDITIONS, "report.html", ".tmp", TABLES),
     *SUFFIXES,
@@ -154,6 +155,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not manifest and os.path.lexists(path):
         raise DataError(f"{path} is none of a study, or damaged: mcsim cannot read it")
+    if not manifest and (directory / PLAN).is_file():
+        raise DataError(f"{directory} holds a plan; the folders in it are studies, one per design")
     if not manifest:
         raise DataError(f"{directory} holds no study; mcsim run makes one")
     refuse_other_format(directory, manifest)
