@@ -257,7 +257,8 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
     links = table.schema.metadata.get(b"links", b"").decode().split(",")
-    notes += [SENTENCES["scale"].format(link_scale(links[0]))] * (len(links) == 1 and any(links))
+    if len(links) == 1 and links[0]:
+        notes.append(SENTENCES["scale"].format(link_scale(links[0])))
     notes += note_on_intervals(printed)
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed
