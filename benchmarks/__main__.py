@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import counts, crossed, peers, sweep, timing
+from benchmarks import counts, crossed, peers, scale, sweep, timing
 from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, LOST, REDRAWN, UNBALANCED
 
@@ -58,33 +58,34 @@ def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
-    scale = 10 if parser.parse_args().quick else 1
+    size = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *own_rows(), *crossed_rows(), *start_rows()]
-    rows += [*sweep_rows(), *plan_rows(), *report_rows()]
+    rows = [*study_rows(size), *fit_rows(), *own_rows(), *crossed_rows(), *start_rows()]
+    rows += [*sweep_rows(), *scale.million_rows(1_000_000 // size)]
+    rows += [*scale.wide_rows(2_000 // size), *plan_rows(), *report_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
     print(text)
-    if scale == 1:
+    if size == 1:
         (HERE / "RESULTS.md").write_text(text)
 
 
-def study_rows(scale: int) -> list[Row]:
+def study_rows(size: int) -> list[Row]:
     """Whole studies, from the scenario file to the summary."""
-    few, many = 2_000 // scale, 20_000 // scale
+    few, many = 2_000 // size, 20_000 // size
     rounds = np.array([_study_round(few, many) for _ in range(N_ROUNDS)])
     draw, one = np.median(rounds[:, :2], axis=0)
     # a machine's speed drifts: only figures of the same round are compared
     to_normals, speedup = np.median(rounds[:, [1, 1]] / rounds[:, [0, 2]], axis=0)
-    seconds, memory = timing.run_study(100_000 // scale, 2)
+    seconds, memory = timing.run_study(100_000 // size, 2)
     return [
         ("5,000 standard normals, numpy", f"{draw:.0f} us", ""),
         ("seed scenario, both methods, per replicate", f"{one:.0f} us", ""),
         ("... as a multiple of its normals", f"{to_normals:.2f}", "at most 4"),
         ("... with two workers, times as many per second", f"{speedup:.2f}", "at least 1.8"),
         ("... with both Satterthwaite and Kenward-Roger df", f"{timing.df_ratio():.2f}", "1.5"),
-        (f"{100_000 // scale:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
+        (f"{100_000 // size:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
         ("... largest memory of a process", f"{memory:.0f} MB", "under 400 MB"),
     ]
 

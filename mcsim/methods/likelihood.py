@@ -15,6 +15,7 @@ from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
 from mcsim.engine.own_rows import OwnDesigns, Structures
+from mcsim.engine.profile.deviance import Surface
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
@@ -46,7 +47,7 @@ from mcsim.methods.method import (
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import Truth
 
-FAR_APART = 1e4  # ratio of two SDs at which rounding begins to hide where the optimum is
+FAR_APART = 1e3  # ratio of two SDs at which rounding begins to hide where the optimum is
 
 
 class Reducers:
@@ -166,7 +167,8 @@ class LikelihoodMethod:
             profiles = profiles_of(
                 random_names(self._columns), derived_estimands(self._columns, self._settings)
             )
-            return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
+            surface_of = partial(Surface, self.design, moments)
+            return profiles.intervals(surface_of, fit, estimates, confidence=confidence)
         return estimates
 
     def _wald(self, fit: Fit) -> list[ParameterBlock]:
@@ -274,8 +276,8 @@ def _outcomes(fit: Fit) -> FitOutcomes:
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
         if (ratio := _largest_ratio(fit, int(row))) > FAR_APART:
             message[row] = (
-                f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
-                " can tell"
+                f"{message[row]}; an SD is {ratio:,.0f} times sigma: numbers of 16 digits hardly"
+                " tell where the optimum is"
             )
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message

@@ -120,15 +120,18 @@ def refuse_unsupported(settings: MethodSettings) -> None:
             f" estimator {others}"
         )
     if settings.interval not in facts.intervals:
-        other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
             f"{of} gives no interval {settings.interval!r} of a variance component; leave it out,"
-            f" or use estimator {other!r}"
+            f" for 'wald'"
         )
     family = GAUSSIAN if settings.family is None else settings.family.family
     if family not in facts.families:
-        others = " or ".join(map(repr, estimators_of(family)))
-        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
+        others = estimators_of(family)[0]
+        counted = ", or name the family of the counts (--family, `family`)"
+        raise DataError(
+            f"{of} is not for family {family!r}; leave it out, for {others!r}"
+            + counted * (settings.family is None)
+        )
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:
@@ -195,6 +198,7 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
 
 def _containment_df(columns: ModelColumns) -> Floats:
     units = [level.unit_of_row for level in columns.levels]
+    units = [one for one in units if one.max() + 1 < len(one)]  # a unit per row is the row itself
     stratum = np.array([[stratum_of(values, units) for values in columns.X.T]], dtype=np.int64)
     sizes = np.array([[*(int(unit.max()) + 1 for unit in units), len(columns.X)]])
     return np.asarray(containment_of(columns, stratum, sizes)[0])

@@ -110,7 +110,7 @@ def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -
         allowed = ", ".join(one for one in WITH_CROSSED if family in facts_of(one).families)
         raise DataError(
             f"estimator {settings.estimator!r} needs nested units, but those of {crossed} cross;"
-            f" estimators for these are {allowed}"
+            f" in a scenario, estimators for these are {allowed}"
         )
     if settings.residual is not None:
         raise DataError(

@@ -136,11 +136,11 @@ def starter_from_data(
         "truth": fitted_truth(fit, table, seen.lost, _responses(table, model, keep_design)),
         "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design or model else _plan(raw, table)
+    plan = {} if keep_design else _plan(raw, table)
     text = rows_of(table) if keep_design else None
     tables = {f"{name}.csv": as_read(text, f"{name}.csv")} if text is not None else {}
     _refuse_problems(path, raw | plan, tables)
-    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
+    head = (FROM_DATA + ASK).format(data=shown, formula=formula, name=name)
     scenario = Scenario.model_validate(raw)
     is_as_read = table is read and formula == " ".join(table.formula.text.split())
     doubt = DOUBT.format(_source(path, folder) if is_as_read else "draws = 64")

@@ -77,6 +77,8 @@ def is_pilot(scenario: Scenario) -> bool:
 def _units(condition: Condition, seed: int) -> "_Units":
     if condition.design.crossed_levels:
         raise DataError(NO_PILOT.format("it is for nested levels"))
+    if condition.truth.sigma is None:
+        raise DataError(NO_PILOT.format("it is for normal responses"))
     return _Units(prepare_simulator(condition, seed))
 
 

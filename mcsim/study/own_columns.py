@@ -23,9 +23,16 @@ OF_COLUMNS = (LikelihoodMethod, LeastSquares, ClusterRobust, Gee, ImageMeans, Tw
 
 
 def is_of_columns(ready: ReadyMethod) -> bool:
-    """Whether a method asks for nothing but columns: no data frame, and no formula."""
-    has_frame = ready.settings.residual or any(one.term for one in ready.settings.estimands)
-    return isinstance(ready.method, OF_COLUMNS) and not has_frame
+    """Whether a method asks for nothing but columns: no data frame, and no formula.
+
+    Tests of terms that are not marginal look at the frame. Those of type 3 are the same for all
+    rows from which the effects can be estimated.
+    """
+    method, tests = ready.method, {one.test for one in ready.settings.estimands if one.term}
+    is_stacked = isinstance(method, LikelihoodMethod) and method.structures is not None
+    needs_frame = tests - {None, "type 3"} if is_stacked else tests
+    is_plain = ready.settings.residual is None and not needs_frame
+    return isinstance(method, OF_COLUMNS) and is_plain
 
 
 def analyse_each(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
+from mcsim.names import link_scale
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -62,6 +63,7 @@ SENTENCES = {
     "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
+    "scale": "Truths of effects and SDs are {}.",
     "common": "Only replicates in which the fits of all methods are usable.\n",
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
@@ -254,6 +256,8 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
+    links = table.schema.metadata.get(b"links", b"").decode().split(",")
+    notes += [SENTENCES["scale"].format(link_scale(links[0]))] * (len(links) == 1 and any(links))
     notes += note_on_intervals(printed)
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed

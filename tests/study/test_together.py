@@ -43,6 +43,7 @@ METHODS = (  # formula, estimator, df; {} stands for the levels
     ("y ~ diet + (1 | {})", "image-means", ()),
     ("y ~ diet * x", "ols", ()),
 )
+IMAGE_MEANS = 8
 
 
 def random_scenario(seed):
@@ -80,7 +81,11 @@ def random_scenario(seed):
     )
     if not drawn or rng.random() < 0.3:
         text = text.replace("sigma = 0.5", f"sigma = 0.5\n{losses[rng.integers(len(losses))]}")
-    for number in rng.choice(len(METHODS), 3, replace=False):
+    chosen = rng.choice(len(METHODS), 3, replace=False).tolist()
+    if rng.random() < 0.3 and IMAGE_MEANS not in chosen:
+        test = ("type 2", "type 3")[rng.integers(2)]
+        text += f'[[estimands]]\nname = "of diet"\nterm = "diet"\ntest = "{test}"\n'
+    for number in chosen:
         formula, estimator, df = METHODS[number]
         if "zone" in factors and rng.random() < 0.5:
             formula = formula.replace("diet", "diet + zone", 1)

@@ -122,7 +122,10 @@ def _twins(units: Sequence[Ints], columns: Sequence[Floats], G: Any) -> Alike | 
         others[first:end] = 0.0
         meets = G[first:end] @ diags_array(others)
         itself = [np.bincount(unit, own[:, i] * own[:, j]) for i in range(q) for j in range(i + 1)]
-        own_type = _distinct(np.column_stack([*itself, np.zeros(n)]))[1]
+        of_itself = np.column_stack([*itself, np.zeros(n)])
+        first_own, own_type = _distinct(of_itself)
+        if np.any(np.abs(of_itself - of_itself[first_own[own_type]]) > EQUAL * scale):
+            return None
         at, found = _distinct(np.column_stack([own_type, (meets @ weights).reshape(n, q)]))
         alike = (at[found][:, None] * q + np.arange(q)).ravel()
         if size and abs(meets - meets[alike]).max() > EQUAL * scale:

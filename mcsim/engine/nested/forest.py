@@ -81,14 +81,7 @@ def grow(rows: OwnRows, y: Floats, k: int) -> Forest:
     level_start = np.concatenate([[0], np.cumsum(n_units.max(axis=0))])
     p, q = len(rows.X), max(1, *map(len, rows.Z))
     n_columns, last = len(rows.columns), int(level_start[-2])
-    active = np.zeros((n_levels, n_columns), dtype=np.bool_)
-    for depth in range(n_levels):
-        active[depth, rows.X] = True
-        for own in rows.Z[: n_levels - depth]:
-            active[depth, own] = True
-    Z = np.full((n_levels, q), -1)
-    for depth, own in enumerate(reversed(rows.Z)):
-        Z[depth, : len(own)] = own
+    Z, active = _columns_of_levels(rows, q)
     largest = max(int(n_rows.max()), 1)
     while True:
         coefficients = np.zeros((n, k, n_columns, int(level_start[-1])))
@@ -118,6 +111,18 @@ def grow(rows: OwnRows, y: Floats, k: int) -> Forest:
         tuple(Rz[:, depth, :size, :size] for depth, size in enumerate(sizes)),
         n_units, n_rows, stratum, pivot > SURE,
     )  # fmt: skip
+
+
+def _columns_of_levels(rows: OwnRows, q: int) -> tuple[Ints, Flags]:
+    """Per level, innermost first, columns of the random effects, then -1, and those of a unit."""
+    n_levels = len(rows.Z)
+    Z, active = np.full((n_levels, q), -1), np.zeros((n_levels, len(rows.columns)), dtype=np.bool_)
+    for depth, own in enumerate(reversed(rows.Z)):
+        Z[depth, : len(own)] = own
+        active[depth, rows.X] = True
+        for outer in rows.Z[: n_levels - depth]:
+            active[depth, outer] = True
+    return Z, active
 
 
 def join_forests(parts: list[Forest]) -> Forest:
@@ -160,7 +165,6 @@ def _grow(
 ):  # fmt: skip
     """Grow one tree after the other; k that is too small leaves what is needed in rank."""
     n_levels = len(is_first)
-    p = len(x_columns)
     for r in range(len(start) - 1):
         own, n_rows = coefficients[r], start[r + 1] - start[r]
         counts[:] = 0
@@ -192,23 +196,33 @@ def _grow(
             )
             if rank[0] > len(own):
                 return
-        for depth in range(n_levels):
-            q = 0
-            while q < z_columns.shape[1] and z_columns[depth, q] >= 0:
-                q += 1
-            _triangular(
-                own, level_start[depth], counts[depth], z_columns[depth, :q], A, Q,
-                Rz[r, depth], n_rows,
-            )  # fmt: skip
-        pivot[r] = _triangular(
-            own, level_start[n_levels - 1], counts[n_levels - 1], x_columns, A, Q, R[r], n_rows
-        )
-        if n_rows <= p or counts[0] == 0:
-            pivot[r] = 0.0
-        if pivot[r] > SURE and _take_out_least_squares(
-            own, counts[0], x_columns, R[r], t[r], beta[r], n_rows, rss[r], x_tilde
-        ):
-            rss[r] = np.nan
+        _finish_tree(
+            own, level_start, counts, x_columns, z_columns, A, Q, R[r], Rz[r], t[r], beta[r],
+            rss[r : r + 1], pivot[r : r + 1], n_rows, x_tilde,
+        )  # fmt: skip
+
+
+@step
+def _finish_tree(
+    own, level_start, counts, x_columns, z_columns, A, Q, R, Rz, t, beta, rss, pivot, n_rows,
+    x_tilde,
+):  # fmt: skip
+    """R of all columns, and a least-squares fit that is taken out of the data."""
+    n_levels, p = len(Rz), len(x_columns)
+    for depth in range(n_levels):
+        q = 0
+        while q < z_columns.shape[1] and z_columns[depth, q] >= 0:
+            q += 1
+        which = z_columns[depth, :q]
+        _triangular(own, level_start[depth], counts[depth], which, A, Q, Rz[depth], n_rows)
+    last = n_levels - 1
+    pivot[0] = _triangular(own, level_start[last], counts[last], x_columns, A, Q, R, n_rows)
+    if n_rows <= p or counts[0] == 0:
+        pivot[0] = 0.0
+    if pivot[0] > SURE and _take_out_least_squares(
+        own, counts[0], x_columns, R, t, beta, n_rows, rss[0], x_tilde
+    ):
+        rss[0] = np.nan
 
 
 @step

@@ -54,13 +54,13 @@ from mcsim.engine.arithmetic.lanes import (
 from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.moments import Moments
 from mcsim.engine.nested.steps import (
-    add_factor,
     add_predicted,
     factorise_with_identity,
     load_lane,
     load_order,
     log_determinant,
-    set_gradient_of_block,
+    set_factors,
+    set_gradient,
     solve_fixed_effects,
     solve_for_transpose,
     store_lane,
@@ -152,7 +152,7 @@ def evaluate_points(
 @part
 def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v):
     """-2 logLik of every lane at lanes.theta, its gradient, D, and the fit of the fixed effects."""
-    _set_factors(blocks, lanes)
+    set_factors(blocks, lanes)
     log_det, r2 = lanes.log_det, found.r2
     for lane in range(model.width):
         log_det[lane], r2[lane] = 0.0, lanes.rss[lane]
@@ -165,17 +165,7 @@ def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
         _differentiate(model, classes, found, m, x, v, level)
         if level > 0:
             _descend(model, classes, links, data, m, v, level)
-    _set_gradient(blocks, lanes, found)
-
-
-@part
-def _set_factors(blocks, lanes):
-    """Lam of every level from theta."""
-    Lam, theta, order = lanes.Lam, lanes.theta, lanes.order
-    Lam[:] = 0.0
-    for b in range(len(blocks.size)):
-        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
-        add_factor(Lam[level], theta[t:], order[b], blocks.Q[b], first, size, blocks.is_matrix[b])
+    set_gradient(blocks, lanes, found)
 
 
 @part
@@ -396,15 +386,3 @@ def _descend_links(classes, links, data, m, v, level, link, n_links):
             k1, v1, data.link_t, links.n_children, links.is_mixed, v.kappas, link, n_links
         )
     scatter_add(slope, k1, link, links.child, n_links, links.in_order[level])
-
-
-@part
-def _set_gradient(blocks, lanes, found):
-    """Gradient in theta: 2 D Lam, masked to the parameters."""
-    D, Lam, gradient, order = found.D, lanes.Lam, found.gradient, lanes.order
-    for b in range(len(blocks.size)):
-        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
-        set_gradient_of_block(
-            gradient[t:], D[level], Lam[level], order[b], blocks.Q[b], first, size,
-            blocks.is_matrix[b],
-        )  # fmt: skip

@@ -171,6 +171,10 @@ class Search:
     def _nu(self, rows: Ints) -> Any:
         return self._likelihood.nu_of(self._replicates[rows])
 
+    def is_stiff(self, rows: Ints) -> Flags:
+        """Whether second derivatives differ so much in size that they need two differences."""
+        return np.zeros(len(rows), dtype=bool)
+
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
         inverse = self._first_inverse(rows)
@@ -306,10 +310,15 @@ class Search:
         step = np.zeros_like(centre)
         everyone = np.arange(len(at))
         step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
-        beyond = self._likelihood.at(self._replicates[rows[at]], centre + step, order).gradient
+        replicates, length = self._replicates[rows[at]], step[everyone, t, None]
+        beyond = self._likelihood.at(replicates, centre + step, order).gradient
         self.evaluations[rows] += np.count_nonzero(~held, axis=1)
         H = np.zeros((len(rows), held.shape[1], held.shape[1]))
-        H[at, t] = (beyond - self.found.gradient[rows[at]]) / step[everyone, t, None]
+        H[at, t] = (beyond - self.found.gradient[rows[at]]) / length
+        two = np.flatnonzero(self.is_stiff(rows)[at])
+        if len(two):
+            behind = self._likelihood.at(replicates[two], (centre - step)[two], order[two]).gradient
+            H[at[two], t[two]] = (beyond[two] - behind) / (2.0 * length[two])
         H = np.where(held[:, None, :], 0.0, H)
         self.hessian[rows] = 0.5 * (H + transpose(H))
 
