@@ -1,15 +1,32 @@
-"""Large studies: a million replicates, and a sweep of two thousand conditions."""
+"""Large studies: a million replicates, two thousand conditions, fifty workers of a cluster."""
 
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.scenarios import SEED
 from benchmarks.sweep import SWEPT
 from benchmarks.timing import MEASURE, replicate_ms
+from mcsim.study.workers.dask import Cluster, DaskExecutor
 
 MCSIM = (sys.executable, "-m", "mcsim")
+CLUSTER = """
+import asyncio, json, os, sys
+from distributed import Scheduler, Worker
+
+async def serve(path, n):
+    async with Scheduler(port=0, dashboard=False, host="127.0.0.1") as scheduler:
+        for _ in range(int(n)):
+            await Worker(scheduler.address, nthreads=1, dashboard=False)
+        with open(path + ".new", "w") as file:
+            json.dump(scheduler.identity(), file)
+        os.rename(path + ".new", path)
+        await scheduler.finished()
+
+asyncio.run(serve(*sys.argv[1:]))
+"""
 CONDITIONS, OF_A_CONDITION = 2_000, 200
 
 
@@ -68,3 +85,28 @@ def wide_rows(n_conditions: int = CONDITIONS) -> list[tuple[str, str, str]]:
         ("... status", f"{status:.1f} s", "1 s"),
         ("... files", f"{n_files:,}", ""),
     ]
+
+
+def tiny_chunk(_number: int) -> bytes:
+    """What a worker returns of a chunk that took no time: 60 kB."""
+    return bytes(60_000)
+
+
+def dask_rows(n_chunks: int = 2_000, n_workers: int = 50) -> list[tuple[str, str, str]]:
+    """How many chunks a minute go through a scheduler and the client, workers of no work."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scheduler.json"
+        cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(file), str(n_workers)])
+        try:
+            while not file.exists():
+                time.sleep(0.1)
+            executor = DaskExecutor(Cluster(scheduler_file=file), lambda _: None)
+            started = time.perf_counter()
+            n_done = sum(1 for _ in executor.map_unordered(tiny_chunk, range(n_chunks)))
+            minutes = (time.perf_counter() - started) / 60
+            executor.close()
+        finally:
+            cluster.kill()
+            cluster.wait()
+    what = f"chunks a minute of {n_workers} Dask workers, scheduler and client on one machine"
+    return [(what, f"{n_done / minutes:,.0f}", "2,000")]

@@ -256,9 +256,9 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
-    links = table.schema.metadata.get(b"links", b"").decode()
-    if links and "," not in links:
-        notes.append(SENTENCES["scale"].format(link_scale(links)))
+    links = table.schema.metadata.get(b"links", b"").decode().split(",")
+    if len(links) == 1 and any(links):
+        notes.append(SENTENCES["scale"].format(link_scale(links[0])))
     notes += note_on_intervals(printed)
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed
