@@ -18,6 +18,7 @@ from mcsim.engine.optimum.search import Status
 from mcsim.formula import variable_names, written_name
 from mcsim.methods.counts import counts_of
 from mcsim.methods.identifiability import without
+from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
@@ -168,14 +169,7 @@ def fit_table(
         analysis = without(method.analyse([method.take(y[None])], np.random.default_rng), is_open)
         if isinstance(method, LikelihoodMethod):
             method.check_against_dense(y)
-    parameters = tuple(
-        ParameterEstimate(
-            block.parameter.name,
-            block.parameter.component,
-            *(_number(getattr(block, name)[0]) for name in ESTIMATES),
-        )
-        for block in analysis.estimates[df]
-    )
+    parameters = tuple(map(_estimate_of, analysis.estimates[df]))
     fits = analysis.fits
     as_normal = FamilyModel(GAUSSIAN, LINKS[GAUSSIAN][0])
     return FileFit(
@@ -194,6 +188,11 @@ def fit_table(
         fits.message[0] if np.ptp(y) or model else f"the response is {y[0]:g} in every row",
         table.notes,
     )
+
+
+def _estimate_of(block: ParameterBlock) -> ParameterEstimate:
+    numbers = (_number(getattr(block, name)[0]) for name in ESTIMATES)
+    return ParameterEstimate(block.parameter.name, block.parameter.component, *numbers)
 
 
 def _of_one_level(table: Table) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcsim.design.columns import model_columns
-from mcsim.design.table import References, Table, read_formula
+from mcsim.design.table import References, Table
 from mcsim.errors import DataError
 from mcsim.formula import ColumnPiece, Formula, read_column, written_name
 from mcsim.formula.expression import Call
@@ -23,7 +23,6 @@ from mcsim.planning.seen_design import SeenDesign, seen_design
 from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
-from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
@@ -118,9 +117,9 @@ def starter_from_data(
     DataError
         The data cannot be read or fitted, or their design is none that a scenario can describe.
     """
-    if not read_formula(formula).random:
-        raise DataError(NO_UNITS.format(formula))
     read = table_for(path, formula, references, model)
+    if not read.formula.random:
+        raise DataError(NO_UNITS.format(formula))
     table = _with_own_levels(read)
     fit = _fitted(path, table, model, say)
     seen = SeenDesign(kept_design(table, f"{name}.csv")) if keep_design else seen_design(table)
@@ -138,8 +137,7 @@ def starter_from_data(
     }
     plan = {} if keep_design else _plan(raw, table)
     text = rows_of(table) if keep_design else None
-    tables = {f"{name}.csv": as_read(text, f"{name}.csv")} if text is not None else {}
-    _refuse_problems(path, raw | plan, tables)
+    _refuse_problems(path, raw | plan, {} if text is None else {f"{name}.csv": text})
     head = (FROM_DATA + ASK).format(data=shown, formula=formula, name=name)
     scenario = Scenario.model_validate(raw)
     is_as_read = table is read and formula == " ".join(table.formula.text.split())
@@ -163,8 +161,8 @@ def _fitted(
     return fit
 
 
-def _refuse_problems(path: Path, raw: Mapping[str, Any], tables: Mapping[str, DesignTable]) -> None:
-    if problems := find_problems(raw, tables):
+def _refuse_problems(path: Path, raw: Mapping[str, Any], tables: Mapping[str, str]) -> None:
+    if problems := find_problems(raw, {name: as_read(text, name) for name, text in tables.items()}):
         sentences = "; ".join(message for _, message in problems)
         raise DataError(f"{path}: no scenario can describe these data: {sentences}")
 
