@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from mcsim.names import shown_label
+
 if TYPE_CHECKING:
     from mcsim.study.run import Progress
 
@@ -60,7 +62,7 @@ class ProgressBar:
         """Count a finished chunk."""
         self._n_failed += progress.n_failed
         self._n_done += progress.n_replicates
-        where = f", {progress.condition}" * (progress.condition != ONLY_CONDITION)
+        where = f", {shown_label(progress.condition)}" * (progress.condition != ONLY_CONDITION)
         said = f"{self._n_failed:,} failed{where}"
         self._bar.set_postfix_str(said, refresh=False)
         self._bar.update(progress.n_replicates)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -37,11 +38,11 @@ FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
 #     {formula}
 # An estimate is no truth: look at larger and smaller SDs too, then
-#     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
-#     mcsim run {name}.toml                run it
+#     mcsim run {file} --dry-run      what it would do, and how long that takes
+#     mcsim run {file}                run it
 """
 ASK = """\
-#     mcsim plan {name}.toml               the cheapest design: look at [plan] first, at the costs
+#     mcsim plan {file}               the cheapest design: look at [plan] first, at the costs
 """
 SWEEP = """
 # To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
@@ -84,7 +85,7 @@ Values = Mapping[Parameter, float]
 def starter(kind: str, name: str) -> str:
     """TOML text of the commented scenario of a kind."""
     text = (files("mcsim.planning") / "starters" / f"{kind}.toml").read_text()
-    return text.replace("{name}", name)
+    return text.replace("{name}.toml", shlex.quote(f"{name}.toml"))
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def starter_from_data(
     text = _rows_of(table) if keep_design else None
     tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
     _refuse_problems(path, raw | plan, tables)
-    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, name=name)
+    file = shlex.quote(f"{name}.toml")
+    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, file=file)
     scenario = Scenario.model_validate(raw)
     asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
     return Start(head + _with_comments(scenario) + asked, text)

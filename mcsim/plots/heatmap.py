@@ -19,12 +19,12 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     replicates_in_words,
-    wrapped,
 )
 from mcsim.plots.measure_axes import heading_of, value_of
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
+from mcsim.summary.text import wrapped
 
 CELL = (0.52, 0.3)  # inches
 MOST_COLUMNS = 3

@@ -20,12 +20,11 @@ from mcsim.plots.drawing import (
     panel_grid,
     replicates_in_words,
     robust_range,
-    wrapped,
 )
 from mcsim.summary.compare import without_rounding
 from mcsim.summary.records import Record, one_per_fit, unique
 from mcsim.summary.selection import Shown
-from mcsim.summary.text import with_mcse
+from mcsim.summary.text import with_mcse, wrapped
 
 Floats = NDArray[np.float64]
 Rows = Sequence[Sequence[Record]]  # of panels

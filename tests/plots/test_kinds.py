@@ -26,7 +26,12 @@ from mcsim.plots import kinds as plots
 from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
 from mcsim.plots.curves import End, SweptAxis, label_ends
-from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
+from mcsim.plots.drawing import (
+    COLOURS,
+    FORMATS,
+    render,
+    style,
+)
 from mcsim.plots.power import crossing
 from mcsim.report.answer import suited
 from mcsim.report.figures import DATA, DESIGN
@@ -36,7 +41,7 @@ from mcsim.summary.compare import compare
 from mcsim.summary.records import one_per_fit
 from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
-from mcsim.summary.text import with_mcse
+from mcsim.summary.text import SLACK, with_mcse, wrapped
 from tests.conftest import SMALL, call_mcsim
 from tests.samples import write_part
 
