@@ -9,7 +9,7 @@ from mcsim.names import show_number
 Rows = Sequence[Sequence[str]]  # the header first
 
 MAX_WIDTH = 119  # characters of a printed line; wider rows get narrower gaps
-NARROWEST = 12  # characters that a column of names keeps
+NARROWEST = 10  # characters that a column of names keeps
 COMMAND = "    "  # before a command in a note, which is never broken
 SLACK = 4  # characters that a name may be longer than a line before it is cut
 WORD = re.compile(r"(?:\{[^}]*\}|\[[^\]]*\]|[^\s{\[]|[{\[])+\s*|\s+")  # a table or list is one word
