@@ -603,6 +603,13 @@ def test_ticks_say_how_many_units_there_are_in_all(swept):
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["2\n(18)", "3\n(27)", "8\n(72)"]  # of 4 + 5 animals
     assert figure.axes[0].get_xlabel() == "image.count (in all)"
+    cells = figure_of(swept, "heatmap", parameters="x", methods="diagonal").axes[0]
+    axes = {
+        cells.get_xlabel(): cells.get_xticklabels(),
+        cells.get_ylabel(): cells.get_yticklabels(),
+    }
+    named = next(own for words, own in axes.items() if "(in" in words)
+    assert {label.get_text() for label in named} == set(labels)
     assert shown_rows(swept, Selection()).units_in_all("truth.sigma") == {}
 
 

@@ -49,6 +49,18 @@ def test_it_says_how_to_see_the_others(printed):
     assert whole.count("animal.sd(x)") > 6
 
 
+def test_commands_that_are_advised_can_be_pasted(printed):
+    folder, _ = printed
+    made = call_mcsim("init", "my start", cwd=folder)
+    assert "mcsim run 'my start.toml' --dry-run" in made.stderr
+    assert "mcsim run 'my start.toml' --dry-run" in (folder / "my start.toml").read_text()
+    shard = ("--shard", "1/2", "-n", 4, "-j", 1, "-o", "my shard")
+    done = call_mcsim("run", "small.toml", *shard, cwd=folder)
+    assert "`mcsim status 'my shard'` says" in done.stderr
+    done = call_mcsim("status", "my shard", "--check", cwd=folder)
+    assert "`mcsim run 'my shard/scenario.toml' -o 'my shard'` does" in done.stderr
+
+
 def test_what_fits_a_screen_and_what_programs_read_is_whole(printed):
     folder, _ = printed
     few = summarize(folder, "--condition", "image.count=2, sigma=1", "--method", "diagonal")
