@@ -13,9 +13,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import counts, crossed, peers, sweep, timing
+from benchmarks import counts, crossed, peers, scale, sweep, timing
 from benchmarks.plans import plan_rows
-from benchmarks.scenarios import LARGE, UNBALANCED
+from benchmarks.scenarios import LARGE, LOST, REDRAWN, UNBALANCED
 
 HERE = Path(__file__).parent
 N_ROUNDS = 7
@@ -58,33 +58,34 @@ def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
-    scale = 10 if parser.parse_args().quick else 1
+    size = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(scale), *fit_rows(), *crossed_rows(), *start_rows(), *sweep_rows()]
-    rows += [*plan_rows(), *report_rows()]
+    rows = [*study_rows(size), *fit_rows(), *own_rows(), *crossed_rows(), *start_rows()]
+    rows += [*sweep_rows(), *scale.million_rows(1_000_000 // size)]
+    rows += [*scale.wide_rows(2_000 // size), *plan_rows(), *report_rows()]
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
     print(text)
-    if scale == 1:
+    if size == 1:
         (HERE / "RESULTS.md").write_text(text)
 
 
-def study_rows(scale: int) -> list[Row]:
+def study_rows(size: int) -> list[Row]:
     """Whole studies, from the scenario file to the summary."""
-    few, many = 2_000 // scale, 20_000 // scale
+    few, many = 2_000 // size, 20_000 // size
     rounds = np.array([_study_round(few, many) for _ in range(N_ROUNDS)])
     draw, one = np.median(rounds[:, :2], axis=0)
     # a machine's speed drifts: only figures of the same round are compared
     to_normals, speedup = np.median(rounds[:, [1, 1]] / rounds[:, [0, 2]], axis=0)
-    seconds, memory = timing.run_study(100_000 // scale, 2)
+    seconds, memory = timing.run_study(100_000 // size, 2)
     return [
         ("5,000 standard normals, numpy", f"{draw:.0f} us", ""),
         ("seed scenario, both methods, per replicate", f"{one:.0f} us", ""),
         ("... as a multiple of its normals", f"{to_normals:.2f}", "at most 4"),
         ("... with two workers, times as many per second", f"{speedup:.2f}", "at least 1.8"),
         ("... with both Satterthwaite and Kenward-Roger df", f"{timing.df_ratio():.2f}", "1.5"),
-        (f"{100_000 // scale:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
+        (f"{100_000 // size:,} replicates, two workers", f"{seconds:.1f} s", "under 60 s"),
         ("... largest memory of a process", f"{memory:.0f} MB", "under 400 MB"),
     ]
 
@@ -125,10 +126,24 @@ def crossed_rows() -> list[Row]:
         measured = f"{ours:.2f} ms ({evaluations:.0f} evaluations{peer})"
         rows.append((what, measured, f"at most {wanted:g} ms"))
     if (found := crossed.insteval_seconds()) is not None:
-        ours, theirs, gap = found
-        measured = f"{ours:.1f} s (lme4 {theirs:.1f} s, log-likelihood {gap:+.6f})"
+        ours, with_df, theirs, gap = found
+        measured = f"{ours:.1f} s, with Satterthwaite's df {with_df:.1f} s (lme4 {theirs:.1f} s,"
+        measured += f" log-likelihood {gap:+.6f})"
         rows.append(("lme4's InstEval, 73,421 rows, 4,100 units, one fit", measured, "10 s"))
     return rows
+
+
+def own_rows() -> list[Row]:
+    """Replicates that have rows of their own, beside those of one unbalanced design."""
+    kinds = UNBALANCED, [*UNBALANCED, *LOST], [*UNBALANCED, *REDRAWN]
+    times = np.array([[timing.replicate_ms(one) for one in kinds] for _ in range(N_ROUNDS)])
+    lost, redrawn = np.median(times[:, 1:] / times[:, :1], axis=0)
+    one = np.median(times[:, 0])
+    return [
+        ("unbalanced design, both methods, per replicate", f"{one:.2f} ms", ""),
+        ("... where each loses 10% of its rows, times that", f"{lost:.2f}", "at most 1.5"),
+        ("... where each draws its design anew, times that", f"{redrawn:.2f}", "at most 2"),
+    ]
 
 
 def start_rows() -> list[Row]:

@@ -15,6 +15,7 @@ import pandas as pd
 import statsmodels.api as sm
 
 from benchmarks.peers import PeerFit, fit_or_reason, run_r, timed
+from benchmarks.scenarios import COUNTS
 from mcsim.design.columns import model_columns
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
@@ -24,32 +25,15 @@ from mcsim.scenario.families import family_model
 from mcsim.scenario.load import load_scenario
 from mcsim.simulate.responses import draw_responses, prepare_simulator
 
-SCENARIO = """
-replicates = 100
-seed = 20240319
-[design]
-factors = {{ diet = ["fasted", "fed"] }}
-[[design.levels]]
-name = "animal"
-count = 10
-[[design.levels]]
-name = "image"
-count = 5
-[design.observations]
-count = 10
-[design.covariates]
-x = {{ grid = [0.0, 1.0] }}
-[truth]
-{truth}
-fixed = {{ Intercept = 0.2, "diet[T.fed]" = 0.5, x = 0.5, "diet[T.fed]:x" = 0.3 }}
-[truth.random.animal]
-sd = {{ Intercept = 0.5, x = {slope} }}
-[truth.random.image]
-sd = {{ Intercept = 0.3 }}
-[[methods]]
-name = "own"
-formula = "{formula}"
-"""
+SIZE = [
+    "replicates=100",
+    "seed=20240319",
+    "design.levels.animal.count=10",
+    "design.levels.image.count=5",
+    "design.observations.count=10",
+    "design.covariates={ x = { grid = [0.0, 1.0] } }",
+    'truth.fixed={ Intercept = 0.2, "diet[T.fed]" = 0.5, x = 0.5, "diet[T.fed]:x" = 0.3 }',
+]
 NESTED = "y ~ diet * x + (1 | animal/image)"
 SLOPES = "y ~ diet * x + (x | animal) + (1 | animal:image)"
 CASES = {  # family, what else the truth says, formula, milliseconds that are wanted
@@ -96,12 +80,12 @@ def _times(found: PeerFit, ours: float) -> tuple[str, str]:
 
 def _data(family: str, more: str, formula: str) -> tuple[pd.DataFrame, np.ndarray]:
     """One data set, and the responses of many (n, n_rows)."""
-    slope = 0.4 if formula == SLOPES else 0.0
+    size = [*SIZE, "truth.random.animal.sd.x=0.4"] if formula == SLOPES else SIZE
     truth = f'family = "{family}"\n{more}'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "counts.toml"
-        path.write_text(SCENARIO.format(truth=truth, slope=slope, formula=formula))
-        scenario = load_scenario(path)
+        path.write_text(COUNTS.format(truth=truth, more="", method="", n=100))
+        scenario = load_scenario(path, overrides=size)
     simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
     responses = draw_responses(simulator, range(1, N_FITS + 1)).y
     return simulator.design.frame.assign(y=responses[0]), responses

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.peers import rscript
 from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments
+from mcsim.formula import parse_formula
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.one_file import fit_file
@@ -22,11 +23,18 @@ from mcsim.study.run import replicate_data
 
 SLOPES = "y ~ condition + (condition | subject) + (condition | item)"
 INTERCEPTS = "y ~ condition + (1 | subject) + (1 | item)"
+PAIRS = f"{INTERCEPTS} + (1 | subject:item)"
 LARGE = ["design.levels.subject.count=200", "design.levels.item.count=100"]
+BOTH = ["design.factors.condition.dealt='all'"]
+SOME = ["design.levels.item.met=0.8"]
 DESIGNS = {  # formula, changes of the scenario, replicates, and the milliseconds that are wanted
     "36 subjects by 24 items, slopes": (SLOPES, [], 400, 3.0),
     "... intercepts": (INTERCEPTS, [], 400, 0.5),
-    "200 subjects by 100 items, slopes": (SLOPES, LARGE, 8, 40.0),
+    "... slopes, each pair in both conditions": (SLOPES, BOTH, 400, 0.2),
+    "... intercepts also of pairs": (PAIRS, BOTH, 400, 0.2),
+    "... slopes, a fifth of the pairs not met": (SLOPES, SOME, 200, 3.0),
+    "200 subjects by 100 items, slopes": (SLOPES, LARGE, 40, 40.0),
+    "... a fifth of the pairs not met": (SLOPES, LARGE + SOME, 4, 160.0),
 }
 INSTEVAL = "y ~ service + (1 | s) + (1 | d)"
 FIT_IN_R = """
@@ -47,8 +55,7 @@ def replicate_ms(formula: str, changes: Sequence[str], n_replicates: int) -> tup
     with tempfile.TemporaryDirectory() as folder:
         scenario = load_scenario(_written(folder), overrides=changes)
     simulator = prepare_simulator(conditions(scenario)[0], scenario.seed)
-    parsed = next(one.parsed for one in scenario.methods if one.formula == formula)
-    columns = model_columns(parsed, simulator.design.frame)
+    columns = model_columns(parse_formula(formula), simulator.design.frame)
     settings = MethodSettings("reml", ("satterthwaite",), 0.95)
     method = LikelihoodMethod(columns, settings, Reducers(), is_reml=True)
     seconds = []
@@ -70,20 +77,24 @@ def lme4_ms(formula: str, changes: Sequence[str]) -> float | None:
     return None if found is None else 1e3 * float(found.split()[1])
 
 
-def insteval_seconds() -> tuple[float, float, float] | None:
-    """Of a fit with mcsim and with lmer, and their difference in log-likelihood; None without R."""
+def insteval_seconds() -> tuple[float, float, float, float] | None:
+    """Of a fit with mcsim, with z and with Satterthwaite's df, and with lmer, and the gain in
+    log-likelihood; None without R.
+    """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "insteval.csv"
         if _in_r(WRITE_INSTEVAL, data) is None:
             return None
-        started = time.perf_counter()
-        loglik = fit_file(data, INSTEVAL, df="z").loglik
-        ours = time.perf_counter() - started
+        ours = []
+        for df in ("z", "satterthwaite"):
+            started = time.perf_counter()
+            loglik = fit_file(data, INSTEVAL, df=df).loglik
+            ours.append(time.perf_counter() - started)
         found = _in_r(FIT_IN_R.format(formula=INSTEVAL), data)
     assert found is not None
     assert loglik is not None
     theirs, seconds = map(float, found.split())
-    return ours, seconds, loglik - theirs
+    return ours[0], ours[1], seconds, loglik - theirs
 
 
 def _written(folder: str) -> Path:

@@ -143,7 +143,9 @@ PEERS: dict[str, Fit] = {  # the first word is the name of the distribution
 } | {package: partial(fit_with_r, package) for package in R_CALLS}
 CANNOT: dict[str, str] = {
     "statsmodels 0.15.0": "its variance components are independent, so the intercept and slope of "
-    "an image cannot be correlated; timed above is the model without that correlation.",
+    "an image cannot be correlated; timed above is the model without that correlation. Units that "
+    "cross it takes only as such components of one group that is the whole table, with matrices of "
+    "its rows by its rows; it is not timed there.",
     "mcpower 1.4.1": "it fits nested slopes only to balanced data sets of its own simulation, and "
     "tells power but no likelihood; timed above are simulation and fit.",
 }

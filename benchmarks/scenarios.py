@@ -1,4 +1,4 @@
-"""The designs that are timed."""
+"""The designs that are timed, and that tests of the same kind of response share."""
 
 SEED = """
 title = "Benchmark"
@@ -35,6 +35,38 @@ name = "diagonal"
 formula = "y ~ diet * x + (x || animal/image)"
 """
 
+COUNTS = """
+replicates = {n}
+seed = 7
+[design]
+factors = {{ diet = ["fasted", "fed"] }}
+[[design.levels]]
+name = "animal"
+count = 6
+[[design.levels]]
+name = "image"
+count = 3
+[design.observations]
+count = 4
+[design.covariates]
+x = {{ grid = [0.0, 1.0] }}
+cells = {{ values = [3, 5, 5, 8] }}
+[truth]
+{truth}
+[truth.fixed]
+Intercept = 0.3
+x = 0.4
+[truth.random.animal]
+sd = {{ Intercept = 0.5 }}
+[truth.random.image]
+sd = {{ Intercept = 0.3 }}
+{more}
+[[methods]]
+name = "laplace"
+formula = "y ~ diet * x + (1 | animal/image)"
+{method}
+"""
+
 UNBALANCED = [
     "design.levels.image.count={uniform=[3,12]}",
     "design.observations.count={uniform=[5,10]}",
@@ -46,3 +78,5 @@ LARGE = [  # 100,000 rows in 10,000 unbalanced images
     "design.observations.count={uniform=[5,15]}",
     "design.covariates.x={uniform=[0.0,1.0]}",
 ]
+LOST = ["truth.missing.observations=0.1"]
+REDRAWN = ["design.redraw=true"]

@@ -120,6 +120,18 @@ def df_ratio(n_replicates: int = 1000, n_times: int = 5) -> float:
     return both / plain
 
 
+def replicate_ms(overrides: Sequence[str], n_replicates: int = 256) -> float:
+    """Milliseconds of a replicate, simulated, fitted by both methods and as rows of files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.toml"
+        path.write_text(SEED)
+        study = PreparedStudy(load_scenario(path, overrides=overrides))
+    (label,) = study.conditions
+    analyser = ChunkAnalyser(study)
+    analyser.files(Chunk(label, "", 1, 2))
+    return 1e3 * _timed(partial(analyser.files, Chunk(label, "", 1, n_replicates))) / n_replicates
+
+
 def single_fit_seconds() -> float:
     """Seconds that a fit of one data frame takes with its design, the smallest of five."""
     frame, _ = one_data_set([])

@@ -54,7 +54,7 @@ MEANINGS = {
     "numerator_df": "of a test of several columns",
     "truth": "what the parameter estimates",
     "theory_emp_se": "SD of the estimates in a balanced design",
-    "theory_df": "exact df of the t test in a balanced design",
+    "theory_df": "df of the t test in a balanced design; of crossed units, Satterthwaite's",
     "theory_rejection": "share of tests that reject in a balanced design",
 }
 FILES = {

@@ -15,6 +15,14 @@ from mcsim.formula import read_column, same_column, written_name
 FIXED, TERMS, RESIDUAL, TOTAL = "fixed", "terms", "residual", "total"  # components beside levels
 ROW = ("condition", "method", "parameter")  # what tells a row of a table of results from all others
 ESTIMATES = ("estimate", "std_error", "df", "ci_lower", "ci_upper", "p_value")  # of a replicate
+LINK_WORDS = {
+    "logit": "log odds",
+    "probit": "normal quantile of the probability",
+    "cloglog": "complementary log-log of the probability",
+    "log": "logarithm of the mean",
+}
+SCALES = {"logit": "log odds", "probit": "probits", "cloglog": "log hazard", "log": "log rate"}
+RATIOS = {"logit": "odds ratio", "cloglog": "hazard ratio", "log": "rate ratio"}  # exp() of effects
 EQUIVALENCE = ("equivalence_lower", "equivalence_upper")  # limits of an estimand
 AT_TRUTH = ("shift", "true_se")  # of a fixed effect, where the truth is normal
 
@@ -134,6 +142,15 @@ class Parameter:
 
 SIGMA = Parameter("sigma", "sigma", RESIDUAL)
 DISPERSION = Parameter("dispersion", "dispersion", RESIDUAL)  # of a negative binomial
+
+
+def link_scale(link: str) -> str:
+    """`on the scale of the link, log odds; exp() of an effect is an odds ratio`."""
+    ratio = RATIOS.get(link)
+    article = "an" if link == "logit" else "a"
+    return f"on the scale of the link, {SCALES[link]}" + (
+        f"; exp() of an effect is {article} {ratio}" if ratio else ""
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -92,7 +92,7 @@ def init(
     if data is not None:
         made = starter_from_data(
             data, str(formula), stem, _say, parse_references(references), model,
-            keep_design=keep_design,
+            keep_design=keep_design, folder=path.parent,
         )  # fmt: skip
     if made.table is not None:
         write_beside(table, made.table.encode())

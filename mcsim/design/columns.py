@@ -16,7 +16,7 @@ from mcsim.design.arithmetic import offset_of
 from mcsim.design.library import Matrix, library_matrix
 from mcsim.design.size import check_sizes
 from mcsim.engine.arithmetic.basis import orthonormal_basis
-from mcsim.engine.crossed.crossing import units_that_cross
+from mcsim.engine.crossed.partitions import units_that_cross
 from mcsim.errors import DataError, FormulaError, nearest_name
 from mcsim.formula import (
     ColumnPiece,

@@ -1,6 +1,7 @@
 """A user's own table: the columns that a formula names, as numbers, factors and labels of units."""
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mcsim.design.arithmetic import measured_response
 from mcsim.errors import DataError, FormulaError, nearest_name
-from mcsim.formula import Formula, is_name, parse_formula, written_name
+from mcsim.formula import Formula, is_name, parse_formula, variable_names, written_name
 from mcsim.table_file import (
     LARGEST,
     TableFile,
@@ -23,6 +24,8 @@ from mcsim.table_file import (
     with_points,
 )
 
+MANY_LEVELS = 20  # of a factor in the fixed effects: text with more may be meant otherwise
+DATE = re.compile(r"(\d{4}-\d\d?-\d\d?|\d\d?[./-]\d\d?[./-]\d{2,4})([ T]|$)|\d+ days?\b")
 MOST_SHOWN = 5  # cells or labels in a message
 CROSSED = (
     "{0!r} and {1!r} cross: units of each lie in several of the other. If labels repeat, write"
@@ -74,8 +77,19 @@ def read_table(
     DataError
         The file, a column or the formula cannot be used.
     """
-    parsed = read_formula(formula)  # before the file, which may be large
-    return _referred(_usable(read_table_file(path), parsed, str(path), others), references or {})
+    read_formula(formula)  # before the file, which may be large
+    return table_in(read_table_file(path), str(path), formula, references, others)
+
+
+def table_in(
+    file: TableFile,
+    path: str,
+    formula: str,
+    references: References | None = None,
+    others: Sequence[str] = (),
+) -> Table:
+    """Rows of a file that was read; as `read_table`."""
+    return _referred(_usable(file, read_formula(formula), path, others), references or {})
 
 
 def table_of(
@@ -85,8 +99,7 @@ def table_of(
     others: Sequence[str] = (),
 ) -> Table:
     """Rows of a data frame; as `read_table`."""
-    table = _usable(by_row(frame), read_formula(formula), "the data frame", others)
-    return _referred(table, references or {})
+    return table_in(by_row(frame), "the data frame", formula, references, others)
 
 
 def parse_references(texts: Iterable[str]) -> dict[str, str]:
@@ -266,6 +279,7 @@ def _outermost_first(formula: Formula, frame: pd.DataFrame) -> Formula:
 
 def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
     """What the labels may mean otherwise, or what is taken for granted."""
+    yield from _long_factors(formula, frame)
     if not formula.random:
         yield f"no random term: its {len(frame)} rows are taken as independent"
         return
@@ -280,6 +294,21 @@ def _doubts(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
     for name in formula.columns:
         if isinstance(frame[name].dtype, pd.CategoricalDtype) and name not in path:
             yield from _repeated_labels(unit, inner, frame, path, name)
+
+
+def _long_factors(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:
+    """Text in the fixed effects that may be meant as a covariate, or as a unit."""
+    for name in variable_names(formula.fixed):
+        if not isinstance(frame[name].dtype, pd.CategoricalDtype) or name in formula.made_factors:
+            continue
+        labels = frame[name].cat.categories
+        are_dates = all(map(DATE.match, labels)) and len(labels) > 1
+        if are_dates or len(labels) > MANY_LEVELS:
+            kind = "holds dates, which are text here" if are_dates else "is text"
+            yield (
+                f"{name!r} {kind}: a factor of {len(labels):,} levels. For a trend write its"
+                " numbers, such as days since the first, into a column"
+            )
 
 
 def _crossed_labels(formula: Formula, frame: pd.DataFrame) -> Iterator[str]:

@@ -44,16 +44,13 @@ class Design:
         """The cell of every unit (n_units,): of those factors that are the same in all its rows."""
         key = (level, *factors)
         if key not in self._cells:
-            self._cells[key] = self._cell_of_unit(level, key[1:])
+            codes = (self.frame[name].cat.codes.to_numpy().astype(np.int64) for name in key[1:])
+            self._cells[key] = _cell_of_unit(self.unit_of_row[level], codes)
         return self._cells[key]
 
-    def _cell_of_unit(self, level: str, factors: Iterable[str]) -> Ints:
-        unit = self.unit_of_row[level]
-        first = np.unique(unit, return_index=True)[1]
-        codes = (self.frame[name].cat.codes.to_numpy() for name in factors)
-        own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
-        cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
-        return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    def covariate(self, name: str) -> Floats:
+        """The values of a column of the frame (n_rows,)."""
+        return self.frame[name].to_numpy()
 
     def columns(self, names: tuple[str, ...]) -> Floats:
         """The columns with these names (n_names, n_rows), made once; errors as of `column`."""
@@ -90,40 +87,114 @@ class _Place:
     unit: Ints
 
 
-def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
-    """The design of one condition; `generator` draws random counts and covariates."""
-    places: dict[str, _Place] = {}
+@dataclass(frozen=True)
+class DrawnRows:
+    """The rows of a design as arrays.
+
+    codes : of factors (n_rows,), the level by number; values : of covariates (n_rows,)
+    unit_of_row : per level (n_rows,), 0 .. n_units - 1
+    """
+
+    n_rows: int
+    codes: dict[str, Ints]
+    values: dict[str, Floats]
+    unit_of_row: dict[str, Ints]
+
+    def frame(self, factor_levels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+        """Factors and covariates, without the units."""
+        factors = {
+            name: _categorical(self.codes[name], levels) for name, levels in factor_levels.items()
+        }
+        return pd.DataFrame(factors | self.values, index=pd.RangeIndex(self.n_rows))
+
+
+@dataclass(frozen=True)
+class _PlannedPlace:
+    """What a design says of the units of a level, or of observations.
+
+    factors : their numbers of levels; by_cell : counts, where each cell has its own
+    met : the share of the pairs that meet, None for all
+    """
+
+    count: object
+    factors: dict[str, int]
+    by_cell: Ints | None
+    met: float | None
+    is_crossed: bool
+
+
+class RowPlan:
+    """What all designs of a scenario have in common; read once, rows are drawn many times."""
+
+    def __init__(self, spec: DesignSpec) -> None:
+        self.spec, self.levels = spec, spec.level_names
+        met = {level.name: level.met for level in spec.levels}
+        counts = [*(level.count for level in spec.levels), spec.observations.count]
+        self.places = {
+            place: _PlannedPlace(
+                count,
+                {name: len(levels) for name, levels in spec.factors_of(place).items()},
+                _by_cell(spec, place, count),
+                met.get(place),
+                place in spec.crossed_levels,
+            )
+            for place, count in zip(spec.places, counts, strict=True)
+        }
+        self.dealt = {
+            name: (of, len(spec.factor_levels[name]))
+            for name, of in spec.factor_places.items()
+            if not isinstance(of, str)
+        }
+
+
+def _by_cell(spec: DesignSpec, place: str, count: object) -> Ints | None:
+    if not isinstance(count, Mapping):
+        return None
+    cells = cells_of(spec.factors_down_to(place))
+    return np.array([count[cell] for cell in cells], dtype=np.int64)
+
+
+def draw_rows(plan: RowPlan, generator: np.random.Generator) -> DrawnRows:
+    """The rows of one design; `generator` draws random counts and covariates."""
+    spec, places = plan.spec, dict[str, _Place]()
     cell = np.zeros(1, dtype=np.int64)
-    counts = [*(level.count for level in spec.levels), spec.observations.count]
-    for place, count in zip(spec.places, counts, strict=True):
-        places[place] = _units(spec, place, count, cell, generator)
-        if (met := _share_met(spec, place)) is not None:
-            places[place] = _some_pairs(places[place], met, generator)
-        cell = places[place].cell
-    slot_of_row = _slots_of_rows(spec, places)
+    for name, planned in plan.places.items():
+        places[name] = _units(planned, cell, generator)
+        if planned.met is not None:
+            places[name] = _some_pairs(places[name], planned.met, generator)
+        cell = places[name].cell
+    slot_of_row = _slots_of_rows(plan, places)
+    is_crossed = any(one.is_crossed for one in plan.places.values())
     unit_of_row = {
         level: np.unique(places[level].unit[slot], return_inverse=True)[1].astype(np.int64)
-        if spec.crossed_levels
+        if is_crossed
         else slot
         for level, slot in slot_of_row.items()
     }
-    codes = _factor_codes(spec, places, slot_of_row, unit_of_row)
-    frame = pd.DataFrame(index=pd.RangeIndex(len(cell)))
-    for name, levels in spec.factor_levels.items():
-        frame[name] = _categorical(codes[name], levels)
-    for level in spec.level_names:
-        frame[level] = _unit_labels(level, unit_of_row[level])
-    design = Design(frame, unit_of_row)
+    codes = _factor_codes(plan, places, slot_of_row, unit_of_row)
+    values: dict[str, Floats] = {}
     for name, covariate in spec.covariates.items():
         if covariate.starts is None:
             n_each = _units_in_each(spec, places, covariate.level)
-            frame[name] = _draw_covariate(covariate, n_each, unit_of_row, generator)
+            values[name] = _draw_covariate(covariate, n_each, unit_of_row, generator)
     for name, covariate in spec.covariates.items():
         if covariate.starts is not None:
-            level, along = covariate.starts.level, _ranks(frame[covariate.starts.along])
-            cells = design.cell_of_unit(level, codes)
-            frame[name] = _has_started(along, unit_of_row[level], cells)
-    return design
+            level, along = covariate.starts.level, covariate.starts.along
+            step = codes[along] if along in codes else _ranks(values[along])
+            unit = unit_of_row[level]
+            cells = _cell_of_unit(unit, codes.values())
+            values[name] = _has_started(step, unit, cells)
+    return DrawnRows(len(cell), codes, values, unit_of_row)
+
+
+def build_design(spec: DesignSpec, generator: np.random.Generator) -> Design:
+    """The design of one condition; `generator` draws random counts and covariates."""
+    rows = draw_rows(RowPlan(spec), generator)
+    frame = rows.frame(spec.factor_levels)
+    for number, level in enumerate(spec.level_names):
+        labels = _unit_labels(level, rows.unit_of_row[level])
+        frame.insert(len(spec.factor_levels) + number, level, labels)
+    return Design(frame, rows.unit_of_row)
 
 
 def only_rows(design: Design, is_kept: Flags) -> Design:
@@ -135,27 +206,21 @@ def only_rows(design: Design, is_kept: Flags) -> Design:
     return Design(design.frame[is_kept].reset_index(drop=True), unit_of_row)
 
 
-def _units(
-    spec: DesignSpec, place: str, count: object, outer: Ints, generator: np.random.Generator
-) -> _Place:
+def _units(place: _PlannedPlace, outer: Ints, generator: np.random.Generator) -> _Place:
     """The units of a place: those of each own cell in each unit above, whose cells are `outer`."""
-    n_own = math.prod(map(len, spec.factors_of(place).values()))
+    n_own = math.prod(place.factors.values())
     cells = (outer[:, None] * n_own + np.arange(n_own)).reshape(-1)
-    if isinstance(count, Mapping):
-        by_cell = [count[cell] for cell in cells_of(spec.factors_down_to(place))]
-        n_each = np.array(by_cell, dtype=np.int64)[cells]
+    if place.by_cell is not None:
+        n_each = place.by_cell[cells]
     else:
-        n_each = _draw_counts(count, len(cells), generator)
+        n_each = _draw_counts(place.count, len(cells), generator)
     slot = np.repeat(np.arange(len(cells)), n_each)
-    parent, unit = slot // n_own, np.arange(len(slot))
-    if place in spec.crossed_levels:  # as many in every parent
+    unit = np.arange(len(slot))
+    if place.is_crossed:  # as many in every parent
         unit %= len(slot) // len(outer)
-    return _Place(parent, slot % n_own, cells[slot], n_each, unit)
-
-
-def _share_met(spec: DesignSpec, place: str) -> float | None:
-    """The share of the pairs that meet, None for all."""
-    return next((one.met for one in spec.levels if one.name == place), None)
+    if n_own == 1:
+        return _Place(slot, np.zeros_like(slot), cells[slot], n_each, unit)
+    return _Place(slot // n_own, slot % n_own, cells[slot], n_each, unit)
 
 
 def _some_pairs(place: _Place, met: float, generator: np.random.Generator) -> _Place:
@@ -178,17 +243,17 @@ def _draw_counts(count: object, n_units: int, generator: np.random.Generator) ->
     return np.full(n_units, count, dtype=np.int64)
 
 
-def _slots_of_rows(spec: DesignSpec, places: Mapping[str, _Place]) -> dict[str, Ints]:
+def _slots_of_rows(plan: RowPlan, places: Mapping[str, _Place]) -> dict[str, Ints]:
     """Unit of every row, or the pair where units cross, per level, outermost first."""
-    found, slot = {}, places[spec.places[-1]].parent
-    for level in reversed(spec.level_names):
+    found, slot = {}, places[[*places][-1]].parent
+    for level in reversed(plan.levels):
         found[level] = slot
         slot = places[level].parent[slot]
     return dict(reversed(found.items()))
 
 
 def _factor_codes(
-    spec: DesignSpec,
+    plan: RowPlan,
     places: Mapping[str, _Place],
     slot_of_row: Mapping[str, Ints],
     unit_of_row: Mapping[str, Ints],
@@ -196,21 +261,29 @@ def _factor_codes(
     """The level of every factor in every row (n_rows,), by number."""
     codes: dict[str, Ints] = {}
     for place, units in places.items():
-        own_cell = units.own_cell[slot_of_row.get(place, slice(None))]
-        for name, levels in reversed(spec.factors_of(place).items()):  # the last changes fastest
-            own_cell, codes[name] = np.divmod(own_cell, len(levels))
-    for name, of in spec.factor_places.items():
-        if not isinstance(of, str):  # a Latin square
-            first, second = ({**unit_of_row, **codes}[one] for one in of)
-            codes[name] = (first + second) % len(spec.factor_levels[name])
+        own_cell, factors = units.own_cell, plan.places[place].factors
+        own: dict[str, Ints] = {}
+        for name, n_levels in reversed(factors.items()):  # the last changes fastest
+            own_cell, own[name] = np.divmod(own_cell, n_levels)
+        of_row = slot_of_row.get(place, slice(None))
+        codes |= {name: one[of_row] for name, one in own.items()}
+    for name, (of, n_levels) in plan.dealt.items():  # a Latin square
+        first, second = ({**unit_of_row, **codes}[one] for one in of)
+        codes[name] = (first + second) % n_levels
     return codes
 
 
-def _ranks(values: pd.Series) -> Ints:
+def _cell_of_unit(unit: Ints, codes: Iterable[Ints]) -> Ints:
+    """The cell of every unit: of those factors that are the same in all its rows."""
+    first = np.unique(unit, return_index=True)[1]
+    own = [one[first] for one in codes if np.array_equal(one[first][unit], one)]
+    cells = np.column_stack([*own, np.zeros(len(first), dtype=np.int64)])
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _ranks(values: Floats) -> Ints:
     """Numbers from 0 of the values, in their order."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.cat.codes.to_numpy().astype(np.int64)
-    return np.unique(values.to_numpy(), return_inverse=True)[1].reshape(-1)
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
 def _has_started(step: Ints, unit: Ints, cell_of_unit: Ints) -> Floats:

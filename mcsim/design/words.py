@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mcsim.design.units import Design, Ints
-from mcsim.engine.crossed.crossing import is_within
+from mcsim.engine.crossed.partitions import is_within
 
 MAX_CELLS = 8  # whose numbers of units are told one by one
 

@@ -5,19 +5,16 @@ nested/classes.py.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.blocks import Blocks, blocks_of, n_parameters
-from mcsim.engine.crossed.crossing import (
-    CrossedReduction,
-    Crossing,
-    crossing_of,
-    turned_crossing,
-)
+from mcsim.engine.crossed.crossing import Crossing, crossing_of, turned_crossing
 from mcsim.engine.crossed.large import LARGE, LargeCrossedLikelihood
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
+from mcsim.engine.crossed.sums import CrossedReduction
 from mcsim.engine.likelihood import Likelihood
 from mcsim.engine.nested.classes import TreeBuilder
 from mcsim.engine.nested.likelihood import NestedLikelihood
@@ -54,12 +51,15 @@ class Level:
 class CompiledDesign:
     """What the engine needs of a design; `order` sorts the rows so that units are contiguous.
 
+    Of replicates that each have rows of their own (own_rows.py) trees are stacked, scales and R
+    have a first axis, and there is no reduction: the moments come with the design.
+
     residual : None where residuals are independent with one SD
     starts : from which a search may begin
     """
 
     tree: Tree | Crossing
-    reduction: Reduction | CrossedReduction
+    reduction: Reduction | CrossedReduction | None
     order: Ints
     scales: tuple[Floats, ...]  # per level S: Lam of the original columns is S Lam
     R: Floats  # (p, p) X = X~ R
@@ -73,7 +73,7 @@ class CompiledDesign:
         return self.tree.blocks
 
     @property
-    def nu(self) -> float:
+    def nu(self) -> Any:
         """Degrees of freedom of sigma^2: n - p (REML) or n (ML)."""
         return self.tree.model.nu
 
@@ -93,6 +93,7 @@ class CompiledDesign:
         """Numbers in the moments of a replicate, beside the least-squares fit and rss."""
         if isinstance(self.reduction, CrossedReduction):
             return self.reduction.n_columns
+        assert self.reduction is not None
         return n_moments(self.reduction) + self.n_forms
 
     @property
@@ -159,7 +160,7 @@ def compile_design(
 def with_starts(design: CompiledDesign) -> CompiledDesign:
     """The design with the starts of its searches."""
     grid = np.zeros((1, 0)) if design.residual is None else design.residual.structure.grid()
-    likelihood = likelihood_of(design, _no_data(design))
+    likelihood = likelihood_of(design, no_data(design))
     return replace(design, starts=tuple(start_of(likelihood, z) for z in grid))
 
 
@@ -181,7 +182,7 @@ def turned(design: CompiledDesign, b: int, A: Floats) -> CompiledDesign:
     return replace(design, tree=with_columns(design.tree, b, A))
 
 
-def _no_data(design: CompiledDesign) -> Moments:
+def no_data(design: CompiledDesign) -> Moments:
     """A replicate whose data are nowhere in the span of the design."""
     forms = np.ones((1, design.n_forms))
     values = np.zeros((1, design.n_values - design.n_forms))

@@ -43,13 +43,43 @@ def add_effects(
     -------
     (n_replicates, q, q) sums of squares and products of the effects around their cells' means
     """
-    q, n_units = len(factor), len(cells.of_unit)
-    products = np.zeros((len(responses), q, q))
-    _add_effects(
-        normals, factor, Z, unit_start, cells, responses, products,
-        np.empty((q, n_units)), np.empty((q, len(cells.n_units))),
-    )  # fmt: skip
+    products = np.zeros((len(responses), len(factor), len(factor)))
+    _add(normals, factor, Z, unit_start, cells, responses, products)
     return products
+
+
+def add_effects_of_units(
+    normals: Floats,
+    factor: Floats,
+    Z: Floats,
+    unit_start: Positions,
+    cells: Cells,
+    responses: Floats,
+) -> Floats:
+    """The same of one long response (n_rows,); returns the effects (q, n_units) around the means.
+
+    Parameters
+    ----------
+    normals : (n_units x q,)
+    """
+    products = np.zeros((1, len(factor), len(factor)))
+    return _add(normals[None], factor, Z, unit_start, cells, responses[None], products)
+
+
+def _add(
+    normals: Floats,
+    factor: Floats,
+    Z: Floats,
+    unit_start: Positions,
+    cells: Cells,
+    responses: Floats,
+    products: Floats,
+) -> Floats:
+    """The effects of the last response are left."""
+    q = len(factor)
+    u, means = np.empty((q, len(cells.of_unit))), np.empty((q, len(cells.n_units)))
+    _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, means)
+    return u
 
 
 @lean_kernel

@@ -17,8 +17,8 @@ from mcsim.engine.arithmetic.replicates import (
 )
 from mcsim.engine.blocks import entries, n_parameters
 from mcsim.engine.compile import CompiledDesign, likelihood_of
-from mcsim.engine.crossed.crossing import CrossedReduction
 from mcsim.engine.crossed.moments import reduce_crossed
+from mcsim.engine.crossed.sums import CrossedReduction
 from mcsim.engine.nested.moments import Moments, reduce_block
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Optima, Search
@@ -54,7 +54,7 @@ class Curvature:
     hessian : second derivatives of -2 logLik
     is_held : (n_replicates, n_theta) parameters in a column of Lam that is zero, or of the
         residuals where a variance is
-    nu : degrees of freedom of sigma^2
+    nu : (n_replicates,) degrees of freedom of sigma^2
     T_inverse : (n_replicates, p, p) covariance of the coefficients in the coordinates of the tree
         and units of sigma
     slopes : per level (n_replicates, n_theta, q, q) derivatives of the factor in theta
@@ -65,9 +65,10 @@ class Curvature:
 
     def __init__(self, design: CompiledDesign, optima: Optima) -> None:
         self.theta, self.order, self.hessian = optima.theta, optima.order, optima.hessian
-        self.is_held, self.nu = optima.is_held, design.nu
+        self.is_held, self.nu = optima.is_held, np.broadcast_to(design.nu, len(optima.theta))
         self.T_inverse = optima.found.T_inverse
-        self.inverse = generalized_inverse if len(design.starts[0].flat) else inverse_positive
+        is_flat = any(map(len, design.starts[0].flat))
+        self.inverse = generalized_inverse if is_flat else inverse_positive
         self.slopes = factor_slopes(design, optima.order)
         self.factors = tuple(weighted(slope, optima.theta) for slope in self.slopes)
         self._design, self._optima = design, optima
@@ -125,6 +126,7 @@ def reduce_sorted(design: CompiledDesign, responses: Floats) -> Moments:
     """The same of rows in the order of the compiled design."""
     if isinstance(design.reduction, CrossedReduction):
         return reduce_crossed(design.reduction, responses)
+    assert design.reduction is not None
     moments = reduce_block(design.reduction, responses)
     if design.residual is None:
         return moments
@@ -134,7 +136,7 @@ def reduce_sorted(design: CompiledDesign, responses: Floats) -> Moments:
 def reduction_key(design: CompiledDesign) -> str:
     """Equal for designs that reduce responses in the same way."""
     digest = hashlib.sha256(design.order.tobytes())
-    parts = list(design.reduction)
+    parts = list(design.reduction or ())
     if design.residual is not None:
         digest.update(type(design.residual.structure).__name__.encode())
         parts += [*design.residual.units, design.residual.k]
@@ -148,7 +150,7 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> Fit:
     optima = _optima(design, moments)
     found, curvature = optima.found, Curvature(design, optima)
     sigma2 = found.r2 / design.nu
-    to_original = np.tile(np.linalg.inv(design.R), (len(sigma2), 1, 1))
+    to_original = inverse_of_R(design, len(sigma2))
     X_inverse = product(product(to_original, found.T_inverse), transpose(to_original))
     return Fit(
         coefficients=apply(to_original, moments.beta + found.beta),
@@ -163,6 +165,12 @@ def fit_moments(design: CompiledDesign, moments: Moments) -> Fit:
         certificate=optima.violation,
         curvature=curvature,
     )
+
+
+def inverse_of_R(design: CompiledDesign, n: int) -> Floats:
+    """What turns coefficients of the coordinates of the tree into those of X: (n, p, p)."""
+    inverse = np.linalg.inv(design.R)
+    return np.asarray(np.broadcast_to(inverse, (n, *inverse.shape[-2:])))
 
 
 def _optima(design: CompiledDesign, moments: Moments) -> Optima:
@@ -214,7 +222,9 @@ def _patterns(design: CompiledDesign, order: Ints) -> dict[int, Floats]:
     blocks, n_levels = design.blocks, len(design.scales)
     n, n_theta = len(order), design.n_parameters
     patterns = {
-        level: np.zeros((n, n_theta, *S.shape)) for level, S in enumerate(design.scales) if len(S)
+        level: np.zeros((n, n_theta, *S.shape[-2:]))
+        for level, S in enumerate(design.scales)
+        if S.shape[-1]
     }
     for t, (b, i, j) in enumerate(entries(blocks)):
         level, first = n_levels - 1 - int(blocks.level[b]), int(blocks.first[b])
@@ -222,20 +232,21 @@ def _patterns(design: CompiledDesign, order: Ints) -> dict[int, Floats]:
             row = first + order[:, b, i]
             patterns[level][np.arange(n), t, row, first + j] = 1.0
         else:
-            q = len(design.scales[level])
+            q = design.scales[level].shape[-1]
             patterns[level][:, t] = blocks.Q[b][:q, :q]
     return patterns
 
 
 def _scaled(S: Floats, patterns: Floats) -> Floats:
     """S times every pattern."""
-    flat = patterns.reshape(-1, *S.shape)
-    return product(np.broadcast_to(S, flat.shape), flat).reshape(patterns.shape)
+    everywhere = np.broadcast_to(S[..., None, :, :], patterns.shape)
+    flat = (-1, *S.shape[-2:])
+    return product(everywhere.reshape(flat), patterns.reshape(flat)).reshape(patterns.shape)
 
 
 def _log_r2_gradient(design: CompiledDesign, optima: Optima) -> Floats:
-    n_theta, nu = n_parameters(design.blocks), design.nu
-    gradient = (optima.found.gradient - optima.traces.gradient) / nu
+    n_theta, nu = n_parameters(design.blocks), np.reshape(design.nu, (-1, 1, 1))
+    gradient = (optima.found.gradient - optima.traces.gradient) / nu[:, 0]
     gradient[:, :n_theta] = 0.0
     for level, pattern in _patterns(design, optima.order).items():
         q, depth = pattern.shape[2], len(design.scales) - 1 - level

@@ -41,7 +41,7 @@ class Undetermined(NamedTuple):
 
 def undetermined(design: CompiledDesign) -> list[Undetermined]:
     """Groups of covariances that the design cannot tell apart, with none in common."""
-    flat = design.starts[0].flat
+    (flat,) = design.starts[0].flat
     if not len(flat):
         return []
     from scipy.sparse.csgraph import connected_components

@@ -6,11 +6,13 @@ X'V^-1X. Derivatives are differences of what one elimination gives: no n x n mat
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
 from mcsim.engine.arithmetic.replicates import (
+    inverse_positive,
     product,
     semidefinite_factor,
     symmetric_eigen,
@@ -24,8 +26,8 @@ from mcsim.engine.blocks import (
     entry,
     set_block,
 )
-from mcsim.engine.compile import CompiledDesign, likelihood_of
-from mcsim.engine.fit import Fit
+from mcsim.engine.compile import CompiledDesign, likelihood_of, no_data
+from mcsim.engine.fit import Fit, inverse_of_R
 from mcsim.engine.likelihood import Likelihood, Points
 from mcsim.engine.nested.moments import Moments
 
@@ -48,6 +50,29 @@ class Information:
     slopes: Floats
     W: Floats
     adjusted_covariance: Floats
+
+
+class Expected(NamedTuple):
+    """What a design says at given parameters, theta just inside the boundary; as in Information.
+
+    T_inverse : (n, p, p) covariance of beta in units of sigma
+    """
+
+    theta: Floats
+    T_inverse: Floats
+    slopes: Floats
+    W: Floats
+
+
+def expected_information(design: CompiledDesign, theta: Floats, order: Ints) -> Expected:
+    """The covariance of beta and the information at parameters (n, n_theta)."""
+    likelihood, theta = likelihood_of(design, no_data(design)), _inside(design.blocks, theta)
+    anyone = np.zeros(len(theta), dtype=np.int64)
+    held = np.zeros(theta.shape, dtype=bool)
+    differences = _Differences(likelihood, anyone, theta, order, held)
+    W = differences.inverse_information(inverse_positive)
+    slopes = differences.all_slopes()
+    return Expected(theta, slopes[:, -1], slopes, W)
 
 
 def covariance_slopes(design: CompiledDesign, moments: Moments, fit: Fit) -> Floats:
@@ -73,7 +98,7 @@ def information(design: CompiledDesign, moments: Moments, fit: Fit) -> Informati
     held = np.zeros(theta.shape, dtype=bool)
     differences = _Differences(likelihood, everyone, theta, at.order, held)
     slopes, W = differences.all_slopes(), differences.inverse_information(at.inverse)
-    to_given = np.tile(np.linalg.inv(design.R), (len(W), 1, 1))
+    to_given = inverse_of_R(design, len(W))
     change = product(product(to_given, differences.curvature(W)), transpose(to_given))
     return Information(slopes, W, fit.covariance - fit.scale[:, None, None] * change)
 
@@ -123,7 +148,7 @@ class _Differences:
         n, n_theta = self._theta.shape
         full = np.zeros((n, n_theta + 1, n_theta + 1))
         full[:, :-1, -1] = full[:, -1, :-1] = 0.5 * self._along_psi(self._centre.D)
-        full[:, -1, -1] = 0.5 * self._likelihood.nu
+        full[:, -1, -1] = 0.5 * self._likelihood.nu_of(self._rows)
         for t, change in enumerate(self._N_slopes):
             full[:, t, :-1] = -0.5 * self._along_psi(change)
         full = 0.5 * (full + transpose(full))

@@ -7,7 +7,7 @@ may follow them; the fixed effects and the scale are profiled out. D is its deri
 import itertools
 import math
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,13 +36,22 @@ class Likelihood(Protocol):
     """The likelihood of some replicates, at any points.
 
     blocks : where the parameters of Lam stand in theta, which may end with others
-    nu : degrees of freedom of the scale, y'Py / nu
-    n_units : (n_levels,) innermost level first
+    nu : degrees of freedom of the scale, y'Py / nu; (n,) where each replicate has its own design
+    n_units : (n_levels,) innermost level first; then (n, n_levels)
     """
 
     blocks: Blocks
-    nu: float
+    nu: float | Floats
     n_units: Floats
+
+    def nu_of(self, replicates: Ints) -> Any:
+        """Nu of some replicates: (n,), or one number for all."""
+        return self.nu if isinstance(self.nu, float) else self.nu[replicates]
+
+    def n_units_of(self, replicates: Ints) -> Floats:
+        """Units of the designs of some replicates, (n, n_levels)."""
+        own = self.n_units if self.n_units.ndim == 2 else self.n_units[None]
+        return own[replicates] if len(own) > 1 else np.tile(own, (len(replicates), 1))
 
     def at(
         self,
@@ -60,14 +69,15 @@ class Likelihood(Protocol):
         replicates : (n,) the replicate of each point
         theta : (n, n_theta)
         order : (n, n_blocks, q) row of a block's factor that stands first, second, ...
-        with_data : False for D = sum Z'PZ, which is what the design alone says
+        with_data : False for D = sum Z'PZ, the gradient and T^-1, which the design alone tells; f,
+            r2 and beta are then of no use
         inverse_sigma2 : (n,) for derivatives where sigma is given, in place of nu / y'Py
         """
         ...
 
-    def rounding(self, f: Floats) -> Floats:
+    def rounding(self, f: Floats, replicates: Ints) -> Floats:
         """Error of -2 logLik f: it is a sum of terms of the size of nu, and may be near zero."""
-        return np.asarray(ROUNDING * (np.abs(f) + self.nu))
+        return np.asarray(ROUNDING * (np.abs(f) + self.nu_of(replicates)))
 
 
 def is_usable(found: Points) -> Flags:

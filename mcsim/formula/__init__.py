@@ -35,6 +35,10 @@ __all__ = [
 ]  # fmt: skip
 
 _ONE: frozenset[Expression] = frozenset()  # the term of the intercept
+_SUCCESSES = re.compile(  # cbind(y, n - y), I(y / n)
+    r"\s*(?:cbind\(\s*(?P<y>[^,()~]+?)\s*,\s*(?:(?P<n>[^()~]+?)\s*-\s*(?P=y)|(?P<m>[^()~]+?))\s*\)"
+    r"|(?:I\(\s*)?(?P<of>[^()/~]+?)\s*/\s*(?P<in>[^\W\d`][^()/~]*?|`[^`]*`)\s*\)?)\s*~"
+)
 _OF_LME = re.compile(r",?\s*random\s*=\s*(?:~\s*(?P<term>[^|,]*\|[^|,)]*))?")
 
 
@@ -157,6 +161,7 @@ def parse_formula(text: str) -> Formula:
     """
     refuse_long(text)
     _refuse_lme(text)
+    _refuse_two_columns(text)
     reader = _FormulaReader(text)
     response, measured = reader.left_hand_side()
     reader.right_hand_side()
@@ -333,6 +338,22 @@ def _refuse_lme(text: str) -> None:
         fixed = re.sub(r"^(?:nlme::)?lme\((?:fixed\s*=\s*)?", "", fixed)
         form = f"{fixed} + ({term})" if found["term"] else f"them as in {fixed} + ({term})"
         raise FormulaError(f"random terms stand in the formula itself; write {form}", found.start())
+
+
+def _refuse_two_columns(text: str) -> None:
+    """Answer R's ways of writing proportions with what to write."""
+    found = _SUCCESSES.match(text)
+    if not found:
+        return
+    successes, trials = found["y"] or found["of"], found["n"] or found["in"]
+    column = f"a column of {successes} + {found['m']}" if trials is None else trials
+    advice = (
+        f"the response is one column; of proportions it is the successes: write {successes} ~ ..."
+        f" and name {column} as the trials (--trials of mcsim fit, truth.trials of a scenario)"
+    )
+    if found["of"]:
+        advice += "; any other ratio needs a column of its own"
+    raise FormulaError(advice, found.start())
 
 
 def _joined(pieces: Iterable[str]) -> str:

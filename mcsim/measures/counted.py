@@ -22,6 +22,7 @@ from mcsim.measures.sample import (
     variance_of,
 )
 
+FEW = 100  # replicates, of which the kurtosis needs a correction
 RANKS = 12  # SDs of a rank beyond which an order statistic of a sample is not found
 NORMAL_QUANTILE = 1.96  # of the 95% interval whose width gives the MCSE of a quantile
 
@@ -74,7 +75,12 @@ def quantile(sample: Sample, *, p: float) -> Measure:
 
 
 def emp_se(sample: Sample) -> Measure:
-    """Empirical standard error `S`; MCSE `(S/2) sqrt((k - 1) / n)` with the kurtosis `k`."""
+    """Empirical standard error `S`; MCSE `(S/2) sqrt((k - 1) / n)` with the kurtosis `k`.
+
+    Of fewer than 100 replicates, where that is too small (by a third for 10), it is
+    `(S/2) sqrt(g / n + 2 / (n - 1))`: `g` is the larger of the excess kurtosis of the sample and
+    its estimate `G2` (Joanes & Gill 1998).
+    """
     return Measure(*by_row(_emp_se, sample.estimates))
 
 
@@ -176,10 +182,15 @@ def _root_mean_square(values: Array) -> Measure:
 
 def _emp_se(T: Array, n: int) -> tuple[Array, Array]:
     S = np.sqrt(variance_of(T))
-    standard = quotient(T - mean_of(T)[:, None], S[:, None])
-    excess = mean_of(np.square(np.square(standard))) - 1
-    # a kurtosis up to 1 (two estimates, a coin) says nothing about the error of S
-    return S, S / 2 * np.sqrt(np.where(excess > 0, excess, math.nan) / n)
+    if n < 4:  # they say nothing of a kurtosis
+        return S, _undefined(S)
+    k = mean_of(np.square(np.square(quotient(T - mean_of(T)[:, None], S[:, None]))))
+    if n >= FEW:
+        # a kurtosis up to 1 (a coin) says nothing about the error of S
+        return S, S / 2 * np.sqrt(np.where(k > 1, k - 1, math.nan) / n)
+    g = k * (n / (n - 1)) ** 2 - 3
+    g = np.maximum(g, (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * g + 6))
+    return S, S / 2 * np.sqrt(g / n + 2 / (n - 1))
 
 
 def _relative_error_se(T: Array, std_errors: Array, n: int) -> tuple[Array, Array]:

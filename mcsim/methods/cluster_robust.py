@@ -16,7 +16,7 @@ import numpy as np
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.arithmetic.replicates import product, transpose
 from mcsim.engine.arithmetic.unit_sums import unit_sums
-from mcsim.engine.crossed.crossing import units_that_cross
+from mcsim.engine.crossed.partitions import units_that_cross
 from mcsim.errors import DataError
 from mcsim.methods.inference.df import ConstantDf, DfMethod
 from mcsim.methods.least_squares import (

@@ -29,9 +29,12 @@ def counts_of(table: Table, model: FamilyModel) -> Floats:
         _refuse(table, name, ~is_whole, f"family {model.family!r} takes whole numbers from 0 up")
         return y
     has_none = not isinstance(model.trials, str) and model.trials == 1.0
-    if has_none and np.all((y >= 0.0) & (y <= 1.0)):
-        _refuse(table, name, ~is_whole, "a share needs the number of trials it is of: count the"
-                " successes, and name the column of trials with --trials (`trials`)")  # fmt: skip
+    if np.all((y >= 0.0) & (y <= 1.0)):
+        rule = (
+            "the response is the number of successes, not their share: give its column, and name"
+            " that of the trials with --trials (`trials`)"
+        )
+        _refuse(table, name, ~is_whole, rule)
     trials = np.full(len(y), model.trials) if not isinstance(model.trials, str) else None
     if trials is None:
         trials = table.frame[str(model.trials)].to_numpy(dtype=np.float64)

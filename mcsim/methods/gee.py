@@ -16,7 +16,14 @@ import numpy as np
 
 from mcsim.design.columns import ModelColumns
 from mcsim.engine.arithmetic.arrays import Flags
-from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive
+from mcsim.engine.arithmetic.replicates import (
+    apply,
+    dot,
+    inverse_positive,
+    product,
+    symmetric_eigen,
+    transpose,
+)
 from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
@@ -30,6 +37,7 @@ from mcsim.methods.least_squares import (
 )
 from mcsim.methods.method import Analysis, FitOutcomes, Floats, Ints, MethodSettings, StreamOf
 
+MOST_SHARE = 0.75  # of a unit, by which Fay & Graubard correct
 MAX_UPDATES = 100  # of alpha; a handful is usual
 ALPHA_TOLERANCE = 1e-10  # change of alpha that counts as none
 
@@ -154,7 +162,13 @@ class EstimatingEquations:
 
     def covariance(self, name: str, taken: Taken, fit: Fit) -> Floats:
         """The sandwich, as it is or corrected: (n, p, p)."""
-        return {"robust": self.sandwich, "mancl-derouen": self.mancl_derouen}[name](taken, fit)
+        given = {
+            "robust": self.sandwich,
+            "mancl-derouen": self.mancl_derouen,
+            "kauermann-carroll": self.kauermann_carroll,
+            "fay-graubard": self.fay_graubard,
+        }
+        return given[name](taken, fit)
 
     def sandwich(self, taken: Taken, fit: Fit) -> Floats:
         """Covariance of beta by Liang & Zeger (1986): (n, p, p)."""
@@ -167,13 +181,36 @@ class EstimatingEquations:
         By Woodbury's identity, this has the inverse of B - C_g in place of that of B.
         """
         B, k = self._information(fit.alpha), self._k(fit.alpha)
+        return self._sum_of_squares(taken, fit, lambda g: inverse_positive(B - self._own(g, k)))
 
-        def without(unit: int) -> Floats:
-            squared = self.x[unit][:, None] * self.x[unit]
-            own = self.G[unit] - k[:, self._size_of_unit[unit], None, None] * squared
-            return inverse_positive(B - own)
+    def kauermann_carroll(self, taken: Taken, fit: Fit) -> Floats:
+        """The same with the root of I - H_gg: Kauermann & Carroll (2001), JASA 96.
 
-        return self._sum_of_squares(taken, fit, without)
+        With R the root of B^-1, its bread is R (I - R C_g R)^-1/2 R.
+        """
+        k, inverse = self._k(fit.alpha), inverse_positive(self._information(fit.alpha))
+        R = _power(inverse, 0.5)
+
+        def between(unit: int) -> Floats:
+            left = np.eye(self._p) - product(product(R, self._own(unit, k)), R)
+            return product(product(R, _power(left, -0.5)), R)
+
+        return self._sum_of_squares(taken, fit, between)
+
+    def fay_graubard(self, taken: Taken, fit: Fit) -> Floats:
+        """Scores divided by the roots of 1 - the diagonal of C_g B^-1: Fay & Graubard (2001)."""
+        k, inverse = self._k(fit.alpha), inverse_positive(self._information(fit.alpha))
+
+        def scaled(unit: int) -> Floats:
+            share = np.einsum("nii->ni", product(self._own(unit, k), inverse))
+            return np.asarray(inverse / np.sqrt(1.0 - np.minimum(share, MOST_SHARE))[:, None, :])
+
+        return self._sum_of_squares(taken, fit, scaled)
+
+    def _own(self, unit: int, k: Floats) -> Floats:
+        """C_g: (n, p, p)."""
+        squared = self.x[unit][:, None] * self.x[unit]
+        return np.asarray(self.G[unit] - k[:, self._size_of_unit[unit], None, None] * squared)
 
     def _sum_of_squares(self, taken: Taken, fit: Fit, bread: Callable[[int], Floats]) -> Floats:
         """Sum of v_g v_g', v_g the bread of unit g times its score X_g'(I - k J)e_g."""
@@ -217,6 +254,14 @@ class EstimatingEquations:
     def _is_possible(self, alpha: Floats) -> Flags:
         """Whether the working correlation matrices are positive definite."""
         return np.asarray((alpha < 1.0) & (1.0 + alpha * (self._sizes.max() - 1.0) > 0.0))
+
+
+def _power(A: Floats, power: float) -> Floats:
+    """Of symmetric matrices (n, p, p); NaN where that is not defined."""
+    values, vectors = symmetric_eigen(A)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = np.where(values > 0.0, values, np.nan) ** power
+    return product(vectors * scaled[:, None, :], transpose(vectors))
 
 
 def _times(A: Floats, v: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Counts and proportions: mixed models of their families by Laplace's approximation."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from mcsim.engine.laplace.nest import nest_of
 from mcsim.engine.laplace.quadrature import can_integrate
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
+from mcsim.engine.profile.laplace import Counted, CountedSurface, Dispersion, Effect
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, CountsModel
 from mcsim.methods.inference.components import components_without_residuals, dispersion_of
 from mcsim.methods.inference.df import ConstantDf
 from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
+from mcsim.methods.inference.profile import Profiles, profiles_of
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.likelihood import engine_levels
 from mcsim.methods.method import (
@@ -31,7 +34,7 @@ from mcsim.methods.method import (
     parameters,
     random_names,
 )
-from mcsim.names import Parameter
+from mcsim.names import DISPERSION, Parameter
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.true_values import Truth
 
@@ -87,12 +90,36 @@ class LaplaceMethod:
         components = self._components(fit)
         if self._bootstrap is not None:
             components = self._bootstrap.intervals(fit, self._components, stream_of, confidence)
+        has_profiles = self._settings.interval == "profile"
+        if has_profiles:
+            components = self._profiled(fit, responses, components)
         estimates = {}
         for name in self._settings.df:
             df = ConstantDf(fit.covariance, constant_df(self._columns, name))
             own = fixed_effects(fit.coefficients, self._contrasts, df, confidence)
+            if has_profiles and name == "z":  # whose quantile that of the profile is, too
+                single = [one for one in own if one.parameter.kind != "term"]
+                limits = {one.parameter: one for one in self._profiled(fit, responses, single)}
+                own = [limits.get(one.parameter, one) for one in own]
             estimates[name] = own + components
         return Analysis(estimates, self._outcomes(fit))
+
+    def _profiled(
+        self, fit: LaplaceFit, responses: Floats, blocks: Sequence[ParameterBlock]
+    ) -> list[ParameterBlock]:
+        """The estimates with profile limits."""
+        derived = derived_estimands(self._columns, self._settings)
+        effects = {
+            one.parameter: Effect(tuple(one.L[0]))
+            for one in self._contrasts
+            if one.parameter.kind != "term"
+        }
+        targets = {**profiles_of(self._names, derived).targets, DISPERSION: Dispersion(), **effects}
+        ordered = np.ascontiguousarray(responses[:, self.design.order])
+        counted = Counted(self.design, self._nest, self._kind, self._n_points, ordered)
+        return Profiles(targets).intervals(
+            partial(CountedSurface, counted), fit, blocks, confidence=self._settings.confidence
+        )
 
     def _components(self, fit: LaplaceFit) -> list[ParameterBlock]:
         """Variance components with their Wald intervals."""

@@ -1,5 +1,8 @@
 """REML and ML by mcsim's own engine."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
@@ -11,10 +14,13 @@ from mcsim.engine.information import covariance_slopes, information
 from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import Status
+from mcsim.engine.own_rows import OwnDesigns, Structures
+from mcsim.engine.profile.deviance import Surface
 from mcsim.engine.residuals.structure import ResidualRows
 from mcsim.errors import DataError
 from mcsim.methods.inference.bootstrap import Bootstrap, NormalModel
 from mcsim.methods.inference.components import component_covariance, variance_components
+from mcsim.methods.inference.crossed_theory import crossed_forms
 from mcsim.methods.inference.df import (
     ConstantDf,
     DfMethod,
@@ -41,7 +47,7 @@ from mcsim.methods.method import (
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import Truth
 
-FAR_APART = 1e4  # ratio of two SDs at which rounding begins to hide where the optimum is
+FAR_APART = 1e3  # ratio of two SDs at which rounding begins to hide where the optimum is
 
 
 class Reducers:
@@ -84,8 +90,14 @@ class LikelihoodMethod:
     def theory(self, truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """Closed forms of REML with random effects and independent residuals."""
         is_standard = self._settings.residual is None and self._columns.levels
-        if not self.design.is_reml or not is_standard or self._columns.are_crossed:
+        if not self.design.is_reml or not is_standard:
             return {}
+        if self._columns.are_crossed:
+            settings = self._settings
+            df = {name: constant_df(self._columns, name) if name == "z" else None
+                  for name in settings.df}  # fmt: skip
+            alpha = 1.0 - settings.confidence
+            return crossed_forms(self._columns, self.design, self._contrasts, truth, df, alpha)
         return reml_theory(self._columns, self._settings, truth)
 
     def take(self, responses: Floats) -> Moments:
@@ -97,12 +109,46 @@ class LikelihoodMethod:
         moments = join(taken)
         fit = fit_moments(self.design, moments)
         components = self._components(fit, moments, stream_of)
+        df = partial(constant_df, self._columns)
+        return self._analysis(components, fit, self._df_methods(self.design, fit, moments, df))
+
+    @property
+    def structures(self) -> Structures | None:
+        """What the fits of replicates with rows of their own need, None where each has to be alone.
+
+        Columns that may have no unit in common, of which a design can make independent effects,
+        are not for a stack of designs; nor is what stands on one design alone.
+        """
+        levels = self._columns.levels
+        has_parts = any(len(one.names) > 1 and "Intercept" not in one.names for one in levels)
+        is_plain = self._settings.interval == "wald" and self._settings.residual is None
+        if (
+            self._columns.are_crossed
+            or has_parts
+            or not is_plain
+            or self._columns.offset is not None
+        ):
+            return None
+        return tuple(one.structures for one in levels) or ((),)
+
+    def analyse_own(self, own: OwnDesigns, containment: Floats) -> Analysis:
+        """Fit responses that each have rows of their own, and `containment` df (n, p)."""
+        fit = fit_moments(own.design, own.moments)
+
+        def df(name: str) -> Floats:
+            return containment if name == "containment" else constant_df(self._columns, name)
+
+        df_methods = self._df_methods(own.design, fit, own.moments, df)
+        return self._analysis(self._wald(fit), fit, df_methods)
+
+    def _analysis(
+        self, components: list[ParameterBlock], fit: Fit, df_methods: dict[str, DfMethod]
+    ) -> Analysis:
+        confidence = self._settings.confidence
         estimates = {
-            name: fixed_effects(
-                fit.coefficients, self._contrasts, df_method, self._settings.confidence
-            )
+            name: fixed_effects(fit.coefficients, self._contrasts, df_method, confidence)
             + components
-            for name, df_method in self._df_methods(fit, moments).items()
+            for name, df_method in df_methods.items()
         }
         return Analysis(estimates, _outcomes(fit))
 
@@ -121,7 +167,8 @@ class LikelihoodMethod:
             profiles = profiles_of(
                 random_names(self._columns), derived_estimands(self._columns, self._settings)
             )
-            return profiles.intervals(self.design, moments, fit, estimates, confidence=confidence)
+            surface_of = partial(Surface, self.design, moments)
+            return profiles.intervals(surface_of, fit, estimates, confidence=confidence)
         return estimates
 
     def _wald(self, fit: Fit) -> list[ParameterBlock]:
@@ -133,28 +180,33 @@ class LikelihoodMethod:
             confidence=self._settings.confidence,
         )
 
-    def _df_methods(self, fit: Fit, moments: Moments) -> dict[str, DfMethod]:
+    def _df_methods(
+        self,
+        design: CompiledDesign,
+        fit: Fit,
+        moments: Moments,
+        constant: Callable[[str], Floats],
+    ) -> dict[str, DfMethod]:
         """The df methods that are asked for; those of one fit share what they need."""
         C, wanted = fit.covariance, self._settings.df
         found: dict[str, DfMethod] = {
-            name: ConstantDf(C, constant_df(self._columns, name))
-            for name in wanted
-            if name in ("containment", "z")
+            name: ConstantDf(C, constant(name)) for name in wanted if name in ("containment", "z")
         }
         if "kenward-roger" in wanted:
-            told = information(self.design, moments, fit)
-            sensitivity = self._sensitivity(fit, told.slopes)
+            told = information(design, moments, fit)
+            sensitivity = _sensitivity(design, fit, told.slopes)
             found["kenward-roger"] = KenwardRoger(told.adjusted_covariance, sensitivity, told.W)
         elif "satterthwaite" in wanted:
-            sensitivity = self._sensitivity(fit, covariance_slopes(self.design, moments, fit))
+            sensitivity = _sensitivity(design, fit, covariance_slopes(design, moments, fit))
         if "satterthwaite" in wanted:
             W = component_covariance(fit.curvature)
             found["satterthwaite"] = Satterthwaite(C, sensitivity, W)
         return {name: found[name] for name in wanted}
 
-    def _sensitivity(self, fit: Fit, slopes: Floats) -> Sensitivity:
-        to_given = np.linalg.inv(self.design.R).astype(np.float64)
-        return Sensitivity(to_given, fit.curvature.T_inverse, slopes)
+
+def _sensitivity(design: CompiledDesign, fit: Fit, slopes: Floats) -> Sensitivity:
+    to_given = np.linalg.inv(design.R).astype(np.float64)
+    return Sensitivity(to_given, fit.curvature.T_inverse, slopes)
 
 
 def compile_model(
@@ -222,10 +274,10 @@ def _outcomes(fit: Fit) -> FitOutcomes:
     for row in np.flatnonzero(fit.status >= Status.NOT_CONVERGED):
         residual = fit.curvature.residual.values[row]
         message[row] = _message(fit.status[row], fit.certificate[row], residual)
-        if (ratio := _largest_ratio(fit, row)) > FAR_APART:
+        if (ratio := _largest_ratio(fit, int(row))) > FAR_APART:
             message[row] = (
-                f"{message[row]}; an SD is {ratio:,.0f} times sigma, more than numbers of 16 digits"
-                " can tell"
+                f"{message[row]}; an SD is {ratio:,.0f} times sigma: numbers of 16 digits hardly"
+                " tell where the optimum is"
             )
     return FitOutcomes(
         fit.status, fit.loglik, fit.evaluations.astype(np.float64), fit.certificate, message

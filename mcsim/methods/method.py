@@ -12,7 +12,7 @@ from mcsim.design.residual_rows import residual_parameters
 from mcsim.errors import DataError
 from mcsim.formula import same_column
 from mcsim.methods.inference.components import RandomNames
-from mcsim.methods.inference.df import containment_df
+from mcsim.methods.inference.df import containment_df, stratum_of
 from mcsim.methods.inference.fixed_effects import Contrast, ParameterBlock
 from mcsim.methods.inference.theory import Theory, closed_forms
 from mcsim.methods.terms import term_contrast
@@ -120,15 +120,18 @@ def refuse_unsupported(settings: MethodSettings) -> None:
             f" estimator {others}"
         )
     if settings.interval not in facts.intervals:
-        other = estimators_with(lambda one: settings.interval in one.intervals)[0]
         raise DataError(
             f"{of} gives no interval {settings.interval!r} of a variance component; leave it out,"
-            f" or use estimator {other!r}"
+            f" for 'wald'"
         )
     family = GAUSSIAN if settings.family is None else settings.family.family
     if family not in facts.families:
-        others = " or ".join(map(repr, estimators_of(family)))
-        raise DataError(f"{of} is not for family {family!r}; use estimator {others}")
+        others = estimators_of(family)[0]
+        counted = ", or name the family of the counts (--family, `family`)"
+        raise DataError(
+            f"{of} is not for family {family!r}; leave it out, for {others!r}"
+            + counted * (settings.family is None)
+        )
 
 
 def random_names(columns: ModelColumns) -> list[RandomNames]:
@@ -194,18 +197,25 @@ def constant_df(columns: ModelColumns, name: str) -> Floats:
 
 
 def _containment_df(columns: ModelColumns) -> Floats:
-    return containment_df(
-        columns.X,
-        columns.term_of_column,
-        [level.unit_of_row for level in columns.levels],
-        [column == "Intercept" for column in columns.names],
-    )
+    units = [level.unit_of_row for level in columns.levels]
+    units = [one for one in units if one.max() + 1 < len(one)]  # a unit per row is the row itself
+    stratum = np.array([[stratum_of(values, units) for values in columns.X.T]], dtype=np.int64)
+    sizes = np.array([[*(int(unit.max()) + 1 for unit in units), len(columns.X)]])
+    return np.asarray(containment_of(columns, stratum, sizes)[0])
+
+
+def containment_of(columns: ModelColumns, stratum: Ints, sizes: Ints) -> Floats:
+    """Containment df of n designs with the columns of a model: (n, p), as of `containment_df`."""
+    is_intercept = [column == "Intercept" for column in columns.names]
+    return containment_df(stratum, sizes, columns.term_of_column, is_intercept)
 
 
 def reml_theory(
     columns: ModelColumns, settings: MethodSettings, truth: Truth
 ) -> dict[str, dict[Parameter, Theory]]:
-    """What REML's estimates do in a balanced design; empty in any other."""
+    """What REML's estimates do in a balanced nested design; empty in any other."""
+    if columns.are_crossed:
+        return {}
     df = {
         name: constant_df(columns, name) if name in ("containment", "z") else None
         for name in settings.df

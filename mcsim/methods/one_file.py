@@ -4,7 +4,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mcsim.methods.identifiability import without
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
-from mcsim.names import ESTIMATES, show_number
+from mcsim.names import ESTIMATES, SCALES, Parameter, link_scale, show_number
 from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
 
@@ -29,6 +29,14 @@ FAR_FROM_ZERO = (
     "(powers of a covariate far from 0, such as a year, are so near to others that 10 digits do not"
     " tell them apart: centre or scale it, or write poly(year, 3))"
 )
+NO_DF = (
+    "the design has too few units for a test of it by containment df, which other effects use up;"
+    " --df z goes without df, and finds effects of few units that are not there"
+)
+NO_ESTIMATE = {
+    "dispersion": "the counts vary no more than Poisson's, so that it has no finite estimate",
+    "correlation": "an SD is 0, or the data do not tell it",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class FileFit:
     family: str
     link: str
     quadrature: int | None  # points per random effect, 1 is Laplace's; None for normal responses
+    df: str  # method of the fixed effects' tests
+    interval: str  # kind of the variance components'
     loglik: float | None
     status: str
     certificate: float | None
@@ -71,8 +81,13 @@ class FileFit:
         return to_table(self)
 
     def _repr_html_(self) -> str:
-        head = html.escape(_head(self)).replace("\n", "<br>")
-        return f"<p>{head}</p>{self.table.to_html(na_rep='-')}"
+        head, remarks = (
+            html.escape(text).replace("\n", "<br>")
+            for text in (_head(self), "\n".join(_remarks(self)))
+        )
+        return f"<p>{head}</p>{self.table.to_html(na_rep='-')}" + f"<p>{remarks}</p>" * (
+            remarks != ""
+        )
 
 
 def fit_file(
@@ -168,6 +183,8 @@ def fit_table(
         (model or as_normal).family,
         (model or as_normal).link,
         None if model is None else model.quadrature,
+        df,
+        interval,
         _number(fits.loglik[0]),
         Status(int(fits.status[0])).name.lower(),
         _number(fits.certificate[0]),
@@ -226,7 +243,8 @@ def to_table(result: FileFit) -> str:
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
-    return "\n".join([_head(result), "", *lines])
+    remarks = [*_remarks(result)]
+    return "\n".join([_head(result), "", *lines, *[""] * bool(remarks), *remarks])
 
 
 def _head(result: FileFit) -> str:
@@ -234,14 +252,47 @@ def _head(result: FileFit) -> str:
     loglik = "-" if result.loglik is None else f"{result.loglik:.4f}"
     certificate = "-" if result.certificate is None else f"{result.certificate:.1e}"
     family = "" if result.family == GAUSSIAN else f", {result.family} ({result.link})"
+    estimator = result.estimator.upper()
+    if (result.quadrature or 1) > 1:
+        estimator = f"ADAPTIVE QUADRATURE with {result.quadrature} points per random effect"
     head = (
-        f"{result.estimator.upper()}{family}, {result.n_obs} observations, log-likelihood {loglik},"
+        f"{estimator}{family}, {result.n_obs} observations, log-likelihood {loglik},"
         f" {result.status} (first-order conditions hold to {certificate})"
     )
     left_out = [f"left out, since the columns before determine it: {', '.join(result.aliased)}"]
     if any("I(" in name for name in result.aliased):
         left_out.append(FAR_FROM_ZERO)
     return "\n".join([head, *(left_out if result.aliased else [])])
+
+
+def _remarks(result: FileFit) -> Iterator[str]:
+    """What the numbers are of, and why some are not there; nothing of what failed."""
+    if result.message:
+        return
+    if result.link in SCALES:
+        yield f"Effects and SDs are {link_scale(result.link)}."
+    if result.df == "z":
+        yield "df z: tests and intervals of effects are by the normal distribution, without df."
+    others = [one for one in facts_of(result.estimator).intervals if one != result.interval]
+    lacking: dict[str, list[str]] = {}
+    for one in result.parameters:
+        parameter = Parameter.read(one.parameter, one.component)
+        if one.ci_lower is None and parameter.kind not in ("term", "variance"):
+            reason = _why_none(parameter, one).format(" or ".join(others))
+            lacking.setdefault(reason, []).append(one.parameter)
+    for reason, names in lacking.items():
+        yield f"No interval of {', '.join(names)}: {reason}."
+
+
+def _why_none(parameter: Parameter, one: ParameterEstimate) -> str:
+    """Why an estimate has no interval; others are to be put in."""
+    if one.estimate is None:
+        return NO_ESTIMATE.get(parameter.kind, "the data do not tell it")
+    if parameter.kind == "fixed":
+        return "the data do not tell its standard error" if one.std_error is None else NO_DF
+    if parameter.is_at_edge(one.estimate):
+        return "an estimate at the edge of what can be has no standard error; --interval {} has one"
+    return "it could be almost anything, by its standard error; --interval {} may tell more"
 
 
 FORMATS = {"table": to_table, "json": to_json}

@@ -66,7 +66,7 @@ class PluginMethod:
         for row, y in enumerate(responses):
             try:
                 values[:, :, row] = self._estimates(y, stream_of(row))
-            except (StoppedError, KeyboardInterrupt):
+            except StoppedError:  # what a signal becomes
                 raise
             except BaseException as error:  # whatever the user's function raises, sys.exit() too
                 status[row] = Status.FAILED

@@ -1,9 +1,11 @@
 """The methods, by the names of their estimators."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 from mcsim.design.columns import ModelColumns, without_aliased
+from mcsim.engine.crossed.partitions import units_that_cross
 from mcsim.errors import DataError
 from mcsim.methods.cluster_robust import ClusterRobust
 from mcsim.methods.gee import Gee
@@ -98,13 +100,17 @@ def prepare_method(
 
 def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -> None:
     """Raise a DataError where the settings ask for what only nested units have."""
-    crossed = " and ".join(repr(level.level) for level in columns.levels)
+    crossed = next(
+        f"{one.level!r} and {other.level!r}"
+        for one, other in itertools.combinations(columns.levels, 2)
+        if units_that_cross([one.unit_of_row, other.unit_of_row])
+    )
     if kind_of(settings.estimator) not in WITH_CROSSED:
         family = GAUSSIAN if settings.family is None else settings.family.family
         allowed = ", ".join(one for one in WITH_CROSSED if family in facts_of(one).families)
         raise DataError(
             f"estimator {settings.estimator!r} needs nested units, but those of {crossed} cross;"
-            f" estimators for these are {allowed}"
+            f" in a scenario, estimators for these are {allowed}"
         )
     if settings.residual is not None:
         raise DataError(

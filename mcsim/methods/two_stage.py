@@ -92,20 +92,46 @@ def first_stage(columns: ModelColumns, unit: Ints, level: str) -> FirstStage:
     DataError
         Some unit has too few rows for it.
     """
-    units = [np.flatnonzero(unit == one) for one in range(int(unit.max()) + 1)]
-    W, names = _within_columns(columns, units)
-    weights, B = np.zeros_like(W), np.zeros((len(units), W.shape[1], columns.X.shape[1]))
-    for one, rows in enumerate(units):
-        if np.linalg.matrix_rank(W[rows]) < W.shape[1]:
-            raise DataError(
-                f"a regression with {W.shape[1]} coefficients cannot be fitted to every unit of"
-                f" {level!r}: one has {len(rows)} observations, too few or all alike. The"
-                f" regression has what varies within units: {', '.join(names)}. Observe more, or"
-                f" leave some out{_advice(columns.terms)}"
-            )
-        weights[rows] = np.linalg.pinv(W[rows]).T
-        B[one] = weights[rows].T @ columns.X[rows]
-    return FirstStage(weights, B)
+    rows = _RowsOfUnits(unit)
+    W, names, Q = _within_columns(columns, rows)
+    k = W.shape[1]
+    R = np.swapaxes(Q, 1, 2) @ rows.of(W)  # W = Q R in every unit
+    sizes = np.linalg.svd(R, compute_uv=False)
+    least = np.finfo(float).eps * np.maximum(rows.n_rows, k) * sizes.max(axis=1, initial=0.0)
+    short = np.flatnonzero(np.count_nonzero(sizes > least[:, None], axis=1) < k)
+    if len(short):
+        raise DataError(
+            f"a regression with {k} coefficients cannot be fitted to every unit of"
+            f" {level!r}: one has {rows.n_rows[short[0]]} observations, too few or all alike. The"
+            f" regression has what varies within units: {', '.join(names)}. Observe more, or"
+            f" leave some out{_advice(columns.terms)}"
+        )
+    solutions = Q @ np.swapaxes(np.linalg.inv(R), 1, 2)  # (n_units, n, k)
+    weights = np.zeros((len(unit), k))
+    weights[rows.index[rows.is_there]] = solutions[rows.is_there]
+    B = np.swapaxes(solutions, 1, 2) @ rows.of(columns.X)
+    return FirstStage(weights, np.asarray(B, dtype=np.float64))
+
+
+class _RowsOfUnits:
+    """The rows of every unit, as many for each as the largest has: those beyond are zero.
+
+    n_rows : (n_units,); index, is_there : (n_units, n) rows, and whether there is one
+    """
+
+    def __init__(self, unit: Ints) -> None:
+        order = np.argsort(unit, kind="stable")
+        self.n_rows = np.bincount(unit)
+        place = np.arange(int(self.n_rows.max()))
+        self.is_there = place < self.n_rows[:, None]
+        start = np.cumsum(self.n_rows) - self.n_rows
+        self.index = order[np.where(self.is_there, start[:, None] + place, 0)]
+
+    def of(self, columns: Floats) -> Floats:
+        """Columns (n_rows, k), or one (n_rows,), by units: (n_units, n, k)."""
+        values = columns[self.index]
+        values[~self.is_there] = 0.0
+        return values
 
 
 def second_stage(columns: ModelColumns, B: Floats, level: str) -> list[SecondStage]:
@@ -141,26 +167,36 @@ def _advice(terms: Sequence[str]) -> str:
     return ""
 
 
-def _within_columns(columns: ModelColumns, units: Sequence[Ints]) -> tuple[Floats, list[str]]:
-    """A constant if X has any within units, and the columns that those before do not make."""
-    X = columns.X
-    W, names = np.ones((len(X), 1)), ["a constant"]
-    if not any(_is_made_of(W, column, units) for column in X.T):
-        W, names = W[:, :0], []
+def _within_columns(columns: ModelColumns, rows: _RowsOfUnits) -> tuple[Floats, list[str], Floats]:
+    """A constant if X has any within units, and the columns that those before do not make.
+
+    With their names, and an orthonormal basis of them in every unit (n_units, n, k).
+    """
+    X, ones = columns.X, np.ones(len(columns.X))
+    constant, _ = _what_is_new(rows.of(ones), [])
+    W, names, Q = [ones], ["a constant"], [constant]
+    if all(_what_is_new(rows.of(column), Q)[1] for column in X.T):
+        W, names, Q = [], [], []
     for name, column in zip(columns.names, X.T, strict=True):
-        if not _is_made_of(W, column, units):
-            W = np.column_stack([W, column])
+        new, is_any = _what_is_new(rows.of(column), Q)
+        if is_any:
+            W.append(column)
             names.append(name)
-    return W, names
+            Q.append(new)
+    n_units, n = rows.index.shape
+    basis = np.stack(Q, axis=2) if Q else np.zeros((n_units, n, 0))
+    return np.column_stack(W) if W else np.zeros((len(X), 0)), names, basis
 
 
-def _is_made_of(W: Floats, column: Floats, units: Sequence[Ints]) -> bool:
-    """Whether the columns W make this one within every unit."""
-    for rows in units:
-        rest = column[rows] - W[rows] @ (np.linalg.pinv(W[rows]) @ column[rows])
-        if np.linalg.norm(rest) > ROUNDING * np.linalg.norm(column[rows]):
-            return False
-    return True
+def _what_is_new(column: Floats, Q: Sequence[Floats]) -> tuple[Floats, bool]:
+    """What vectors Q do not make of a column, of length 1 in every unit; whether there is any."""
+    rest = column.copy()
+    for _ in range(2):  # Gram-Schmidt, twice
+        for q in Q:
+            rest -= np.sum(q * rest, axis=1, keepdims=True) * q
+    left, length = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rest, column))
+    is_new = left > ROUNDING * length
+    return np.where(is_new, rest / np.where(is_new, left, 1.0), 0.0), bool(is_new.any())
 
 
 def _divisor(one: LinearModel, other: LinearModel) -> float:

@@ -8,8 +8,9 @@ import numpy as np
 from mcsim.design.words import design_in_words, factors_in_words
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs
+from mcsim.planning.measured import Value
 from mcsim.planning.search import Look
-from mcsim.planning.values import Bench, Value
+from mcsim.planning.values import Bench
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
@@ -87,8 +88,9 @@ def _of_truths(chosen: Chosen, bench: Bench) -> Record:
         study = bench.scenario.model_copy(update={"sweep": truths.sweep, "plan": None})
         return {"n": len(values), "worst": list(conditions(study))[worst].values}
     stated, drawn = all_values[0], _without_noise(values[1:])
-    low, high = np.quantile(drawn, TAILS)
-    return {"n": len(drawn), "stated": float(stated), "low": float(low), "high": float(high)}
+    told = np.array([stated, *np.quantile(drawn, TAILS)])
+    told = np.clip(told, 0.0, 1.0) if goal.is_share else told
+    return {"n": len(drawn)} | dict(zip(("stated", "low", "high"), told.tolist(), strict=True))
 
 
 def _without_noise(values: Sequence[Value]) -> np.ndarray:

@@ -22,6 +22,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import plan_chunks
+from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
 from mcsim.study.stopping import (
@@ -40,8 +41,7 @@ PILOT_REPLICATES = 200
 FIRST_REPLICATES = 10  # of a condition: they also load what the others need
 PILOT_CONDITIONS = 12  # of a larger sweep, these are tried, evenly spaced
 ONE_BY_ONE = (
-    "Replicates have rows of their own, so their methods are prepared and fitted one by one:"
-    " about {:.0f} ms each"
+    "Replicates have rows of their own, for which {} prepared one by one: about {:.0f} ms each"
 )
 
 Targets = Mapping[str, float]  # MCSE wanted, by `measure` or `measure(parameter)`
@@ -130,8 +130,9 @@ def describe_plan(
         own = f"{n_own:,} of {n_all:,} data sets, {found.n_fits:,} fits, of which are time and disk"
         lines.append(f"Shard {shard}: {own}")
     lines += _costs_in_words(found)
-    if any(one.has_own_rows for one in study.conditions.values()):
-        lines.append(ONE_BY_ONE.format(1e3 * pilot.seconds_per_replicate / n_conditions))
+    if alone := _prepared_alone(study):
+        who = f"{', '.join(alone)} {'are' if alone[1:] else 'is'}"
+        lines.append(ONE_BY_ONE.format(who, 1e3 * pilot.seconds_per_replicate / n_conditions))
     lines += [_needed_in_words(one, target) for target, one in largest.items()]
     if wanted and pilot.n_conditions < n_conditions:
         lines.append(f"  of {pilot.n_conditions} conditions that were tried, evenly spaced")
@@ -158,6 +159,13 @@ def _design_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator
     yield from (f"  {one}" for one in _factors_in_words(study, ready))
     if not study.scenario.truth.is_in_sds:
         yield f"  in SDs: {_truth_in_words(ready.condition)}"
+
+
+def _prepared_alone(study: PreparedStudy) -> list[str]:
+    """Methods that replicates with rows of their own need a data frame for."""
+    own = [one for one in study.all_conditions() if one.condition.has_own_rows]
+    alone = [name for one in own for name in one.ready if name not in fitted_together(one).methods]
+    return list(dict.fromkeys(alone))
 
 
 def _factors_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:

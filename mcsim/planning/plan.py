@@ -1,6 +1,5 @@
 """Which design to take: the answer to the `[plan]` of a scenario, and how sure it is."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from mcsim.design.units import is_drawn
-from mcsim.errors import DataError, StudyMismatchError
+from mcsim.errors import DataError
 from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
+from mcsim.planning.folder import refuse_another_plan, study_of, write_plan
 from mcsim.planning.map import map_of
+from mcsim.planning.pilot import pilot_of, pilot_table, with_estimates
 from mcsim.planning.screen import expected_values, margins
 from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
 from mcsim.planning.truths import truths_of
 from mcsim.planning.values import Bench, refuse_unknown
-from mcsim.results.whole_files import new_folder, write_whole, writing
-from mcsim.scenario.conditions import study_identity
 from mcsim.scenario.plan import Goal, PlanSpec
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
@@ -27,7 +26,6 @@ from mcsim.study.warm_up import compile_engine
 from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import Record
 
-FILE = "plan.json"
 MOST_REPLICATES = 65_536  # of a design, unless told
 OF_AVERAGES = 2.0  # times as much: 64 truths that are drawn are as far from all others
 WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, of its bound
@@ -110,18 +108,19 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    spec = plan_of(scenario)
+    spec, pilot = plan_of(scenario), pilot_of(scenario)
+    scenario = scenario if pilot is None else with_estimates(scenario, pilot)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
     kept = tuple(one for one in scenario.methods if set(one.result_names) & {*names})
     scenario = scenario.model_copy(update={"methods": _with_tested(scenario, kept)})
-    _refuse_goals(scenario, designs, goals)
-    truths = truths_of(scenario)
-    study = _study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
-    refuse_another_plan(options.directory, study)
+    _refuse_goals(scenario, designs, goals, names)
+    truths = truths_of(scenario, pilot)
+    study = study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
+    study = refuse_another_plan(options.directory, study)
     with stop_on_signals():
         compile_engine(options.report, has_counts=scenario.has_counts)
-    _write(options.directory, {"study": study})  # whoever is killed from here on has the folder
+    write_plan(options.directory, {"study": study}, pilot_table(scenario))  # to claim the folder
     bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []
     for name in names:
@@ -131,50 +130,8 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     plan = Plan(scenario.title, designs, goals, tuple(found), spec.budget, *flags, {})
     if (chosen := _answer_of(plan)) is not None:
         plan = replace(plan, details=details_of(chosen, bench, spec.effects))
-    _write(options.directory, {"study": study, **as_json(plan), "maps": _maps(plan)})
+    write_plan(options.directory, {"study": study, **as_json(plan), "maps": _maps(plan)})
     return plan
-
-
-def refuse_another_plan(directory: Path, study: Record) -> None:
-    """Raise a StudyMismatchError for a folder with something else, or designs of another study."""
-    path = directory / FILE
-    try:
-        there = json.loads(path.read_bytes())["study"]
-    except FileNotFoundError:
-        if any(directory.glob("*")):
-            raise StudyMismatchError(
-                f"{directory} holds files but no plan; name another folder with -o"
-            ) from None
-        return
-    except (ValueError, KeyError, TypeError, OSError):
-        raise DataError(f"{path} cannot be read; name another folder with -o") from None
-    found = [key for key in study if key in there and there[key] != study[key]]
-    found += [key for key in there.keys() ^ study.keys() if not key.startswith("methods.")]
-    if found:
-        lines = "".join(
-            f"  {key} is {json.dumps(there.get(key))} there and {json.dumps(study.get(key))} here\n"
-            for key in sorted(found)
-        )
-        raise StudyMismatchError(
-            f"{directory} holds a plan of another study; these keys differ:\n{lines}Name another"
-            " folder with -o."
-        )
-
-
-def _study_of(scenario: Scenario, plan: PlanSpec) -> Record:
-    """What determines the numbers of all designs, as JSON has it."""
-    values = {
-        key: value
-        for key, value in study_identity(scenario).items()
-        if key not in plan.search and key != "methods.names"
-    }
-    return dict(json.loads(json.dumps(values)))
-
-
-def _write(directory: Path, content: Record) -> None:
-    with writing(directory), new_folder(directory):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_whole({directory / FILE: text.encode()}, is_durable=False)
 
 
 def plan_of(scenario: Scenario) -> PlanSpec:
@@ -310,22 +267,29 @@ def _in_words(look: Look) -> str:
     shown = (
         f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
     )
-    return f"{', '.join(shown)} from {look.n:,} replicates: {look.verdict}"
+    verdict = "" if None in (goal.bound for goal in look.values) else f": {look.verdict}"
+    return f"{', '.join(shown)} from {look.n:,} replicates{verdict}"
 
 
-def _refuse_goals(scenario: Scenario, designs: Designs, goals: Sequence[Goal]) -> None:
+def _refuse_goals(
+    scenario: Scenario, designs: Designs, goals: Sequence[Goal], methods: Sequence[str]
+) -> None:
     """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
     cheapest_one = designs.scenario(scenario, int(np.argmin(designs.cost)))
     rows = PreparedStudy(cheapest_one).table.to_pylist()
-    refuse_unknown(rows, goals, 1.0 - scenario.confidence)
+    for method in methods:
+        own = [row for row in rows if row["method"] == method]
+        refuse_unknown(own, goals, method, 1.0 - scenario.confidence)
 
 
 def expected_plan(scenario: Scenario) -> str:
     """What would be searched, and the cheapest design by closed forms, in sentences."""
-    spec = plan_of(scenario)
+    spec, pilot = plan_of(scenario), pilot_of(scenario)
+    scenario = scenario if pilot is None else with_estimates(scenario, pilot)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
-    _refuse_goals(scenario, designs, goals)
-    name = (spec.all_methods or (scenario.methods[0].result_names[0],))[0]
+    names = spec.all_methods or (scenario.methods[0].result_names[0],)
+    _refuse_goals(scenario, designs, goals, names)
+    name = names[0]
     method = next(one for one in scenario.methods if name in one.result_names)
     expected = [expected_values(scenario, designs, goal, method) for goal in goals]
     lines = [

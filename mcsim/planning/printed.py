@@ -18,6 +18,7 @@ DRAWN = (
     " Every design has its own draw of what is random in it; with `redraw = true` under [design],"
     " every replicate has."
 )
+BEST = " The best design that the budget buys: leave the bound of the target out."
 MOST_SHOWN = 12  # designs of the table: those around the answer
 NOTE = (
     "Intervals hold at every look with 95% for all designs together (confidence sequences). theory:"
@@ -65,7 +66,7 @@ def _answer(plan: Plan) -> str:
         name, value = plan.designs.name(nearest.design), nearest.values[first]._asdict()
         return (
             f"None of the {n:,} designs reaches {goals}. The nearest, {name}, reaches"
-            f" {_value(first, value)}."
+            f" {_value(first, value)}.{BEST * (plan.budget is not None and len(plan.goals) == 1)}"
         )
     answer = told["answer"]
     name, cost = plan.designs.name(chosen.design or 0), f"{answer['cost']:,.10g}"

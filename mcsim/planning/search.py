@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.planning.designs import Designs, Floats, Ints
+from mcsim.planning.measured import Value
 from mcsim.planning.screen import score
 from mcsim.planning.sequence import radius, share_of_error
-from mcsim.planning.values import Value
 from mcsim.scenario.plan import Goal
 
 ERROR = 0.05  # of an answer: that any of all intervals, at any look, misses its value
-FIRST_LOOK = 512  # replicates; then twice as many
+FIRST_LOOK = 256  # replicates; then twice as many
 STEP = 0.02  # of the score, by which the next design is to be better than what failed falls short
 REACHES, FAILS, OPEN = "reaches", "does not", "cannot be told"
 NOT_MONOTONE = ("coverage",)
@@ -204,6 +204,7 @@ def best(designs: Designs, margins: Floats, judge: Judge) -> Answer:
     while True:
         for design in alive.tolist():
             judge.looks[design] = judge.at(design, n, alphas[design])
+            judge.report(judge.looks[design])
         found = [judge.looks[design].values[goal] for design in alive.tolist()]
         worst = np.array([min(sign * one.lower, sign * one.upper) for one in found])
         best_case = np.array([max(sign * one.lower, sign * one.upper) for one in found])
@@ -221,8 +222,9 @@ def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
     intervals = [_interval(one, alpha / len(values)) for one in values]
     worst = min if goal.is_share else max
     estimate, lower, upper, n = zip(*intervals, strict=True)
-    low, high = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
-    return Interval(worst(estimate), max(low, worst(lower)), min(high, worst(upper)), min(n))
+    ends = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
+    mean, low, high = (float(np.clip(worst(one), *ends)) for one in (estimate, lower, upper))
+    return Interval(mean, low, high, min(n))
 
 
 def _interval(value: Value, alpha: float) -> Interval:

@@ -3,37 +3,34 @@
 import json
 import re
 import shlex
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from mcsim.design.columns import Floats, ModelColumns, model_columns
+from mcsim.design.columns import model_columns
 from mcsim.design.table import References, Table, read_formula
 from mcsim.errors import DataError
-from mcsim.formula import ColumnPiece, Formula, read_arithmetic, read_column, written_name
-from mcsim.formula.expression import Call, Name
-from mcsim.methods.inference.components import RandomNames
+from mcsim.formula import ColumnPiece, Formula, read_column, written_name
+from mcsim.formula.expression import Call
 from mcsim.methods.one_file import FileFit, fit_table, table_for
-from mcsim.names import DISPERSION, FIXED, SIGMA, Parameter
-from mcsim.planning.seen_design import SeenDesign, labels_of, levels_of, seen_design
+from mcsim.planning.fitted_truth import fitted_truth
+from mcsim.planning.kept_design import as_read, kept_design, rows_of
+from mcsim.planning.seen_design import SeenDesign, seen_design
 from mcsim.planning.truths import is_pilot
 from mcsim.scenario.checks import find_problems
 from mcsim.scenario.design import DesignSpec, TableDesignSpec
-from mcsim.scenario.design_table import DesignTable, read_design_table
+from mcsim.scenario.design_table import DesignTable
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
 
-DIGITS, MOST_DIGITS = 4, 17  # of an estimate that becomes a truth
-LOST_SHARE = 0.01  # of the SD and the variance of a row, that fewer digits may cost
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
 #     {formula}
@@ -58,13 +55,14 @@ LOST = (
 )
 DOUBT = """
 # [plan.truth]  # without it, as if the SDs were true; remove the # to take their doubt in,
-# draws = 64    # by the truths that these data leave open: more units, and a few times the time
+# {}  # by truths that these data leave open: more units, and a few times the time
 """
 PLAN = """
 [plan]                                     # which design to take: mcsim plan; a run ignores it
 cost = {{ {costs} }}  # of one, without what is within it: put yours
 target = {{ rejection = {target}, at_least = 0.8 }}  # its power: in truth.fixed,
 # put the smallest effect that matters in place of the one that was estimated
+# budget = 10000  # what it may cost; without `at_least`, the best that this money buys
 {truth}
 [plan.search]
 {search}"""
@@ -78,8 +76,6 @@ ON_BOUNDARY = (
     "The fit is on the boundary: an SD of 0, or a correlation of +-1, is what few data give, and"
     " seldom what is true. Look at that truth first"
 )
-
-Values = Mapping[Parameter, float]
 
 
 def starter(kind: str, name: str) -> str:
@@ -105,6 +101,7 @@ def starter_from_data(
     model: FamilyModel | None = None,
     *,
     keep_design: bool = False,
+    folder: Path = Path(),
 ) -> Start:
     """A scenario with the design of a data file and the truth of a fit to it.
 
@@ -115,6 +112,7 @@ def starter_from_data(
     references : reference levels of factors, in place of the first
     model : what the response is taken for; None for normal
     keep_design : the rows of the table are the design, in place of numbers of units
+    folder : of the scenario's file
 
     Raises
     ------
@@ -123,9 +121,10 @@ def starter_from_data(
     """
     if not read_formula(formula).random:
         raise DataError(NO_UNITS.format(formula))
-    table = _with_own_levels(table_for(path, formula, references, model))
+    read = table_for(path, formula, references, model)
+    table = _with_own_levels(read)
     fit = _fitted(path, table, model, say)
-    seen = SeenDesign(_kept_design(table, name)) if keep_design else seen_design(table)
+    seen = SeenDesign(kept_design(table, f"{name}.csv")) if keep_design else seen_design(table)
     if seen.lost:
         say(LOST.format(path, seen.lost))
     shown = "".join(one if one.isprintable() else "?" for one in path.name)
@@ -135,22 +134,20 @@ def starter_from_data(
         "replicates": 1000,
         "seed": 1,
         "design": seen.design | {"response": response},
-        "truth": _truth(fit, table, seen.lost, _responses(table, model, keep_design)),
+        "truth": fitted_truth(fit, table, seen.lost, _responses(table, model, keep_design)),
         "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
     }
-    plan = {} if keep_design or model else _plan(raw, table)
-    text = _rows_of(table) if keep_design else None
-    tables = {f"{name}.csv": _as_read(text, f"{name}.csv")} if text is not None else {}
+    plan = {} if keep_design else _plan(raw, table)
+    text = rows_of(table) if keep_design else None
+    tables = {f"{name}.csv": as_read(text, f"{name}.csv")} if text is not None else {}
     _refuse_problems(path, raw | plan, tables)
     file = shlex.quote(f"{name}.toml")
-    head = (FROM_DATA + ASK * (model is None)).format(data=shown, formula=formula, file=file)
+    head = (FROM_DATA + ASK).format(data=shown, formula=formula, file=file)
     scenario = Scenario.model_validate(raw)
-    asked = _plan_in_words(plan["plan"], DOUBT * is_pilot(scenario)) if plan else ""
+    is_as_read = table is read and formula == " ".join(table.formula.text.split())
+    doubt = DOUBT.format(_source(path, folder) if is_as_read else "draws = 64")
+    asked = _plan_in_words(plan["plan"], doubt * is_pilot(scenario)) if plan else ""
     return Start(head + _with_comments(scenario) + asked, text)
-
-
-def _rows_of(table: Table) -> str:
-    return str(table.frame.drop(columns=table.formula.response).to_csv(index=False))
 
 
 def _fitted(
@@ -183,12 +180,6 @@ def _with_own_levels(table: Table) -> Table:
     notes = tuple(OWN_LEVEL.format(name, new) for name, new in names.items())
     formula = table.formula.with_groups(names)
     return replace(table, frame=frame, formula=formula, notes=(*table.notes, *notes))
-
-
-def _as_read(text: str, name: str) -> DesignTable:
-    with tempfile.TemporaryDirectory(prefix="mcsim-init-") as folder:
-        (Path(folder) / name).write_text(text, encoding="utf-8")
-        return read_design_table(Path(folder) / name)
 
 
 def _plan(raw: Mapping[str, Any], table: Table) -> dict[str, Any]:
@@ -232,6 +223,11 @@ def _is_of_factor(piece: ColumnPiece) -> bool:
     return piece.label is not None
 
 
+def _source(path: Path, folder: Path) -> str:
+    """The key of a plan's truths that names the table, as seen from the scenario's folder."""
+    return f"from = {json.dumps(Path(relpath(path, folder)).as_posix(), ensure_ascii=False)}"
+
+
 def _plan_in_words(plan: Mapping[str, Any], truth: str) -> str:
     """The question as a table of the file."""
     costs = ", ".join(f"{toml_key(name)} = {cost:g}" for name, cost in plan["cost"].items())
@@ -250,22 +246,6 @@ def _as_simulated(formula: Formula) -> tuple[str, str]:
         return formula.response, text
     right = formula.written.removeprefix(f"{formula.measured} ~ ")
     return formula.measured, f"{written_name(formula.measured)} ~ {right}"
-
-
-def _kept_design(table: Table, name: str) -> dict[str, Any]:
-    """The design that is the table itself."""
-    frame, formula = table.frame, table.formula
-    factors = {
-        one: labels_of(frame[one], one)
-        for one in formula.columns
-        if isinstance(frame[one].dtype, pd.CategoricalDtype)
-    }
-    levels = levels_of(model_columns(formula, frame))
-    return {
-        "table": f"{name}.csv",
-        "levels": [{"name": level} for level in levels],
-        "factors": factors,
-    }
 
 
 def _with_comments(scenario: Scenario) -> str:
@@ -293,35 +273,6 @@ def _sweep(design: DesignSpec | TableDesignSpec) -> Iterator[tuple[str, list[int
     for key, count in counts.items():
         if isinstance(count, int):
             yield key, [count * times for times in (1, 2, 4)]
-
-
-def _truth(fit: FileFit, table: Table, lost: float, responses: dict[str, Any]) -> dict[str, Any]:
-    """The estimates; an offset is a fixed effect of 1, which the method knows.
-
-    Parameters
-    ----------
-    responses : what makes them of predictors, without what is estimated
-    """
-    values: Values = {
-        Parameter.read(one.parameter, one.component): one.estimate or 0.0 for one in fit.parameters
-    }
-    if not values.get(SIGMA, 1.0):
-        raise DataError(f"{SIGMA} is 0: the data leave no residual variation")
-    if not values.get(DISPERSION, 1.0):
-        raise DataError("the counts vary no more than Poisson's do; use --family poisson")
-    values = _rounded(values, model_columns(table.formula, table.frame))
-    fixed = {one.name: value for one, value in values.items() if one.component == FIXED}
-    random: dict[str, dict[str, Any]] = {}
-    for one, value in values.items():
-        if one.kind in ("sd", "correlation"):
-            level = random.setdefault(str(one.level), {})
-            level.setdefault(one.kind, {})[",".join(one.columns)] = value
-    for text in table.formula.offsets:
-        is_name = isinstance(read_arithmetic(text), Name)
-        fixed[text if is_name else f"I({text})"] = 1.0
-    missing = {"missing": {"observations": lost}} if lost else {}
-    own = {one.name: values[one] for one in (SIGMA, DISPERSION) if one in values}
-    return responses | own | {"fixed": fixed, "random": random} | missing
 
 
 def _responses(table: Table, model: FamilyModel | None, keep_design: bool) -> dict[str, Any]:
@@ -353,34 +304,3 @@ def _suggested_family(table: Table) -> tuple[str, ...]:
     if np.all(y <= 1.0):
         return (IS_BINARY.format(name),)
     return (IS_COUNT.format(name),) if y.min() < FEW else ()
-
-
-def _rounded(values: Values, columns: ModelColumns) -> Values:
-    """The values with so many digits that the means and variances of the rows stay the same.
-
-    Of covariates far from 0, such as years, effects and SDs of intercepts need more digits.
-    """
-    means, variances = _moments(values, columns)
-    variance = variances + values.get(SIGMA, 1.0) ** 2  # of counts, on the scale of the link
-    for digits in range(DIGITS, MOST_DIGITS):
-        found = {one: float(f"{value:.{digits}g}") for one, value in values.items()}
-        own_means, own_variances = _moments(found, columns)
-        of_means = np.abs(own_means - means) / np.sqrt(variance)
-        of_variances = np.abs(own_variances - variances) / variance
-        if max(of_means.max(), of_variances.max()) <= LOST_SHARE:
-            return found
-    return values
-
-
-def _moments(values: Values, columns: ModelColumns) -> tuple[Floats, Floats]:
-    """Mean, and variance of the random effects, of every row: (n_rows,)."""
-    own = [values.get(Parameter.read(name, FIXED), 0.0) for name in columns.names]
-    variance = np.zeros(len(columns.X))
-    for level in columns.levels:
-        names = RandomNames(level.level, level.names, level.structures)
-        sd = np.array([values.get(one, 0.0) for one in names.sds()])
-        Psi = np.diag(sd**2)
-        for i, j in names.correlated_pairs():
-            Psi[i, j] = Psi[j, i] = values.get(names.correlation(i, j), 0.0) * sd[i] * sd[j]
-        variance += np.einsum("ni,ij,nj->n", level.Z, Psi, level.Z)
-    return columns.X @ np.array(own), variance

@@ -19,7 +19,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.simulate.responses import LevelEffects, Simulator, prepare_simulator
 
 DIGITS = 4  # of an SD that is drawn
-NO_PILOT = "plan.truth.draws: {}; state plan.truth.range in its place, or leave [plan.truth] out"
+NO_PILOT = "plan.truth: {}; state plan.truth.range in its place, or leave [plan.truth] out"
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,13 @@ class Truths:
         return len(self.sweep["truth"]) - 1 if self.is_average else 0
 
 
-def truths_of(scenario: Scenario) -> Truths:
+def truths_of(scenario: Scenario, pilot: Scenario | None = None) -> Truths:
     """The truths of a scenario's plan; without any, the stated one alone.
+
+    Parameters
+    ----------
+    pilot : the study that has estimated the SDs of the truth; None for one with the design of the
+        scenario
 
     Raises
     ------
@@ -50,10 +55,13 @@ def truths_of(scenario: Scenario) -> Truths:
     spec = None if scenario.plan is None else scenario.plan.truth
     if spec is None:
         return Truths({})
-    if spec.draws is None:
+    if spec.n_draws is None:
         return Truths(dict(spec.range))
-    (condition,) = conditions(scenario.model_copy(update={"plan": None}))
-    return Truths({"truth": tuple(_drawn(condition, scenario.seed, spec.draws))}, is_average=True)
+    (stated,) = conditions(scenario.model_copy(update={"plan": None}))
+    (seen,) = [stated] if pilot is None else conditions(pilot)
+    seed = scenario.seed
+    drawn = _drawn(stated, _units(seen, seed), seed, spec.n_draws)
+    return Truths({"truth": tuple(drawn)}, is_average=True)
 
 
 def is_pilot(scenario: Scenario) -> bool:
@@ -69,13 +77,15 @@ def is_pilot(scenario: Scenario) -> bool:
 def _units(condition: Condition, seed: int) -> "_Units":
     if condition.design.crossed_levels:
         raise DataError(NO_PILOT.format("it is for nested levels"))
+    if condition.truth.sigma is None:
+        raise DataError(NO_PILOT.format("it is for normal responses"))
     return _Units(prepare_simulator(condition, seed))
 
 
-def _drawn(condition: Condition, seed: int, n: int) -> list[dict[str, Any]]:
+def _drawn(condition: Condition, units: "_Units", seed: int, n: int) -> list[dict[str, Any]]:
     """The stated truth, and n that its estimation leaves open, as tables of a scenario."""
     stated = condition.truth.model_dump(exclude_defaults=True)
-    units, found = _units(condition, seed), [stated]
+    found = [stated]
     for uniform in _even_uniforms(units.n_uniforms, n, seed):
         sigma, covariances = units.draw(uniform)
         truth = stated | {"sigma": float(f"{sigma:.{DIGITS}g}"), "random": {}}

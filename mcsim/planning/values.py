@@ -1,30 +1,31 @@
 """What a design is worth, from replicates in a folder of its own: the value of every goal."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, nearest_name
-from mcsim.formula import written_name
-from mcsim.measures import MEASURES, Sample, mcse_bound
+from mcsim.measures import Sample
+from mcsim.planning.control import CONTROL, with_control
 from mcsim.planning.designs import Designs
+from mcsim.planning.folder import ADVICE
+from mcsim.planning.measured import Told, Value, average_of, value_of
 from mcsim.planning.truths import Truths
-from mcsim.results.folder import MANIFEST, STATUSES, read_conditions, read_manifest
+from mcsim.results.folder import SCENARIO, STATUSES, find_manifest, read_conditions
+from mcsim.results.identity import grow
 from mcsim.results.ranges import NO_GRID, subtract
 from mcsim.results.store import Store, refuse_another_study
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.design import TableDesignSpec
+from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
-from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.scenario.records import Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.run import RunOptions, run_prepared
 from mcsim.summary.estimates import read_results
@@ -33,18 +34,8 @@ from mcsim.summary.summarize import Described, alpha_of
 
 Floats = NDArray[np.float64]
 
-CONTROL = "t-test-of-units"  # an exact test of the same data sets, whose power is known
 OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own")
 LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
-LEAST_CONTROLLED = 500  # replicates from which the bias by estimated coefficients is nothing
-
-
-class Value(NamedTuple):
-    """A measure from `n` replicates, and the SD that one of them would have."""
-
-    value: float
-    spread: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -81,8 +72,8 @@ class Bench:
         """
         if not self.truths.is_average:
             return self.of_truths(design, n)
-        found = self.of_truths(design, self.n_each(n))
-        return {key: [_average(values[1:])] for key, values in found.items()}
+        found = self.samples(design, self.n_each(n))
+        return {key: [average_of(key[1], samples[1:])] for key, samples in found.items()}
 
     def n_each(self, n: int) -> int:
         """Replicates of each truth, of `n` in all."""
@@ -90,10 +81,15 @@ class Bench:
 
     def of_truths(self, design: int, n: int) -> dict[tuple[str, Goal], list[Value]]:
         """By method and goal, for every truth, from the first `n` replicates."""
+        found = self.samples(design, n)
+        return {key: [value_of(key[1], one) for one in all_] for key, all_ in found.items()}
+
+    def samples(self, design: int, n: int) -> dict[tuple[str, Goal], list[Told]]:
+        """The replicates of a design, with the exact test of the same data sets if it is one."""
         folder = self.folder(design)
         self._run(design, n)
         conditions = read_conditions(folder)
-        found: dict[tuple[str, Goal], list[Value]] = {}
+        found: dict[tuple[str, Goal], list[Told]] = {}
         keys: list[Record] = conditions.to_pylist()
         described = Described(conditions, alpha_of(folder))
         wanted = {goal.parameter for goal in self.goals}
@@ -116,7 +112,7 @@ class Bench:
                 control = None
                 if self._is_even or record.get("theory_df") is not None:
                     _, control = samples.get((label, CONTROL, goal.parameter), (None, None))
-                found[method, goal].append(_value(goal, record, sample, control))
+                found[method, goal].append(Told(record, sample, control))
         return found
 
     @cached_property
@@ -133,20 +129,33 @@ class Bench:
 
     def _run(self, design: int, n: int) -> None:
         folder, study = self.folder(design), self._study(design)
-        if (folder / MANIFEST).exists():
+        if not self._is_there(folder, study, n):
+            run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
+
+    def _is_there(self, folder: Path, study: PreparedStudy, n: int) -> bool:
+        """Whether the folder of a design has the first `n` replicates, by all methods."""
+        if not (manifest := find_manifest(folder)):
+            return False
+        refuse_another_study(folder, manifest, study.identity, advice=ADVICE)
+        try:
             store = Store.read(folder)
-            refuse_another_study(folder, read_manifest(folder), study.identity)
-            done = store.committed()
-            if not any(subtract([(1, n)], done.get(key, ())) for key in store.contents):
-                return
-        run_prepared(study, RunOptions(folder, self.n_workers, planned=n, grid=NO_GRID))
+            read_conditions(folder)
+        except DataError:
+            return False  # who goes on with the study writes them again
+        done = store.committed()
+        contents = grow(store.contents, study.identity)
+        return not any(subtract([(1, n)], done.get(key, ())) for key in contents)
 
     def _study(self, design: int) -> PreparedStudy:
         """The study of a design, with the control if the design can have it."""
         if design not in self._studies:
             scenario = self.scenario.model_copy(update={"sweep": self.truths.sweep})
             scenario = self.designs.scenario(scenario, design)
-            study = PreparedStudy(with_control(scenario) if self.has_control else scenario)
+            there = find_manifest(self.folder(design)).get("identity", {})
+            scenario = _with_methods_of(self.folder(design), there, scenario)
+            of_control = there.get(f"methods.{CONTROL}.formula")
+            has_control = self.has_control or of_control is not None
+            study = PreparedStudy(with_control(scenario, of_control) if has_control else scenario)
             try:
                 study.all_conditions()
             except DataError:
@@ -156,92 +165,30 @@ class Bench:
         return self._studies[design]
 
 
-def _average(values: Sequence[Value]) -> Value:
-    """The mean of values of different truths, and the SD that one replicate of them all has."""
-    n = sum(one.n for one in values)
-    if not all(one.n for one in values):
-        return Value(math.nan, math.nan, 0)
-    variances = [one.spread**2 / one.n for one in values]  # of each, of as many replicates
-    mean = math.fsum(one.value for one in values) / len(values)
-    return Value(mean, math.sqrt(math.fsum(variances) * n) / len(values), n)
+def _with_methods_of(folder: Path, there: Record, scenario: Scenario) -> Scenario:
+    """The scenario, going on with the methods of the study in a folder that it has no longer."""
+    gone = {*there.get("methods.names", ())} - {CONTROL, *(one.name for one in scenario.methods)}
+    if not gone:
+        return scenario
+    stored = (one for one in load_scenario(folder / SCENARIO).methods if one.name in gone)
+    return scenario.model_copy(update={"methods": (*scenario.methods, *stored)})
 
 
-def _value(goal: Goal, row: Record, sample: Sample, control: Sample | None) -> Value:
-    n = int(np.sum(~np.isnan(sample.estimates)))
-    if goal.measure == "rejection":
-        return _rejection(sample, control)
-    if goal.measure == "relative_se":
-        value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
-        scale = abs(row["truth"])
-        return Value(value / scale, mcse / scale * math.sqrt(n), n)
-    name = goal.measure
-    if name == "coverage" and not np.isnan(sample.tails.above).all():
-        name = "expected_coverage"
-    value, mcse = (float(one[0]) for one in MEASURES[name](sample))
-    if name == "coverage" and value in (0.0, 1.0):
-        mcse = mcse_bound(max(n, 1))
-    return Value(value, mcse * math.sqrt(n), n)
+def refuse_unknown(
+    rows: Sequence[Record], goals: Sequence[Goal], method: str, alpha: float
+) -> None:
+    """Raise a DataError for a goal that no design can reach, or that a method cannot tell.
 
-
-def _rejection(sample: Sample, control: Sample | None) -> Value:
-    """Power, by probabilities where they are known, with the exact test as a control."""
-    expected = (sample.tails.above + sample.tails.below)[0]
-    if np.isnan(expected).all():
-        value, mcse = (float(one[0]) for one in MEASURES["rejection"](sample))
-        n = int(np.sum(~np.isnan(sample.p_values)))
-        mcse = mcse_bound(max(n, 1)) if value in (0.0, 1.0) else mcse
-        return Value(value, mcse * math.sqrt(n), n)
-    known = _controls(sample, control)
-    is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
-    expected, n = expected[is_there], int(is_there.sum())
-    if known is not None and n >= LEAST_CONTROLLED:
-        controls = known[is_there]
-        centred = controls - controls.mean(axis=0)
-        slopes = np.linalg.lstsq(centred, expected - expected.mean())[0]
-        expected = expected - controls @ slopes
-    return Value(float(expected.mean()), float(expected.std(ddof=1)), n)
-
-
-def _controls(sample: Sample, control: Sample | None) -> Floats | None:
-    """Functions of the exact test's SE whose means are 0: (n, 2); None where it is not exact."""
-    if control is None or control.estimates.shape != sample.estimates.shape:
-        return None
-    df, se = control.df[0, 0], control.spread[0, 0]
-    if not se > 0.0 or np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
-        return None
-    t = special.stdtrit(df, 1 - sample.alpha / 2)
-    size = abs(float(sample.truth[0])) / se
-    below, above = np.nan_to_num(special.nctdtr(df, size, [-t, t]))  # NaN where next to nothing
-    power = (control.tails.above + control.tails.below)[0] - (below + 1.0 - above)
-    relative = control.std_errors[0] / se
-    return np.column_stack([power, relative**2 - 1.0])
-
-
-def with_control(scenario: Scenario) -> Scenario:
-    """The scenario with the exact test of balanced designs as one more method.
-
-    A regression per outermost unit, and a t test of its coefficients: what a control asks of data
-    sets costs next to nothing. It is left out again where the design cannot have it.
+    rows : of the table of conditions, those of the method
     """
-    design = scenario.design
-    outermost, response = written_name(design.level_names[0]), written_name(design.response)
-    fixed = scenario.methods[0].parsed.fixed
-    described = {"name": CONTROL, "estimator": "two-stage"}
-    described |= {"formula": f"{response} ~ {fixed} + (1 | {outermost})"}
-    spec = MethodSpec.model_validate(described)
-    return scenario.model_copy(update={"methods": (*scenario.methods, spec)})
-
-
-def refuse_unknown(rows: Sequence[Record], goals: Sequence[Goal], alpha: float) -> None:
-    """Raise a DataError for a goal that no design can reach, or that no method can tell."""
     names = list(dict.fromkeys(str(row["parameter"]) for row in rows))
     for goal in goals:
         own = [row for row in rows if row["parameter"] == goal.parameter]
         if not own:
             near = nearest_name(goal.parameter, names)
             raise DataError(
-                f"plan.target: no method reports {goal.parameter!r}. There are: {', '.join(names)}."
-                f"{near}"
+                f"plan.target: method {method!r} reports no {goal.parameter!r}. It has:"
+                f" {', '.join(names)}.{near} The methods of a plan are those of plan.methods"
             )
         if goal.measure in OF_TESTS and own[0]["kind"] not in TESTED:
             raise DataError(

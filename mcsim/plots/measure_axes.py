@@ -55,6 +55,11 @@ OF_ONE_SCALE = (  # comparable between parameters
 )  # fmt: skip
 OF_THE_TRUTH = ("mean", "median", "q05", "q25", "q75", "q95")
 MARKER_ROOM = 0.04  # of an axis
+IN_UNITS = (  # of the estimate
+    *("bias", "emp_se", "rmse", "rmse_estimation", "rmse_sample", "model_se"),
+    *("ci_width", "median_ci_width", "mde"),
+    *OF_THE_TRUTH,
+)
 NOMINAL = ("coverage", "be_coverage", "expected_coverage")
 OF_TESTS = ("rejection", "expected_rejection")
 NO_REFERENCE = (
@@ -116,9 +121,10 @@ def limits_of_shares(low: float, high: float) -> tuple[float, float]:
 
 
 def words_of(record: Record, measure: str) -> str:
-    """The words of the axis; of a test, what its rejections are."""
+    """The words of the axis; of a test, what its rejections are; the unit where a link has one."""
     if measure not in OF_TESTS or record["truth"] is None:
-        return AXES[measure].words
+        scale = record.get("scale") if measure in IN_UNITS else ""
+        return f"{AXES[measure].words}, {scale}" if scale else AXES[measure].words
     return "type I error, %" if record["truth"] == 0.0 else "power, %"
 
 

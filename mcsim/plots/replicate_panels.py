@@ -72,7 +72,8 @@ def draw_panels(
     for row, panels in zip(rows, axes, strict=True):
         for record, axis in zip(row, panels, strict=True):
             method = record["shown_as"] if has_methods else ""
-            parts = record["parameter"], record["place"], method, draw(axis, record)
+            name = ", ".join(filter(None, [record["parameter"], record.get("scale")]))
+            parts = name, record["place"], method, draw(axis, record)
             title = "\n".join(wrapped(part, TITLE_WIDTH) for part in parts if part)
             axis.set_title(title, loc="left")
         if look.upright:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mcsim.design.units import Design, Flags, Ints
 from mcsim.design.words import design_in_words
-from mcsim.engine.crossed.crossing import is_within
+from mcsim.engine.crossed.partitions import is_within
 from mcsim.plots.drawing import (
     CHARACTER,
     GREY,

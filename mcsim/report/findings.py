@@ -223,7 +223,7 @@ def _judge_bias(record: Record, _confidence: float) -> Verdict | None:
     if mcse is None:
         return None
     sign, p = _judge_mean(bias, mcse, record["n"])
-    factor, unit = (100 / abs(truth), "%") if truth else (1.0, "")
+    factor, unit = (100 / abs(truth), "%") if truth else (1.0, _unit(record))
     if sign and truth and factor * abs(bias) < IMMATERIAL:
         return None
     amount = in_words(factor * abs(bias), factor * mcse, unit)
@@ -290,9 +290,14 @@ def _zeros(record: Record) -> Amount | None:
 def typical_error(record: Record) -> Amount:
     """The root mean squared error, in percent of the truth where that is not 0."""
     value, mcse, truth = record["rmse"], record["rmse_mcse"], abs(record["truth"])
-    factor, unit = (100 / truth, "%") if truth else (1.0, "")
+    factor, unit = (100 / truth, "%") if truth else (1.0, _unit(record))
     text = in_words(factor * value, None if mcse is None else factor * mcse, unit)
     return Amount(factor * value, text, unit)
+
+
+def _unit(record: Record) -> str:
+    """Of an effect or an SD on the scale of a link: ` log odds`."""
+    return f" {record['scale']}" if record.get("scale") else ""
 
 
 TOPICS: tuple[Judged | Described, ...] = (

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.names import DISPERSION, SIGMA, Parameter, show_value
+from mcsim.names import DISPERSION, LINK_WORDS, SIGMA, Parameter, show_value
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
 from mcsim.scenario.families import link_of
@@ -33,12 +33,6 @@ FAMILY_WORDS = {
     "binomial": "successes, binomial",
     "poisson": "counts, Poisson",
     "nbinom": "counts, negative binomial",
-}
-LINK_WORDS = {
-    "logit": "Log odds",
-    "probit": "Normal quantile of the probability",
-    "cloglog": "Complementary log-log of the probability",
-    "log": "Logarithm of the mean",
 }
 EFFECT_KEYS = ("sd", "variance", "correlation")
 METHOD_KEYS = ("name", "formula", "estimator", "df", "interval", "resamples")
@@ -162,7 +156,12 @@ def _of_response(response: str, truth: TruthSpec) -> Iterator[Sentence]:
     if truth.zero_inflation is not None:
         pieces.append(f"; {100 * truth.zero_inflation:g}% are 0 whatever their mean")
     yield (*pieces, ".")
-    yield (f"{LINK_WORDS[link]} of an observation: ", *_sum(truth.fixed), ", and random effects.")
+    words = LINK_WORDS[link]
+    yield (
+        f"{words[0].upper()}{words[1:]} of an observation: ",
+        *_sum(truth.fixed),
+        ", and random effects.",
+    )
 
 
 def _variables(design: DesignSpec | TableDesignSpec) -> Iterator[Sentence]:
@@ -246,7 +245,8 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
     for name in shown.parameters:
         own = [record for record in shown.records if record["parameter"] == name]
         truths = unique(shown_as(record["truth"], ".6g") for record in own)
-        rows.append([Name(name), _kind(own[0]), ", ".join(truths)])
+        scale = f", {own[0]['scale']}" if own[0].get("scale") else ""
+        rows.append([Name(name), _kind(own[0]) + scale, ", ".join(truths)])
     return rows
 
 

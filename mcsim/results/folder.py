@@ -34,11 +34,13 @@ KINDS = ("estimates", "fits")
 STATUSES = tuple(status.name.lower() for status in Status)  # as fits/ names them
 SUFFIXES = {"commits": ".json", "estimates": ".parquet", "fits": ".parquet"}
 MANIFEST, CHECKSUM, TABLES = "manifest.json", "checksum", "tables"
+SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
+PLAN = "plan.json"  # of a folder of such folders
 OWN_NAMES = (  # of what a folder holds beside its parts
-    *(MANIFEST, "scenario.toml", "conditions.parquet", "report.html", ".tmp", TABLES),
+    *(MANIFEST, SCENARIO, CONDITIONS, "report.html", ".tmp", TABLES),
     *SUFFIXES,
 )
-WRITTEN_AGAIN = "Repeat `mcsim run` of this study, which writes it again"
+WRITTEN_AGAIN = "Repeat `mcsim run`, or `plan`, of this study, which writes it again"
 NAME = pattern(r"part-([0-9a-f]+)-(\d+)-(\d+)")
 
 
@@ -154,6 +156,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not manifest and os.path.lexists(path):
         raise DataError(f"{path} is none of a study, or damaged: mcsim cannot read it")
+    if not manifest and (directory / PLAN).is_file():
+        raise DataError(f"{directory} holds a plan; the folders in it are studies, one per design")
     if not manifest:
         raise DataError(f"{directory} holds no study; mcsim run makes one")
     refuse_other_format(directory, manifest)
@@ -180,8 +184,7 @@ def refuse_other_format(directory: Path, manifest: Mapping[str, Any]) -> None:
         version = versions.get("mcsim", "?") if isinstance(versions, dict) else "?"
         raise StudyMismatchError(
             f"{directory} holds a study of format {manifest['format']}, written by mcsim {version};"
-            f" this mcsim reads and writes format {FORMAT}. Name another folder with -o, or replace"
-            " the study with --overwrite."
+            f" this mcsim reads and writes format {FORMAT}. Make it again, in another folder."
         )
 
 
@@ -277,14 +280,11 @@ def read_conditions(directory: Path) -> pa.Table:
         There is no study, or its table of conditions cannot be read.
     """
     read_manifest(directory)
-    path = directory / "conditions.parquet"
+    path = directory / CONDITIONS
     try:
         table = read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}. Repeat `mcsim run` of this study, which writes it"
-            " again"
-        ) from error
+        raise DataError(f"{path} cannot be read: {error}. {WRITTEN_AGAIN}") from error
     is_of_format_2 = "parameter" in table.column_names and "kind" not in table.column_names
     return _as_of_format_3(table) if is_of_format_2 else table
 

@@ -65,6 +65,7 @@ FITS_SCHEMA = pa.schema(
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )
+OVERWRITE = "Name another folder with -o, or replace the study with --overwrite."
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
 FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED)])
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
@@ -340,7 +341,9 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
     return manifest
 
 
-def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Identity) -> None:
+def refuse_another_study(
+    directory: Path, manifest: Mapping[str, Any], here: Identity, *, advice: str = OVERWRITE
+) -> None:
     """Raise a StudyMismatchError where the study in a folder cannot become this one."""
     refuse_other_format(directory, manifest)
     there = Identity(manifest["identity"], manifest["conditions"])
@@ -353,8 +356,7 @@ def refuse_another_study(directory: Path, manifest: Mapping[str, Any], here: Ide
     if found:
         lines = "".join(f"  {one}\n" for one in first_of(found))
         raise StudyMismatchError(
-            f"{directory} holds another study; these keys differ:\n{lines}"
-            "Name another folder with -o, or replace the study with --overwrite."
+            f"{directory} holds another study; these keys differ:\n{lines}{advice}"
         )
 
 

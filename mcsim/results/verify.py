@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mcsim.errors import DataError
 from mcsim.results.folder import (
+    CONDITIONS,
     KINDS,
+    SCENARIO,
     SUFFIXES,
     TABLES,
     Part,
@@ -25,7 +27,6 @@ from mcsim.results.identity import PartContents
 from mcsim.results.ranges import format_ranges
 from mcsim.results.store import Store
 
-SCENARIO, CONDITIONS = "scenario.toml", "conditions.parquet"
 NO_FILE = "missing, or no file of its own: a folder or a link"
 
 

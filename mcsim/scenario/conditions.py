@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from mcsim.names import short_names, show_swept
 from mcsim.scenario.design import Design, DesignSpec, TableDesignSpec
-from mcsim.scenario.design_table import DesignTable
+from mcsim.scenario.design_table import DesignTable, places_of_tables
 from mcsim.scenario.keys import canonical, expand_sweep, flatten
 from mcsim.scenario.plugin_file import PREFIX
 from mcsim.scenario.records import Scenario
@@ -65,13 +65,22 @@ def study_identity(scenario: Scenario) -> dict[str, Any]:
     }
     raw = scenario.model_dump(exclude=no_numbers, exclude_none=True)
     raw["design"]["factors"] = scenario.design.plain_factors
-    if scenario.tables:
-        raw["design"]["tables"] = {name: one.digest for name, one in scenario.tables.items()}
+    if tables := _tables_of_designs(scenario):
+        raw["design"]["tables"] = tables
     for method in raw["methods"]:
         if method["identifiable"]:  # as in studies that are older than the key
             del method["identifiable"]
     order = {"design.factors": list(scenario.design.factors)}
     return dict(sorted(flatten(canonical(raw), ""))) | order | _plugin_identity(scenario)
+
+
+def _tables_of_designs(scenario: Scenario) -> dict[str, str]:
+    """SHA-256 by name of the tables that are designs: a plan may name a pilot's beside them."""
+    if not scenario.tables:
+        return {}
+    raw = scenario.model_dump(mode="json", include={"design", "sweep"})
+    names = {holder[key] for holder, key, _ in places_of_tables(raw)}
+    return {name: one.digest for name, one in scenario.tables.items() if name in names}
 
 
 def _plugin_identity(scenario: Scenario) -> dict[str, str]:

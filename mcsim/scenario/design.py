@@ -118,7 +118,8 @@ class FactorSpec(Record):
     dealt: Dealt | None = Field(
         None,
         description="of two: a Latin square, each unit of the first has the levels in turn along "
-        "the second, starting with another one than the unit before",
+        "the second, starting with another one than the unit before; or all levels in each pair, "
+        "whose observations are then counted per level",
     )
 
 
@@ -169,7 +170,9 @@ class _DesignParts(Record):
     def factor_places(self) -> dict[str, str | tuple[str, str]]:
         """What every factor is of: one of the places, or two names that it is dealt between."""
         return {
-            name: one.of if isinstance(one, FactorSpec) else self.level_names[0]
+            name: (self.places[-1] if one.dealt == "all" else one.of)
+            if isinstance(one, FactorSpec)
+            else self.level_names[0]
             for name, one in self.factors.items()
         }
 

@@ -127,7 +127,10 @@ def read_design_tables(
 
 def places_of_tables(raw: Mapping[str, Any]) -> Iterator[tuple[Any, Any, KeyPath]]:
     """Every name of a table: the table or list that holds it, its key there, and its path."""
-    design, sweep = raw.get("design"), raw.get("sweep")
+    design, sweep, plan = raw.get("design"), raw.get("sweep"), raw.get("plan")
+    pilot = plan.get("truth") if isinstance(plan, dict) else None
+    if isinstance(pilot, dict) and isinstance(pilot.get("from"), str):
+        yield pilot, "from", ("plan", "truth", "from")
     if _names_table(design):
         yield design, "table", ("design", "table")
     for key, values in sweep.items() if isinstance(sweep, dict) else ():

@@ -59,7 +59,7 @@ ESTIMATOR_FACTS = {
     ),
     "laplace": EstimatorFacts(
         df=("containment", "z"),
-        intervals=("wald", "bootstrap"),
+        intervals=_OWN_INTERVALS,
         likelihood="Laplace",
         families=_OF_COUNTS,
     ),
@@ -69,7 +69,7 @@ ESTIMATOR_FACTS = {
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), nested_df=("cr2",), rests_on_residuals=True),
     "gee": EstimatorFacts(
-        df=("mancl-derouen", "robust"),
+        df=("mancl-derouen", "kauermann-carroll", "fay-graubard", "robust"),
         families=(GAUSSIAN, *_INDEPENDENT),
         rests_on_residuals=True,
     ),

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, create_model
 
 from mcsim.scenario.values import (
     AboveZero,
@@ -20,7 +20,7 @@ from mcsim.scenario.values import (
 FIXED_COST, OBSERVATION = "fixed", "observation"  # beside the names of levels
 OBSERVATIONS = "design.observations.count"
 MOST_COUNTS = 10_000  # of one key
-LEAST_DRAWS, MOST_DRAWS = 8, 1_024  # of truths
+DRAWS, LEAST_DRAWS, MOST_DRAWS = 64, 8, 1_024  # of truths
 SHARES = ("rejection", "equivalence", "coverage")  # which are to be at least so large
 SIZES = ("relative_se", "ci_width", "rmse", "mde")  # which are to be at most so large
 _RANGE = {"from", "to", "step"}
@@ -125,17 +125,41 @@ class TargetSpec(Record):
         return Goal(measure, parameter, self.at_least if measure in SHARES else self.at_most)
 
 
-class TruthsSpec(Record):
-    """Truths that a plan takes into account beside the stated one: `draws` or `range`."""
+_PILOT: Any = {  # "from" is a keyword of Python, which no field can be called in a class
+    "from": (
+        Text | None,
+        Field(
+            None,
+            description="table of a pilot study, seen from the scenario's folder: SDs are those of "
+            "the method's formula fitted to it, and truths are drawn from what it leaves open",
+        ),
+    )
+}
+
+
+class TruthsSpec(create_model("_Pilot", __base__=Record, **_PILOT)):  # type: ignore[misc]
+    """Truths that a plan takes into account beside the stated one: `from`, `draws` or `range`."""
 
     draws: Draws | None = Field(
         None,
-        description="number of truths, such as 64, drawn from what a pilot study with the counts of"
-        " `design` leaves open of the SDs that it estimated; values are averages over them",
+        description="number of truths, such as 64, drawn from what a pilot study leaves open of "
+        "its SDs: that of `from`, or one with the counts of `design`; values are averages over "
+        "them",
     )
     range: dict[str, SweptValues] = Field(
         {}, description="values per key of the truth; each combination is to reach the target"
     )
+
+    @property
+    def pilot(self) -> str | None:
+        """The name of the pilot's table."""
+        name: str | None = getattr(self, "from")
+        return name
+
+    @property
+    def n_draws(self) -> int | None:
+        """How many truths are drawn; None for a range."""
+        return self.draws or (DRAWS if self.pilot else None)
 
 
 class PlanSpec(Record):

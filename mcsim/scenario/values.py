@@ -35,7 +35,7 @@ RESIDUAL_CORRELATIONS = {  # keys of a truth that go with each; the first is nee
 TERM_TESTS = ("type 2", "type 3")  # mcsim.methods.terms has what is behind each
 STRUCTURES = ("general", "diagonal", "identity", "compound")
 OBSERVATION = "observation"  # what a factor is of that varies within innermost units
-DEALT = ("latin",)  # ways to give the levels of a factor to the cells of two others
+DEALT = ("latin", "all")  # ways to give the levels of a factor to the cells of two others
 RESERVED_NAMES = ("Intercept", "fixed", "residual", "sigma", "total")
 
 
@@ -212,7 +212,7 @@ FactorLevels = Annotated[
 ]
 FactorPlace = Annotated[
     str | tuple[str, str],
-    must_be(f'the name of a level, "{OBSERVATION}", or a list of two names', _is_place),
+    must_be(f'the name of a level, "{OBSERVATION}", or a list of two different names', _is_place),
 ]
 Dealt = Annotated[str, _one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
 Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number

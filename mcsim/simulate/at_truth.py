@@ -13,7 +13,7 @@ import numpy as np
 
 from mcsim.design.columns import Floats, Ints
 from mcsim.engine.arithmetic.unit_sums import weighted_sums
-from mcsim.engine.crossed.crossing import units_that_cross
+from mcsim.engine.crossed.partitions import units_that_cross
 from mcsim.simulate.responses import Simulator
 
 ROUNDING = 1e-7  # of the columns of X, in units of residuals: how far V V^-1 X may be from them

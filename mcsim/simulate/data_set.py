@@ -35,8 +35,9 @@ def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) ->
     is_kept = np.ones(len(simulator.mean), dtype=np.bool_)
     if condition.truth.missing is not None:
         generator = stream(simulator.key, replicate, "missing")
-        is_kept = kept_rows(simulator.design, condition.truth.missing, generator)
-        simulator = _without_lost_units(simulator, is_kept)
+        design, missing = simulator.design, condition.truth.missing
+        is_kept = kept_rows(design.unit_of_row, design.covariate, missing, generator)
+        simulator = without_lost_units(simulator, is_kept)
     block = draw_responses(simulator, [replicate])
     return DataSet(
         only_rows(simulator.design, is_kept),
@@ -45,7 +46,7 @@ def draw_data_set(condition: Condition, simulator: Simulator, replicate: int) ->
     )
 
 
-def _without_lost_units(simulator: Simulator, is_kept: Flags) -> Simulator:
+def without_lost_units(simulator: Simulator, is_kept: Flags) -> Simulator:
     """The simulator whose realized values leave out units without rows.
 
     Each of them becomes a cell of its own: it is as far from the cell's mean as nothing.

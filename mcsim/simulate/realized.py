@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mcsim.design.columns import Floats
+from mcsim.design.columns import Floats, Ints
 from mcsim.names import Parameter
 from mcsim.scenario.true_values import derived_value
 from mcsim.simulate.responses import LevelEffects, Simulator
@@ -26,15 +26,18 @@ def realized_values(simulator: Simulator, products: Sequence[Floats]) -> dict[Pa
     """
     realized: dict[Parameter, Floats] = {}
     for effects, sums in zip(simulator.effects, products, strict=True):
-        realized |= _realized(effects, sums)
+        degrees = len(effects.cells.of_unit) - len(effects.cells.n_units)
+        realized |= realized_of_level(effects, sums, np.full(len(sums), degrees))
     return realized
 
 
-def _realized(effects: LevelEffects, products: Floats) -> dict[Parameter, Floats]:
-    degrees = len(effects.cells.of_unit) - len(effects.cells.n_units)
+def realized_of_level(
+    effects: LevelEffects, products: Floats, degrees: Ints
+) -> dict[Parameter, Floats]:
+    """The same of one level, whose units less cells are `degrees` (n_replicates,)."""
     realized: dict[Parameter, Floats] = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        sd = np.sqrt(np.einsum("nii->ni", products) / degrees)  # not a number without any
+        sd = np.sqrt(np.einsum("nii->ni", products) / degrees[:, None])  # not a number without any
         for i, first in enumerate(effects.names):
             realized[Parameter.of_level("sd", effects.level, first)] = sd[:, i]
             for j, second in enumerate(effects.names[i + 1 :], start=i + 1):

@@ -31,6 +31,11 @@ class Residuals:
     correlate: Correlate | None
     mean_exponent: float
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all have one SD, and are independent."""
+        return self.correlate is None and not self.mean_exponent and bool(np.ptp(self.sd) == 0.0)
+
     def add(self, draws: Floats, responses: Floats) -> None:
         """Add residuals to means (n_replicates, n_rows), in place."""
         residuals = draws if self.correlate is None else self.correlate(draws)

@@ -129,7 +129,7 @@ def simulator_of(condition: Condition, key: Words, design: Design) -> Simulator:
     mean = np.zeros(len(design.frame))
     for name, coefficient in condition.truth.fixed.items():
         mean += coefficient * design.columns((name,))[0]
-    factors = _factors(condition, design)
+    factors = factors_with_means(condition, design)
     effects = tuple(
         _level_effects(design, level.name, condition.truth.random[level.name], factors)
         for level in condition.design.levels
@@ -141,7 +141,7 @@ def simulator_of(condition: Condition, key: Words, design: Design) -> Simulator:
     return Simulator(key, design, mean, sigma, effects, residuals, counts)
 
 
-def _factors(condition: Condition, design: Design) -> list[str]:
+def factors_with_means(condition: Condition, design: Design) -> list[str]:
     """Factors whose cells have means of their own: of a table, those of the fixed effects alone."""
     is_table = condition.table is not None
     used = {name for key in condition.truth.fixed for name in variables_of(key)}

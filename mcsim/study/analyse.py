@@ -4,7 +4,7 @@ Replicates that have the same rows are fitted together; where each has rows of i
 sample by itself, and what its rows can tell is asked anew (own_rows.py).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +13,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.errors import DataError
 from mcsim.methods.identifiability import without
-from mcsim.methods.method import Analysis, StreamOf
-from mcsim.names import Parameter
+from mcsim.methods.method import StreamOf
 from mcsim.results.store import Chunk, PartFiles, encode
-from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import AtTruth, EstimatesAtTruth, estimates_at_truth, with_shifts
 from mcsim.study.chunks import Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
-from mcsim.study.own_rows import analyse_rows, as_tested, failed
+from mcsim.study.own_rows import Sample, as_tested, own_rows
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
+from mcsim.study.ready import failed
 from mcsim.study.tables import estimate_rows, fit_rows
 
 Floats = NDArray[np.float64]
@@ -90,7 +88,7 @@ def analyse_replicates(
 ) -> tuple[pa.Table, pa.Table]:
     """Rows of estimates/ and fits/, replicate by replicate."""
     has_own_rows = condition.condition.has_own_rows
-    samples = _own_rows if has_own_rows else _shared_rows
+    samples = own_rows if has_own_rows else _shared_rows
     few_rows: AbstractContextManager[object] = nullcontext()
     if has_own_rows:  # few may be left
         few_rows = np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -102,28 +100,16 @@ def analyse_replicates(
 
 def lost_replicate(condition: PreparedCondition, replicate: int) -> tuple[pa.Table, pa.Table]:
     """A `failed` row for every fit, no estimates: its analysis ended two workers."""
-    analyses = _failed(condition, LOST.format(replicate=replicate))
+    message = LOST.format(replicate=replicate)
+    analyses = {name: failed(one, message) for name, one in condition.ready.items()}
     replicates = range(replicate, replicate + 1)
-    return _rows(condition, Sample(replicates, {}, analyses, without=condition.ready))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Replicates that were analysed together.
-
-    realized : values (n_replicates,); without : methods that lack an effect in these rows
-    """
-
-    replicates: range
-    realized: Mapping[Parameter, Floats]
-    analyses: dict[str, Analysis]
-    without: Collection[str] = ()
+    return _rows(condition, Sample(replicates, {}, analyses))
 
 
 def _rows(condition: PreparedCondition, sample: Sample) -> tuple[pa.Table, pa.Table]:
     specs, label = condition.specs, condition.label
     tested = with_likelihood_ratios(specs, condition.methods, sample.analyses)
-    own = {spec.name: as_tested(spec, tested[spec.name], sample.without) for spec in specs}
+    own = {spec.name: as_tested(spec, tested[spec.name], sample.lacking) for spec in specs}
     return (
         estimate_rows(label, sample.replicates, sample.realized, own, specs, condition.other_scale),
         fit_rows(label, sample.replicates, own),
@@ -199,22 +185,6 @@ def analyse_together(drawn: Sequence[Drawn]) -> Iterator[Sample]:
         yield Sample(one.replicates, realized, analyses)
 
 
-def _own_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:
-    """A sample of each replicate."""
-    for replicate in replicates:
-        alone = range(replicate, replicate + 1)
-        try:
-            data = draw_data_set(condition.condition, condition.simulator, replicate)
-            analyses, without = analyse_rows(condition, data, _streams(condition, alone))
-            yield Sample(alone, data.realized, analyses, without)
-        except DataError as error:
-            yield Sample(alone, {}, _failed(condition, str(error)))
-
-
 def _streams(condition: PreparedCondition, replicates: range) -> StreamOf:
     """Random numbers for what methods themselves simulate, by position among the replicates."""
     return lambda position: stream(condition.simulator.key, replicates[position], "bootstrap")
-
-
-def _failed(condition: PreparedCondition, message: str) -> dict[str, Analysis]:
-    return {name: failed(one, message) for name, one in condition.ready.items()}

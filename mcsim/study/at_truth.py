@@ -6,7 +6,7 @@ least squares at the truth, which is independent of them, plus a shift. So every
 the mean of normal probabilities (Rao and Blackwell), for any size of the effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ def methods_at_truth(
     ----------
     known : what was found for these rows; gains what is found
     """
-    if not condition.truth.is_normal or _has_unknown_gaps(condition):
+    if not is_known_at_truth(condition):
         return {}
     found = {}
     for name, one in ready.items():
@@ -95,28 +95,57 @@ def with_shifts(
     found = dict(analyses)
     for name, at_truth in methods.items():
         own = np.concatenate([block[at_truth.least_squares] for block in estimates])
-        blocks_by_df = {
-            df: [_with_shift(one, at_truth, own) for one in blocks]
-            for df, blocks in found[name].estimates.items()
-        }
-        found[name] = replace(found[name], estimates=blocks_by_df)
+        true_se = at_truth.least_squares.std_error
+        found[name] = with_shift(found[name], at_truth.place, own, true_se)
     return found
 
 
-def _with_shift(block: ParameterBlock, at_truth: AtTruth, of_truth: Floats) -> ParameterBlock:
-    place = at_truth.place.get(block.parameter)
-    if place is None:
-        return block
-    true_se = at_truth.least_squares.std_error[place]
-    shift = block.estimate - of_truth[:, place]
+def with_shift(
+    analysis: Analysis, place: Mapping[Parameter, int], of_truth: Floats, true_se: Floats
+) -> Analysis:
+    """The analysis with `shift` and `true_se` of fixed effects.
+
+    Parameters
+    ----------
+    of_truth : (n_replicates, k) estimates at the truth; true_se : (k,) or (n_replicates, k)
+    """
+    blocks_by_df = {
+        df: [
+            one
+            if one.parameter not in place
+            else _with_shift(
+                one, of_truth[:, place[one.parameter]], true_se[..., place[one.parameter]]
+            )
+            for one in blocks
+        ]
+        for df, blocks in analysis.estimates.items()
+    }
+    return replace(analysis, estimates=blocks_by_df)
+
+
+def _with_shift(block: ParameterBlock, of_truth: Floats, true_se: Floats) -> ParameterBlock:
+    shift = block.estimate - of_truth
     shift = np.where(np.abs(shift) < ROUNDING * true_se, 0.0, shift)
     return replace(block, shift=shift, true_se=np.where(np.isnan(shift), np.nan, true_se))
 
 
-def _has_unknown_gaps(condition: Condition) -> bool:
-    """Whether rows are lost whose correlation goes by their place among all that were planned."""
-    residual = condition.truth.residual
-    return condition.has_own_rows and residual is not None and residual.correlation is not None
+def is_known_at_truth(condition: Condition) -> bool:
+    """Whether responses are normal with a covariance that is known.
+
+    It is not where rows are lost whose correlation goes by their place among all that were planned.
+    """
+    truth, residual = condition.truth, condition.truth.residual
+    has_gaps = residual is not None and residual.correlation is not None
+    return truth.is_normal and not (condition.has_own_rows and has_gaps)
+
+
+def true_value_in(
+    condition: Condition, simulator: Simulator, one: ReadyMethod
+) -> Callable[[Parameter], float | None]:
+    """What is true of a method's parameters, as of `true_value_of`."""
+    design = simulator.design
+    truth = truth_of(condition.truth, design.factors, one.settings.estimands)
+    return true_value_of(one.columns, design, condition, one.spec, truth)
 
 
 def _with_own_truth(
@@ -126,9 +155,7 @@ def _with_own_truth(
     contrasts: Sequence[Contrast],
     least_squares: TrueLeastSquares,
 ) -> dict[Parameter, int]:
-    design = simulator.design
-    truth = truth_of(condition.truth, design.factors, one.settings.estimands)
-    true_value = true_value_of(one.columns, design, condition, one.spec, truth)
+    true_value = true_value_in(condition, simulator, one)
     found = {}
     for place, contrast in enumerate(contrasts):
         value = true_value(contrast.parameter)

@@ -7,6 +7,7 @@ from mcsim.results.identity import PartContents
 from mcsim.results.ranges import GRID, LARGEST_BLOCK, Grid, Range, cut, subtract
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.estimators import facts_of
+from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedStudy, named
 from mcsim.study.shards import halves
 
@@ -92,9 +93,12 @@ def _share_of_batch(study: PreparedStudy, chunk: Chunk) -> float:
 
 def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:
     """Whether replicates of a condition by some methods take long."""
-    return study.conditions[label].has_own_rows or any(
-        facts_of(spec.estimator).is_slow or spec.interval == "bootstrap"
-        for spec in named(study.scenario.methods, methods)
+    own = named(study.scenario.methods, methods)
+    if any(facts_of(one.estimator).is_slow or one.interval == "bootstrap" for one in own):
+        return True
+    condition = study.condition(label).only(methods)
+    return condition.condition.has_own_rows and not (
+        fitted_together(condition).methods.keys() >= condition.ready.keys()
     )
 
 

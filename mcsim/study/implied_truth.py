@@ -43,11 +43,15 @@ def true_value_of(
     """
     targets, implied = targets_of(spec.truth), implied_truth(columns, design, condition)
     has_truth = is_on_scale(spec, condition.truth)
+    named = {*columns.names, *condition.truth.fixed, *truth.estimands}
 
     def true_value(one: Parameter) -> float | None:
         if not has_truth and one not in targets:
             return null_on_any_scale(one, condition.truth)
-        return truth.of(targets[one]) if one in targets else with_implied(truth, implied, one)
+        if one in targets:
+            return truth.of(targets[one])
+        is_unknown = one.kind == "fixed" and one.name not in named  # a plugin's own
+        return None if is_unknown else with_implied(truth, implied, one)
 
     return true_value
 
@@ -55,8 +59,9 @@ def true_value_of(
 def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -> Implied:
     """Truth of fixed effects, and of levels, some of whose columns in the truth a method lacks.
 
-    None where there is none: of names that the truth lacks, where the method's columns do not make
-    those of the truth; of all, where columns change with the rows that a replicate has.
+    None where there is none: of names with a factor that the truth lacks, where the method's
+    columns do not make those of the truth; of all, where columns change with the rows that a
+    replicate has.
     """
     truth = condition.truth
     has_one = not condition.has_own_rows
@@ -121,8 +126,15 @@ def _of_fixed(
         mean = mean + value * design.columns((name,))[0]
     a = _in_columns(columns.X, mean[:, None])
     if a is None:
-        return dict.fromkeys(one for one in own if one not in values)
+        known = [name for name in columns.names if name not in stated and _is_made_of(name, stated)]
+        return dict.fromkeys(one for one in own if one not in values and one.name not in known)
     return dict(zip(own, _rounded(a[:, 0], columns.X).tolist(), strict=True))
+
+
+def _is_made_of(column: str, stated: Iterable[str]) -> bool:
+    """Whether all factors of a product stand in columns of the truth: 0 is then what it says."""
+    known = [piece for name in stated if name != "Intercept" for piece in read_column(name)]
+    return column == "Intercept" or all(piece in known for piece in read_column(column))
 
 
 def _of_level(level: RandomColumns, design: Design, spec: RandomSpec, *, has_one: bool) -> Implied:

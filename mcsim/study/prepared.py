@@ -5,11 +5,12 @@ conditions share that differ in the truth alone are the design and these methods
 """
 
 import platform
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,20 +44,18 @@ from mcsim.study.conditions_table import Planned, conditions_table
 from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
 
+T = TypeVar("T")
+
 OTHER_DRAWS = (1, 2, 3)  # replicates whose designs a refusal is tried with
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 
 @dataclass(frozen=True)
 class ReadyDesign:
-    """A design and, by name, the methods ready for it.
-
-    known : by hash of the rows and name, methods for replicates that have rows of their own
-    """
+    """A design and, by name, the methods ready for it."""
 
     design: Design
     ready: dict[str, ReadyMethod]
-    known: dict[tuple[bytes, str], ReadyMethod] = field(default_factory=dict, repr=False)
 
 
 Designs = dict[str, ReadyDesign]  # by what determines them; those that are drawn are not kept
@@ -67,15 +66,22 @@ class PreparedCondition:
     """A condition with everything its replicates share.
 
     ready : by name, the methods of `specs` and those that they are tested against
-    known : as of `ReadyDesign`
     """
 
     condition: Condition
     simulator: Simulator
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
-    known: dict[tuple[bytes, str], ReadyMethod] = field(repr=False)
     _least_squares: KnownLeastSquares = field(default_factory=dict, repr=False)
+    _found: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, what: str, find: Callable[["PreparedCondition"], T]) -> T:
+        """What `find` says of these methods of the condition, found at the first question."""
+        key = " ".join([what, *map(repr, self.ready)])
+        if key not in self._found:
+            self._found[key] = find(self)
+        found: T = self._found[key]
+        return found
 
     @property
     def label(self) -> str:
@@ -243,7 +249,7 @@ def prepare_condition(
         known = ReadyDesign(simulator.design, ready)
         if not is_drawn(condition.design):
             designs[key] = known
-    return PreparedCondition(condition, simulator, scenario.methods, known.ready, known.known)
+    return PreparedCondition(condition, simulator, scenario.methods, known.ready)
 
 
 def _ready_methods(
@@ -306,10 +312,13 @@ def prepare_again(before: ReadyMethod, data: ModelFrame, shared: Reducers) -> Re
     DataError
         The rows cannot support the model.
     """
-    spec = before.spec
-    columns = model_columns(before.columns.formula, data, spec.structure)
-    columns = without_columns(columns, before.aliased)
-    return _ready(spec, before.settings, columns, shared)
+    columns = model_columns(before.columns.formula, data, before.spec.structure)
+    return prepare_columns(before, without_columns(columns, before.aliased), shared)
+
+
+def prepare_columns(before: ReadyMethod, columns: ModelColumns, shared: Reducers) -> ReadyMethod:
+    """The same, of columns without the fixed effects that the method leaves out."""
+    return _ready(before.spec, before.settings, columns, shared)
 
 
 def settings_of(scenario: Scenario, spec: MethodSpec, condition: Condition) -> MethodSettings:

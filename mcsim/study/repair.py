@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mcsim.errors import DataError
-from mcsim.results.folder import TABLES, read_manifest
+from mcsim.results.folder import SCENARIO, TABLES, read_manifest
 from mcsim.results.ranges import merge
 from mcsim.results.store import Store
-from mcsim.results.verify import SCENARIO, Fault
+from mcsim.results.verify import Fault
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 

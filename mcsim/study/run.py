@@ -102,8 +102,8 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     with stop_on_signals() as guard:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
-        store, n_planned = _open(study, options, n_planned)
-        wanted = options.replicates or [(1, n_planned)]
+        store = _open(study, options, n_planned)
+        wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
         planned = plan_chunks(study, store.contents, wanted, options.grid)
         chunks = left_to_do(_own(planned, options), store, options.grid)
         options.start(n_replicates(chunks))
@@ -121,16 +121,14 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
     return store
 
 
-def _open(study: PreparedStudy, options: RunOptions, n_planned: int) -> tuple[Store, int]:
-    """The folder, and how many replicates it plans: another run may extend it at the moment."""
+def _open(study: PreparedStudy, options: RunOptions, n_planned: int) -> Store:
+    """The folder, of which another run may extend the plan at this moment."""
     while True:
         try:
             description = study.description(n_planned)
-            store = Store.open(options.directory, description, overwrite=options.overwrite)
+            return Store.open(options.directory, description, overwrite=options.overwrite)
         except LargerStudyError:
             n_planned = _n_planned(study, options)
-        else:
-            return store, n_planned
 
 
 def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
@@ -138,7 +136,10 @@ def _n_planned(study: PreparedStudy, options: RunOptions) -> int:
     wanted = options.planned or study.scenario.replicates
     there = 0 if options.overwrite else find_manifest(options.directory).get("replicates", 0)
     if there > wanted:
-        options.report(f"The study stays at the {there:,} replicates that it has.")
+        options.report(
+            f"The study stays at the {there:,} replicates that it has; this run does those up to"
+            f" {wanted:,}."
+        )
     return max(wanted, int(there))
 
 

@@ -15,6 +15,7 @@ from mcsim.engine.fit import reduce_responses
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import nest_of
 from mcsim.engine.laplace.search import laplace_optima
+from mcsim.engine.nested.forest import OwnRows, grow
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 
@@ -57,6 +58,9 @@ def _compile_the_rest() -> None:
     X, levels = _small_design()
     y = np.zeros((1, ROWS))
     reduce_responses(collapse_design(X, levels, names=("Intercept",)), y)
+    column, start = np.array([0]), np.array([0, ROWS])
+    is_first = np.arange(ROWS)[None] % 3 == 0
+    grow(OwnRows(start, is_first, X.T.copy(), (column,), column), y[0], 1)
     set_responses(np.zeros((1, 2 * ROWS))[:, :ROWS], 1.0, y[0], y)
     at = np.array([0, ROWS], dtype=np.uint64)
     cells = Cells(at[:1], np.ones(1))

@@ -217,7 +217,8 @@ def _location(
     mean, sd = float(simulated.mean()), float(simulated.std(ddof=1))
     beyond = min(below + ties, n - below)
     low, high = _monte_carlo_interval(beyond, n)
-    adjusted = (np.sum(smallest[:-1] <= tail) + 1) / len(smallest)
+    # never below the tail, which ties on the other side make larger
+    adjusted = max(tail, (np.sum(smallest[:-1] <= tail) + 1) / len(smallest))
     distance = (observed - mean) / sd if sd > 0.0 else 0.0
     is_far = beyond == 0 and abs(distance) > FAR
     verdict = (
@@ -290,6 +291,8 @@ def _conclusion(located: Located) -> list[str]:
     low, high = located.joint_interval
     joint = f"Taken together: p = {located.joint:.2g} (Monte Carlo {low:.2g} to {high:.2g})"
     if named["impossible"]:
+        if located.joint >= IMPLAUSIBLE:  # judged by its distance
+            joint += f", which {located.n_replicates:,} data sets can hardly make smaller"
         rest = f" {', '.join(named['possible'])} can." if named["possible"] else ""
         return [
             f"{joint}: these estimates do not come from this scenario.",

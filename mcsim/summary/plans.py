@@ -7,10 +7,9 @@ from typing import NamedTuple
 from mcsim.errors import DataError
 from mcsim.measures import SHARES
 from mcsim.names import short_names
+from mcsim.results.folder import PLAN
 from mcsim.summary.records import Record
 from mcsim.summary.text import shown_as
-
-FILE = "plan.json"
 
 
 class MadePlan(NamedTuple):
@@ -60,7 +59,7 @@ def read_plan(directory: Path) -> MadePlan | None:
     DataError
         It cannot be read, or its search has not ended.
     """
-    path = directory / FILE
+    path = directory / PLAN
     if not path.exists():
         return None
     try:

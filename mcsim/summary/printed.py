@@ -3,14 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
-from mcsim.names import shown_label
+from mcsim.names import link_scale, shown_label
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -42,7 +42,7 @@ COLUMNS = {  # of the table, unless others are named: columns of a summary and t
     "rejection": POWER, "n": "n", "share_at_zero": "at 0",
 }  # fmt: skip
 EXPECTED_HEADER = [*NAMES, POWER, "coverage", "type S", "type M", "MDE", "equivalent"]
-THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "exact df"]
+THEORY_HEADER = ["method", "parameter", "SD", "interior", "rejected", "interior", "df"]
 OFTEN = 0.05  # share of fits on the boundary that closed forms of the interior no longer describe
 WHAT_MAKES = {
     "equivalence": "it is of estimands with limits, equivalence = [-0.1, 0.1] beside `fixed`",
@@ -63,6 +63,7 @@ SENTENCES = {
     "shared": "What the df methods of a fit share is printed once.",
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
+    "scale": "Truths of effects and SDs are {}.",
     "common": "Only replicates in which the fits of all methods are usable.\n",
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
@@ -70,7 +71,8 @@ SENTENCES = {
     "briefly": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal"
     " {}% intervals.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
-    " balanced designs\nin the interior, which know no boundary; exact df are those of the t test:",
+    " balanced designs\nin the interior, which know no boundary; df are exact or, where units"
+    " cross, Satterthwaite's at the truth:",
     "expected": "Expected, in percent, of tests and intervals: means of the probabilities that the"
     " normal distribution of the\nestimate gives at the truth, with smaller errors than counts."
     " type S: rejections with the wrong sign; type M: by\nwhat factor these estimates exaggerate;"
@@ -98,7 +100,7 @@ def to_json(table: pa.Table) -> str:
 def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None) -> str:
     draw, say = partial(drawn(form, width), n_left=2), partial(told, form=form, width=width)
     bullet = "- " if form == "markdown" else ""
-    boundary = table.schema.metadata[b"boundary"].decode()
+    words = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
     records = table.to_pylist()
     printed = without_variances(records)
     conditions = _group(printed, *LABELS)
@@ -106,7 +108,7 @@ def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None)
     paragraphs = []
     for rows in conditions:
         paragraphs += [say([_heading(rows[0])])] if len(conditions) > 1 else []
-        sentences = [bullet + sentence for sentence in _descriptions(rows, boundary)]
+        sentences = [bullet + sentence for sentence in _descriptions(rows, words)]
         paragraphs += [say(sentences), draw(_main(rows, columns))]
         if columns:
             continue
@@ -156,23 +158,25 @@ def lines_of(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> lis
     return list(found.values())
 
 
-def _descriptions(rows: list[Record], boundary: str) -> Iterator[str]:
+def _descriptions(rows: list[Record], words: Mapping[str, str]) -> Iterator[str]:
     """Sentences on the fits of every method; one for the df methods of a fit that agree."""
     fits: dict[str, dict[tuple[str, ...], str]] = {}
     for group in _group(rows, "method"):
         method = group[0]["method"]
         texts = fits.setdefault(fit_of(method), {})
-        texts.setdefault(tuple(_describe(group, boundary)), method)
+        texts.setdefault(tuple(_describe(group, words)), method)
     for fit, texts in fits.items():
         for (first, *others), method in texts.items():
             yield f"{fit if len(texts) == 1 else method}: {first}"
             yield from others
 
 
-def _describe(rows: list[Record], boundary: str) -> Iterator[str]:
-    method = rows[0]
+def _describe(rows: list[Record], words: Mapping[str, str]) -> Iterator[str]:
+    method, boundary = rows[0], words["boundary"]
     n, n_failed, n_boundary = (method[f"n_{name}"] for name in ("replicates", "failed", "boundary"))
     n_usable = n - n_failed - (n_boundary if boundary == "left out" else 0)
+    if words.get("missing", "usable") != "usable":  # replicates of other methods decide too
+        n_usable = max(r["n"] for r in rows)
     undefined = {r["parameter"]: n_usable - r["n"] for r in rows}
     # n % n = 0: where there is no interval at all, the dash in the table says so
     lacking = {r["parameter"]: r["n_missing_interval"] % (r["n"] or 1) for r in rows}
@@ -256,6 +260,9 @@ def notes_on(table: pa.Table, printed: list[Record], reading: str = "reading") -
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
     notes = [missing + SENTENCES[reading].format(" and ".join(levels))]
+    links = table.schema.metadata.get(b"links", b"").decode().split(",")
+    if len(links) == 1 and any(links):
+        notes.append(SENTENCES["scale"].format(link_scale(links[0])))
     notes += note_on_intervals(printed)
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed

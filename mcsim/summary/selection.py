@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcsim.errors import DataError
-from mcsim.names import ROW, shown_label
+from mcsim.names import ROW, SCALES, Parameter, shown_label
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
-from mcsim.summary.records import Globs, Record, chosen, unique, without_variances
-from mcsim.summary.summarize import studies_in, swept_in, value_text
+from mcsim.summary.records import Globs, Record, chosen, fit_of, unique, without_variances
+from mcsim.summary.summarize import link_of_study, studies_in, swept_in, value_text
 
 Key = tuple[str, ...]  # study, condition, method, parameter
 KEY = ("study", *ROW)
@@ -55,7 +55,8 @@ class Shown:
     """Rows of the summaries of some studies; numbers of their replicates are read once.
 
     records : as `summarize` has them, with `place`, words for the condition (none where there is
-    one); swept : short names of what differs between the conditions, by column of the records;
+    one), and `scale`, the unit of effects and SDs where a link has one; swept : short names of what
+    differs between the conditions, by column of the records;
     all_methods : of the studies, also those that are not selected
     """
 
@@ -147,10 +148,13 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     if "study" not in table.column_names:
         table = table.add_column(0, "study", pa.array([str(studies[0])] * table.num_rows))
     swept = swept_in(table, has_studies=len(studies) > 1)
+    methods = unique(zip(*(table[name].to_pylist() for name in ("study", "method")), strict=True))
+    links = {key: link_of_study(Path(key[0]), fit_of(key[1])) for key in methods}
     is_single = len(unique(map(_condition, records := table.to_pylist()))) == 1
     for record in records:
         study = f"{Path(record['study']).name}: " * ("study" in swept)
         record["place"] = "" if is_single else study + shown_label(record["condition"])
+        record["scale"] = _scale(record, links[record["study"], record["method"]])
     titles = unique(_manifest(study).get("title", "") for study in studies)
     return Shown(
         title=titles[0] if len(titles) == 1 else str(results),
@@ -188,6 +192,13 @@ def refuse_nothing(records: Sequence[Record], measures: Sequence[str], shown: Sh
 def key_of(record: Record) -> Key:
     """What tells a row from all others."""
     return tuple(record[name] for name in KEY)
+
+
+def _scale(record: Record, link: str | None) -> str:
+    """The unit of an effect or an SD with a truth; none where responses are normal."""
+    kind = Parameter.read(record["parameter"], record["component"]).kind
+    is_in_units = kind in ("fixed", "own", "sd") and record["truth"] is not None
+    return SCALES[link] if link and is_in_units else ""
 
 
 def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:

@@ -29,6 +29,7 @@ OPTIONAL = ("numerator_df", *THEORY, *EQUIVALENCE)  # which not every study has
 COUNTS = ("n_replicates", "n", "n_failed", "n_boundary", "n_missing_interval", "n_expected")
 MEASURED = tuple(name + suffix for name in MEASURES for suffix in ("", "_mcse"))
 RESULTS = pa.schema(dict.fromkeys(COUNTS, pa.int64()) | dict.fromkeys(MEASURED, pa.float64()))
+DEFAULT_LINKS = {"binomial": "logit", "poisson": "log", "nbinom": "log"}
 MEASURED_TOGETHER = 100_000  # replicates of all rows: their arrays stay in the cache
 
 
@@ -45,13 +46,15 @@ def summarize(
     `missing` "usable" every method has its own replicates, with "common" those that all methods of
     the condition can use; with "fallback" those that it lacks are of the method that its scenario
     names as its fallback. The metadata hold `confidence` (a list), `boundary` ("kept" or "left
-    out") and `missing`. A folder that is no study, or holds results that its `conditions.parquet`
-    does not list, is a DataError.
+    out"), `missing` and the `links` of truths that are not normal. A folder that is no study, or
+    holds results that its `conditions.parquet` does not list, is a DataError.
     """
     studies = all_studies(directories)
     usable = STATUSES[: 1 if only_regular else 2]
     tables = {study: _summarize_study(study, usable, missing) for study in studies}
     words = {"boundary": "left out" if only_regular else "kept", "missing": missing}
+    if links := {link_of_study(study) for study in studies} - {None}:
+        words["links"] = ",".join(sorted(map(str, links)))
     return join_summaries(tables).replace_schema_metadata({**_confidences(studies), **words})
 
 
@@ -107,6 +110,18 @@ def alpha_of(study: Path) -> float:
 
 def _confidence(study: Path) -> float:
     return float(read_manifest(study)["confidence"])
+
+
+def link_of_study(study: Path, method: str | None = None) -> str | None:
+    """The link of a study's truth, or of a method; None of normal ones, or where it is swept."""
+    said = read_manifest(study)["identity"]
+    if {"sweep.truth.family", "sweep.truth.link", "sweep.truth"} & said.keys():
+        return None
+    of_truth = said.get("truth.family"), said.get("truth.link")
+    family, link = (said.get(f"methods.{method}.{key}") for key in ("family", "link"))
+    link = link or (of_truth[1] if family in (None, of_truth[0]) else None)
+    family = family or of_truth[0]
+    return None if family in (None, "gaussian") else link or DEFAULT_LINKS[family]
 
 
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
@@ -221,7 +236,10 @@ def _take_with_fallback(fallbacks: Mapping[str, str]) -> Take:
         all_replicates, all_values = results.numbered(other)
         is_missing = ~np.isin(all_replicates, replicates)
         order = np.argsort(np.append(replicates, all_replicates[is_missing]), kind="stable")
-        return np.hstack([values, all_values[:, is_missing]])[:, order]
+        in_place = all_values[:, is_missing]
+        if np.all(np.isnan(values[-2:])):  # a mean of the other method's alone is of neither
+            in_place[-2:] = np.nan
+        return np.hstack([values, in_place])[:, order]
 
     return take
 

@@ -47,6 +47,18 @@ def test_every_subject_meets_every_item_and_conditions_are_counterbalanced(load)
             assert (table.to_numpy() == n).all()
 
 
+@pytest.mark.parametrize("met", ["# met = 0.5 ", "met = 0.5 "])
+def test_each_pair_is_met_in_all_conditions_that_are_dealt_to_all(load, met):
+    redrawn = "[design.factors]", "[design]\nredraw = true\n[design.factors]"
+    scenario = load(('dealt = "latin"', 'dealt = "all"'), ("# met = 0.5 ", met), redrawn)
+    for replicate in (1, 2, 3):
+        frame = replicate_data(scenario, replicate, None)
+        pairs = frame.groupby(["subject", "item"], observed=True)["condition"]
+        assert (pairs.nunique() == 2).all()
+        assert (pairs.size() == 2).all()
+        assert len(pairs) == 36 * 24 * (0.5 if met.startswith("met") else 1.0)
+
+
 def test_df_that_need_nesting_are_not_the_usual_ones(load):
     methods = load(('df = "satterthwaite"\n', "")).methods
     assert [one.df[0] for one in methods] == ["satterthwaite", "satterthwaite", "containment"]

@@ -283,3 +283,21 @@ def test_a_title_above_a_sheet_is_said_to_be_in_the_way(tmp_path):
 def test_rows_that_all_lack_a_value_name_the_columns(read):
     with pytest.raises(DataError, match=r"rows that lack one: x \(2\)"):
         read(HEAD, "1,,a1", "2,NA,a2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        (["2020-05-17", "2020-06-01", "2021-01-02"], "holds dates"),
+        (["17.5.20", "1.6.20", "2.1.21"], "holds dates"),
+        ([f"plot {i}" for i in range(21)], "is text: a factor of 21 levels"),
+        ([f"plot {i}" for i in range(20)], None),
+        (["fed", "fasted"], None),
+    ],
+)
+def test_text_that_may_be_meant_as_a_covariate_is_named(read, labels, note):
+    rows = [f"{i % 7},{label},a{i % 4}" for i, label in enumerate(labels * 3)]
+    notes = read("y,day,animal", *rows, formula="y ~ day + (1 | animal)").notes
+    said = [one for one in notes if "For a trend write its numbers" in one]
+    assert len(said) == (note is not None)
+    assert all(note in one for one in said)

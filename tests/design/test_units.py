@@ -353,13 +353,13 @@ def test_a_level_may_be_called_observation(built):
          "stain.levels is ['a']; it must be a list of two or more different levels"),
         ("design.factors.stain.of=['animal']", 'must be the name of a level, "observation", or'),
         ("design.factors.stain.of=['animal', 'region']",
-         '`of` names two, so say how: dealt = "latin"'),
+         '`of` names two, so say how: dealt = "latin" or "all"'),
         ("design.factors.stain={ levels=['a','b'], of=['animal', 'stain'], dealt='latin'}",
          "unknown level or factor 'stain' in design.factors.stain.of. The design has: animal,"
          " image, diet, region."),
         ("design.factors.stain.dealt='latin'", "`dealt` goes with a list of two names in `of`"),
         ("design.factors.stain={ levels=['a','b'], of=['animal', 'diet'], dealt='random'}",
-         "design.factors.stain.dealt is 'random'; it must be one of: latin."),
+         "design.factors.stain.dealt is 'random'; it must be one of: all, latin."),
         ("design.levels.image.count={ portal = 3, central = 2 }",
          "unknown cell 'portal'. Cells of diet, region: fasted:portal, fasted:central, fed:portal,"
          " fed:central."),

@@ -73,6 +73,36 @@ def test_estimating_equations_are_those_of_statsmodels(family, df, kind):
         assert (found["df"] == len(np.unique(animal)) - 4).all()
 
 
+CORRECTIONS = {  # what scores of a unit are multiplied by; H = C B^-1 is its share
+    "kauermann-carroll": lambda H: linalg.fractional_matrix_power(np.eye(len(H)) - H, -0.5),
+    "fay-graubard": lambda H: np.diag((1 - np.minimum(np.diag(H), 0.75)) ** -0.5),
+}
+
+
+@pytest.mark.parametrize("df", CORRECTIONS)
+def test_other_corrections_for_few_units_are_their_definition(df):
+    # Kauermann & Carroll (2001), Fay & Graubard (2001), by dense matrices of every animal
+    frame, y, X, animal = data("binomial")
+    found = effects(frame, "binomial", "gee", df).loc[NAMES]
+    p = 1 / (1 + np.exp(-X @ found["estimate"].to_numpy()))
+    model = sm.GEE(y, X, animal, family=FAMILIES["binomial"],
+                   cov_struct=sm.cov_struct.Exchangeable())  # fmt: skip
+    alpha = model.fit(ctol=1e-9, maxiter=500).model.cov_struct.dep_params
+    informations, scores = [], []
+    for one in np.unique(animal):
+        own = animal == one
+        root = np.sqrt(p[own] * (1 - p[own]))
+        V = root[:, None] * ((1 - alpha) * np.eye(own.sum()) + alpha) * root
+        D = (root**2)[:, None] * X[own]
+        informations.append(D.T @ np.linalg.solve(V, D))
+        scores.append(D.T @ np.linalg.solve(V, y[own] - p[own]))
+    bread = np.linalg.inv(sum(informations))
+    adjusted = [CORRECTIONS[df](C @ bread) @ s for C, s in zip(informations, scores, strict=True)]
+    covariance = bread @ sum(np.outer(s, s) for s in adjusted) @ bread
+    np.testing.assert_allclose(found["std_error"], np.sqrt(np.diag(covariance)), rtol=1e-5)
+    assert (found["df"] == len(np.unique(animal)) - 4).all()
+
+
 def test_a_sum_of_trials_is_so_many_rows_but_for_their_correlation():
     # without a covariate that varies within animals the estimates are those of single cells
     single = BINARY.assign(cells=1)
@@ -126,5 +156,5 @@ def test_separated_rows_are_named_and_negative_binomial_ones_refused(estimator):
     found = mcsim.fit(frame, FORMULA, family="binomial", estimator=estimator, df=df)
     assert found.status == "failed"
     assert found.message.startswith("separated")
-    with pytest.raises(DataError, match="is not for family 'nbinom'; use estimator 'laplace'"):
+    with pytest.raises(DataError, match="is not for family 'nbinom'; leave it out, for 'laplace'"):
         effects(COUNTS, "nbinom", estimator, df)

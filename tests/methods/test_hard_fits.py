@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcsim.design.columns import model_columns
@@ -14,7 +15,7 @@ from mcsim.errors import LikelihoodError
 from mcsim.formula import parse_formula
 from mcsim.interface import read_fits
 from mcsim.methods.method import MethodSettings
-from mcsim.methods.one_file import fit_file
+from mcsim.methods.one_file import fit_file, fit_frame
 from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.residuals import ResidualModel
@@ -134,3 +135,25 @@ def test_effects_that_are_constant_within_animals_are_fitted_where_rows_are_lost
     fits = read_fits(tmp_path / "out")
     assert len(fits) == 60
     assert set(fits["status"]) <= {"ok", "boundary"}
+
+
+@pytest.mark.parametrize("sigma", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-9])
+def test_a_fit_whose_sds_are_far_apart_is_right_or_says_that_it_is_not(sigma):
+    # balanced: the variance between units is (MS between - MS within) / 10
+    rng = np.random.default_rng(8)
+    effects, e = 3.0 * rng.normal(size=12), sigma * rng.normal(size=(12, 10))
+    x = np.tile(np.linspace(0.0, 1.0, 10), (12, 1))
+    y = effects[:, None] + 0.5 * x + e
+    unit = np.repeat([f"u{i}" for i in range(12)], 10)
+    frame = pd.DataFrame({"y": y.ravel(), "x": x.ravel(), "unit": unit})
+    found = fit_frame(frame, "y ~ x + (1 | unit)", df="z")
+    if found.status == "ok":
+        between = 10 * np.var(y.mean(axis=1), ddof=1)
+        within = e - e.mean(axis=1, keepdims=True)
+        slope = np.sum(within * (x - 0.5)) / np.sum((x - 0.5) ** 2)
+        ms = np.sum((within - slope * (x - 0.5)) ** 2) / (120 - 12 - 1)
+        expected = np.sqrt((between - ms) / 10)
+        assert found.table.loc["unit.sd(Intercept)", "estimate"] == pytest.approx(expected, 1e-4)
+    else:
+        assert sigma < 1e-3
+        assert "times sigma: numbers of 16 digits hardly tell" in found.message

@@ -97,6 +97,35 @@ def test_effects_of_single_rows_say_more_of_counts_than_poisson_does():
     assert rows.loglik > plain.loglik + 20.0
 
 
+def test_observations_of_their_own_are_the_rows_that_tests_have_df_of():
+    # as of y ~ diet * x + (1 | animal/image) by lme, whose innermost stratum is that of the rows
+    frame = pd.read_csv(REFERENCE / "nbinom_1.csv").assign(row=lambda one: np.arange(len(one)))
+    formula = "y ~ diet * x + (1 | animal/image)"
+    rows = mcsim.fit(frame, formula.replace("image", "image/row"), family="poisson")
+    plain = mcsim.fit(frame, formula, family="poisson")
+    pd.testing.assert_series_equal(rows.table["df"][:4], plain.table["df"][:4])
+    assert rows.table["ci_lower"][:4].notna().all()
+
+
+REMARKS = [
+    ("log odds; exp() of an effect is an odds ratio", {"family": "binomial"}),
+    ("log hazard; exp() of an effect is a hazard ratio", {"family": "binomial", "link": "cloglog"}),
+    ("link, probits.\n", {"family": "binomial", "link": "probit"}),
+    ("log rate; exp() of an effect is a rate ratio", {"family": "poisson"}),
+    ("QUADRATURE with 7 points per random effect, poisson", {"family": "poisson", "quadrature": 7}),
+    ("by the normal distribution, without df", {"family": "poisson", "df": "z"}),
+    ("animal.sd(Intercept): an estimate at the edge of what can be", {"family": "poisson"}),
+    ("dispersion: the counts vary no more than Poisson's", {"family": "nbinom"}),
+]
+
+
+@pytest.mark.parametrize(("words", "options"), REMARKS)
+def test_a_fit_says_what_its_numbers_are_and_why_some_are_not_there(words, options):
+    columns = {"y": [1, 0, 1, 0, 1, 1, 0, 1], "diet": list("aaaabbbb"), "animal": list("ccddeeff")}
+    frame = pd.DataFrame(columns)
+    assert words in str(mcsim.fit(frame, "y ~ diet + (1 | animal)", **options)) + "\n"
+
+
 @pytest.mark.parametrize("name", ["binomial_1", "nbinom_1"])
 def test_bootstrap_intervals_are_of_data_sets_like_the_fit(name):
     # where the SD is 5 of its standard errors from 0, both kinds of them agree
@@ -139,11 +168,13 @@ BAD = [
     ("no more successes than trials; these are 'n'", "1 3 0 1", "binomial", {"trials": "n"}),
     ("row 2: 'y' is -3", "1 -3 0 1", "poisson", {}),
     ("whole numbers from 0 up", "1 1.5 0 1", "nbinom", {}),
-    ("row 2: 'y' is 0.5; a share needs the number of trials", "1 .5 0 1", "binomial", {}),
+    ("row 2: 'y' is 0.5; the response is the number of successes", "1 .5 0 1", "binomial", {}),
     ("'nbinom' has no link 'logit'. It has: log", "1 0 0 1", "nbinom", {"link": "logit"}),
     ("there is no family 'binomal'", "1 0 0 1", "binomal", {}),
     ("trials go with family 'binomial'", "1 0 0 1", "poisson", {"trials": "n"}),
     ("'reml' is not for family 'poisson'", "1 0 0 1", "poisson", {"estimator": "reml"}),
+    ("leave it out, for 'laplace'", "1 0 0 1", "poisson", {"estimator": "ml"}),
+    ("or name the family of the counts", "1 0 0 1", "gaussian", {"estimator": "laplace"}),
     ("does not give df 'kenward-roger'", "1 0 0 1", "poisson", {"df": "kenward-roger"}),
     ("'laplace' is not for family 'gaussian'", "1 0 0 1", "gaussian", {"estimator": "laplace"}),
     ("quadrature is for counts", "1 0 0 1", "gaussian", {"quadrature": 9}),

@@ -12,12 +12,14 @@ from scipy import special, stats
 from mcsim.errors import DataError
 from mcsim.interface import plan as plan_of_python
 from mcsim.planning.designs import Designs, designs_of
-from mcsim.planning.plan import PlanOptions, make_plan
+from mcsim.planning.measured import Value, value_of
+from mcsim.planning.plan import PlanOptions, as_json, make_plan
 from mcsim.planning.screen import expected_values
 from mcsim.planning.search import REACHES, Judge, cheapest
 from mcsim.planning.sequence import radius, share_of_error
 from mcsim.planning.starter import starter
-from mcsim.planning.values import Value
+from mcsim.planning.values import Bench
+from mcsim.results.store import Store
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plan import Goal
 from mcsim.study.prepared import PreparedStudy
@@ -141,10 +143,78 @@ def test_a_folder_of_another_plan_is_refused_and_a_larger_search_goes_on(tmp_pat
     larger = PLAN.replace("to = 6", "to = 7")
     make_plan(scenario_of(tmp_path, larger), PlanOptions(tmp_path / "plan"))
     assert before < {path.name for path in (tmp_path / "plan").iterdir()}
-    scenario_of(tmp_path, text=SCENARIO.replace("0.12", "0.13"))
+    fewer = PLAN.replace('"design.observations.count" = [4, 8]\n', "[plan.truth]\ndraws = 8\n")
+    text = SCENARIO.replace("count = 5", "count = 4").replace("0.12", "0.13")
+    scenario_of(tmp_path, fewer, text)
     done = call_mcsim("plan", "scenario.toml", "-o", "plan", cwd=tmp_path)
     assert done.returncode == 4
-    assert "truth.fixed" in done.stderr
+    assert done.stderr.endswith(
+        "plan holds a plan of another study; these differ:\n"
+        "  design.observations.count is searched there and 4 here\n"
+        "  plan.truth: the truths in whose doubt designs are tried\n"
+        "  truth.fixed.diet[T.fed]:x is 0.12 there and 0.13 here\n"
+        "Name another folder with -o.\n"
+    )
+
+
+def test_a_plan_may_be_repeated_for_other_methods_and_measures(tmp_path):
+    """With the numbers that a new folder has; what was written for others is kept and used."""
+    both = PLAN.replace('method = "two-stage"', 'methods = ["two-stage", "general/kenward-roger"]')
+    power = '{ rejection = "diet[T.fed]:x", at_least = 0.8 }'
+    wide = PLAN.replace(power, '{ ci_width = "diet[T.fed]:x", at_most = 0.21 }')
+    alone = "[[methods]]".join(SCENARIO.split("[[methods]]")[::2])  # two-stage
+    tables = []
+    for number, (plan, text) in enumerate(
+        [(PLAN, SCENARIO), (both, SCENARIO), (PLAN, SCENARIO), (PLAN, alone), (wide, SCENARIO)]
+    ):
+        scenario, most = scenario_of(tmp_path, plan, text), 1024
+        made = make_plan(scenario, PlanOptions(tmp_path / "plan", most=most))
+        new = make_plan(scenario, PlanOptions(tmp_path / str(number), most=most))
+        assert as_json(made)["designs"] == as_json(new)["designs"]
+        tables = sorted((tmp_path / "plan").glob("*/conditions.parquet"))
+        tables[0].unlink()  # and so it is written again
+    other = SCENARIO.replace('two-stage"\nformula = "y ~ diet * x', 'two-stage"\nformula = "y ~ x')
+    scenario_of(tmp_path, PLAN, other)
+    done = call_mcsim("plan", "scenario.toml", "-o", "plan", cwd=tmp_path)
+    assert done.returncode in (2, 4)
+    assert "--overwrite" not in done.stderr
+    with pytest.raises(DataError, match="plan holds a plan; the folders in it are studies"):
+        Store.read(tmp_path / "plan")
+
+
+def test_no_share_is_told_beyond_its_ends(tmp_path):
+    """Of 512 intervals of which nearly all cover: their sequence goes beyond 100%."""
+    target = '{ coverage = "image.sd(x)", at_least = 0.9 }'
+    plan = PLAN.replace('{ rejection = "diet[T.fed]:x", at_least = 0.8 }', target)
+    plan = plan.replace('"two-stage"', '"general/satterthwaite"').replace("to = 14", "to = 4")
+    made = make_plan(scenario_of(tmp_path, plan), PlanOptions(tmp_path / "plan", most=512))
+    (goal,) = made.goals
+    seen = [look.values[goal] for look in made.chosen.looks]
+    assert all(0.0 <= one.lower <= one.estimate <= one.upper <= 1.0 for one in seen)
+    assert any(one.upper == 1.0 for one in seen)
+    certain = [Value(1.0001, 0.01, 512)]  # with a control, power may go beyond as well
+    judge = Judge((POWER,), lambda _design, _n: {POWER: certain}, {POWER: 0.001}, 512, 0.05, print)
+    assert judge.at(0, 512, 0.05).values[POWER].estimate == 1.0
+
+
+def test_an_exact_test_of_the_same_data_takes_most_of_the_error_of_power(tmp_path):
+    """Of 8 animals: a fifth of the variance of counts by probabilities, 1/40 with the exact test.
+
+    The values agree within 4 Monte Carlo errors of their difference: false in 1 of 16,000.
+    """
+    methods = ("general/satterthwaite", "general/kenward-roger")
+    plan = PLAN.replace("from = 3, to = 14", "from = 4, to = 5").replace("[4, 8]", "[10]")
+    plan = plan.replace("from = 2, to = 6", "from = 4, to = 5").replace("two-stage", methods[0])
+    scenario = scenario_of(tmp_path, plan, SCENARIO.replace("x = 0.05", "x = 0.02"))
+    designs = designs_of(scenario.plan, scenario)
+    bench = Bench(scenario, designs, (POWER,), methods, tmp_path / "plan", 1)
+    for method in methods:
+        (told,) = bench.samples(0, 1024)[method, POWER]
+        plain, controlled = value_of(POWER, told._replace(control=None)), value_of(POWER, told)
+        counted = plain.value * (1.0 - plain.value)
+        assert plain.spread**2 < counted / 5
+        assert controlled.spread**2 < counted / 40
+        assert abs(controlled.value - plain.value) < 4 * plain.spread / math.sqrt(1024)
 
 
 def fake_values(seed):
@@ -360,7 +430,7 @@ MISTAKES = {
     ),
     "unknown parameter": (
         ('"diet[T.fed]:x"', '"diet:x"'),
-        "plan.target: no method reports 'diet:x'. There are: Intercept, ",
+        "plan.target: method 'two-stage' reports no 'diet:x'. It has: Intercept, ",
     ),
     "no test": (
         (

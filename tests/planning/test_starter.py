@@ -10,6 +10,7 @@ import pytest
 from mcsim.errors import DataError
 from mcsim.planning import KINDS
 from mcsim.planning.starter import starter, starter_from_data
+from mcsim.planning.truths import is_pilot
 from mcsim.scenario.families import family_model
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
@@ -312,6 +313,10 @@ def test_counts_become_a_scenario_of_their_family(tmp_path):
     kept = made_of("cbpp.csv", formula, model, tmp_path, keep_design=True)
     assert kept.truth.trials == "size"
     assert kept.methods[0].df == ("containment",)
+    formula = "y ~ diet + x + (1 | animal/image)"
+    planned = made_of("poisson_1.csv", formula, family_model("poisson"), tmp_path)
+    assert 'rejection = "x"' in (tmp_path / "s.toml").read_text()
+    assert not is_pilot(planned)  # whose Wishart matrices would be of a sigma
 
 
 def test_a_response_that_looks_like_a_count_is_suggested_to_be_one(tmp_path):

@@ -1,18 +1,21 @@
 """Plans for truths in doubt, against exact powers and the distribution of a pilot's estimates."""
 
+import hashlib
+import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from mcsim.errors import DataError
+from mcsim.errors import DataError, StudyMismatchError
+from mcsim.planning.pilot import pilot_of, with_estimates
 from mcsim.planning.plan import PlanOptions, as_json, make_plan
 from mcsim.planning.printed import FORMATS
-from mcsim.planning.starter import starter
+from mcsim.planning.starter import starter, starter_from_data
 from mcsim.planning.truths import truths_of
 from mcsim.scenario.load import load_scenario
-from mcsim.study.run import RunOptions, run_study
+from mcsim.study.run import RunOptions, replicate_data, run_study
 from mcsim.summary.estimates import read_results
 from tests.conftest import call_mcsim
 from tests.planning.test_plan import PLAN, SCENARIO, cost, scenario_of
@@ -61,7 +64,8 @@ def test_values_are_averages_over_what_a_pilot_leaves_open(tmp_path):
     for look in made.chosen.looks:  # all intervals hold with 95%
         counts = tuple(made.designs.values(look.design).values())
         exact = [power(counts, *one) for one in of_truths]
-        assert look.values[goal].lower <= np.mean(exact[1:]) <= look.values[goal].upper
+        low, high = look.values[goal].lower, look.values[goal].upper
+        assert low - 1e-9 <= np.mean(exact[1:]) <= high + 1e-9
     counts = tuple(made.designs.values(made.chosen.design).values())
     exact = [power(counts, *one) for one in of_truths]
     told = as_json(made)["answer"]
@@ -114,10 +118,15 @@ def test_a_truth_is_drawn_from_the_inverse_of_its_estimate(tmp_path):
 
 
 MISTAKES = {
-    "both": ("draws = 32", 'draws = 32\nrange = { "truth.sigma" = [0.1] }', "one of them"),
-    "none": ("draws = 32\n", "", "doubt of the truth is told by `draws` or by `range`"),
+    "both": (
+        "draws = 32",
+        'draws = 32\nrange = { "truth.sigma" = [0.1] }',
+        "doubt of the truth is told by `from`, `draws` or both, or by `range`",
+    ),
+    "none": ("draws = 32\n", "", "doubt of the truth is told by `from`"),
     "few": ("draws = 32", "draws = 3", "it must be a whole number from 8 to 1,024"),
-    "pilot data": ("draws = 32", 'from = "pilot.csv"', "unknown key 'from'"),
+    "no pilot": ("draws = 32", 'from = "pilot.csv"', "there is no file "),
+    "no column": ("draws = 32", 'from = "scenario.txt"', "scenario.txt has no column 'y'"),
     "no truth": ("draws = 32", 'range = { "design.x" = [1] }', "'design.x' is no key of the truth"),
     "a key of nothing": ("draws = 32", 'range = { "truth.sigm" = [0.1, 0.2] }', "truth.sigm"),
     "a relative size": (
@@ -132,10 +141,92 @@ MISTAKES = {
 def test_doubt_that_cannot_be_is_refused(tmp_path, old, new, message):
     assert old in DRAWS
     (tmp_path / "scenario.toml").write_text(SCENARIO + DRAWS.replace(old, new))
+    (tmp_path / "scenario.txt").write_text("animal,x\n1,2\n")
     done = call_mcsim("plan", "scenario.toml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["scenario.toml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"scenario.toml", "scenario.txt"}
+
+
+FROM = DRAWS.replace("draws = 32", 'from = "data/pilot.csv"\ndraws = 32')
+FORMULA = "y ~ diet * x + (x | animal/image)"
+
+
+def write_pilot(tmp_path, chosen=slice(None)):
+    """A table of 4 animals per diet, with SDs that no scenario here states."""
+    own = SCENARIO.replace("count = 3", "count = 4").replace("0.085", "0.1")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    frame = replicate_data(scenario_of(tmp_path / "data", "", own), 1, None)
+    frame[chosen].to_csv(tmp_path / "data" / "pilot.csv", index=False)
+    return frame
+
+
+def test_truths_of_a_table_are_those_of_its_design_and_estimates(tmp_path):
+    """As `init` writes them, whose counts are those of the balanced table."""
+    write_pilot(tmp_path)
+    scenario = scenario_of(tmp_path, FROM)
+    pilot = pilot_of(scenario)
+    found = truths_of(with_estimates(scenario, pilot), pilot).sweep["truth"]
+    made = starter_from_data(tmp_path / "data" / "pilot.csv", FORMULA, "s").text
+    assert '# from = "' in made
+    path = tmp_path / "started.toml"
+    path.write_text(made.replace("# [plan.truth]", "[plan.truth]\ndraws = 32"))
+    expected = truths_of(load_scenario(path, seed=3)).sweep["truth"]
+    assert len(found) == len(expected) == 33
+    for one, own in zip(found, expected, strict=True):
+        assert one["random"] == own["random"]
+        assert one["sigma"] == own["sigma"]
+        assert one["fixed"] == {"Intercept": 1.0, "diet[T.fed]:x": 0.12}  # as is stated
+
+
+def test_rows_that_are_lost_and_a_group_that_is_not_there_say_less(tmp_path):
+    """Of one diet alone there are 3 degrees of freedom between animals, of two 6."""
+    n_rows = len(write_pilot(tmp_path))
+    spread = []
+    for chosen in (slice(None), slice(n_rows // 2)):
+        write_pilot(tmp_path, chosen)
+        scenario = scenario_of(tmp_path, FROM.replace("draws = 32", "draws = 256"))
+        pilot = pilot_of(scenario)
+        truths = truths_of(with_estimates(scenario, pilot), pilot).sweep["truth"]
+        variances = np.array([one["random"]["image"]["sd"]["x"] ** 2 for one in truths[1:]])
+        spread.append(np.subtract(*np.quantile(np.log(variances + 1e-4), [0.9, 0.1])))
+    assert spread[1] > 1.2 * spread[0]
+
+
+def test_a_plan_keeps_its_pilot_and_a_run_knows_nothing_of_it(tmp_path):
+    write_pilot(tmp_path)
+    few = FROM.replace("draws = 32", "draws = 8").replace("to = 14", "to = 4")
+    scenario = scenario_of(tmp_path, few)
+    made = make_plan(scenario, PlanOptions(tmp_path / "plan", most=16))
+    told = json.loads((tmp_path / "plan" / "plan.json").read_bytes())
+    content = (tmp_path / "data" / "pilot.csv").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert told["study"]["plan.truth.from (SHA-256)"] == digest
+    assert (tmp_path / "plan" / "tables" / "pilot.csv").read_bytes() == content
+    assert not [*(tmp_path / "plan").glob("*/tables")]
+    assert made.has_truths
+    write_pilot(tmp_path, slice(10, None))
+    with pytest.raises(StudyMismatchError, match=r"plan.truth.from \(SHA-256\) is"):
+        make_plan(load_scenario(tmp_path / "scenario.toml"), PlanOptions(tmp_path / "plan"))
+    folders = [tmp_path / "with", tmp_path / "without"]
+    for folder, plan in zip(folders, (few, ""), strict=True):
+        short = SCENARIO.replace("replicates = 100", "replicates = 2")
+        run_study(scenario_of(tmp_path, plan, short), RunOptions(folder, 1))
+    estimates = [[*folder.glob("estimates/*")] for folder in folders]
+    assert estimates[0][0].name == estimates[1][0].name
+    assert load_scenario(folders[0] / "scenario.toml").tables.keys() == {"pilot.csv"}
+
+
+def test_a_table_that_no_method_can_be_fitted_to_is_refused(tmp_path):
+    write_pilot(tmp_path)
+    ols = SCENARIO.replace('df = ["satterthwaite", "kenward-roger"]', 'estimator = "two-stage"')
+    ols = ols.replace("(x | animal/image)", "(1 | animal)")
+    with pytest.raises(DataError, match="no method has a formula to fit to the pilot's table"):
+        make_plan(scenario_of(tmp_path, FROM, ols), PlanOptions(tmp_path / "plan"))
+    write_pilot(tmp_path, slice(5))
+    with pytest.raises(DataError, match=r"^plan.truth.from: "):
+        make_plan(scenario_of(tmp_path, FROM), PlanOptions(tmp_path / "plan"))
+    assert not (tmp_path / "plan").exists()
 
 
 def test_a_pilot_that_says_nothing_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from mcsim.names import Parameter
 from mcsim.results.folder import read_conditions
 from mcsim.results.merge import merge_studies
 from mcsim.scenario.load import load_scenario
+from mcsim.scenario.plugin_file import read_plugin
 from mcsim.study.conditions_table import SCHEMA
 from mcsim.study.run import RunOptions, run_study
 from tests.conftest import SMALL
@@ -218,6 +219,27 @@ def test_fixed_effects_in_other_columns_have_the_truth_that_makes_the_same_mean(
     assert found["log"] == {"Intercept": 1.0, "diet[T.fed]": 0.5, "log(x + 1)": None}
     said = FIXED.replace("x = -1.0", 'x = -1.0\n"log(x + 1)" = 0.0')  # then it is meant
     assert fixed_truths(run(tmp_path / "said", said))["log"]["log(x + 1)"] == 0.0
+
+
+@pytest.mark.parametrize("listed", ["", '"diet[T.fed]" = 0.0\n'])
+def test_an_effect_is_0_whether_or_not_the_truth_lists_the_0(tmp_path, listed):
+    fixed = f'{listed}"diet[T.fed]:x" = 0.5\n'
+    text = FIXED.replace('"diet[T.fed]" = 0.5\n', fixed).replace('"diet + log', '"diet + x + log')
+    assert fixed_truths(run(tmp_path / "study", text))["fewer"]["diet[T.fed]"] == 0.0
+
+
+def test_what_only_a_plugin_names_has_no_truth(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from mcsim.plugins import estimator\n@estimator('x', 'diet[T.feed]')\n"
+        "def own(data): return {'x': 1.0, 'diet[T.feed]': 2.0}\n"
+    )
+    own = '[[methods]]\nname = "own"\nformula = "y ~ x + (1 | animal)"\nestimator = "plugin:own"\n'
+    (tmp_path / "s.toml").write_text(SMALL + own)
+    scenario = load_scenario(tmp_path / "s.toml").with_plugin(read_plugin(tmp_path / "own.py"))
+    study = run_study(
+        scenario.model_copy(update={"replicates": 4}), RunOptions(tmp_path / "out", 1)
+    )
+    assert fixed_truths(study.directory)["own"] == {"x": -1.0, "diet[T.feed]": None}
 
 
 @pytest.mark.parametrize("key", ["redraw = true", "[truth.missing]\nobservations = 0.1"])

@@ -4,41 +4,16 @@ import numpy as np
 import pytest
 
 import mcsim
+from benchmarks.scenarios import COUNTS
+from mcsim.plots.measure_axes import words_of
+from mcsim.report.findings import typical_error
 from mcsim.scenario.conditions import conditions
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
+from mcsim.summary.printed import print_summary
+from mcsim.summary.selection import Selection, shown_rows
+from mcsim.summary.summarize import summarize
 
-SCENARIO = """
-replicates = {n}
-seed = 7
-[design]
-factors = {{ diet = ["fasted", "fed"] }}
-[[design.levels]]
-name = "animal"
-count = 6
-[[design.levels]]
-name = "image"
-count = 3
-[design.observations]
-count = 4
-[design.covariates]
-x = {{ grid = [0.0, 1.0] }}
-cells = {{ values = [3, 5, 5, 8] }}
-[truth]
-{truth}
-[truth.fixed]
-Intercept = 0.3
-x = 0.4
-[truth.random.animal]
-sd = {{ Intercept = 0.5 }}
-[truth.random.image]
-sd = {{ Intercept = 0.3 }}
-{more}
-[[methods]]
-name = "laplace"
-formula = "y ~ diet * x + (1 | animal/image)"
-{method}
-"""
 BINOMIAL = 'family = "binomial"\ntrials = "cells"'
 NBINOM = 'family = "nbinom"\ndispersion = 2.0'
 NORMAL_TOO = """
@@ -53,7 +28,7 @@ formula = "y ~ diet * x + (1 | animal/image)"
 def load(tmp_path):
     def load(truth, more="", method="", n=20):
         path = tmp_path / "counts.toml"
-        path.write_text(SCENARIO.format(truth=truth, more=more, method=method, n=n))
+        path.write_text(COUNTS.format(truth=truth, more=more, method=method, n=n))
         return load_scenario(path)
 
     return load
@@ -68,7 +43,7 @@ def run(load, tmp_path):
     return run
 
 
-def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(run):
+def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(run, tmp_path):
     study, summary = run(BINOMIAL, method='df = ["containment", "z"]' + NORMAL_TOO)
     own = summary.loc["laplace/containment"]
     assert own["truth"].to_dict() == {
@@ -83,6 +58,17 @@ def test_a_study_of_proportions_reports_what_is_true_on_the_scale_of_the_link(ru
     estimates = study.estimates(parameter="animal.sd(Intercept)")
     has_realized = estimates.groupby("method", observed=True)["realized"].count()
     assert has_realized.to_dict() == {"laplace/containment": 20, "laplace/z": 20, "normal": 0}
+    folder = tmp_path / "out"
+    printed = print_summary(summarize([folder]), "table")
+    assert "Truths of effects and SDs are on the scale of the link, log odds; exp() of" in printed
+    record, of_normal = (
+        shown_rows(folder, Selection(method, "diet[[]T.fed]")).records[0]
+        for method in ("laplace/z", "normal")
+    )
+    assert words_of(record, "rmse") == "RMSE, log odds"
+    assert words_of(record, "coverage") == "coverage, %"
+    assert words_of(of_normal, "rmse") == "RMSE"
+    assert typical_error(record).text.endswith("log odds)")
 
 
 def test_a_negative_binomial_truth_may_be_taken_for_poisson(run):
@@ -104,7 +90,7 @@ def test_trials_may_be_swept_and_rows_lost(run):
 
 def test_an_offset_of_the_method_is_not_taken_from_the_counts(tmp_path):
     # the truth's exposure: log(cells) with a coefficient of 1
-    text = SCENARIO.format(truth='family = "poisson"', more="", method="", n=100)
+    text = COUNTS.format(truth='family = "poisson"', more="", method="", n=100)
     text = text.replace("x = 0.4", 'x = 0.4\n"log(cells)" = 1.0').replace("* x +", "* x + OFFSET +")
     path = tmp_path / "exposure.toml"
     path.write_text(text.replace("OFFSET", "offset(log(cells))"))

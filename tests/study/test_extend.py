@@ -7,6 +7,7 @@ import pytest
 
 from mcsim.errors import StudyMismatchError
 from mcsim.results.identity import Identity, PartContents, changed_keys, grow
+from mcsim.results.store import Store
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.printed import to_csv
@@ -212,4 +213,12 @@ def test_a_smaller_number_of_replicates_leaves_a_study_as_large_as_it_is(run):
     before = files(run(SMALL, n=40))
     after = files(run(SMALL, n=20, report=said.append))
     assert after == before
-    assert "The study stays at the 40 replicates that it has." in said
+    note = "The study stays at the 40 replicates that it has; this run does those up to 20."
+    assert note in said
+
+
+def test_a_smaller_number_of_replicates_does_not_finish_a_larger_study(run):
+    folder = run(SMALL, n=400, replicates=[(1, 32)])
+    run(SMALL, n=64)
+    (status,) = Store.read(folder).status().conditions
+    assert status.missing == ((65, 400),)

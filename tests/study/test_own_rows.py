@@ -7,6 +7,7 @@ probability 6e-5, all of them (fewer than 40) with 0.3%. Seeds are fixed.
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -43,8 +44,10 @@ def kept(prepared):
     def keep(missing):
         one = prepared(f"truth.missing={missing}")
         generator, spec = np.random.default_rng(3), one.condition.truth.missing
-        rows = [kept_rows(one.simulator.design, spec, generator) for _ in range(N_REPLICATES)]
-        return one.simulator.design.frame, np.array(rows)
+        design = one.simulator.design
+        units, values = design.unit_of_row, design.covariate
+        rows = [kept_rows(units, values, spec, generator) for _ in range(N_REPLICATES)]
+        return design.frame, np.array(rows)
 
     return keep
 
@@ -323,22 +326,16 @@ def test_no_amount_of_loss_ends_a_study(small_scenario, tmp_path):
     assert store.missing() == {"all": ()}
 
 
-def test_rows_that_come_again_use_the_method_that_is_there(prepared, monkeypatch):
-    one = prepared("truth.missing.units={animal=0.1}")
-    together = [
-        analyse_replicates(one, range(replicate, replicate + 1)) for replicate in range(1, 31)
-    ]
-    n_designs = len({key for key, _ in one.known})
-    assert n_designs < 25  # which animals are lost does not matter, only how many of each diet
-    alone = prepared("truth.missing.units={animal=0.1}")
-    for replicate in (3, 17, 30):
-        alone.known.clear()
-        for there, here in zip(
-            together[replicate - 1],
-            analyse_replicates(alone, range(replicate, replicate + 1)),
-            strict=True,
-        ):
-            assert there.equals(here)
+@pytest.mark.parametrize(
+    "overrides", [("truth.missing={observations=0.1, units={image=0.4}}",), REDRAWN]
+)
+def test_a_replicate_does_not_depend_on_those_it_is_fitted_with(prepared, overrides):
+    one = prepared(*overrides)
+    for together in analyse_replicates(one, range(1, 9)):
+        for replicate in (2, 7):
+            alone = analyse_replicates(one, range(replicate, replicate + 1))
+            own = together.filter(pc.equal(together["replicate"], replicate))
+            assert own.equals(next(each for each in alone if each.schema == together.schema))
 
 
 def test_a_condition_that_loses_nothing_is_the_plain_one(small_scenario):

@@ -93,7 +93,11 @@ def test_the_options_on_the_command_line(small_scenario, tmp_path):
     assert "m: 24 replicates, 0 failed" in done.stdout
     planned = call_mcsim("run", small_scenario, *options, "--dry-run", cwd=tmp_path)
     assert "every replicate has its own; less what a replicate loses" in planned.stdout
-    assert re.search(r"prepared and fitted one by one: about \d+ ms each", planned.stdout)
+    assert "one by one" not in planned.stdout
+    of_all_rows = METHOD.replace("+ x", "+ scale(x)").replace("* x", "* scale(x)")
+    changes = [text for one in (of_all_rows, *OPTIONS["everything"]) for text in ("--set", one)]
+    planned = call_mcsim("run", small_scenario, *changes, "--dry-run", cwd=tmp_path)
+    assert re.search(r"for which m is prepared one by one: about \d+ ms each", planned.stdout)
     sizes = set()
     for replicate in (1, 2):
         data = call_mcsim(
@@ -108,11 +112,13 @@ def test_failed_replicates_count_as_any_other_failure(small_scenario, tmp_path):
     options = ["--set", METHOD, "--set", "truth.missing.units={animal=0.8}", "-o", "out"]
     stopped = call_mcsim("run", small_scenario, *options, cwd=tmp_path)
     assert stopped.returncode == 3
-    assert "nothing that could tell animal.sd(Intercept)" in stopped.stderr
+    assert "41 of 60 fits of 'm/containment' failed" in stopped.stderr
     done = call_mcsim("run", small_scenario, *options, "--max-failures", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     fits = pq.read_table(tmp_path / "out" / "fits").to_pandas()
     assert 0 < (fits["status"] == "failed").mean() < 1
+    reason = "nothing that could tell animal.sd(Intercept)"
+    assert fits["message"].str.contains(reason, regex=False).any()
 
 
 def test_conditions_with_and_without_own_rows_in_one_sweep(small_scenario, tmp_path):

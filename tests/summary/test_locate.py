@@ -60,6 +60,12 @@ def test_undefined_estimates_are_left_out_of_their_parameter_alone():
     assert second.tail == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_tail_adjusted_for_one_parameter_is_the_tail():
+    # 0 on one side: no value there is as far out as one of the other side
+    (one,) = located([np.concatenate([np.zeros(50), np.arange(1.0, 50.0)])], [45.0]).parameters
+    assert one.adjusted == one.tail > 0.05
+
+
 def test_data_of_the_scenario_get_small_probabilities_as_rarely_as_they_should():
     # correlated parameters; 400 data sets: the share below 5% is within 4.3 standard errors of 5%
     # but for one run in 50,000

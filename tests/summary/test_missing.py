@@ -71,6 +71,24 @@ def test_a_fallback_stands_in(results):
     assert mean_and_n(directory, "diagonal", "fallback")[1] == ok["diagonal"].sum()
 
 
+@pytest.mark.parametrize("own_given", [np.nan, 0.5])
+def test_expected_measures_are_never_of_the_fallback_alone(own_given):
+    class Results:
+        def numbered(self, row):
+            numbers = np.ones((9, 3 if row else 2))
+            numbers[-2:] = 0.5 if row else own_given
+            return np.array([1, 2, 3] if row else [1, 3]), numbers
+
+        def method(self, _row):
+            return "own"
+
+        def row_of(self, _row, name):
+            return {"other": 1}.get(name)
+
+    take = summary.HANDLINGS["fallback"]({"own": "other"})
+    assert take(Results(), 0)[-1] == pytest.approx([own_given] * 3, nan_ok=True)
+
+
 def test_the_page_says_what_was_done_and_the_data_do_not_change_with_a_fallback(results):
     directory, _, _ = results
     tables = {

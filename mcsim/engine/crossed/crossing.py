@@ -1,8 +1,9 @@
 """A design whose units cross, as the compiled code works on it: cross-products of its columns.
 
 One level and all levels nested within it are eliminated unit by unit ("inner" columns); the columns
-of all other levels ("outer") form one dense system. What the design alone determines is here, once
-for all replicates.
+of all other levels ("outer") form one dense system. Units that are alike are one unit here, their
+mean, and what lies between them is eliminated as strata. What the design alone determines is here,
+once for all replicates.
 """
 
 import itertools
@@ -10,13 +11,27 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 from mcsim.engine.blocks import Blocks
+from mcsim.engine.crossed.alike import units_alike
+from mcsim.engine.crossed.partitions import is_within, of_units
+from mcsim.engine.crossed.sums import (
+    CrossedReduction,
+    Layout,
+    Strata,
+    layout_of,
+    mean_columns,
+    reduction_of,
+    strata_of,
+    tables_of,
+)
 from mcsim.engine.nested.tree import Model
 from mcsim.errors import DataError
 
 MOST_OUTER = 2000  # columns of the dense system
+FEW = 1000  # columns whose cross-products are worked on with all their zeros
 LANES = 8  # a constant for the compiler, which then needs no loops over them
 
 
@@ -43,6 +58,7 @@ class Crossing(NamedTuple):
     inner: Units
     outer: Units
     block_unit: Positions  # (n_blocks + 1,) first inner unit of each eliminated block
+    weight: Floats  # (n_blocks,) how many of such blocks there are
     touch_start: Positions  # (n_blocks + 1,)
     touch: Positions  # rest columns that have rows in common with a block: outer ones, then X
     G_start: Positions  # (n_blocks,) where a block begins in G
@@ -50,18 +66,6 @@ class Crossing(NamedTuple):
     C_start: Positions  # (n_blocks,) where a block begins in C
     C: Floats  # rest'W of each block, for the rest columns that it touches
     rest: Floats  # (n_rest, n_rest) rest'rest
-
-
-class CrossedReduction(NamedTuple):
-    """How the rows of a response become W'y of all columns of random effects.
-
-    X : (n_rows, p) X~ with X~'X~ = n I
-    """
-
-    n_columns: int
-    column: Positions  # (n_rows, n) columns of W that a row is part of
-    W: Floats  # (n_rows, n) its values there
-    X: Floats
 
 
 def crossing_of(
@@ -83,34 +87,77 @@ def crossing_of(
     DataError
         The dense system would be too large.
     """
-    sizes, n_units = [one.shape[1] for one in columns], [int(own.max()) + 1 for own in units]
-    block_of_unit = _eliminated(units, n_units, sizes)
-    numbers = enumerate(zip(n_units, sizes, strict=True))
-    n_outer = sum(n * size for level, (n, size) in numbers if level not in block_of_unit)
-    _refuse_too_many(n_outer)
-    order = _order(n_units, sizes, block_of_unit)
-    place = [np.zeros(n, dtype=np.int64) for n in n_units]
-    ends = np.cumsum([0, *(sizes[level] for _, level, _ in order)])
+    layout = layout_of(units, columns)
+    rows = _sparse_rows(layout)
+    G, GX = (rows.T @ rows).tocsr(), rows.T @ X
+    alike = units_alike(units, columns, G)
+    types = [own[unit] for own, unit in zip(alike.types, units, strict=True)]
+    n_types = [int(own.max()) + 1 for own in types]
+    block_of_type = _eliminated(types, n_types, layout.sizes)
+    order = _order(n_types, layout.sizes, block_of_type)
+    place = [np.zeros(n, dtype=np.int64) for n in n_types]
+    ends = np.cumsum([0, *(layout.sizes[level] for _, level, _ in order)])
     for (_, level, unit), first in zip(order, ends.tolist(), strict=False):
         place[level][unit] = first
-    n_inner = int(ends[-1]) - n_outer
-    is_inner = ends[:-1] < n_inner
-    blocks_of_inner = np.array([block for block, *_ in order])[is_inner]
-    block_unit = np.flatnonzero(np.diff(blocks_of_inner, prepend=-1, append=-1))
     level_of_unit = np.array([level for _, level, _ in order], dtype=np.uint64)
-    numbered = enumerate(zip(units, sizes, strict=True))
-    column = np.hstack([place[i][own][:, None] + np.arange(size) for i, (own, size) in numbered])
-    W = np.ascontiguousarray(np.hstack(columns))
-    inner = Units(ends[: is_inner.sum() + 1].astype(np.uint64), level_of_unit[is_inner])
-    outer = Units((ends[is_inner.sum() :] - n_inner).astype(np.uint64), level_of_unit[~is_inner])
+    is_inner = np.array([level in block_of_type for _, level, _ in order], dtype=bool)
+    n_inner_units = int(is_inner.sum())
+    n_inner = int(ends[n_inner_units])
+    _refuse_too_many(int(ends[-1]) - n_inner)
+    block_of_inner = np.array([block for block, *_ in order])[is_inner]
+    block_unit = np.flatnonzero(np.diff(block_of_inner, prepend=-1, append=-1))
+    inner = Units(ends[: n_inner_units + 1].astype(np.uint64), level_of_unit[is_inner])
+    outer = Units((ends[n_inner_units:] - n_inner).astype(np.uint64), level_of_unit[~is_inner])
+    means = mean_columns(layout, alike, place)
+    G = (means.T @ G @ means).tocsr()
+    tables = tables_of(layout, alike)
+    strata = strata_of(tables, layout, alike, GX, G, place)
     q = blocks.Q.shape[1]
     crossing = Crossing(
-        model._replace(width=LANES), blocks, np.array(n_units, dtype=np.float64),
+        model._replace(width=LANES), blocks, np.array(layout.n_units, dtype=np.float64),
         np.tile(np.eye(q), (len(units), 1, 1)),
-        inner, outer, block_unit.astype(np.uint64),
-        *_products(column, W, X, inner.first[block_unit].astype(np.int64), int(ends[-1])),
+        inner, outer, block_unit.astype(np.uint64), np.ones(len(block_unit) - 1),
+        *_products(G, means.T @ GX, X.T @ X, ends[block_unit].tolist()),
     )  # fmt: skip
-    return crossing, CrossedReduction(int(ends[-1]), column.astype(np.uint64), W, X)
+    reduction = reduction_of(tables, layout, strata, X, place, n_inner)
+    return _with_strata(crossing, strata), reduction
+
+
+def _sparse_rows(layout: Layout) -> Any:
+    """The columns of all units: sparse, (n_rows, n_sums)."""
+    n, n_each = layout.W.shape
+    starts = np.arange(0, n * n_each + 1, n_each) if n_each else np.zeros(n + 1, dtype=np.int64)
+    where = layout.W.ravel(), layout.column.ravel().astype(np.int64), starts
+    return csr_array(where, shape=(n, layout.n_sums))
+
+
+def _with_strata(crossing: Crossing, strata: Strata) -> Crossing:
+    """The crossing with the contrasts of strata as eliminated blocks, which touch X alone."""
+    n, p = len(strata.weight), len(crossing.rest) - int(crossing.outer.first[-1])
+    if n == 0:
+        return crossing
+    inner, X_columns = crossing.inner, np.arange(len(crossing.rest) - p, len(crossing.rest))
+
+    def after(starts: Positions, sizes: Ints) -> Positions:
+        return np.append(starts, starts[-1] + np.cumsum(sizes).astype(np.uint64))
+
+    ends_of_blocks = np.append(crossing.G_start, np.uint64(len(crossing.G)))
+    ends_of_products = np.append(crossing.C_start, np.uint64(len(crossing.C)))
+    n_columns = strata.n_columns
+    return crossing._replace(
+        inner=Units(
+            after(inner.first, strata.unit_size),
+            np.append(inner.level, strata.unit_level.astype(np.uint64)),
+        ),
+        block_unit=after(crossing.block_unit, strata.n_units),
+        weight=np.append(crossing.weight, strata.weight),
+        touch_start=after(crossing.touch_start, np.full(n, p)),
+        touch=np.append(crossing.touch, np.tile(X_columns, n).astype(np.uint64)),
+        G_start=after(ends_of_blocks, n_columns**2)[:-1],
+        G=np.append(crossing.G, strata.G),
+        C_start=after(ends_of_products, n_columns * p)[:-1],
+        C=np.append(crossing.C, strata.C),
+    )
 
 
 def _refuse_too_many(n_outer: int) -> None:
@@ -131,28 +178,19 @@ def turned_crossing(crossing: Crossing, b: int, A: Floats) -> Crossing:
     return crossing._replace(turn=turn, blocks=crossing.blocks._replace(meets=meets))
 
 
-def is_within(inner: Ints, outer: Ints) -> bool:
-    """Whether every unit of `inner` lies in one unit of `outer`."""
-    first = np.unique(inner, return_index=True)[1]
-    return bool(np.array_equal(outer[first][inner], outer))
-
-
-def units_that_cross(units: Sequence[Ints]) -> bool:
-    """Whether some levels, outermost first, do not lie within those before them."""
-    return not all(is_within(inner, outer) for outer, inner in itertools.pairwise(units))
-
-
 def _eliminated(
     units: Sequence[Ints], n_units: Sequence[int], sizes: Sequence[int]
 ) -> dict[int, Ints]:
-    """The block of every unit of the levels that are eliminated: as many columns as possible."""
-    best, found = -1, {}
+    """The block of every unit of the levels that are eliminated: those that leave least to do."""
+    least, found, n_all = np.inf, {}, int(np.dot(n_units, sizes))
     for root in range(len(units)):
         own = [one for one in range(len(units)) if is_within(units[one], units[root])]
-        n = sum(n_units[one] * sizes[one] for one in own)
-        if n > best:
-            first = {one: np.unique(units[one], return_index=True)[1] for one in own}
-            best, found = n, {one: units[root][at] for one, at in first.items()}
+        block = {one: of_units(units[root], units[one]) for one in own}
+        size = sum(np.bincount(block[one], minlength=n_units[root]) * sizes[one] for one in own)
+        n_outer = n_all - int(np.sum(size))
+        work = float(np.sum(size**3)) + float(n_all) * n_outer**2
+        if work < least:
+            least, found = work, block
     return found
 
 
@@ -175,39 +213,33 @@ def _order(
     return [*sorted(inner), *outer]
 
 
-def _products(
-    column: Ints, W: Floats, X: Floats, block_first: Ints, n_columns: int
-) -> tuple[Any, ...]:
+def _products(G: Any, GX: Floats, XX: Floats, block_first: Sequence[int]) -> tuple[Any, ...]:
     """What blocks touch, their cross-products with themselves and with the rest, and the rest's.
 
     Parameters
     ----------
-    column, W : of the rows, as in CrossedReduction
+    G, GX, XX : cross-products of all columns, with X, and of X
     block_first : (n_blocks + 1,) first column of every block
     """
-    from scipy.sparse import csr_array
-
-    n, n_each = W.shape
-    rows = csr_array((W.ravel(), column.ravel(), np.arange(0, n * n_each + 1, n_each)),
-                     shape=(n, n_columns))  # fmt: skip
-    G, GX = (rows.T @ rows).tocsr(), rows.T @ X
-    n_inner, n_rest = int(block_first[-1]), n_columns - int(block_first[-1]) + X.shape[1]
-    fixed = np.arange(n_rest - X.shape[1], n_rest)
+    n_inner, n_rest = block_first[-1], len(GX) - block_first[-1] + len(XX)
+    fixed = np.arange(n_rest - len(XX), n_rest)
     touch, own, cross = [], [], []
-    for first, end in itertools.pairwise(block_first.tolist()):
+    G = G.toarray() if len(GX) < FEW else G
+    for first, end in itertools.pairwise(block_first):
         part = G[first:end]
-        outer = np.unique(part.indices[part.indices >= n_inner])
-        own.append(part[:, first:end].toarray().ravel())
-        touched = part[:, outer].toarray().T
+        outer = np.flatnonzero(abs(part[:, n_inner:]).sum(axis=0))
+        own.append(_with_zeros(part[:, first:end]).ravel())
+        touched = _with_zeros(part[:, n_inner + outer]).T
         cross.append(np.vstack([touched, GX[first:end].T]).ravel())
-        touch.append(np.concatenate([outer - n_inner, fixed]))
-    rest = np.empty((n_rest, n_rest))
-    rest[: len(rest) - len(fixed), : len(rest) - len(fixed)] = G[n_inner:, n_inner:].toarray()
-    rest[fixed, : -len(fixed) or None] = GX[n_inner:].T
-    rest[: -len(fixed) or None, fixed] = GX[n_inner:]
-    rest[np.ix_(fixed, fixed)] = X.T @ X
+        touch.append(np.concatenate([outer, fixed]))
+    of_X = GX[n_inner:]
+    rest = np.block([[_with_zeros(G[n_inner:, n_inner:]), of_X], [of_X.T, XX]])
     starts = [np.cumsum([0, *map(len, parts)]).astype(np.uint64) for parts in (touch, own, cross)]
     return (
         starts[0], np.concatenate(touch).astype(np.uint64), starts[1][:-1], np.concatenate(own),
         starts[2][:-1], np.concatenate(cross), rest,
     )  # fmt: skip
+
+
+def _with_zeros(matrix: Any) -> Floats:
+    return matrix if isinstance(matrix, np.ndarray) else np.asarray(matrix.toarray())

@@ -68,8 +68,8 @@ def _add_to_D(D, i, j, v, zi, zj, T_inverse, is_reml, kappa):
 
 @part
 def differentiate_inner(
-    inner, block_unit, touch_start, touch, G_start, G, C_start, C, is_reml, room, system, block,
-    found
+    inner, block_unit, weight, touch_start, touch, G_start, G, C_start, C, is_reml, room, system,
+    block, found
 ):  # fmt: skip
     """D of the levels that are eliminated."""
     p = U(len(found.beta))
@@ -89,6 +89,9 @@ def differentiate_inner(
             q = inner.first[one + U(1)] - inner.first[one]
             _take_out_outer(block, system.N, touched, n - p, at, q)
             for i in range(q):
+                for j in range(i + U(1)):
+                    for lane in range(LANES):
+                        block.V[at + i, at + j, lane] *= weight[s]
                 _add(found.scale[level, i], block.V[at + i, at + i])
                 for j in range(i + U(1)):
                     _add_to_D(

@@ -70,7 +70,7 @@ def times_on_left(out, A, P):
 
 @part
 def eliminate_inner(
-    inner, block_unit, touch_start, touch, G_start, G, C_start, C, rest, room, system, block
+    inner, block_unit, weight, touch_start, touch, G_start, G, C_start, C, rest, room, system, block
 ):  # fmt: skip
     """A of the rest, and log|V| of what is eliminated."""
     n_rest = U(len(rest))
@@ -90,7 +90,7 @@ def eliminate_inner(
         )
         for i in range(b):
             for lane in range(LANES):
-                log_det[lane] += 2.0 * np.log(block.K[i, i, lane])
+                log_det[lane] += weight[s] * 2.0 * np.log(block.K[i, i, lane])
         first = inner.first[block_unit[s]]
         touched = touch[touch_start[s] : touch_start[s + U(1)]]
         add_rows(block, C[C_start[s] :], data[first:], U(len(touched)), b)

@@ -1,7 +1,6 @@
-"""The same likelihood where many units cross: one point at a time, sparse matrices and LAPACK.
+"""The same likelihood where many units cross: one point at a time, and LAPACK for the rest.
 
-Letters as in likelihood.py. What is held for all points is W'W by blocks of equal size, and R'W,
-which is sparse where units meet few others.
+Letters as in likelihood.py; what inner units do is in inner.py.
 """
 
 from typing import NamedTuple
@@ -12,106 +11,66 @@ from scipy import linalg, sparse
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.blocks import entries, entry
 from mcsim.engine.crossed.crossing import Crossing, Units
-from mcsim.engine.crossed.room import result_shapes
-from mcsim.engine.likelihood import Likelihood, Points, places_of, points_of
+from mcsim.engine.crossed.inner import Outer, groups_of, inner_of
+from mcsim.engine.crossed.likelihood import CrossedLikelihood
+from mcsim.engine.likelihood import Points, points_of
 from mcsim.engine.nested.moments import Moments
 
-DENSE = 0.1  # share of R'W that is not 0, from which on it is held with its zeros
 LARGE = 160  # outer columns, from which on one point at a time is faster than lanes
+CLEAR = 1e-3  # of 1, what is left of it in I - B^-1: its digits are good
 
 
-class _Levels(NamedTuple):
-    """Columns of the units of each level, (n_units, q), where the level has any."""
+class _Columns(NamedTuple):
+    """Of the units of one level: (n, q) columns, weights (n,), places of Lam (n, q, q)."""
 
-    columns: dict[int, Ints]
-
-    @classmethod
-    def of(cls, units: Units) -> "_Levels":
-        first, level = units.first.astype(np.int64), units.level.astype(np.int64)
-        sizes = np.diff(first)
-        return cls({
-            one: first[:-1][level == one][:, None] + np.arange(sizes[level == one][0])
-            for one in np.unique(level).tolist()
-        })  # fmt: skip
-
-    def factor(self, Lam: Floats, n: int) -> sparse.csr_array:
-        """Lam of every unit, block diagonal, (n, n)."""
-        rows, columns, values = [], [], []
-        for level, own in self.columns.items():
-            q = own.shape[1]
-            rows.append(np.repeat(own, q, axis=1).ravel())
-            columns.append(np.tile(own, (1, q)).ravel())
-            values.append(np.tile(Lam[level, :q, :q].ravel(), len(own)))
-        where = np.concatenate(rows), np.concatenate(columns)
-        return sparse.csr_array((np.concatenate(values), where), shape=(n, n))
+    columns: Ints
+    weight: Floats
+    places: Ints
 
 
-def _with_zeros(matrix: Floats | sparse.csr_array) -> Floats:
-    return matrix if isinstance(matrix, np.ndarray) else np.asarray(matrix.toarray())
+def _inner_columns(crossing: Crossing) -> dict[int, _Columns]:
+    """Per level; the places are those of W'W."""
+    first, level = crossing.inner.first.astype(np.int64), crossing.inner.level
+    of_block = crossing.block_unit.astype(np.int64)
+    block = np.repeat(np.arange(len(of_block) - 1), np.diff(of_block))
+    start, found = first[of_block[:-1]], {}
+    size = np.diff(first[of_block])
+    for one in np.unique(level).tolist():
+        own = np.flatnonzero(level == one)
+        step = np.arange(first[own[0] + 1] - first[own[0]])
+        at, b = first[own] - start[block[own]], size[block[own]]
+        row = at[:, None, None] + step[:, None]
+        places = crossing.G_start.astype(np.int64)[block[own], None, None]
+        places = places + row * b[:, None, None] + at[:, None, None] + step
+        found[one] = _Columns(first[own, None] + step, crossing.weight[block[own]], places)
+    return found
 
 
-class LargeCrossedLikelihood(Likelihood):
+def _outer_columns(outer: Units) -> dict[int, Ints]:
+    """Columns (n, q) of the units of each level."""
+    first, found = outer.first.astype(np.int64), {}
+    for one in np.unique(outer.level).tolist():
+        own = np.flatnonzero(outer.level == one)
+        found[one] = first[own, None] + np.arange(first[own[0] + 1] - first[own[0]])
+    return found
+
+
+class LargeCrossedLikelihood(CrossedLikelihood):
     """The likelihood of random effects that cross, of many units."""
 
     def __init__(self, crossing: Crossing, moments: Moments) -> None:
-        self.blocks, self.nu, self.n_units = crossing.blocks, crossing.model.nu, crossing.n_units
-        self._crossing, self._moments = crossing, moments
-        self._shapes = result_shapes(crossing)
+        super().__init__(crossing, moments)
         self._n_inner, self._n_outer = int(crossing.inner.first[-1]), int(crossing.outer.first[-1])
-        self._inner, self._outer = _Levels.of(crossing.inner), _Levels.of(crossing.outer)
-        first = crossing.inner.first[crossing.block_unit].astype(np.int64)
-        sizes = np.diff(first)
-        self._groups = [  # blocks of one size: their columns (n, b) and W'W (n, b, b)
-            (first[:-1][sizes == b][:, None] + np.arange(b), self._own(sizes == b, b))
-            for b in np.unique(sizes).tolist()
-        ]
-        self._G = self._block_diagonal([G for _, G in self._groups])
-        self._C = self._cross(sizes)
+        self._inner, self._outer = _inner_columns(crossing), _outer_columns(crossing.outer)
+        self._groups = groups_of(crossing)
+        self._units = inner_of(crossing, self._groups)
 
-    def _own(self, chosen: np.ndarray, b: int) -> Floats:
-        starts = self._crossing.G_start.astype(np.int64)[chosen]
-        own: Floats = self._crossing.G[starts[:, None] + np.arange(b * b)]
-        return own.reshape(-1, b, b)
-
-    def _block_diagonal(self, stacks: list[Floats]) -> sparse.csr_array:
-        rows = [np.repeat(own, own.shape[1], axis=1).ravel() for own, _ in self._groups]
-        columns = [np.tile(own, (1, own.shape[1])).ravel() for own, _ in self._groups]
-        values = np.concatenate([one.ravel() for one in stacks])
-        where = np.concatenate(rows), np.concatenate(columns)
-        return sparse.csr_array((values, where), shape=(self._n_inner, self._n_inner))
-
-    def _cross(self, sizes: Ints) -> Floats | sparse.csr_array:
-        """R'W without y, (n_rest, n_inner)."""
-        touch = self._crossing.touch.astype(np.int64)
-        start = self._crossing.touch_start.astype(np.int64)
-        n_touched = start[1:] - start[:-1]
-        width = np.repeat(sizes, n_touched)  # of the block of each touched row
-        first = np.repeat(np.cumsum(sizes) - sizes, n_touched)
-        rows = np.repeat(touch, width)
-        step = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
-        where = rows, np.repeat(first, width) + step
-        shape = len(self._crossing.rest), self._n_inner
-        C = sparse.csr_array((self._crossing.C, where), shape=shape)
-        return C if C.nnz < DENSE * shape[0] * shape[1] else np.asarray(C.toarray())
-
-    def at(
-        self,
-        replicates: Ints,
-        theta: Floats,
-        order: Ints,
-        *,
-        with_data: bool = True,
-        inverse_sigma2: Floats | None = None,
-    ) -> Points:
-        """Evaluate; the replicates are rows of the moments."""
-        weight = np.full(len(replicates), np.nan if with_data else 0.0)
-        weight = weight if inverse_sigma2 is None else inverse_sigma2
-        results = np.zeros((len(replicates), places_of(self._shapes)[-1].stop))
-        found = points_of(results, self._shapes)
+    def _evaluate(
+        self, replicates: Ints, theta: Floats, order: Ints, weight: Floats, results: Floats
+    ) -> None:
         for point, replicate in enumerate(replicates.tolist()):
             one = points_of(results[point : point + 1], self._shapes)
-            self._evaluate(one, replicate, theta[point], order[point], float(weight[point]))
-        return found
+            self._evaluate_one(one, replicate, theta[point], order[point], float(weight[point]))
 
     def _factors(self, theta: Floats, order: Ints) -> Floats:
         blocks, turn = self.blocks, self._crossing.turn
@@ -125,19 +84,20 @@ class LargeCrossedLikelihood(Likelihood):
                 factor[level] += value * blocks.Q[b]
         return factor
 
-    def _evaluate(
+    def _evaluate_one(
         self, found: Points, replicate: int, theta: Floats, order: Ints, weight: float
     ) -> None:
         factor, n, model = self._factors(theta, order), self._n_outer, self._crossing.model
         Lam = self._crossing.turn @ factor
         data, yy = self._moments.values[replicate], float(self._moments.rss[replicate])
         wy = data[: self._n_inner]
-        M, log_det = self._inverse(self._inner.factor(Lam, self._n_inner))
-        CM = self._C @ M
-        A = self._crossing.rest - _with_zeros(CM @ self._C.T)
-        a = np.concatenate([data[self._n_inner :], np.zeros(len(A) - n)]) - CM @ wy
-        A, yy = np.column_stack([A, a]), yy - float(wy @ (M @ wy))
-        Lo = self._outer.factor(Lam, n)
+        H, log_det = self._halves(Lam)
+        A = np.zeros((len(self._crossing.rest), len(self._crossing.rest) + 1))
+        A[:, :-1], A[:n, -1] = self._crossing.rest, data[self._n_inner :]
+        self._units.take_out(H, wy, A)
+        for half, group in zip(H, self._groups, strict=True):
+            yy -= float(np.sum((half @ wy[group.columns][:, :, None]) ** 2))
+        Lo = self._outer_factor(Lam)
         F = np.ascontiguousarray((Lo.T @ A[:n, :n]).T)
         L = linalg.cholesky(np.eye(n) + Lo.T @ F, lower=True, overwrite_a=True, check_finite=False)
         log_det += 2.0 * float(np.log(np.diag(L)).sum())
@@ -154,67 +114,73 @@ class LargeCrossedLikelihood(Likelihood):
         found.r2[0] = r2
         found.f[0] = log_det + model.nu * (1.0 + np.log(2.0 * np.pi * r2 / model.nu))
         kappa = model.nu / r2 if np.isnan(weight) else weight
-        self._outer_parts(found, A, F, L, h, kappa)
-        inverse = linalg.cho_solve((L, True), np.eye(n), check_finite=False)
-        Uh = Lo @ linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
-        self._inner_parts(found, M, CM, Lo @ (Lo @ inverse).T, Uh, wy, kappa)
+        back = linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
+        V, z_inner = self._units.way_back(Outer(Lo, L, Lo @ back))
+        for level, own in self._inner.items():
+            of_units = own.weight[:, None, None] * V[own.places]
+            self._add(found, level, of_units, z_inner[own.columns], kappa)
+        self._outer_parts(found, A, F, L, Lam, A[:n, n:] - F @ back, kappa)
         self._set_gradient(found, factor, order)
 
-    def _inverse(self, L: sparse.csr_array) -> tuple[sparse.csr_array, float]:
-        """M = Lam K^-1 Lam', block diagonal, and log|K|."""
-        stacks, log_det = [], 0.0
-        for own, G in self._groups:
-            b = own.shape[1]
-            Lam = L[own[:, :, None].repeat(b, 2).ravel(), own[:, None].repeat(b, 1).ravel()]
-            Lam = np.asarray(Lam).reshape(-1, b, b)
-            K = np.eye(b) + np.swapaxes(Lam, 1, 2) @ G @ Lam
-            stacks.append(Lam @ np.linalg.solve(K, np.swapaxes(Lam, 1, 2)))
-            log_det += float(np.linalg.slogdet(K)[1].sum())
-        return self._block_diagonal(stacks), log_det
+    def _halves(self, Lam: Floats) -> tuple[list[Floats], float]:
+        """H = K^-1/2 Lam' of the blocks, and log|K|."""
+        factors, found, log_det = np.zeros_like(self._crossing.G), [], 0.0
+        for level, own in self._inner.items():
+            q = own.columns.shape[1]
+            factors[own.places] = Lam[level, :q, :q]
+        for group in self._groups:
+            turned = np.swapaxes(factors[group.places], 1, 2)
+            K = np.eye(turned.shape[1]) + turned @ group.G @ factors[group.places]
+            half = np.linalg.cholesky(K)
+            found.append(np.linalg.solve(half, turned))
+            log_det += 2.0 * float(group.weight @ np.log(np.einsum("nii->ni", half)).sum(axis=1))
+        return found, log_det
+
+    def _outer_factor(self, Lam: Floats) -> sparse.csr_array:
+        """Lam of all outer columns, block diagonal."""
+        rows, columns, values = [], [], []
+        for level, own in self._outer.items():
+            q = own.shape[1]
+            rows.append(np.repeat(own, q, axis=1).ravel())
+            columns.append(np.tile(own, (1, q)).ravel())
+            values.append(np.tile(Lam[level, :q, :q].ravel(), len(own)))
+        if not rows:
+            return sparse.csr_array((0, 0))
+        where = np.concatenate(rows), np.concatenate(columns)
+        shape = self._n_outer, self._n_outer
+        return sparse.csr_array((np.concatenate(values), where), shape=shape)
 
     def _outer_parts(
-        self, found: Points, A: Floats, F: Floats, L: Floats, h: Floats, kappa: float
+        self, found: Points, A: Floats, F: Floats, L: Floats, Lam: Floats, z: Floats, kappa: float
     ) -> None:
-        S = linalg.solve_triangular(L, F.T, lower=True, check_finite=False)
-        z = A[: len(F), len(F) :] - S.T @ h
-        for level, own in self._outer.columns.items():
-            of_unit = S[:, own]
-            V = A[own[:, :, None], own[:, None, :]] - np.einsum("kui,kuj->uij", of_unit, of_unit)
+        for level, own in self._outer.items():
+            V = self._from_inverse(own, Lam[level])
+            if V is None:
+                S = linalg.solve_triangular(L, F[own.ravel()].T, lower=True, check_finite=False)
+                S = np.ascontiguousarray(S.T).reshape(*own.shape, -1)
+                V = A[own[:, :, None], own[:, None, :]] - S @ np.swapaxes(S, 1, 2)
             self._add(found, level, V, z[own], kappa)
 
-    def _inner_parts(
-        self,
-        found: Points,
-        M: sparse.csr_array,
-        CM: Floats | sparse.csr_array,
-        N: Floats,
-        Uh: Floats,
-        wy: Floats,
-        kappa: float,
-    ) -> None:
-        n = len(N)
-        E = self._C - CM @ self._G
-        GM = self._G @ M
-        V, ey = self._G - GM @ self._G, wy - GM @ wy
-        Eo = _with_zeros(E[:n])
-        NE = N @ Eo
-        z = np.column_stack([_with_zeros(E[n:]).T, ey]) - Eo.T @ Uh
-        for level, own in self._inner.columns.items():
-            q = own.shape[1]
-            rows = own[:, :, None].repeat(q, 2).ravel(), own[:, None].repeat(q, 1).ravel()
-            of_unit = np.asarray(V[rows]).reshape(-1, q, q)
-            of_unit = of_unit - np.einsum("rui,ruj->uij", Eo[:, own], NE[:, own])
-            self._add(found, level, of_unit, z[own], kappa)
+    def _from_inverse(self, own: Ints, Lam: Floats) -> Floats | None:
+        """O'V^-1O of units, Lam'^-1 (I - B^-1) Lam^-1, where that has its digits."""
+        inverse, q = self._units.inverse, own.shape[1]
+        if inverse is None:
+            return None
+        V: Floats = np.eye(q) - inverse[own[:, :, None], own[:, None, :]]
+        if np.linalg.eigvalsh(V).min() < CLEAR or abs(np.diag(Lam)[:q]).min() == 0.0:
+            return None
+        half = np.linalg.solve(Lam[:q, :q].T, V)
+        return np.swapaxes(np.linalg.solve(Lam[:q, :q].T, np.swapaxes(half, 1, 2)), 1, 2)
 
     def _add(self, found: Points, level: int, V: Floats, z: Floats, kappa: float) -> None:
         """Z'PZ - kappa (Z'Py)(Z'Py)' of the units (n, q, q), from Z'V^-1Z and Z'V^-1 [X, y]."""
         q = V.shape[1]
         x, of_y = z[:, :, :-1], z[:, :, -1] - z[:, :, :-1] @ found.beta[0]
-        found.scale[0, level, :q] = np.einsum("uii->i", V)
+        found.scale[0, level, :q] += np.einsum("uii->i", V)
         D = V.sum(axis=0) - kappa * of_y.T @ of_y
         if self._crossing.model.is_reml:
             D -= np.einsum("uia,ab,ujb->ij", x, found.T_inverse[0], x, optimize=True)
-        found.D[0, level, :q, :q] = 0.5 * (D + D.T)
+        found.D[0, level, :q, :q] += 0.5 * (D + D.T)
 
     def _set_gradient(self, found: Points, factor: Floats, order: Ints) -> None:
         blocks, turn = self.blocks, self._crossing.turn

@@ -14,6 +14,8 @@ and on the way back, with U = Lam L'^-1 h, N = Lam B^-1 Lam' and E = R'W - R'W M
 of which blocks of one unit make D = sum Z'PZ - kappa (Z'Py)(Z'Py)', kappa = nu / y'Py.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
@@ -30,8 +32,8 @@ from mcsim.engine.crossed.elimination import (
     set_factors,
     solve_fixed_effects,
 )
-from mcsim.engine.crossed.room import lane_points, new_room, result_shapes
-from mcsim.engine.likelihood import Likelihood, Points, points_of
+from mcsim.engine.crossed.room import Block, Room, System, lane_points, new_room, result_shapes
+from mcsim.engine.likelihood import Likelihood, Points, places_of, points_of
 from mcsim.engine.nested.moments import Moments
 from mcsim.engine.nested.steps import load_lane, load_order, store_lane
 
@@ -43,8 +45,6 @@ class CrossedLikelihood(Likelihood):
         self.blocks, self.nu, self.n_units = crossing.blocks, crossing.model.nu, crossing.n_units
         self._crossing, self._moments = crossing, moments
         self._shapes = result_shapes(crossing)
-        self._found = lane_points(self._shapes)
-        self._room = new_room(crossing)
 
     def at(
         self,
@@ -58,19 +58,29 @@ class CrossedLikelihood(Likelihood):
         """Evaluate; the replicates are rows of the moments."""
         weight = np.full(len(replicates), np.nan if with_data else 0.0)
         weight = weight if inverse_sigma2 is None else inverse_sigma2
-        results = np.empty((len(replicates), len(self._found.results)))
-        evaluate_points(
-            *self._crossing, *self._room, self._found, self._moments.values, self._moments.rss,
-            replicates, theta, order, weight, results,
-        )  # fmt: skip
+        results = np.zeros((len(replicates), places_of(self._shapes)[-1].stop))
+        self._evaluate(replicates, theta, order, weight, results)
         return points_of(results, self._shapes)
+
+    @cached_property
+    def _lanes(self) -> tuple[Room, System, Block, Points]:
+        return *new_room(self._crossing), lane_points(self._shapes)
+
+    def _evaluate(
+        self, replicates: Ints, theta: Floats, order: Ints, weight: Floats, results: Floats
+    ) -> None:
+        """Fill the results (n, n_results); weight : (n,) of the data, NaN for nu / y'Py."""
+        evaluate_points(
+            *self._crossing, *self._lanes, self._moments.values, self._moments.rss, replicates,
+            theta, order, weight, results,
+        )  # fmt: skip
 
 
 @lean_kernel
 def evaluate_points(
-    model, blocks, n_units, turn, inner, outer, block_unit, touch_start, touch, G_start,
-    G, C_start, C, rest, room, system, block, found, values, rss, replicates, theta, order, weight,
-    results
+    model, blocks, n_units, turn, inner, outer, block_unit, weight_of_block, touch_start, touch,
+    G_start, G, C_start, C, rest, room, system, block, found, values, rss, replicates, theta, order,
+    weight, results
 ):  # fmt: skip
     """Evaluate all points, as many at a time as there are lanes."""
     n = len(replicates)
@@ -84,7 +94,19 @@ def evaluate_points(
             load_order(room.order, order, point, lane)
         set_factors(blocks, turn, room)
         eliminate_inner(
-            inner, block_unit, touch_start, touch, G_start, G, C_start, C, rest, room, system, block
+            inner,
+            block_unit,
+            weight_of_block,
+            touch_start,
+            touch,
+            G_start,
+            G,
+            C_start,
+            C,
+            rest,
+            room,
+            system,
+            block,
         )
         eliminate_outer(outer, room, system)
         solve_fixed_effects(model, room, system, found)
@@ -92,8 +114,8 @@ def evaluate_points(
         found.scale[:] = 0.0
         differentiate_outer(outer, model.is_reml, room, system, found)
         differentiate_inner(
-            inner, block_unit, touch_start, touch, G_start, G, C_start, C, model.is_reml, room,
-            system, block, found,
+            inner, block_unit, weight_of_block, touch_start, touch, G_start, G, C_start, C,
+            model.is_reml, room, system, block, found,
         )  # fmt: skip
         set_gradient(blocks, turn, room, found)
         for lane in range(min(LANES, n - first)):

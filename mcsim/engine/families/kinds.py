@@ -4,7 +4,7 @@ import numpy as np
 from scipy import special
 
 from mcsim.engine.arithmetic.arrays import Floats
-from mcsim.engine.arithmetic.compiled import part, step
+from mcsim.engine.arithmetic.compiled import step
 from mcsim.engine.families.binomial import cloglog_row, logit_row, probit_row
 from mcsim.engine.families.nbinom import nbinom_row
 from mcsim.engine.families.poisson import poisson_row
@@ -20,23 +20,12 @@ KINDS = {
 }
 
 
-@part
-def row_of(kind, y, m, eta, tau):
-    """Minus log-likelihood of a response, r = l', w = -l'' and w'."""
-    if kind == LOGIT:
-        return logit_row(y, m, eta)
-    if kind == PROBIT:
-        return probit_row(y, m, eta)
-    if kind == CLOGLOG:
-        return cloglog_row(y, m, eta)
-    if kind == POISSON:
-        return poisson_row(y, eta)
-    return nbinom_row(y, eta, tau)
-
-
 @step
 def rows_of(kind, y, m, eta, tau, nll, r, w, w3):
-    """The same of all rows, into nll, r, w and w3; a loop each, for vector instructions."""
+    """Minus log-likelihood of rows, r = l', w = -l'' and w', into the last four arrays.
+
+    A loop each, for vector instructions.
+    """
     n = U(len(eta))
     if kind == LOGIT:
         for row in range(n):
@@ -56,7 +45,7 @@ def rows_of(kind, y, m, eta, tau, nll, r, w, w3):
 
 
 def log_constants(kind: int, responses: Floats, trials: Floats) -> Floats:
-    """What `row_of` leaves out of the log-likelihood: log binomial coefficients or -log(y!).
+    """What `rows_of` leaves out of the log-likelihood: log binomial coefficients or -log(y!).
 
     Parameters
     ----------

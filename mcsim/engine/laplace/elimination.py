@@ -65,7 +65,8 @@ def take_product(out, x, y):
 
 
 @step
-def _divide(out, x):
+def divide(out, x):
+    """Divide `out` by x."""
     for g in range(U(len(out))):
         out[g] /= x[g]
 
@@ -177,7 +178,7 @@ def eliminate(nest, room):
             for i in range(a, e):
                 for m in range(a, i):
                     take_product(F[i, j, lo:hi], F[i, m, lo:hi], F[m, j, lo:hi])
-                _divide(F[i, j, lo:hi], F[i, i, lo:hi])
+                divide(F[i, j, lo:hi], F[i, i, lo:hi])
 
 
 @step
@@ -193,7 +194,7 @@ def _factorise(C, F, a, e, lo, hi):
                 for g in range(U(len(own))):
                     own[g] = math.sqrt(own[g])
             else:
-                _divide(own, F[j, j, lo:hi])
+                divide(own, F[j, j, lo:hi])
 
 
 @step
@@ -243,7 +244,7 @@ def solve(nest, room, vector, minus_u, out):
                 add_times(own, Lam[m - a, i - a], vector[m, lo:hi])
             for m in range(a, i):
                 take_product(own, F[i, m, lo:hi], y[m, lo:hi])
-            _divide(own, F[i, i, lo:hi])
+            divide(own, F[i, i, lo:hi])
             for g in range(U(len(own))):
                 squared += own[g] * own[g]
         for i in range(e, k):
@@ -271,7 +272,7 @@ def _substitute_back(nest, room, out):
                 take_product(own, F[i, m, lo:hi], path[m, lo:hi])
             for m in range(i + U(1), e):
                 take_product(own, F[m, i, lo:hi], out[m, lo:hi])
-            _divide(own, F[i, i, lo:hi])
+            divide(own, F[i, i, lo:hi])
         for i in range(a, e):
             own = path[i, lo:hi]
             own[:] = 0.0
@@ -297,7 +298,7 @@ def covariances(nest, room):
                 copy(own, F[i, j, lo:hi])
                 for m in range(i + U(1), e):
                     take_product(own, F[m, i, lo:hi], C[m, j, lo:hi])
-                _divide(own, F[i, i, lo:hi])
+                divide(own, F[i, i, lo:hi])
         for i in range(a, e):
             for j in range(e, k):
                 own = C[j, i, lo:hi]
@@ -322,12 +323,12 @@ def _solve_column(F, y, j, a, e, lo, hi):
         own[:] = 1.0 if i == j else 0.0
         for m in range(a, i):
             take_product(own, F[i, m, lo:hi], y[m, lo:hi])
-        _divide(own, F[i, i, lo:hi])
+        divide(own, F[i, i, lo:hi])
     for last in range(e - a):
         i = e - U(1) - last
         for m in range(i + U(1), e):
             take_product(y[i, lo:hi], F[m, i, lo:hi], y[m, lo:hi])
-        _divide(y[i, lo:hi], F[i, i, lo:hi])
+        divide(y[i, lo:hi], F[i, i, lo:hi])
 
 
 @step

@@ -31,6 +31,8 @@ class LaplaceFit:
     runaway : (n_replicates, p) coefficients that run off, in units that X has; 0 where none does
     runaway_level : (n_replicates,) a level whose SD does, outermost 0; -1 where none
     certificate : (n_replicates,) relative violation of the first-order conditions
+    theta, order : the optimum, as its likelihood has it; information : (n_replicates,) of rows, as
+        if they were independent, in a coefficient of X~
     """
 
     coefficients: Floats
@@ -46,6 +48,9 @@ class LaplaceFit:
     certificate: Floats
     runaway: Floats
     runaway_level: Ints
+    theta: Floats
+    order: Ints
+    information: Floats
 
     @property
     def covariances(self) -> tuple[Floats, ...]:
@@ -65,10 +70,8 @@ def fit_laplace(
     n_points : of quadrature per effect; 1 is Laplace's approximation
     """
     sorted_responses = np.ascontiguousarray(responses[:, design.order])
-    likelihood = LaplaceLikelihood(nest, design.blocks, kind, sorted_responses)
-    if n_points > 1:
-        likelihood = QuadratureLikelihood(nest, design.blocks, kind, sorted_responses, n_points)
-    optima = laplace_optima(likelihood)
+    likelihood = likelihood_of_counts(design, nest, kind, sorted_responses, n_points)
+    optima, information = laplace_optima(likelihood)
     n_lam, first = likelihood.n_lam, likelihood.n_covariances
     to_original = np.tile(np.linalg.inv(design.R), (len(responses), 1, 1))
     inverse = _inverse_information(optima)
@@ -96,7 +99,19 @@ def fit_laplace(
         certificate=optima.violation,
         runaway=apply(to_original, runaway),
         runaway_level=level,
+        theta=optima.theta,
+        order=optima.order,
+        information=information,
     )
+
+
+def likelihood_of_counts(
+    design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int
+) -> LaplaceLikelihood:
+    """By Laplace's approximation or quadrature; rows of the responses are sorted."""
+    if n_points > 1:
+        return QuadratureLikelihood(nest, design.blocks, kind, responses, n_points)
+    return LaplaceLikelihood(nest, design.blocks, kind, responses)
 
 
 def _inverse_information(optima: Optima) -> Floats:

@@ -21,14 +21,15 @@ from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
 from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
-from mcsim.engine.families.kinds import NBINOM, U, log_constants
-from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
+from mcsim.engine.families.kinds import NBINOM, POISSON, U, log_constants
+from mcsim.engine.families.nbinom import DIRECT, log_rising, nbinom_slopes
 from mcsim.engine.laplace.elimination import (
     add_times,
     along_rows,
     copy,
     copy_all,
     covariances,
+    divide,
     eliminate,
     gather,
     log_determinant,
@@ -39,12 +40,13 @@ from mcsim.engine.laplace.elimination import (
     take_product,
 )
 from mcsim.engine.laplace.nest import Nest, room_for, with_dispersion
-from mcsim.engine.likelihood import Likelihood, Points, points_of
+from mcsim.engine.likelihood import ROUNDING, Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
 MAX_STEPS = 200  # of Newton towards the mode of a root's effects
 DECREMENT = 1e-22  # of f, per row: log|H| follows the mode to the root of this
 LAST_DECREMENT = 1e-16  # per row, below which it is rounding where it no longer becomes a tenth
+OWN_DIGITS = 10.0  # ROUNDING is so much more than that of one number
 RISE = 1e-11  # of f, relative: more is no rounding
 
 
@@ -66,6 +68,7 @@ class LaplaceLikelihood(Likelihood):
         self.responses = responses
         self._n_above = _numbers_above(responses if kind == NBINOM else responses[:, :0])
         self._constant = log_constants(kind, responses, nest.trials)
+        self._size = self.nu + _size_of_terms(kind, responses, nest.trials)
         self._modes = np.zeros((len(responses), len(nest.column), len(nest.first)))
         self._room = room_for(nest, q)
         of_levels = (n_levels + 1, q)
@@ -93,13 +96,23 @@ class LaplaceLikelihood(Likelihood):
         results[:, 0] -= 2.0 * self._constant[replicates]
         return points_of(results, self._shapes)
 
+    def rounding(self, f: Floats, replicates: Ints) -> Floats:
+        """Of terms that are larger than their sum."""
+        return np.asarray(ROUNDING * (np.abs(f) + self._size[replicates]))
+
+
+def _size_of_terms(kind: int, responses: Floats, trials: Floats) -> Floats:
+    """Of all rows of every replicate, as far as the last digits of -2 logLik depend on it."""
+    if kind in (POISSON, NBINOM):
+        return np.asarray((responses * np.log1p(responses)).sum(axis=1)) / OWN_DIGITS
+    return np.full(len(responses), trials.sum() / OWN_DIGITS)
+
 
 def _numbers_above(responses: Floats) -> Floats:
-    """Responses above 0, 1, ... of every replicate: (n_replicates, largest response)."""
-    largest = int(responses.max(initial=0.0))
-    counts = [np.bincount(y.astype(np.int64), minlength=largest + 1) for y in responses]
-    above = [y.size - np.cumsum(one)[:largest] for y, one in zip(responses, counts, strict=True)]
-    return np.array(above, dtype=np.float64).reshape(len(responses), largest)
+    """Responses above 0, 1, ... of every replicate: (n_replicates, DIRECT or less)."""
+    largest = int(min(responses.max(initial=0.0), DIRECT))
+    above = [(responses > j).sum(axis=1) for j in range(largest)]
+    return np.array(above, dtype=np.float64).reshape(largest, len(responses)).T.copy()
 
 
 @lean_kernel
@@ -122,7 +135,7 @@ def _evaluate(
             _differentiate(kind, nest, room, y, tau)
             add_to_coefficients(nest.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
         if kind == NBINOM:
-            rising, slope = log_rising(n_above[replicate], tau)
+            rising, slope = log_rising(n_above[replicate], y, tau)
             total -= 2.0 * rising
             room.D[n_levels, 0, 0, 0] -= 2.0 * slope
         found[0] = total if is_there else math.nan
@@ -208,6 +221,7 @@ def mode_of(kind, nest, room, y, tau, mode):
         decrement = solve(nest, room, room.vector, 1.0, room.step)
         is_rounding = decrement < LAST_DECREMENT * scale and decrement > 0.1 * decrement_before
         if is_rounding or not decrement > DECREMENT * scale:
+            _go_last_step(nest, room)
             break
         f_before, decrement_before, length = f, decrement, 1.0
         copy_all(room.u_before, room.u)
@@ -215,6 +229,19 @@ def mode_of(kind, nest, room, y, tau, mode):
         _go(room, length)
     copy_all(mode, room.u)
     return 2.0 * f + log_determinant(nest, room.F)
+
+
+@step
+def _go_last_step(nest, room):
+    """Go a step that changes all but the sums of large counts by nothing, and these by little."""
+    copy_all(room.u_before, room.u)
+    copy_all(room.b_before, room.b)
+    _go(room, 1.0)
+    room.moved[:] = 0.0
+    along_rows(nest, room.path, room.of_basis, room.moved)
+    for row in range(U(len(room.r))):
+        room.r[row] -= room.w[row] * room.moved[row]
+    sum_columns(nest, room.r, room.of_basis, room.R)
 
 
 @step
@@ -310,22 +337,46 @@ def _add_units(nest, level, room, of_design, of_data):
     k, M, C, R, S = U(len(nest.column)), room.M, room.C, room.R, room.S
     a, e = nest.column_start[level], nest.column_start[level + U(1)]
     lo, hi = nest.level_start[level], nest.level_start[level + U(1)]
+    _explain_own(room.Lam[level, :, :, U(0)], room.F, M, C, (a, e, lo, hi))
     for i in range(a, e):
         for j in range(a, i + U(1)):
             K, other = room.y[0, lo:hi], room.step[0, lo:hi]
             copy(K, M[i, j, lo:hi])
-            for m in range(a, k):
+            for m in range(a, e):
+                take_product(K, C[m, i, lo:hi], C[m, j, lo:hi])
+            for m in range(e, k):
                 other[:] = 0.0
-                for n in range(a, k):
+                for n in range(e, k):
                     take_product(other, C[m, n, lo:hi], M[n, j, lo:hi])
                 for g in range(hi - lo):
-                    K[g] += M[i, m, lo + g] * other[g]
+                    K[g] += M[m, i, lo + g] * other[g]
             total, change = 0.0, 0.0
             for g in range(lo, hi):
                 total += K[g - lo]
                 change += 0.5 * (R[i, g] * S[j, g] + S[i, g] * R[j, g]) - R[i, g] * R[j, g]
             of_design[i - a, j - a, U(0)] = of_design[j - a, i - a, U(0)] = total
             of_data[i - a, j - a, U(0)] = of_data[j - a, i - a, U(0)] = total + change
+
+
+@step
+def _explain_own(Lam, F, M, C, places):
+    """Put L^-1 Lam'M of a level's own columns into C, and M less what they explain below M's own.
+
+    Of large weights a difference of M and what all effects of a path explain would be rounding.
+    """
+    a, e, lo, hi = places
+    for i in range(a, e):
+        for m in range(a, e):
+            own = C[m, i, lo:hi]
+            own[:] = 0.0
+            for n in range(a, e):
+                add_times(own, Lam[n - a, m - a], M[n, i, lo:hi])
+            for n in range(a, m):
+                take_product(own, F[m, n, lo:hi], C[n, i, lo:hi])
+            divide(own, F[m, m, lo:hi])
+        for outer in range(e, U(len(M))):
+            for m in range(a, e):
+                take_product(M[outer, i, lo:hi], C[m, i, lo:hi], F[m, outer, lo:hi])
 
 
 @step

@@ -90,8 +90,7 @@ def nest_of(
     Z = [level.Z @ S for level, S in zip(levels, design.scales, strict=False)][::-1]
     sizes = [one.shape[1] for one in Z] or [0]
     columns = np.hstack([np.zeros((n, 0)), *Z])[order]
-    rounded = np.ascontiguousarray(columns.T.round(12))
-    _, chosen, column = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    B, column = _distinct(columns.T)
     leaf = np.cumsum(begins[-1]) - 1
     return Nest(
         _positions(first),
@@ -100,12 +99,29 @@ def nest_of(
         _positions(level_start),
         _positions(np.cumsum([0, *sizes])),
         _positions(leaf),
-        np.ascontiguousarray(columns[:, chosen].T),
-        _positions(column.reshape(-1)),
+        B,
+        column,
         np.ascontiguousarray((X @ np.linalg.inv(design.R))[order].T),
         offset[order],
         trials[order],
     )
+
+
+def turned_nest(nest: Nest, blocks: Blocks, b: int, A: Floats) -> Nest:
+    """The nest with the columns of a block times A."""
+    columns = nest.B[nest.column.astype(np.int64)]
+    first = int(nest.column_start[blocks.level[b]]) + int(blocks.first[b])
+    own = slice(first, first + len(A))
+    columns[own] = A.T @ columns[own]
+    B, column = _distinct(columns)
+    return nest._replace(B=B, column=column)
+
+
+def _distinct(columns: Floats) -> tuple[Floats, Positions]:
+    """Columns (k, n_rows), each once, and which of these each of them is."""
+    rounded = np.ascontiguousarray(columns.round(12))
+    _, chosen, column = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    return np.ascontiguousarray(columns[chosen]), _positions(column.reshape(-1))
 
 
 def _positions(numbers: Ints) -> Positions:

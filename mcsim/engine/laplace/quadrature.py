@@ -18,7 +18,7 @@ import numpy as np
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
 from mcsim.engine.blocks import Blocks
-from mcsim.engine.families.kinds import NBINOM, U, row_of
+from mcsim.engine.families.kinds import NBINOM, U, rows_of
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
 from mcsim.engine.laplace.likelihood import (
     LaplaceLikelihood,
@@ -32,8 +32,18 @@ from mcsim.engine.likelihood import Points
 NEXT_TO_ZERO = 1e-4  # an SD whose square stands for a variance of zero, in derivatives
 ROUNDING = 1e-12  # of a column of ones
 MAX_STEPS = 60
-STEP = 1e-13  # of an effect in its SDs, where Newton stops
+STEP = 1e-8  # of an effect in its SDs, the last that Newton goes
 LONGEST = 2.0  # step of Newton, in SDs
+
+
+class Rows(NamedTuple):
+    """Predictors of rows, and what the family says of them: (n_rows,)."""
+
+    eta: Floats
+    nll: Floats
+    r: Floats
+    w: Floats
+    w3: Floats
 
 
 class Nodes(NamedTuple):
@@ -47,9 +57,9 @@ class Nodes(NamedTuple):
     of_inner: Floats  # in the SD of the units within, ...
     of_tau: Floats  # in the dispersion
     c: Floats  # (n_points, n_rows) in the predictor of a row
-    r: Floats  # (n_rows,) at a node of a unit within
-    w: Floats  # (n_rows,) at its mode
+    w: Floats  # (n_rows,) at the mode of a unit within
     w3: Floats
+    at: Rows  # at a node of it
 
 
 class QuadratureLikelihood(LaplaceLikelihood):
@@ -61,9 +71,11 @@ class QuadratureLikelihood(LaplaceLikelihood):
         super().__init__(nest, blocks, kind, responses)
         z, weight = np.polynomial.hermite_e.hermegauss(n_points)
         log_weight = np.log(weight) - 0.5 * math.log(2.0 * math.pi) + 0.5 * z**2
-        of_nodes, n_rows = [np.zeros(n_points) for _ in range(5)], nest.X.shape[1]
-        rows = np.zeros((n_points, n_rows)), *(np.zeros(n_rows) for _ in range(3))
-        self._nodes = Nodes(z, log_weight, *of_nodes, *rows)
+        n_rows = nest.X.shape[1]
+        value, slope, of_shift, of_inner, of_tau = (np.zeros(n_points) for _ in range(5))
+        c, w, w3 = np.zeros((n_points, n_rows)), np.zeros(n_rows), np.zeros(n_rows)
+        at = Rows(*(np.zeros(n_rows) for _ in range(5)))
+        self._nodes = Nodes(z, log_weight, value, slope, of_shift, of_inner, of_tau, c, w, w3, at)
 
     def at(
         self,
@@ -144,7 +156,7 @@ def _evaluate(
                 )  # fmt: skip
         add_to_coefficients(nest.X, nodes.c[0], -2.0, gradient[point])
         if kind == NBINOM:
-            rising, slope = log_rising(n_above[replicate], tau)
+            rising, slope = log_rising(n_above[replicate], y, tau)
             total -= 2.0 * rising
             slopes[point, n_levels] -= 2.0 * slope
         f[point] = total
@@ -156,39 +168,42 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
     over rows in the predictor; those of rows into nodes.c[k].
     """
     first, end, w, w3, c = nest.first[g], nest.end[g], nodes.w, nodes.w3, nodes.c
+    at = nodes.at
     R, W, T, R_tau, W_tau, f, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0
     for _ in range(MAX_STEPS):
-        R, W, T, R_tau, W_tau, f = 0.0, 0.0, 0.0, 0.0, 0.0, 0.5 * u * u
+        R, W, T, f = 0.0, 0.0, 0.0, 0.5 * u * u
+        _rows_at(kind, nest, nodes, y, eta, tau, (first, end, shift + s * u), w, w3)
         for row in range(first, end):
-            own = eta[row] + shift + s * u
-            nll, r, w[row], w3[row] = row_of(kind, y[row], nest.trials[row], own, tau)
-            f += nll
-            R += r
+            f += at.nll[row]
+            R += at.r[row]
             W += w[row]
             T += w3[row]
-            if kind == NBINOM:
-                _, dr, dw = nbinom_slopes(y[row], own, tau)
-                R_tau += dr
-                W_tau += dw
-            c[k, row] = 0.0
         h = 1.0 + s * s * W
         change = (s * R - u) / h
-        if not abs(change) * math.sqrt(h) > STEP * (1.0 + abs(u)):
-            break
+        is_near = not abs(change) * math.sqrt(h) > STEP * (1.0 + abs(u))
         u += max(-LONGEST, min(LONGEST, change))
+        if is_near:  # its square is rounding, so that sums of rows follow by their derivatives
+            R -= s * W * change
+            W += s * T * change
+            h = 1.0 + s * s * W
+            break
+    for row in range(first, end):
+        c[k, row] = 0.0
+        if kind == NBINOM:
+            _, dr, dw = nbinom_slopes(y[row], at.eta[row], tau)
+            R_tau += dr
+            W_tau += dw
     sd = 1.0 / math.sqrt(h)
     total, A, B, of_s, of_tau = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(U(len(nodes.z))):
         node = u + nodes.z[i] * sd
         value, sum_r, sum_tau = -0.5 * node * node, 0.0, 0.0
+        _rows_at(kind, nest, nodes, y, eta, tau, (first, end, shift + s * node), at.w, at.w3)
         for row in range(first, end):
-            own = eta[row] + shift + s * node
-            nll, r, _, _ = row_of(kind, y[row], nest.trials[row], own, tau)
-            value -= nll
-            sum_r += r
-            nodes.r[row] = r
+            value -= at.nll[row]
+            sum_r += at.r[row]
             if kind == NBINOM:
-                dl, _, _ = nbinom_slopes(y[row], own, tau)
+                dl, _, _ = nbinom_slopes(y[row], at.eta[row], tau)
                 sum_tau += dl
         weight = math.exp(nodes.log_weight[i] + value + f)
         total += weight
@@ -197,7 +212,7 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
         of_s += weight * node * sum_r
         of_tau += weight * sum_tau
         for row in range(first, end):
-            c[k, row] += weight * nodes.r[row]
+            c[k, row] += weight * at.r[row]
     A /= total
     B = -0.5 * sd**3 * (B / total + 1.0 / sd)  # of h
     of_s = of_s / total + A * (R - s * W * u) / h + B * 2.0 * s * (W + s * T * u / h)
@@ -208,6 +223,18 @@ def _integrate_unit(kind, nest, eta, nodes, y, tau, g, shift, s, u, k):
         c[k, row] = c[k, row] / total - A * s * w[row] / h + B * s * s * moved
         of_shift += c[k, row]
     return math.log(total) - f + math.log(sd), of_s, of_tau, of_shift
+
+
+@step
+def _rows_at(kind, nest, nodes, y, eta, tau, where, w, w3):
+    """Evaluate the rows of a unit, from first to end, at predictors moved by a shift."""
+    (first, end, shift), at = where, nodes.at
+    for row in range(first, end):
+        at.eta[row] = eta[row] + shift
+    rows_of(
+        kind, y[first:end], nest.trials[first:end], at.eta[first:end], tau, at.nll[first:end],
+        at.r[first:end], w[first:end], w3[first:end],
+    )  # fmt: skip
 
 
 @step

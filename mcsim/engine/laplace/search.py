@@ -10,11 +10,13 @@ from mcsim.engine.arithmetic.replicates import inverse_positive
 from mcsim.engine.blocks import boundary_parameters
 from mcsim.engine.families.glm import fit_glm
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
+from mcsim.engine.likelihood import ROUNDING
 from mcsim.engine.optimum.certificate import Certificate
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
 
+OF_SMALL_COUNTS = 100.0  # terms of -2 logLik per row
 START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
 
 
@@ -42,6 +44,11 @@ class LaplaceSearch(Search):
         found = boundary_parameters(self._blocks, self.theta[rows])
         return np.hstack([found, np.zeros((len(rows), p), dtype=bool)])
 
+    def is_stiff(self, rows: Ints) -> Flags:
+        """Large counts say far more of effects than units do of their variances."""
+        size = self.rounding(rows) / (ROUNDING * self._nu(rows))
+        return np.asarray(size > OF_SMALL_COUNTS)
+
     def _first_inverse(self, rows: Ints) -> Floats:
         inverse = super()._first_inverse(rows)
         own = inverse_positive(self._information[rows])
@@ -62,8 +69,8 @@ class LaplaceSearch(Search):
         return Certificate(violation, found.lowest, found.block, found.direction)
 
 
-def laplace_optima(likelihood: LaplaceLikelihood) -> Optima:
-    """The optimum of every replicate."""
+def laplace_optima(likelihood: LaplaceLikelihood) -> tuple[Optima, Floats]:
+    """The optimum of every replicate; the information of independent rows in a coefficient."""
     nest = likelihood.nest
     n = len(likelihood.responses)
     X = np.ascontiguousarray(nest.X.T)
@@ -78,7 +85,8 @@ def laplace_optima(likelihood: LaplaceLikelihood) -> Optima:
     is_curved = np.isfinite(inverse_positive(_free(found))).all(axis=(1, 2))
     is_usable = found.status <= Status.BOUNDARY
     found.status[is_usable & ~is_curved] = Status.NOT_CONVERGED
-    return found
+    p = max(1, glm.information.shape[1])
+    return found, np.einsum("nii->n", glm.information) / p
 
 
 def _free(found: Optima) -> Floats:

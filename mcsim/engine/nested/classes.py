@@ -276,6 +276,7 @@ class TreeBuilder:
             level_start,
             np.array([not np.all(one) for one in mixed]),
             np.array([bool(np.any(one)) for one in mixed]),
+            np.zeros(n_levels, dtype=np.bool_),
             _repeat(self.n_units, width),
             _repeat(B, width),
             _repeat(np.einsum("kic,kjc->ijc", leaves, leaves), width),

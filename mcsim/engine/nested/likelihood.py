@@ -54,21 +54,30 @@ from mcsim.engine.arithmetic.lanes import (
 from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.moments import Moments
 from mcsim.engine.nested.steps import (
-    add_factor,
     add_predicted,
     factorise_with_identity,
     load_lane,
     load_order,
     log_determinant,
-    set_gradient_of_block,
+    set_factors,
+    set_gradient,
     solve_fixed_effects,
     solve_for_transpose,
     store_lane,
 )
-from mcsim.engine.nested.tree import Tree, units_per_level
+from mcsim.engine.nested.tree import (
+    Classes,
+    Links,
+    Model,
+    Roots,
+    Tree,
+    stacked,
+    units_per_level,
+)
 from mcsim.engine.nested.workspace import new_workspace, result_shapes
 
 U = np.uint64
+BLOCK = U(128)  # positions that are worked on together: they stay in the first cache
 
 
 class NestedLikelihood(Likelihood):
@@ -76,7 +85,7 @@ class NestedLikelihood(Likelihood):
 
     def __init__(self, tree: Tree, moments: Moments) -> None:
         self.blocks, self.nu, self.n_units = tree.blocks, tree.model.nu, units_per_level(tree)
-        self._tree, self._moments = tree, moments
+        self._stack, self._moments = stacked(tree), moments
         self._workspace = new_workspace(tree)
         self._shapes = result_shapes(tree)
         self._n_results = len(self._workspace.found.results)
@@ -95,7 +104,7 @@ class NestedLikelihood(Likelihood):
         weight = weight if inverse_sigma2 is None else inverse_sigma2
         results = np.empty((len(replicates), self._n_results))
         evaluate_points(
-            *self._tree, *self._workspace, self._moments.values, self._moments.rss,
+            *self._stack, *self._workspace, self._moments.values, self._moments.rss,
             replicates, theta, order, weight, results,
         )  # fmt: skip
         return points_of(results, self._shapes)
@@ -106,9 +115,28 @@ def evaluate_points(
     model, classes, links, roots, blocks, lanes, data, found, m, x, v,
     values, rss, replicates, theta, order, weight, results
 ):  # fmt: skip
-    """Evaluate all points, as many at a time as there are lanes."""
+    """Evaluate all points, as many at a time as there are lanes.
+
+    The trees are stacked: one for all, or a tree for each replicate, and then a single lane.
+    """
     n, width = len(replicates), model.width
+    has_uniform, has_mixed = classes.has_uniform, classes.has_mixed
+    if n > 0 and weight[0] == 0.0:  # only what the design says is asked for
+        has_uniform, has_mixed = classes.never, classes.never
     for first in range(0, n, width):
+        tree = U(replicates[first]) if len(model.nu) > 1 else U(0)
+        one = Model(width, model.nu[tree], model.is_reml, model.log_constant[tree])
+        own_classes = Classes(
+            classes.level_start, has_uniform, has_mixed, classes.never, classes.n_units[tree],
+            classes.B[tree], classes.G[tree],
+        )  # fmt: skip
+        own_links = Links(
+            links.start, links.in_order, links.child, links.parent[tree], links.n_children[tree],
+            links.ones, links.is_mixed, links.C[tree],
+        )  # fmt: skip
+        own_roots = Roots(
+            roots.in_order, roots.child, roots.n_units[tree], roots.is_mixed, roots.Bx[tree]
+        )
         for lane in range(width):
             point = min(first + lane, n - 1)  # lanes that are left over repeat the last point
             lanes.weight[lane] = weight[point]
@@ -116,7 +144,7 @@ def evaluate_points(
             load_lane(lanes.data, values, replicates[point], lane)
             load_lane(lanes.theta, theta, point, lane)
             load_order(lanes.order, order, point, lane)
-        _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
+        _evaluate(one, own_classes, own_links, own_roots, blocks, lanes, data, found, m, x, v)
         for lane in range(min(width, n - first)):
             store_lane(results, found.results, first + lane, lane)
 
@@ -124,7 +152,7 @@ def evaluate_points(
 @part
 def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v):
     """-2 logLik of every lane at lanes.theta, its gradient, D, and the fit of the fixed effects."""
-    _set_factors(blocks, lanes)
+    set_factors(blocks, lanes)
     log_det, r2 = lanes.log_det, found.r2
     for lane in range(model.width):
         log_det[lane], r2[lane] = 0.0, lanes.rss[lane]
@@ -137,30 +165,28 @@ def _evaluate(model, classes, links, roots, blocks, lanes, data, found, m, x, v)
         _differentiate(model, classes, found, m, x, v, level)
         if level > 0:
             _descend(model, classes, links, data, m, v, level)
-    _set_gradient(blocks, lanes, found)
-
-
-@part
-def _set_factors(blocks, lanes):
-    """Lam of every level from theta."""
-    Lam, theta, order = lanes.Lam, lanes.theta, lanes.order
-    Lam[:] = 0.0
-    for b in range(len(blocks.size)):
-        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
-        add_factor(Lam[level], theta[t:], order[b], blocks.Q[b], first, size, blocks.is_matrix[b])
+    set_gradient(blocks, lanes, found)
 
 
 @part
 def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):
     """A, J, F, E of one level, and what its random effects take out of y'y."""
-    start = U(classes.level_start[level] * model.width)
-    n = U(classes.level_start[level + 1] * model.width) - start
+    first = U(classes.level_start[level] * model.width)
+    end = U(classes.level_start[level + 1] * model.width)
+    if level > 0:
+        _gather_children(model, classes, links, data, m, v, level, first, end - first)
+    for start in range(first, end, BLOCK):
+        n = min(BLOCK, end - start)
+        _eliminate_block(model, classes, lanes, data, found, m, x, v, level, start, n)
+
+
+@part
+def _eliminate_block(model, classes, lanes, data, found, m, x, v, level, start, n):
     B, A, J, E, K, H, L, c1 = classes.B, m.A, m.J, m.E, x.K, x.H, x.L, v.c1
     spread(L, start, lanes.Lam[level], n // U(model.width))
     if level == 0:
         multiply(H, start, classes.G, start, L, start, n)
     else:
-        _gather_children(model, classes, links, data, m, v, level, start, n)
         multiply(x.b1, start, A, start, B, start, n)
         multiply_transposed(K, start, B, start, x.b1, start, n)
         multiply(H, start, K, start, L, start, n)
@@ -187,11 +213,17 @@ def _eliminate(model, classes, links, lanes, data, found, m, x, v, level):
 @part
 def _gather_children(model, classes, links, data, m, v, level, first, n_positions):
     """Sum what the children of one level pass up: A, and a for mixed units."""
-    start = U(links.start[level - 1] * model.width)
-    n = U(links.start[level] * model.width) - start
-    C, k1, k2, k3 = links.C, m.k1, m.k2, m.k3
     fill_matrices(m.A, first, 0.0, n_positions)
     fill(v.a, first, 0.0, n_positions)
+    link = U(links.start[level - 1] * model.width)
+    end = U(links.start[level] * model.width)
+    for start in range(link, end, BLOCK):
+        _gather_links(classes, links, data, m, v, level, start, min(BLOCK, end - start))
+
+
+@part
+def _gather_links(classes, links, data, m, v, level, start, n):
+    C, k1, k2, k3 = links.C, m.k1, m.k2, m.k3
     gather(k1, start, m.E, links.child, n, links.in_order[level])
     multiply(k2, start, k1, start, C, start, n)
     multiply_transposed(k3, start, C, start, k2, start, n)
@@ -276,9 +308,23 @@ def _descend_from_root(model, classes, roots, lanes, data, found, m, x, v):
 @part
 def _differentiate(model, classes, found, m, x, v, level):
     """D of one level, summed over its classes, and its scale."""
-    start = U(classes.level_start[level] * model.width)
-    n = U(classes.level_start[level + 1] * model.width) - start
-    EB, K, H, D, scale = x.EB, x.K, x.H, found.D[level], found.scale[level]
+    first = U(classes.level_start[level] * model.width)
+    end = U(classes.level_start[level + 1] * model.width)
+    D, scale = found.D[level], found.scale[level]
+    D[:] = 0.0
+    scale[:] = 0.0
+    for start in range(first, end, BLOCK):
+        n = min(BLOCK, end - start)
+        _differentiate_block(classes, D, scale, m, x, v, level, start, n)
+    for i in range(len(D)):
+        for j in range(i):
+            for lane in range(model.width):
+                D[j, i, lane] = D[i, j, lane]
+
+
+@part
+def _differentiate_block(classes, D, scale, m, x, v, level, start, n):
+    EB, K, H = x.EB, x.K, x.H
     multiply(EB, start, m.E, start, classes.B, start, n)
     multiply(x.b1, start, m.slope, start, EB, start, n)
     multiply_transposed(K, start, EB, start, x.b1, start, n)
@@ -289,37 +335,49 @@ def _differentiate(model, classes, found, m, x, v, level):
         take_from(v.v1, v.e, start, n)
         apply_transposed(x.ZPy, start, classes.B, start, v.v1, start, n)
         add_square(K, x.ZPy, v.kappas, start, n)
-    D[:] = 0.0
-    scale[:] = 0.0
     for i in range(len(D)):
         add_up(scale[i], H[i, i], start, n, v.sums)
         for j in range(i + 1):
             subtract(v.c1, H[i, j], K[i, j], start, n)
             add_up(D[i, j], v.c1, start, n, v.sums)
-            for lane in range(model.width):
-                D[j, i, lane] = D[i, j, lane]
 
 
 @part
 def _descend(model, classes, links, data, m, v, level):
     """Pass the slopes and w of one level on to its children."""
-    start = U(classes.level_start[level] * model.width)
-    n = U(classes.level_start[level + 1] * model.width) - start
-    link = U(links.start[level - 1] * model.width)
-    n_links = U(links.start[level] * model.width) - link
-    slope, C, k1, v1, v2 = m.slope, links.C, m.k1, v.v1, v.v2
-    multiply(k1, start, slope, start, m.F, start, n)
-    multiply_transposed(slope, start, m.F, start, k1, start, n)
+    first = U(classes.level_start[level] * model.width)
+    end = U(classes.level_start[level + 1] * model.width)
+    for start in range(first, end, BLOCK):
+        _descend_block(classes, data, m, v, level, start, min(BLOCK, end - start))
+    first = U(links.start[level - 1] * model.width)
+    end = U(links.start[level] * model.width)
+    for start in range(first, end, BLOCK):
+        _descend_links(classes, links, data, m, v, level, start, min(BLOCK, end - start))
+
+
+@part
+def _descend_block(classes, data, m, v, level, start, n):
+    """Slopes and w within the units of a level."""
+    slope, v1, v2 = m.slope, v.v1, v.v2
+    multiply(m.k1, start, slope, start, m.F, start, n)
+    multiply_transposed(slope, start, m.F, start, m.k1, start, n)
     add_difference(slope, classes.n_units, m.J, v.kappas, data.S, start, n)
-    gather(m.k2, link, slope, links.parent, n_links, False)
-    multiply(m.k3, link, C, link, m.k2, link, n_links)
-    multiply_by_transpose(k1, link, m.k3, link, C, link, n_links)
-    times(k1, link, links.n_children, n_links)
     if classes.has_mixed[level]:
         apply(v1, start, m.A, start, v.w, start, n)  # then w + J (a - A w)
         take_from(v1, v.a, start, n)
         apply(v2, start, m.J, start, v1, start, n)
         add_vectors(v.w, v2, start, n)
+
+
+@part
+def _descend_links(classes, links, data, m, v, level, link, n_links):
+    """Slopes and w that go to the children."""
+    slope, C, k1, v1, v2 = m.slope, links.C, m.k1, v.v1, v.v2
+    gather(m.k2, link, slope, links.parent, n_links, False)
+    multiply(m.k3, link, C, link, m.k2, link, n_links)
+    multiply_by_transpose(k1, link, m.k3, link, C, link, n_links)
+    times(k1, link, links.n_children, n_links)
+    if classes.has_mixed[level]:
         fill(v2, link, 0.0, n_links)
         add_at(v2, link, v.w, links.parent, n_links)
         apply(v1, link, C, link, v2, link, n_links)
@@ -328,15 +386,3 @@ def _descend(model, classes, links, data, m, v, level):
             k1, v1, data.link_t, links.n_children, links.is_mixed, v.kappas, link, n_links
         )
     scatter_add(slope, k1, link, links.child, n_links, links.in_order[level])
-
-
-@part
-def _set_gradient(blocks, lanes, found):
-    """Gradient in theta: 2 D Lam, masked to the parameters."""
-    D, Lam, gradient, order = found.D, lanes.Lam, found.gradient, lanes.order
-    for b in range(len(blocks.size)):
-        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
-        set_gradient_of_block(
-            gradient[t:], D[level], Lam[level], order[b], blocks.Q[b], first, size,
-            blocks.is_matrix[b],
-        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcsim.engine.arithmetic.compiled import step
+from mcsim.engine.arithmetic.compiled import part, step
 from mcsim.engine.arithmetic.lanes import factorise, substitute, substitute_back
 
 U = np.uint64
@@ -47,6 +47,16 @@ def add_factor(Lam, theta, order, Q, first, size, is_matrix):
             t += 1
 
 
+@part
+def set_factors(blocks, lanes):
+    """Lam of every level from theta."""
+    Lam, theta, order = lanes.Lam, lanes.theta, lanes.order
+    Lam[:] = 0.0
+    for b in range(len(blocks.size)):
+        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
+        add_factor(Lam[level], theta[t:], order[b], blocks.Q[b], first, size, blocks.is_matrix[b])
+
+
 @step
 def set_gradient_of_block(gradient, D, Lam, order, Q, first, size, is_matrix):
     """Gradient in the parameters of one block: 2 D Lam where they stand."""
@@ -67,6 +77,18 @@ def set_gradient_of_block(gradient, D, Lam, order, Q, first, size, is_matrix):
                 else:
                     gradient[0, lane] += weight * s
             t += 1
+
+
+@part
+def set_gradient(blocks, lanes, found):
+    """Gradient in theta: 2 D Lam, masked to the parameters."""
+    D, Lam, gradient, order = found.D, lanes.Lam, found.gradient, lanes.order
+    for b in range(len(blocks.size)):
+        level, first, t, size = blocks.level[b], blocks.first[b], blocks.theta[b], blocks.size[b]
+        set_gradient_of_block(
+            gradient[t:], D[level], Lam[level], order[b], blocks.Q[b], first, size,
+            blocks.is_matrix[b],
+        )  # fmt: skip
 
 
 @step

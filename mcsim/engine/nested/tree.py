@@ -4,7 +4,7 @@ The engine works on several replicates at a time, one per lane. A position of a 
 class x width + lane (or link, or root group, in place of class).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,12 @@ MAX_WIDTH = 64
 
 
 class Model(NamedTuple):
-    """Numbers that the likelihood needs of a model."""
+    """Numbers that the likelihood needs of a model; arrays where trees are stacked."""
 
     width: int  # lanes
-    nu: float  # n - p (REML) or n (ML)
+    nu: Any  # n - p (REML) or n (ML)
     is_reml: bool
-    log_constant: float  # 2 log|R| of X = X~ R for REML, else 0
+    log_constant: Any  # 2 log|R| of X = X~ R for REML, else 0
 
 
 class Classes(NamedTuple):
@@ -30,6 +30,7 @@ class Classes(NamedTuple):
     level_start: Ints  # (n_levels + 1,) first class of each level
     has_uniform: Flags  # (n_levels,) whether any class of the level is uniform
     has_mixed: Flags
+    never: Flags  # (n_levels,) False: neither is asked about data that do not count
     n_units: Floats  # (n_classes x width,)
     B: Floats  # (k, q, n_classes x width)
     G: Floats  # (q, q, n_leaf_classes x width) B'B of the innermost level
@@ -68,10 +69,28 @@ class Tree(NamedTuple):
     blocks: Blocks
 
 
+def stacked(tree: Tree) -> Tree:
+    """The tree as a stack of one: what differs between designs gets a first axis, of designs."""
+    model, classes, links, roots, _ = tree
+    if classes.B.ndim == 4:
+        return tree
+    return tree._replace(
+        model=model._replace(nu=np.array([model.nu]), log_constant=np.array([model.log_constant])),
+        classes=classes._replace(
+            n_units=classes.n_units[None], B=classes.B[None], G=classes.G[None]
+        ),
+        links=links._replace(
+            parent=links.parent[None], n_children=links.n_children[None], C=links.C[None]
+        ),
+        roots=roots._replace(n_units=roots.n_units[None], Bx=roots.Bx[None]),
+    )
+
+
 def units_per_level(tree: Tree) -> Floats:
-    """Number of units of every level, innermost level first."""
+    """Number of units of every level, innermost level first; of every tree of a stack."""
     classes = tree.classes
-    return np.add.reduceat(classes.n_units[:: tree.model.width], classes.level_start[:-1])
+    once = classes.n_units[..., :: tree.model.width]
+    return np.add.reduceat(once, classes.level_start[:-1], axis=-1)
 
 
 def with_columns(tree: Tree, b: int, A: Floats) -> Tree:

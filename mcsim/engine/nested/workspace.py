@@ -103,15 +103,15 @@ class Workspace(NamedTuple):
 
 def result_shapes(tree: Tree) -> tuple[Shape, ...]:
     """Shapes of what is found at a point, in the order of Points."""
-    n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[1], tree.roots.Bx.shape[1]
+    n_levels, q, p = len(tree.classes.has_mixed), tree.classes.B.shape[-2], tree.roots.Bx.shape[-2]
     return (), (), (n_parameters(tree.blocks),), (n_levels, q, q), (n_levels, q), (p,), (p, p)
 
 
 def new_workspace(tree: Tree) -> Workspace:
-    """Arrays of the sizes that `tree` needs."""
+    """Arrays of the sizes that `tree`, or a stack of trees, needs."""
     width, blocks = tree.model.width, tree.blocks
-    k, q, N = tree.classes.B.shape
-    n_links, (_, p, n_roots) = tree.links.C.shape[2], tree.roots.Bx.shape
+    k, q, N = tree.classes.B.shape[-3:]
+    n_links, (p, n_roots) = tree.links.C.shape[-1], tree.roots.Bx.shape[-2:]
     M = max(N, n_links, n_roots)
     lanes = Lanes(
         theta=np.zeros((n_parameters(tree.blocks), width)),

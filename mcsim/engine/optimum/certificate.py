@@ -13,8 +13,7 @@ from mcsim.engine.arithmetic.replicates import (
     symmetric_eigen,
     transpose,
 )
-from mcsim.engine.blocks import block_of, covariance
-from mcsim.engine.likelihood import Likelihood
+from mcsim.engine.blocks import Blocks, block_of, covariance
 
 CERTIFICATE_TOLERANCE = 1e-6  # relative violation of the first-order conditions
 NEGLIGIBLE = 1e-4  # size of Psi in this metric: what it can change in -2 logLik
@@ -38,16 +37,15 @@ class Certificate:
 
 
 def certify(
-    likelihood: Likelihood, order: Ints, theta: Floats, D: Floats, N: Floats
+    blocks: Blocks, nu: float | Floats, order: Ints, theta: Floats, D: Floats, N: Floats
 ) -> Certificate:
     """Judge the points theta (n, n_theta) by D and N = sum Z'PZ there, (n, n_levels, q, q)."""
-    n, blocks = len(theta), likelihood.blocks
+    n, ridge = len(theta), RIDGE * np.reshape(nu, (-1, 1, 1))
     violation, lowest = np.zeros(n), np.zeros(n)
     worst, direction = np.zeros(n, dtype=np.int64), np.zeros((n, blocks.Q.shape[1]))
     for b, size in enumerate(blocks.size.tolist()):
         Psi = covariance(blocks, order, theta, b)
-        ridge = RIDGE * likelihood.nu * _inverse_where_large(Psi)
-        C = semidefinite_factor(block_of(blocks, b, N) + ridge)
+        C = semidefinite_factor(block_of(blocks, b, N) + ridge * _inverse_where_large(Psi))
         half = forward_substitution(C, block_of(blocks, b, D))
         scaled = forward_substitution(C, transpose(half))  # C^-1 D C^-T
         scaled = 0.5 * (scaled + transpose(scaled))

@@ -8,7 +8,7 @@ negative eigenvalue the point is a false zero: step along its eigenvector and go
 All replicates go through these stages together, and no number of one enters that of another.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,7 +100,8 @@ class Search:
         if self.theta.shape[1] == 0:
             return
         rows = np.flatnonzero(is_usable(self.found))
-        theta, order = minque(self._likelihood, start, self.found.D[rows], self.found.r2[rows])
+        D, r2 = self.found.D[rows], self.found.r2[rows]
+        theta, order = minque(self._likelihood, start, self._replicates[rows], D, r2)
         found = self._evaluate(rows, theta, order)
         usable = is_usable(found)
         self.order[rows[usable]] = order[usable]
@@ -165,7 +166,14 @@ class Search:
 
     def rounding(self, rows: Ints) -> Floats:
         """Error of -2 logLik."""
-        return self._likelihood.rounding(self.found.f[rows])
+        return self._likelihood.rounding(self.found.f[rows], self._replicates[rows])
+
+    def _nu(self, rows: Ints) -> Any:
+        return self._likelihood.nu_of(self._replicates[rows])
+
+    def is_stiff(self, rows: Ints) -> Flags:
+        """Whether second derivatives differ so much in size that they need two differences."""
+        return np.zeros(len(rows), dtype=bool)
 
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
@@ -238,7 +246,7 @@ class Search:
                 is_tiny = pivots(blocks, self.theta[small], b)[:, j] < TINY_PIVOT
                 found = self._evaluate(small, theta, order)
                 f = self.found.f[small]
-                allowed = np.where(is_tiny, self._likelihood.rounding(f), cost[small])
+                allowed = np.where(is_tiny, self.rounding(small), cost[small])
                 self._accept(small, theta, found, (found.r2 > 0.0) & (found.f - f < allowed))
 
     def _make_pivots_positive(self, rows: Ints) -> None:
@@ -260,8 +268,9 @@ class Search:
         traces = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False)
         self.traces.results[rows] = traces.results
         certificate = certify(
-            self._likelihood, self.order[rows], self.theta[rows], self.found.D[rows], traces.D
-        )
+            self._blocks, self._nu(rows), self.order[rows], self.theta[rows], self.found.D[rows],
+            traces.D,
+        )  # fmt: skip
         self.violation[rows] = certificate.violation
         return certificate
 
@@ -301,10 +310,15 @@ class Search:
         step = np.zeros_like(centre)
         everyone = np.arange(len(at))
         step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
-        beyond = self._likelihood.at(self._replicates[rows[at]], centre + step, order).gradient
+        replicates, length = self._replicates[rows[at]], step[everyone, t, None]
+        beyond = self._likelihood.at(replicates, centre + step, order).gradient
         self.evaluations[rows] += np.count_nonzero(~held, axis=1)
         H = np.zeros((len(rows), held.shape[1], held.shape[1]))
-        H[at, t] = (beyond - self.found.gradient[rows[at]]) / step[everyone, t, None]
+        H[at, t] = (beyond - self.found.gradient[rows[at]]) / length
+        two = np.flatnonzero(self.is_stiff(rows)[at])
+        if len(two):
+            behind = self._likelihood.at(replicates[two], (centre - step)[two], order[two]).gradient
+            H[at[two], t[two]] = (beyond[two] - behind) / (2.0 * length[two])
         H = np.where(held[:, None, :], 0.0, H)
         self.hessian[rows] = 0.5 * (H + transpose(H))
 
@@ -316,7 +330,8 @@ class Search:
         before, stuck = rows, rows[:0]
         blocks = self._blocks
         level = blocks.level[certificate.block]
-        length = -certificate.lowest * self._likelihood.n_units[level]
+        n_units = self._likelihood.n_units_of(self._replicates[rows])
+        length = -certificate.lowest * n_units[np.arange(len(rows)), level]
         shortest = SHORTEST_STEP * length
         while len(rows):
             theta, order = self.theta[rows], self.order[rows]
@@ -332,7 +347,7 @@ class Search:
                 theta[own], order[own] = part, part_order
             found = self._evaluate(rows, theta, order)
             f = self.found.f[rows]
-            accepted = (found.r2 > 0.0) & (found.f <= f + self._likelihood.rounding(f))
+            accepted = (found.r2 > 0.0) & (found.f <= f + self.rounding(rows))
             self.order[rows[accepted]] = order[accepted]
             self._accept(rows, theta, found, accepted)
             length = 0.25 * length

@@ -83,7 +83,7 @@ class Residual(Coordinates):
 
     def pin(self, u: Floats) -> tuple[Floats, Floats]:
         """The last place is zero."""
-        return _pin_to_zero(u, u.shape[1] - 1)
+        return pin_to_zero(u, u.shape[1] - 1)
 
     def with_multiplier(self, u: Floats, x: Floats, g: Floats, D: Floats) -> Floats:
         """Psi is free."""
@@ -267,7 +267,7 @@ class Angle(Coordinates):
 
     def pin(self, u: Floats) -> tuple[Floats, Floats]:
         """The second place is zero."""
-        return _pin_to_zero(u, self.own[1])
+        return pin_to_zero(u, self.own[1])
 
     def with_multiplier(self, u: Floats, x: Floats, g: Floats, D: Floats) -> Floats:
         """The multiplier makes the derivative in x zero."""
@@ -323,7 +323,7 @@ class Mixture(Coordinates):
 
     def pin(self, u: Floats) -> tuple[Floats, Floats]:
         """The second place is zero."""
-        return _pin_to_zero(u, self.own[1])
+        return pin_to_zero(u, self.own[1])
 
     def with_multiplier(self, u: Floats, x: Floats, g: Floats, D: Floats) -> Floats:
         """The multiplier makes the derivative in the mean's variance zero."""
@@ -343,7 +343,8 @@ class Mixture(Coordinates):
         return np.asarray((mean - differences) / (mean + n_differences * differences))
 
 
-def _pin_to_zero(u: Floats, t: int) -> tuple[Floats, Floats]:
+def pin_to_zero(u: Floats, t: int) -> tuple[Floats, Floats]:
+    """A place of u that is spare is zero, as `Coordinates.pin`."""
     slope = np.zeros_like(u)
     slope[:, t] = PIN * u[:, t]
     return 0.5 * PIN * u[:, t] ** 2, slope

@@ -55,7 +55,7 @@ class Descent:
             trial = places.u[busy] + length[busy, None] * step[busy]
             found = self._at(busy, trial)
             rise, predicted = found.f - heights.f[busy], length[busy] * slope[busy]
-            rounding = self._surface.likelihood.rounding(heights.f[busy])
+            rounding = self._surface.likelihood.rounding(heights.f[busy], places.rows[busy])
             accepted = rise <= 1e-4 * predicted + rounding
             is_new[busy] = accepted
             self._learn(busy[accepted], trial[accepted], found.g[accepted])

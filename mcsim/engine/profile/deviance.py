@@ -54,7 +54,7 @@ class Surface:
     def __init__(self, design: CompiledDesign, moments: Moments, target: Target) -> None:
         self._rotation, self.coordinates = coordinates_of(design, target)
         self.likelihood = likelihood_of(self._rotation.design, moments)
-        self._nu, self._blocks = self.likelihood.nu, self.likelihood.blocks
+        self._nu, self._blocks = design.nu, self.likelihood.blocks
 
     def optima(self, fit: Fit, rows: Ints) -> Places:
         """Where some replicates were fitted."""
@@ -131,9 +131,9 @@ class Surface:
         theta, _ = self.coordinates.place(places.u, places.x)
         N = self.likelihood.at(places.rows, theta, places.order, with_data=False).D
         D = self.coordinates.with_multiplier(places.u, places.x, g, found.D)
-        in_psi = certify(self.likelihood, places.order, theta, D, N).violation
+        in_psi = certify(self._blocks, self._nu, places.order, theta, D, N).violation
         in_sigma = self.coordinates.pull(places.u, places.x, g)[0][:, -1]
-        return np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu))
+        return np.asarray(np.maximum(in_psi, np.abs(in_sigma) / (2.0 * self._nu)))
 
 
 def _positive_inverse(H: Floats) -> Floats:

@@ -13,19 +13,17 @@ have other minima beside the one that is followed: a limit stands only if descen
 points (`Surface.rivals`) do not lead lower.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import special
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import Fit
-from mcsim.engine.nested.moments import Moments
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.search import MAX_EVALUATIONS, Status
-from mcsim.engine.profile.components import Correlation, Deviation, Target
+from mcsim.engine.profile.components import Correlation, Deviation
 from mcsim.engine.profile.descent import Descent
 from mcsim.engine.profile.deviance import Places, Surface
 
@@ -48,11 +46,24 @@ class ProfileIntervals:
     evaluations: Ints
 
 
+class Fitted(Protocol):
+    """How fits of some replicates ended."""
+
+    @property
+    def status(self) -> Ints:
+        """Of `Status`: (n_replicates,)."""
+        ...
+
+    @property
+    def loglik(self) -> Floats:
+        """(n_replicates,)."""
+        ...
+
+
 def profile_intervals(
-    design: CompiledDesign,
-    moments: Moments,
-    fit: Fit,
-    targets: Sequence[Target],
+    surface_of: Callable[[Any], Surface],
+    fit: Fitted,
+    targets: Sequence[Any],
     *,
     confidence: float,
 ) -> ProfileIntervals:
@@ -60,8 +71,10 @@ def profile_intervals(
 
     Parameters
     ----------
-    fit : of the moments; without an optimum there are no limits
-    targets : SDs, sums of them, sigma, shares of variance and correlations
+    surface_of : what makes the surface of a target
+    fit : without an optimum there are no limits
+    targets : SDs, sums of them, sigma, shares of variance and correlations, and what else there
+        are surfaces of
 
     Raises
     ------
@@ -69,7 +82,7 @@ def profile_intervals(
         A correlation that the model does not have, or a total of correlated effects.
     """
     cutoff = float(special.chdtri(1.0, 1.0 - confidence))
-    profiles = _Profiles(design, moments, fit, cutoff)
+    profiles = _Profiles(surface_of, fit, cutoff)
     limits = np.array([profiles.limits(target) for target in targets])
     limits = limits.reshape(len(targets), 2, len(fit.status))
     return ProfileIntervals(limits[:, 0].T.copy(), limits[:, 1].T.copy(), profiles.evaluations)
@@ -78,17 +91,18 @@ def profile_intervals(
 class _Profiles:
     """The profiles of a block of fits."""
 
-    def __init__(self, design: CompiledDesign, moments: Moments, fit: Fit, cutoff: float) -> None:
-        self._design, self._moments, self._fit, self._cutoff = design, moments, fit, cutoff
+    def __init__(self, surface_of: Callable[[Any], Surface], fit: Fitted, cutoff: float) -> None:
+        self._fit: Any = fit
+        self._surface_of, self._cutoff = surface_of, cutoff
         self._fitted = np.flatnonzero(fit.status <= Status.BOUNDARY)
         self._may_vanish: dict[tuple[int, int], Flags] = {}
         self.evaluations = np.zeros(len(fit.status), dtype=np.int64)
 
-    def limits(self, target: Target) -> Floats:
+    def limits(self, target: Any) -> Floats:
         """Lower and upper limits (2, n_replicates)."""
         limits = np.full((2, len(self._fit.status)), np.nan)
         rows = self._fitted
-        surface = Surface(self._design, self._moments, target)
+        surface = self._surface_of(target)
         if isinstance(target, Correlation):  # without the effects it can be anything
             is_free = self._vanishes(target.level, target.i) | self._vanishes(
                 target.level, target.j
@@ -107,7 +121,7 @@ class _Profiles:
         optima = surface.optima(self._fit, rows)
         return _Search(surface, optima, -2.0 * self._fit.loglik[rows], self._cutoff)
 
-    def _note(self, target: Target, search: "_Search") -> None:
+    def _note(self, target: Any, search: "_Search") -> None:
         """Keep whether the interval of an SD begins at zero."""
         if isinstance(target, Deviation) and len(target.effects) == 1:
             is_zero = np.zeros(len(self._fit.status), dtype=bool)
@@ -117,7 +131,7 @@ class _Profiles:
     def _vanishes(self, level: int, column: int) -> Flags:
         if (level, column) not in self._may_vanish:
             target = Deviation(((level, column),))
-            search = self._search(Surface(self._design, self._moments, target), self._fitted)
+            search = self._search(self._surface_of(target), self._fitted)
             search.try_ends()
             self._note(target, search)
             np.add.at(self.evaluations, search.descent.places.rows, search.descent.evaluations)

@@ -9,7 +9,7 @@ from mcsim.engine.blocks import n_parameters
 from mcsim.engine.likelihood import Likelihood, Points, points_of
 from mcsim.engine.nested.likelihood import evaluate_points
 from mcsim.engine.nested.moments import Moments
-from mcsim.engine.nested.tree import Tree, units_per_level
+from mcsim.engine.nested.tree import Tree, stacked, units_per_level
 from mcsim.engine.nested.workspace import new_workspace, result_shapes
 from mcsim.engine.residuals.classes import ResidualDesign
 from mcsim.engine.residuals.whitening import differentiate, new_lanes, whiten
@@ -28,6 +28,7 @@ class ResidualLikelihood(Likelihood):
         links = tree.links._replace(C=tree.links.C.copy())
         roots = tree.roots._replace(Bx=tree.roots.Bx.copy())
         self._tree = tree._replace(classes=classes, links=links, roots=roots)
+        self._stack = stacked(self._tree)
         self._moments, self._workspace = moments, new_workspace(tree)
         self._lanes = new_lanes(design.whitening, tree)
         self._values = np.zeros((tree.model.width, len(self._workspace.lanes.data)))
@@ -84,7 +85,7 @@ class ResidualLikelihood(Likelihood):
             self._moments.forms, replicates, weights, self._values, self._rss,
         )  # fmt: skip
         evaluate_points(
-            *self._tree, *self._workspace, self._values, self._rss,
+            *self._stack, *self._workspace, self._values, self._rss,
             np.arange(len(replicates)), theta, order, weight, results,
         )  # fmt: skip
         own = self._lanes

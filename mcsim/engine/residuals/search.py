@@ -94,7 +94,7 @@ class ResidualSearch(Search):
         """
         found = super()._certify(rows)
         change = np.abs(self.found.gradient[rows, self._n_theta :]).max(axis=1)
-        violation = np.maximum(found.violation, change / (2.0 * self._likelihood.nu))
+        violation = np.maximum(found.violation, change / (2.0 * self._nu(rows)))
         at_zero = np.flatnonzero(self.on_boundary(rows)[:, self._n_theta :].any(axis=1))
         if len(at_zero):
             here = rows[at_zero]
@@ -167,7 +167,7 @@ def _start(
     plain, order = plain_start(likelihood.blocks, len(everyone))
     theta = np.hstack([plain, own_z])
     found = likelihood.at(everyone, theta, order)
-    better, better_order = minque(likelihood, start, found.D, found.r2)
+    better, better_order = minque(likelihood, start, everyone, found.D, found.r2)
     better = np.hstack([better, own_z])
     found_there = likelihood.at(everyone, better, better_order)
     usable = is_usable(found_there)

@@ -139,10 +139,10 @@ def component_covariance(at: Curvature) -> Floats:
     """
     n, n_theta = at.theta.shape
     full = np.zeros((n, n_theta + 1, n_theta + 1))
-    gradient, nu = at.log_r2_gradient, at.nu
-    full[:, :-1, :-1] = at.hessian + nu * gradient[:, :, None] * gradient[:, None, :]
+    gradient, nu = at.log_r2_gradient, at.nu[:, None]
+    full[:, :-1, :-1] = at.hessian + nu[:, None] * gradient[:, :, None] * gradient[:, None, :]
     full[:, :-1, -1] = full[:, -1, :-1] = -nu * gradient
-    full[:, -1, -1] = nu
+    full[:, -1, -1] = at.nu
     held = np.hstack([at.is_held, np.zeros((n, 1), dtype=bool)])
     full[held[:, :, None] | held[:, None, :]] = 0.0
     full[held[:, :, None] & np.eye(n_theta + 1, dtype=bool)] = 1.0

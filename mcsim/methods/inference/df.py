@@ -45,14 +45,17 @@ class DfMethod(Protocol):
 
 @dataclass(frozen=True)
 class ConstantDf:
-    """Df that the design alone gives, (p,) one per coefficient; a contrast has the smallest."""
+    """Df that the design alone gives, one per coefficient; a contrast has the smallest.
+
+    df : (p,), or (n, p) where every replicate has its own design
+    """
 
     covariance: Floats
     df: Floats
 
     def of_contrast(self, c: Floats) -> Floats:
         """The smallest of the coefficients' df, NaN if one has none."""
-        return np.full(len(self.covariance), self.df[c != 0.0].min())
+        return np.full(len(self.covariance), self.df[..., c != 0.0].min(axis=-1))
 
     def of_term(self, L: Floats) -> tuple[Floats, Floats]:
         """The same; F as it is."""
@@ -63,13 +66,17 @@ class ConstantDf:
 class Sensitivity:
     """How the model's covariance of beta, in any unit, depends on the covariance parameters.
 
-    basis : (p, p) a contrast c of beta is c'basis in the coordinates of what follows
+    basis : (p, p) or (n, p, p) a contrast c of beta is c'basis in the coordinates of what follows
     C : (n, p, p); slopes : (n, n_parameters, p, p) its derivatives
     """
 
     basis: Floats
     C: Floats
     slopes: Floats
+
+    def rows(self, L: Floats) -> Floats:
+        """Contrasts L (rows, p) in these coordinates: (n, rows, p)."""
+        return np.array(np.broadcast_to(L @ self.basis, (len(self.C), *L.shape)))
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Satterthwaite:
     def of_term(self, L: Floats) -> tuple[Floats, Floats]:
         """From the df of the uncorrelated contrasts that the term falls apart into."""
         n, size = len(self.W), len(L)
-        rows = np.tile(L @ self.sensitivity.basis, (n, 1, 1))
+        rows = self.sensitivity.rows(L)
         _, vectors = symmetric_eigen(product(product(rows, self.sensitivity.C), transpose(rows)))
         contrasts = product(transpose(vectors), rows)
         df = np.stack([self._of(contrasts[:, m]) for m in range(size)], axis=1)
@@ -128,7 +135,7 @@ class KenwardRoger:
         """Denominator df and scale of F, by the moments of the scaled statistic."""
         n, size = len(self.W), float(len(L))
         C, slopes = self.sensitivity.C, self.sensitivity.slopes
-        rows = np.tile(L @ self.sensitivity.basis, (n, 1, 1))
+        rows = self.sensitivity.rows(L)
         middle = inverse_positive(product(product(rows, C), transpose(rows)))
         Theta = product(product(transpose(rows), middle), rows)
         turned = [product(Theta, slopes[:, r]) for r in range(slopes.shape[1])]
@@ -169,9 +176,9 @@ def _trace(P: Floats) -> Floats:
 
 
 def containment_df(
-    X: Floats, term_of_column: Sequence[int], units: Sequence[Ints], is_intercept: Sequence[bool]
+    stratum: Ints, sizes: Ints, term_of_column: Sequence[int], is_intercept: Sequence[bool]
 ) -> Floats:
-    """Degrees of freedom of every fixed effect by nlme's inner-outer rule.
+    """Degrees of freedom (n, p) of every fixed effect by nlme's inner-outer rule, n designs.
 
     A term is estimated at the outermost level within whose units all its columns are constant, or
     among the rows. That stratum has m_l - m_(l-1) - p_l df, with m units there, m_0 = 1 with an
@@ -181,26 +188,31 @@ def containment_df(
 
     Parameters
     ----------
-    X : (n_rows, p); units : unit of every row, outermost level first
+    stratum : (n, p) as of `stratum_of`; sizes : (n, L + 1) units of the levels, and rows
     """
-    n_rows = len(X)
-    sizes = [int(any(is_intercept)), *(int(unit.max()) + 1 for unit in units), n_rows]
-    stratum = np.array([_stratum(X[:, j], units) for j in range(X.shape[1])], dtype=np.int64)
+    (n, _p), innermost = stratum.shape, sizes.shape[1]
+    stratum, is_one = stratum.copy(), np.array(is_intercept, dtype=bool)
+    sizes = np.column_stack([np.full(n, int(is_one.any())), sizes])
     for term in set(term_of_column):
         columns = [j for j, number in enumerate(term_of_column) if number == term]
-        stratum[columns] = stratum[columns].max()
-    innermost = len(units) + 1
-    df = np.zeros(innermost + 1)
+        stratum[:, columns] = stratum[:, columns].max(axis=1, keepdims=True)
+    df = np.zeros((n, innermost + 1))
     for level in range(1, innermost + 1):
-        estimated = sum(stratum[j] == level and not is_intercept[j] for j in range(X.shape[1]))
-        df[level] = sizes[level] - sizes[level - 1] - estimated
-    df[2:] += not any(is_intercept)
-    stratum[np.array(is_intercept, dtype=bool)] = innermost
-    return np.where(df[stratum] > 0, df[stratum], np.nan)
+        estimated = np.count_nonzero((stratum == level) & ~is_one, axis=1)
+        df[:, level] = sizes[:, level] - sizes[:, level - 1] - estimated
+    df[:, 2:] += not is_one.any()
+    stratum[:, is_one] = innermost
+    found = np.take_along_axis(df, stratum, axis=1)
+    return np.where(found > 0, found, np.nan)
 
 
-def _stratum(values: Floats, units: Sequence[Ints]) -> int:
-    """1 .. L for the outermost level within whose units the column is constant, else L + 1."""
+def stratum_of(values: Floats, units: Sequence[Ints]) -> int:
+    """1 .. L for the outermost level within whose units the column is constant, else L + 1.
+
+    Parameters
+    ----------
+    units : unit of every row, outermost level first
+    """
     for level, unit in enumerate(units, start=1):
         first = np.zeros(int(unit.max()) + 1)
         first[unit] = values

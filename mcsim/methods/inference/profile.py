@@ -1,19 +1,18 @@
-"""Profile-likelihood intervals for the variance components that a method reports."""
+"""Profile-likelihood intervals for parameters that a method reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.compile import CompiledDesign
-from mcsim.engine.fit import Fit
-from mcsim.engine.nested.moments import Moments
 from mcsim.engine.profile.components import Correlation, Deviation, Share, Target
-from mcsim.engine.profile.intervals import profile_intervals
+from mcsim.engine.profile.deviance import Surface
+from mcsim.engine.profile.intervals import Fitted, profile_intervals
 from mcsim.methods.inference.components import RandomNames
 from mcsim.methods.inference.fixed_effects import ParameterBlock
-from mcsim.names import SIGMA, Parameter
+from mcsim.names import DISPERSION, SIGMA, Parameter
 
 Floats = NDArray[np.float64]
 
@@ -22,25 +21,27 @@ Floats = NDArray[np.float64]
 class Profiles:
     """What is profiled for each parameter; the limits of a variance are the squares of its SD's."""
 
-    targets: dict[Parameter, Target]
+    targets: Mapping[Parameter, Hashable]
 
     def intervals(
         self,
-        design: CompiledDesign,
-        moments: Moments,
-        fit: Fit,
+        surface_of: Callable[[Any], Surface],
+        fit: Fitted,
         blocks: Sequence[ParameterBlock],
         *,
         confidence: float,
     ) -> list[ParameterBlock]:
         """The estimates with profile limits, none where the fit failed or a limit is uncertain."""
-        wanted = list(dict.fromkeys(self.targets.values()))
-        limits = profile_intervals(design, moments, fit, wanted, confidence=confidence)
+        wanted = list(dict.fromkeys(self.targets[one.parameter] for one in blocks))
+        limits = profile_intervals(surface_of, fit, wanted, confidence=confidence)
         found = []
         for one in blocks:
             position = wanted.index(self.targets[one.parameter])
             power = 2 if one.parameter.is_variance else 1
             lower, upper = limits.lower[:, position] ** power, limits.upper[:, position] ** power
+            if one.parameter == DISPERSION:  # of which the root of the inverse was profiled
+                with np.errstate(divide="ignore"):
+                    lower, upper = upper**-2.0, lower**-2.0
             is_whole = np.isfinite(lower) & np.isfinite(upper)
             found.append(
                 replace(

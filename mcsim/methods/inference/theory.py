@@ -161,7 +161,7 @@ def closed_forms(
     ----------
     constant_df : by df method (p,); None for one that gives the exact df of a balanced design
     """
-    covariances = _covariances(columns, truth)
+    covariances = true_covariances(columns, truth)
     design = None if covariances is None else columns.once("balanced", balanced)
     if covariances is None or design is None or not (design.df > 0).all():
         return {}
@@ -174,22 +174,25 @@ def closed_forms(
     ]
     if not all(se > 0.0 for _, se, _ in tests):  # lost to rounding beside far larger variances
         return {}
-    beta = _coefficients(columns, truth)
+    beta = true_coefficients(columns, truth)
     found = {}
     for name, own_df in constant_df.items():
         effects = {
-            one.parameter: _test(one.L[0] @ beta, se, df, _own(own_df, one.L[0]), alpha)
+            one.parameter: power_of(one.L[0] @ beta, se, df, own_df_of(own_df, one.L[0]), alpha)
             for one, se, df in tests
         }
         found[name] = effects | components
     return found
 
 
-def _own(df: Floats | None, c: Floats) -> float | None:
+def own_df_of(df: Floats | None, c: Floats) -> float | None:
+    """Df of a contrast where those of the coefficients are constants; None where they are not."""
     return None if df is None else float(df[c != 0.0].min())
 
 
-def _test(value: float, se: float, df: float | None, own_df: float | None, alpha: float) -> Theory:
+def power_of(
+    value: float, se: float, df: float | None, own_df: float | None, alpha: float
+) -> Theory:
     """Power of the t test; the statistic has `df`, its quantile `own_df` unless that is None."""
     if df is None:
         return Theory(se)
@@ -203,11 +206,12 @@ def _test(value: float, se: float, df: float | None, own_df: float | None, alpha
     return Theory(se, df, rejection if np.isfinite(quantile) else None)
 
 
-def _coefficients(columns: ModelColumns, truth: Truth) -> Floats:
+def true_coefficients(columns: ModelColumns, truth: Truth) -> Floats:
+    """The true value of every column's coefficient."""
     return np.array([truth.fixed.get(Parameter.read(name, FIXED), 0.0) for name in columns.names])
 
 
-def _covariances(columns: ModelColumns, truth: Truth) -> list[Floats] | None:
+def true_covariances(columns: ModelColumns, truth: Truth) -> list[Floats] | None:
     """True Psi per level of the model, None where the truth is not one of the model's."""
     names = {Parameter.read(name, FIXED) for name in columns.names}
     if any(value and one not in names for one, value in truth.fixed.items()):
@@ -255,10 +259,15 @@ def _components(
         for name, value in zip(level.names, sd, strict=True):
             variance = Parameter.of_level("variance", level.level, name)
             found[variance] = Theory(float(value))
-    half = design.df[-1, 0] / 2.0
-    mean = np.exp(special.gammaln(half + 0.5) - special.gammaln(half)) / np.sqrt(half)
-    found[SIGMA] = Theory(float(sigma * np.sqrt(1.0 - mean**2)))  # of a chi variable
+    found[SIGMA] = spread_of_sigma(sigma, design.df[-1, 0])
     return found
+
+
+def spread_of_sigma(sigma: float, df: float) -> Theory:
+    """SD of a chi variable."""
+    half = df / 2.0
+    mean = np.exp(special.gammaln(half + 0.5) - special.gammaln(half)) / np.sqrt(half)
+    return Theory(float(sigma * np.sqrt(1.0 - mean**2)))
 
 
 def _of_contrast(

@@ -151,8 +151,11 @@ def _name_problems(names: DesignNames) -> Iterator[Finding]:
 
 def _factor_problems(names: DesignNames) -> Iterator[Finding]:
     """Factors of nothing that there is, or dealt between what nothing can be dealt between."""
-    dealt = {name for name, of in names.factor_places.items() if not isinstance(of, str)}
-    for name, of in names.factor_places.items():
+    of_factor = {
+        name: getattr(one, "of", names.level_names[0]) for name, one in names.factors.items()
+    }
+    dealt = {name for name, of in of_factor.items() if not isinstance(of, str)}
+    for name, of in of_factor.items():
         path = ("design", "factors", name)
         how = getattr(names.factors[name], "dealt", None)
         where = f" in {'.'.join(path)}.of"
@@ -163,7 +166,7 @@ def _factor_problems(names: DesignNames) -> Iterator[Finding]:
                 yield (*path, "dealt"), "`dealt` goes with a list of two names in `of`"
             continue
         if how is None:
-            yield (*path, "of"), '`of` names two, so say how: dealt = "latin"'
+            yield (*path, "of"), '`of` names two, so say how: dealt = "latin" or "all"'
         known = [*names.level_names, *(one for one in names.factors if one not in dealt)]
         for one in of:
             yield from lacking((*path, "of"), "level or factor", one, known, DESIGN, where)

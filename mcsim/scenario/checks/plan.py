@@ -9,6 +9,7 @@ from mcsim.errors import nearest_name
 from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.checks.sweep import sweep_problems
 from mcsim.scenario.design import DesignNames, TableDesignSpec
+from mcsim.scenario.families import GAUSSIAN
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.plan import (
     FIXED_COST,
@@ -39,7 +40,7 @@ def plan_problems(draft: Draft) -> Iterator[Finding]:
         yield ("plan",), message
     for path, target in targets:
         yield from _target_problems(path, target, plan, n_targets=len(targets))
-    yield from _truth_problems(plan)
+    yield from _truth_problems(plan, getattr(draft.scenario.truth, "family", None))
     yield from _method_problems(plan, draft)
 
 
@@ -90,11 +91,16 @@ def _target_problems(
         yield (*path, right), f"{measure!r} is a share: `at_least` is below 1, such as 0.8"
 
 
-def _truth_problems(plan: PlanSpec) -> Iterator[Finding]:
+def _truth_problems(plan: PlanSpec, family: str | None) -> Iterator[Finding]:
     if (truth := plan.truth) is None or truth.range is None:
         return
-    if (truth.draws is None) is not bool(truth.range):
-        yield ("plan", "truth"), "doubt of the truth is told by `draws` or by `range`, one of them"
+    is_drawn = truth.draws is not None or truth.pilot is not None
+    if is_drawn is bool(truth.range):
+        message = "doubt of the truth is told by `from`, `draws` or both, or by `range`"
+        yield ("plan", "truth"), message
+    if truth.pilot is not None and family not in (None, GAUSSIAN):
+        message = f"a pilot's table is for normal responses, not for {family}; state a `range`"
+        yield ("plan", "truth", "from"), message
     for key in truth.range:
         if not key.startswith("truth."):
             yield ("plan", "truth", "range", key), f"{key!r} is no key of the truth"
@@ -102,9 +108,9 @@ def _truth_problems(plan: PlanSpec) -> Iterator[Finding]:
     if n > MOST_TRUTHS:
         message = f"{n} combinations are too many; at most {MOST_TRUTHS}: the ends of ranges do"
         yield ("plan", "truth", "range"), message
-    if truth.draws is not None and any(one.relative_se for _, one in _targets(plan)):
+    if is_drawn and any(one.relative_se for _, one in _targets(plan)):
         message = "a truth that is drawn may be 0, so that nothing is relative to it; take rmse"
-        yield ("plan", "truth", "draws"), message
+        yield ("plan", "truth"), message
 
 
 def _method_problems(plan: PlanSpec, draft: Draft) -> Iterator[Finding]:

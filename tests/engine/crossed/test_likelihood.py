@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from mcsim.engine.blocks import n_parameters
 from mcsim.engine.compile import Level, compile_design, crossed_design, likelihood_of
+from mcsim.engine.crossed import inner
 from mcsim.engine.crossed.large import LargeCrossedLikelihood
 from mcsim.engine.crossed.likelihood import CrossedLikelihood
 from mcsim.engine.fit import factor_slopes, fit_block, reduce_responses, weighted
 from mcsim.engine.information import information
 from mcsim.engine.optimum.minque import plain_start
 from mcsim.engine.optimum.status import Status
+from mcsim.errors import DataError
 from tests.oracles.dense import dense_deviance
 
 STRUCTURES = ((("general", 2),), (("general", 1), ("general", 1)), (("identity", 2),),
@@ -75,9 +77,14 @@ def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
         assert found.gradient[0, t] == pytest.approx(wanted, rel=1e-5, abs=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans())
-def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data):
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans(),
+    dense=st.sampled_from([0.0, 2.0]),
+)  # fmt: skip
+def test_dense_products_and_single_blocks_give_the_numbers_of_the_lanes(
+    seed, is_reml, with_data, dense
+):
     X, levels, y = draw_problem(seed)
     design = crossed_design(X, levels, ("Intercept", "x", "z"), is_reml=is_reml)
     moments = reduce_responses(design, np.stack([y, y[::-1]]))
@@ -85,10 +92,10 @@ def test_sparse_matrices_give_the_numbers_of_the_lanes(seed, is_reml, with_data)
     theta = np.random.default_rng(seed).normal(size=theta.shape)
     theta[2, ::2] = 0.0
     where = np.array([1, 0, 1]), theta, order
-    lanes, large = (
-        kind(design.tree, moments).at(*where, with_data=with_data)
-        for kind in (CrossedLikelihood, LargeCrossedLikelihood)
-    )
+    lanes = CrossedLikelihood(design.tree, moments).at(*where, with_data=with_data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inner, "DENSE", dense)
+        large = LargeCrossedLikelihood(design.tree, moments).at(*where, with_data=with_data)
     assert large.results == pytest.approx(lanes.results, rel=1e-7, abs=1e-7)
 
 
@@ -133,10 +140,41 @@ def test_labels_of_nested_units_give_the_numbers_of_the_nested_engine():
     assert both[0].adjusted_covariance == pytest.approx(both[1].adjusted_covariance, rel=1e-4)
 
 
-def simulate(n_subjects, n_items, sds, seed, n):
+def largest_gap(seeds):
+    """Of -2 logLik at optima from its n x n definition, relative."""
+    gaps = []
+    for seed in seeds:
+        X, levels, y = draw_problem(seed)
+        names = ("Intercept", "x", "z")
+        design = compile_design(X, levels, names=names, is_reml=bool(seed % 2), are_crossed=True)
+        fit = fit_block(design, y[None])
+        at = fit.curvature
+        expected, *_ = deviance(X, levels, y, design, at.theta[0], at.order)
+        gaps.append(abs(-2.0 * fit.loglik[0] - expected) / abs(expected))
+    return max(gaps)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(8), pytest.param(range(1000, 1300), marks=pytest.mark.slow)], ids=["8", "300"]
+)
+def test_fits_of_random_designs_have_the_likelihood_of_the_definition(seeds):
+    # crossed, partially crossed, with nested units or a third factor beside them
+    assert largest_gap(seeds) < 1e-9
+
+
+def test_too_many_columns_are_refused_with_their_number():
+    units = np.random.default_rng(1).integers(0, 2100, (2, 9000))
+    levels = tuple(Level(unit, np.ones((9000, 1)), (("general", 1),), ("a",)) for unit in units)
+    with pytest.raises(DataError, match=r"have 2,\d\d\d random effects .* at most 2,000 can be"):
+        crossed_design(np.ones((9000, 1)), levels, ("Intercept",))
+
+
+def simulate(shape, sds, n, met):
     """Intercepts and slopes of a condition, dealt so that each pair is met in one condition."""
-    generator = np.random.default_rng(seed)
-    subject, item = (one.ravel() for one in np.indices((n_subjects, n_items)))
+    generator = np.random.default_rng(7)
+    subject, item = (one.ravel() for one in np.indices(shape))
+    is_met = generator.permutation(len(subject)) < met * len(subject)
+    subject, item = subject[is_met], item[is_met]
     x = (subject + item) % 2 - 0.5
     columns = np.column_stack([np.ones(len(x)), x])
     levels = tuple(
@@ -150,16 +188,17 @@ def simulate(n_subjects, n_items, sds, seed, n):
 
 
 @pytest.mark.parametrize(
-    ("n_subjects", "n_items", "sds", "n"),
+    ("shape", "sds", "n", "met"),
     [
-        (12, 8, (1.0, 0.3, 0.5, 0.2), 60),
-        pytest.param(36, 24, (0.8, 0.2, 0.5, 0.1), 4000, marks=pytest.mark.slow),
-        pytest.param(20, 6, (1.0, 0.0, 0.5, 0.0), 3000, marks=pytest.mark.slow),
-        pytest.param(8, 40, (0.2, 0.1, 2.0, 1.0), 3000, marks=pytest.mark.slow),
+        ((12, 8), (1.0, 0.3, 0.5, 0.2), 60, 0.9),
+        pytest.param((36, 24), (0.8, 0.2, 0.5, 0.1), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((20, 6), (1.0, 0.0, 0.5, 0.0), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((8, 40), (0.2, 0.1, 2.0, 1.0), 2500, 1.0, marks=pytest.mark.slow),
+        pytest.param((24, 12), (1.0, 0.4, 0.7, 0.0), 2500, 0.6, marks=pytest.mark.slow),
     ],
 )
-def test_every_fit_of_crossed_data_is_certified(n_subjects, n_items, sds, n):
-    design, y = simulate(n_subjects, n_items, sds, 7, n)
+def test_every_fit_of_crossed_data_is_certified(shape, sds, n, met):
+    design, y = simulate(shape, sds, n, met)
     fit = fit_block(design, y)
     assert np.all(fit.status <= Status.BOUNDARY)
     assert fit.certificate.max() < 1e-6

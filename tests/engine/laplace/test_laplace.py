@@ -5,7 +5,17 @@ import pytest
 from scipy import optimize, stats
 
 from mcsim.engine.compile import Level, collapse_design
-from mcsim.engine.families.kinds import CLOGLOG, KINDS, LOGIT, NBINOM, POISSON, log_constants
+from mcsim.engine.families.kinds import (
+    CLOGLOG,
+    KINDS,
+    LOGIT,
+    NBINOM,
+    POISSON,
+    PROBIT,
+    log_constants,
+)
+from mcsim.engine.families.means import MEANS
+from mcsim.engine.families.nbinom import log_rising
 from mcsim.engine.laplace.fit import fit_laplace
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import nest_of
@@ -189,7 +199,7 @@ def test_large_counts_are_fitted_as_exactly_as_small_ones(kind):
 def test_no_other_optimizer_finds_a_higher_likelihood():
     y = counts(LOGIT, n=3, trials=3)
     _, _, likelihood = laplace_of(LOGIT, intercepts(ANIMAL, IMAGE), y, trials=3.0)
-    optima = laplace_optima(likelihood)
+    optima, _ = laplace_optima(likelihood)
     order = np.zeros((1, 2, 1), dtype=np.int64)
     for row in range(3):
         at = np.array([row])
@@ -300,3 +310,59 @@ def test_fits_by_quadrature_of_small_data_are_certified():
     assert fit.certificate.max() < CERTIFICATE_TOLERANCE
     finer = fit_laplace(design, nest, LOGIT, responses, 15)
     np.testing.assert_allclose(fit.coefficients, finer.coefficients, atol=1e-4)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1e-9, 1e-5, 2e-3, 0.3, 40.0])
+def test_sums_of_large_counts_are_those_of_their_terms(tau):
+    y = np.array([0.0, 3.0, 64.0, 65.0, 400.0, 20_000.0])
+    j = [np.arange(one) for one in y]
+    above = np.array([[float((y > one).sum()) for one in range(64)]])[0]
+    total, slope = log_rising.py_func(above, y, tau)
+    assert total == pytest.approx(sum(np.log1p(one * tau).sum() for one in j), rel=1e-12)
+    assert slope == pytest.approx(sum((one / (1 + one * tau)).sum() for one in j), rel=1e-11)
+
+
+EXTREMES = {  # kind, intercept, effect of x, trials: means of 1e6, of 0.05, no successes in a cell
+    "counts of a million": (POISSON, 12.5, 0.5, 1.0),
+    "overdispersed counts of a million": (NBINOM, 12.5, 0.5, 1.0),
+    "hardly any counts": (POISSON, -3.0, 0.5, 1.0),
+    "none in most rows": (POISSON, -14.0, -30.0, 1.0),
+    "a million trials": (LOGIT, 0.0, 0.5, 1e6),
+    "a million trials, by probit": (PROBIT, 0.0, 0.5, 1e6),
+    "a million trials, rare": (CLOGLOG, -11.0, 0.5, 1e6),
+}
+
+
+def fit_of_extreme(name, levels, n):
+    kind, intercept, effect, trials = EXTREMES[name]
+    generator = np.random.default_rng(3)
+    effects = generator.normal(0, 0.5, (n, N_ANIMALS))[:, ANIMAL]
+    eta = intercept + effect * X_VALUES + effects
+    eta = eta + generator.normal(0, 0.3, (n, N_ANIMALS * N_IMAGES))[:, IMAGE]
+    if kind in (POISSON, NBINOM):
+        extra = generator.gamma(2.0, 0.5, eta.shape) if kind == NBINOM else 1.0
+        y = generator.poisson(np.exp(eta) * extra)
+    else:
+        link = next(link for (_, link), number in KINDS.items() if number == kind)
+        y = generator.binomial(int(trials), MEANS[link](eta))
+    design, nest, _ = laplace_of(kind, levels, y.astype(float), trials=trials)
+    return fit_laplace(design, nest, kind, y.astype(float))
+
+
+def assert_certified_or_named(fit):
+    is_named = fit.runaway.any(axis=1) | (fit.runaway_level >= 0)
+    is_usable = fit.status <= Status.BOUNDARY
+    assert np.all(is_usable | is_named)
+    assert fit.certificate[is_usable].max(initial=0.0) <= CERTIFICATE_TOLERANCE
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_counts_are_fitted_or_named(name):
+    for levels in (intercepts(ANIMAL, IMAGE), with_slopes()):
+        assert_certified_or_named(fit_of_extreme(name, levels, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXTREMES)
+def test_of_two_hundred_extreme_fits_each_is_certified_or_named(name):
+    assert_certified_or_named(fit_of_extreme(name, intercepts(ANIMAL, IMAGE), 200))

@@ -3,6 +3,7 @@ engine."""
 
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def fitted(X, levels, responses, *, is_reml=True):
 
 def profiled(X, levels, responses, targets, *, is_reml=True):
     design, moments, fit = fitted(X, levels, responses, is_reml=is_reml)
-    return profile_intervals(design, moments, fit, targets, confidence=0.95)
+    return profile_intervals(partial(Surface, design, moments), fit, targets, confidence=0.95)
 
 
 def simulated(X, levels, n, sds, seed):
@@ -146,7 +147,9 @@ def test_upper_limit_is_where_the_lower_of_two_minima_reaches_the_cutoff():
     X, y = np.column_stack([np.ones(36), x]), generator.normal(size=(200, 36))[85]
     level = Level(unit, X, (("general", 2),), ("1", "x"))
     design, moments, fit = fitted(X, (level,), y)
-    found = profile_intervals(design, moments, fit, [Deviation(((0, 1),))], confidence=0.95)
+    found = profile_intervals(
+        partial(Surface, design, moments), fit, [Deviation(((0, 1),))], confidence=0.95
+    )
 
     def deviance(free):
         first, second, log_sigma = free
@@ -252,7 +255,7 @@ def test_every_limit_is_certain_and_on_its_side_of_the_estimate(name):
     for scale in (0.0, 0.05, 0.3):
         sds = [np.full(level.Z.shape[1], scale) for level in levels]
         design, moments, fit = fitted(X, levels, simulated(X, levels, 40, sds, 9))
-        found = profile_intervals(design, moments, fit, targets, confidence=0.95)
+        found = profile_intervals(partial(Surface, design, moments), fit, targets, confidence=0.95)
         assert np.isfinite(found.lower).all()
         assert np.isfinite(found.upper).all()
         for position, target in enumerate(targets):
@@ -328,7 +331,9 @@ def test_fits_that_failed_have_no_limits():
     exact = X @ np.ones(4)
     design, moments, fit = fitted(X, levels, np.stack([y, exact]))
     assert fit.status[1] == Status.FAILED
-    found = profile_intervals(design, moments, fit, [SDS[0], SIGMA], confidence=0.9)
+    found = profile_intervals(
+        partial(Surface, design, moments), fit, [SDS[0], SIGMA], confidence=0.9
+    )
     assert np.isfinite(found.upper[0]).all()
     assert np.isnan(found.lower[1]).all()
     assert np.isnan(found.upper[1]).all()
@@ -339,7 +344,7 @@ def test_a_fit_that_is_no_optimum_has_no_limits():
     X, levels, y = read_model("small_2", "general")
     design, moments, fit = fitted(X, levels, y)
     fit.loglik[0] -= 0.01
-    found = profile_intervals(design, moments, fit, [SDS[2]], confidence=0.95)
+    found = profile_intervals(partial(Surface, design, moments), fit, [SDS[2]], confidence=0.95)
     assert np.isnan(found.lower).all() or np.isnan(found.upper).all()
 
 
