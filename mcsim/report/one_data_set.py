@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
 from mcsim.formula import variables_of
+from mcsim.names import shown_label
 from mcsim.plots.drawing import (
     BLUE,
     Frame,
@@ -58,7 +59,7 @@ def shown_condition(results: Path, label: Globs | None) -> ShownCondition:
     by_label = PreparedStudy(scenario).conditions
     name = the_one("condition", label, by_label)
     condition = by_label[name]
-    shown = name if len(by_label) > 1 else ""
+    shown = shown_label(name) if len(by_label) > 1 else ""
     return ShownCondition(
         str(title), shown, condition, prepare_simulator(condition, scenario.seed), scenario.methods
     )

@@ -287,7 +287,7 @@ def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_inter
 def test_curves_stand_at_the_swept_values(swept):
     figure = figure_of(swept, "curves", methods="diagonal", parameters="x", measure="rmse")
     (axis,) = figure.axes
-    assert [text.get_text() for text in axis.texts] == ["sigma=0.5", "sigma=1.0"]  # at the lines
+    assert [text.get_text() for text in axis.texts] == ["sigma=0.5", "sigma=1"]  # at the lines
     line, _, (bars,) = axis.containers[0]
     label = {"method": "diagonal", "parameter": "x", "truth.sigma": 0.5}
     records = records_of(swept, **label)
