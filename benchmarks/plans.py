@@ -141,7 +141,8 @@ def variance_ratios(*, is_balanced: bool) -> dict[str, float]:
         for own, results in read_results(out, table, STATUSES[:2]):
             for row in (row for row in own if rows[row]["parameter"] == EFFECT):
                 samples[rows[row]["method"]] = described.sample([row], [results.numbered(row)[1]])
-    control = samples.pop(CONTROL) if is_balanced else None
+    exact = samples.pop(CONTROL)
+    control = exact if is_balanced else None
     found = {name: value_of(goal, Told({}, one, control)) for name, one in samples.items()}
     return {name: x.value * (1 - x.value) / max(x.spread, 1e-6) ** 2 for name, x in found.items()}
 

@@ -92,34 +92,19 @@ def crossing_of(
     G, GX = (rows.T @ rows).tocsr(), rows.T @ X
     alike = units_alike(units, columns, G)
     types = [own[unit] for own, unit in zip(alike.types, units, strict=True)]
-    n_types = [int(own.max()) + 1 for own in types]
-    block_of_type = _eliminated(types, n_types, layout.sizes)
-    order = _order(n_types, layout.sizes, block_of_type)
-    place = [np.zeros(n, dtype=np.int64) for n in n_types]
-    ends = np.cumsum([0, *(layout.sizes[level] for _, level, _ in order)])
-    for (_, level, unit), first in zip(order, ends.tolist(), strict=False):
-        place[level][unit] = first
-    level_of_unit = np.array([level for _, level, _ in order], dtype=np.uint64)
-    is_inner = np.array([level in block_of_type for _, level, _ in order], dtype=bool)
-    n_inner_units = int(is_inner.sum())
-    n_inner = int(ends[n_inner_units])
-    _refuse_too_many(int(ends[-1]) - n_inner)
-    block_of_inner = np.array([block for block, *_ in order])[is_inner]
-    block_unit = np.flatnonzero(np.diff(block_of_inner, prepend=-1, append=-1))
-    inner = Units(ends[: n_inner_units + 1].astype(np.uint64), level_of_unit[is_inner])
-    outer = Units((ends[n_inner_units:] - n_inner).astype(np.uint64), level_of_unit[~is_inner])
-    means = mean_columns(layout, alike, place)
+    placed = _placed(types, layout.sizes)
+    means = mean_columns(layout, alike, placed.place)
     G = (means.T @ G @ means).tocsr()
     tables = tables_of(layout, alike)
-    strata = strata_of(tables, layout, alike, GX, G, place)
+    strata = strata_of(tables, layout, alike, GX, G, placed.place)
     q = blocks.Q.shape[1]
     crossing = Crossing(
         model._replace(width=LANES), blocks, np.array(layout.n_units, dtype=np.float64),
         np.tile(np.eye(q), (len(units), 1, 1)),
-        inner, outer, block_unit.astype(np.uint64), np.ones(len(block_unit) - 1),
-        *_products(G, means.T @ GX, X.T @ X, ends[block_unit].tolist()),
+        placed.inner, placed.outer, placed.block_unit, np.ones(len(placed.block_unit) - 1),
+        *_products(G, means.T @ GX, X.T @ X, placed.block_first),
     )  # fmt: skip
-    reduction = reduction_of(tables, layout, strata, X, place, n_inner)
+    reduction = reduction_of(tables, layout, strata, X, placed.place, placed.block_first[-1])
     return _with_strata(crossing, strata), reduction
 
 
@@ -176,6 +161,44 @@ def turned_crossing(crossing: Crossing, b: int, A: Floats) -> Crossing:
     turn[level, :, own] = turn[level, :, own] @ A
     meets[b] = True
     return crossing._replace(turn=turn, blocks=crossing.blocks._replace(meets=meets))
+
+
+class _Placed(NamedTuple):
+    """Where the columns of units stand: those that are eliminated first, block by block.
+
+    place : per level (n_units,) first column; inner, outer : units that are eliminated, and others
+    block_unit : (n_blocks + 1,) first unit of a block; block_first : its first column
+    """
+
+    place: list[Ints]
+    inner: Units
+    outer: Units
+    block_unit: Any
+    block_first: list[int]
+
+
+def _placed(units: Sequence[Ints], sizes: Sequence[int]) -> _Placed:
+    """The order of the columns; a DataError where too many are left."""
+    n_units = [int(own.max()) + 1 for own in units]
+    block_of_unit = _eliminated(units, n_units, sizes)
+    order = _order(n_units, sizes, block_of_unit)
+    place = [np.zeros(n, dtype=np.int64) for n in n_units]
+    ends = np.cumsum([0, *(sizes[level] for _, level, _ in order)])
+    for (_, level, unit), first in zip(order, ends.tolist(), strict=False):
+        place[level][unit] = first
+    level_of_unit = np.array([level for _, level, _ in order], dtype=np.uint64)
+    is_inner = np.array([level in block_of_unit for _, level, _ in order], dtype=bool)
+    n_inner = int(is_inner.sum())
+    _refuse_too_many(int(ends[-1] - ends[n_inner]))
+    block_of_inner = np.array([block for block, *_ in order])[is_inner]
+    block_unit = np.flatnonzero(np.diff(block_of_inner, prepend=-1, append=-1))
+    return _Placed(
+        place,
+        Units(ends[: n_inner + 1].astype(np.uint64), level_of_unit[is_inner]),
+        Units((ends[n_inner:] - ends[n_inner]).astype(np.uint64), level_of_unit[~is_inner]),
+        block_unit.astype(np.uint64),
+        ends[block_unit].tolist(),
+    )
 
 
 def _eliminated(
