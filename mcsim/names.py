@@ -30,6 +30,7 @@ MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thous
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
 _CLOSING = {"[": "]", "`": "`", '"': '"'}  # within these a comma is part of a name
+_WHOLE = re.compile(r"(?<![\w.+-])(-?\d+)\.0(?![\w.])")
 _OF_LEVEL = re.compile(r"(`[^`]+`|[\w.]+?)\.(?:(sd|var|cor)\((.+)\)|icc)")
 
 
@@ -206,9 +207,14 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))
 
 
+def shown_label(label: str) -> str:
+    """A condition's label, or a value in it, as it is shown: 2 for 2.0, however it was written."""
+    return _WHOLE.sub(r"\1", label)
+
+
 def plain_label(label: str) -> str:
     """A condition's label, or the same with whole keys and other spaces, in one spelling."""
-    tight = re.sub(r"\s*([=,:])\s*", r"\1", label.strip())
+    tight = re.sub(r"\s*([=,:])\s*", r"\1", shown_label(label.strip()))
     return re.sub(r"(^|,)(design\.levels|design|truth)\.", r"\1", tight)
 
 

@@ -1,6 +1,7 @@
 """Commands on a user's own table: `fit`, and `init`, which may start from one."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def init(
         write_beside(table, made.table.encode())
         _say(f"Wrote {table}, the rows of the design")
     write_beside(path, made.text.encode())
-    _say(f"Wrote {path}. Look at it, then: mcsim run {path} --dry-run")
+    _say(f"Wrote {path}. Look at it, then: mcsim run {shlex.quote(str(path))} --dry-run")
 
 
 @click.command()

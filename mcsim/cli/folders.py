@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -99,11 +100,12 @@ def merge(folders: tuple[Path, ...], out: Path, form: str) -> None:
     if not found.is_complete:
         raise IncompleteError(f"{out} is not complete; {_how_to_go_on(out)}")
     latest_summary(out)
-    click.echo(f"Complete: `mcsim summarize {out}` prints the summary.", err=True)
+    click.echo(f"Complete: `mcsim summarize {quote(str(out))}` prints the summary.", err=True)
 
 
 def _how_to_go_on(results: Path) -> str:
-    return f"`mcsim run {results / 'scenario.toml'} -o {results}` does what is missing"
+    scenario, folder = quote(str(results / "scenario.toml")), quote(str(results))
+    return f"`mcsim run {scenario} -o {folder}` does what is missing"
 
 
 COMMANDS = (status, verify, merge)

@@ -1,6 +1,7 @@
 """Progress of a run: a bar where somebody watches, now and then a line where nobody does."""
 
 import gc
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from mcsim.names import shown_label
+
 if TYPE_CHECKING:
     from mcsim.study.run import Progress
 
 Say = Callable[[str], None]
 
 ONLY_CONDITION = "all"  # label where nothing is swept
+METER = 70  # columns of a bar with its counts and times
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
@@ -60,7 +64,9 @@ class ProgressBar:
         """Count a finished chunk."""
         self._n_failed += progress.n_failed
         self._n_done += progress.n_replicates
-        where = f", {progress.condition}" * (progress.condition != ONLY_CONDITION)
+        where = f", {shown_label(progress.condition)}" * (progress.condition != ONLY_CONDITION)
+        room = shutil.get_terminal_size().columns - METER
+        where *= self._bar.disable or len(where) <= room
         said = f"{self._n_failed:,} failed{where}"
         self._bar.set_postfix_str(said, refresh=False)
         self._bar.update(progress.n_replicates)

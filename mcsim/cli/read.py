@@ -1,17 +1,22 @@
 """Commands that read results; main.py holds the others."""
 
+import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mcsim.cli.complete import measures as measures_begun
 from mcsim.cli.complete import names_of
 from mcsim.errors import McsimError
 from mcsim.scenario.limits import is_of_size
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HANDLINGS = ("usable", "common", "fallback")  # of summary/summarize.py
 FORMATS = (
@@ -67,7 +72,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     """Print performance measures with their Monte Carlo standard errors.
 
-    Works on a study that is still running, and on a folder of studies.
+    Works on a study that is still running, and on a folder of studies. Of a sweep that would fill
+    screens: a line per condition and method, for what tells the most; --parameter '*' prints all.
 
     Examples: mcsim summarize results/stain_profile --parameter '*.sd(*'
 
@@ -101,7 +107,7 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
     width = terminal_width()
     if sizes and form in printed.DRAWN:
         rows = effects.to_rows(table)
-        click.echo(printed.print_drawn(rows, effects.NOTE, form, 3, width), nl=False)
+        click.echo(printed.print_drawn(rows, [effects.NOTE], form, 3, width), nl=False)
     elif sizes:
         click.echo(printed.FORMATS[form](table), nl=False)
     elif options["measures"] or options["by"]:
@@ -111,7 +117,28 @@ def summarize(results: tuple[Path, ...], form: str, **options: Any) -> None:
         click.echo(printed.print_measures(table, measures, form, width, by), nl=False)
     else:
         columns = printed.columns_named(options["columns"], table)
-        click.echo(printed.print_summary(table, form, columns, width), nl=form == "table")
+        click.echo(printed_study(table, results, form, columns), nl=form == "table")
+
+
+def printed_study(
+    table: "pa.Table", results: Sequence[Path], form: str, columns: Sequence[str] = ()
+) -> str:
+    """A summary as it is printed, of a large sweep only what matters most, unless all was asked."""
+    from mcsim.report.answer import telling
+    from mcsim.summary.overview import Page, print_study
+    from mcsim.summary.printed import print_summary
+    from mcsim.summary.selection import Selection, shown_rows
+
+    context, width = click.get_current_context(), terminal_width()
+    if context.get_parameter_source("parameters") is ParameterSource.COMMANDLINE:
+        return print_summary(table, form, columns, width)
+    words = ["mcsim", "summarize", *map(str, results)]
+    for name in ("condition", "method"):
+        given = [one for one in context.params.get(f"{name}s", ()) if one != "*"]
+        words += [word for one in given for word in (f"--{name}", one)]
+    page = Page(form, columns, width, shlex.join(words))
+    all_shown = (shown_rows(one, Selection()) for one in results)
+    return print_study(table, page, lambda: [name for one in all_shown for name in telling(one)])
 
 
 def _refuse_pairs(form: str, **options: Any) -> None:
@@ -165,7 +192,7 @@ def compare(results: Path, methods: tuple[str, str], form: str) -> None:
     if form not in printed.DRAWN:
         click.echo(printed.FORMATS[form](table), nl=False)
         return
-    notes = "\n".join(comparison.notes_on(table, *methods))
+    notes = comparison.notes_on(table, *methods)
     rows = comparison.to_rows(table)
     click.echo(printed.print_drawn(rows, notes, form, 1, terminal_width()), nl=False)
 

@@ -1,5 +1,6 @@
 """What `mcsim run` does around the study: workers that start early, and the summary."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,11 +42,10 @@ def run_and_summarize(
         start_early("mcsim.study.run")  # imports take a second
     import pyarrow as pa
 
-    from mcsim.cli.read import terminal_width
+    from mcsim.cli.read import printed_study
     from mcsim.study.failures import check_failures
     from mcsim.study.stopping import run_until_precise
     from mcsim.summary.cache import latest_summary
-    from mcsim.summary.printed import print_summary
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
@@ -53,13 +53,12 @@ def run_and_summarize(
         how = replace(how, report=say, start=bar.start, advance=bar.advance)
         store = run_until_precise(scenario, how)
     if (shard := options["shard"]) and any(store.missing().values()):
-        say(HOW_TO_GO_ON.format(shard=shard, directory=directory))
+        say(HOW_TO_GO_ON.format(shard=shard, directory=shlex.quote(str(directory))))
         return
     table = latest_summary(directory)
     if not options["quiet"]:
         form = options["form"]
-        text = print_summary(table, form, width=terminal_width())
-        click.echo(text, nl=form == "table")
+        click.echo(printed_study(table, [directory], form), nl=form == "table")
     say(f"Results are in {directory}")
     check_failures(table, options["max_failures"])
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -33,11 +34,11 @@ FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
 #     {formula}
 # An estimate is no truth: look at larger and smaller SDs too, then
-#     mcsim run {name}.toml --dry-run      what it would do, and how long that takes
-#     mcsim run {name}.toml                run it
+#     mcsim run {file} --dry-run      what it would do, and how long that takes
+#     mcsim run {file}                run it
 """
 ASK = """\
-#     mcsim plan {name}.toml               the cheapest design: look at [plan] first, at the costs
+#     mcsim plan {file}               the cheapest design: look at [plan] first, at the costs
 """
 SWEEP = """
 # To compare numbers of units, remove the #; every combination is one condition. Keep few lines.
@@ -79,7 +80,7 @@ ON_BOUNDARY = (
 def starter(kind: str, name: str) -> str:
     """TOML text of the commented scenario of a kind."""
     text = (files("mcsim.planning") / "starters" / f"{kind}.toml").read_text()
-    return text.replace("{name}", name)
+    return text.replace("{name}.toml", shlex.quote(f"{name}.toml"))
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def starter_from_data(
     plan = {} if keep_design else _plan(raw, table)
     text = rows_of(table) if keep_design else None
     _refuse_problems(path, raw | plan, {} if text is None else {f"{name}.csv": text})
-    head = (FROM_DATA + ASK).format(data=shown, formula=formula, name=name)
+    file = shlex.quote(f"{name}.toml")
+    head = (FROM_DATA + ASK).format(data=shown, formula=formula, file=file)
     scenario = Scenario.model_validate(raw)
     is_as_read = table is read and formula == " ".join(table.formula.text.split())
     doubt = DOUBT.format(_source(path, folder) if is_as_read else "draws = 64")

@@ -26,7 +26,6 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
@@ -41,6 +40,7 @@ from mcsim.plots.measure_axes import (
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
+from mcsim.summary.text import wrapped
 
 MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel

@@ -4,7 +4,6 @@ Knows no study. Colours: Okabe & Ito (2008), told apart by people who see red an
 """
 
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from mcsim.errors import DataError
 from mcsim.measures import NORMAL_QUANTILE
 from mcsim.summary.records import OF_INTERVALS, Record, has_gaps, share_missing
+from mcsim.summary.text import SLACK, wrapped
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +59,6 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 CHARACTER = 0.075  # inches of a character of 8 points, about
 LINE = 0.14  # inches from line to line
-SLACK = 4  # characters that a name may be longer than a line before it is cut
 EDGE = 0.08  # inches around everything
 MIN_WIDTH = 4.5  # inches, for the words
 MM = 25.4  # of an inch
@@ -236,26 +235,6 @@ def _refuse_too_much(n_panels: int, height: float) -> None:
             f" {MAX_PANELS} panels and {MAX_HEIGHT:.0f} inches); choose some with --method,"
             " --parameter or --condition"
         )
-
-
-def wrapped(text: str, width: int) -> str:
-    """Text in lines of about `width`, broken at spaces, after , : . ( _ - or else anywhere.
-
-    A name keeps all its characters.
-    """
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        line = ""
-        for piece in re.findall(r"[^\s,:.(_-]*(?:[,:.(_-]|\s+|$)", paragraph):
-            if line and len((line + piece).rstrip()) > width:
-                lines.append(line.rstrip())
-                line = ""
-            line += piece
-            while len(line.rstrip()) > width + SLACK:
-                lines.append(line[:width])
-                line = line[width:]
-        lines.append(line.rstrip())
-    return "\n".join(lines)
 
 
 def colour(number: int) -> str:

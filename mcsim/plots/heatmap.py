@@ -1,6 +1,6 @@
 """A measure over two swept keys: a cell per condition, its number in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -19,12 +19,12 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     replicates_in_words,
-    wrapped,
 )
 from mcsim.plots.measure_axes import heading_of, value_of
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
+from mcsim.summary.text import wrapped
 
 CELL = (0.52, 0.3)  # inches
 MOST_COLUMNS = 3
@@ -57,7 +57,10 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     records.sort(key=lambda record: shown.parameters.index(record["parameter"]))
     panels = _panels(records, more[1:], shown)
     axes_of = [values_in_order(shown, key) for key in (across, more[0])]
-    labels = [shown.swept[key] for key in (across, more[0])]
+    totals = [shown.units_in_all(key) for key in (across, more[0])]
+    names = zip((across, more[0]), totals, strict=True)
+    labels = [f"{shown.swept[key]}{' (in all)' * bool(own)}" for key, own in names]
+    ticks = [_ticks(values, own) for values, own in zip(axes_of, totals, strict=True)]
     figure, axes = _grid(panels, axes_of, name, shown)
     values = [number(value_of(record, name)[0]) for record in records]
     limits = min(values), max(values)
@@ -66,12 +69,20 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     for axis, (title, own) in zip(axes, panels.items(), strict=False):
         cells = _cells(own, (across, more[0]), axes_of, name)
         _draw_panel(axis, cells, limits)
-        axis.set_xticks(range(len(axes_of[0])), list(map(short_value, axes_of[0])))
-        axis.set_yticks(range(len(axes_of[1])), list(map(short_value, axes_of[1])))
+        axis.set_xticks(range(len(ticks[0])), ticks[0])
+        axis.set_yticks(range(len(ticks[1])), ticks[1])
         axis.set_xlabel(wrapped(labels[0], TITLE_WIDTH))
         axis.set_ylabel(wrapped(labels[1], max(MIN_LABEL, int(CELL[1] * len(cells) / CHARACTER))))
         axis.set_title("\n".join(wrapped(x, TITLE_WIDTH) for x in title.split("\n")), loc="left")
     return figure
+
+
+def _ticks(values: Sequence[str], totals: Mapping[str, int]) -> list[str]:
+    """Values, of numbers of units with how many are in all."""
+    words = [short_value(value) for value in values]
+    if not totals:
+        return words
+    return [f"{one}\n({totals[value]:,})" for one, value in zip(words, values, strict=True)]
 
 
 def _panels(

@@ -21,7 +21,6 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
@@ -36,6 +35,7 @@ from mcsim.plots.measure_axes import (
 )
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.text import wrapped
 
 DEFAULT_MEASURE = "coverage"
 LABEL_WIDTH, WIDE_LABEL = 30, 64  # characters; the wide ones where there are many lines

@@ -21,7 +21,6 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
@@ -36,6 +35,7 @@ from mcsim.plots.measure_axes import (
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
+from mcsim.summary.text import wrapped
 
 DEFAULT_MEASURE = "rmse"
 HEIGHT, WIDTH = 1.5, 7.5  # inches of a panel

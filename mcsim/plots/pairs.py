@@ -5,7 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mcsim.errors import DataError
-from mcsim.plots.drawing import GREY, reference_handles, wrapped
+from mcsim.plots.drawing import (
+    GREY,
+    reference_handles,
+)
 from mcsim.plots.replicate_panels import (
     SAME_ESTIMATES,
     TITLE_WIDTH,
@@ -18,6 +21,7 @@ from mcsim.plots.replicate_panels import (
 )
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.text import wrapped
 
 PANEL = (2.4, 2.9)
 HEADING = "Estimates of two methods from the same data"

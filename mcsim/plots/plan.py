@@ -15,12 +15,12 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.plots.measure_axes import AXES
 from mcsim.plots.plan_map import VERDICTS, draw_map
 from mcsim.summary.plans import MadePlan, design_name
 from mcsim.summary.records import Record, unique
+from mcsim.summary.text import wrapped
 
 WIDTH, MAP_WIDTH, HEIGHT = 4.2, 3.8, 2.8  # inches of a panel
 LABEL_WIDTH = 34  # characters

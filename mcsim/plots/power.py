@@ -31,12 +31,12 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.plots.measure_axes import OF_TESTS, bars_of, limits_of_shares, value_of
 from mcsim.summary.records import Record, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
+from mcsim.summary.text import wrapped
 
 WIDTH, HEIGHT = 4.2, 2.3  # inches of a panel
 MOST_COLUMNS = 2

@@ -20,12 +20,11 @@ from mcsim.plots.drawing import (
     panel_grid,
     replicates_in_words,
     robust_range,
-    wrapped,
 )
 from mcsim.summary.compare import without_rounding
 from mcsim.summary.records import Record, one_per_fit, unique
 from mcsim.summary.selection import Shown
-from mcsim.summary.text import with_mcse
+from mcsim.summary.text import with_mcse, wrapped
 
 Floats = NDArray[np.float64]
 Rows = Sequence[Sequence[Record]]  # of panels
@@ -33,6 +32,7 @@ Rows = Sequence[Sequence[Record]]  # of panels
 SAME_ESTIMATES = ("mean", "emp_se", "n")  # methods that agree in these have the same ones
 MAX_COLUMNS = 8  # of panels of one parameter side by side
 LINE_LENGTH = 4  # panels on a line that several parameters share
+TIGHT = 1e-4  # of the values, that an axis spans
 TITLE_WIDTH = 34  # characters
 
 
@@ -127,7 +127,9 @@ def draw_points(axis: Axes, x: Floats, y: Floats, *others: float) -> str:
     shade = min(0.6, max(0.08, 60.0 / x.size))
     axis.plot(x, y, "o", ms=2.5, mew=0, color=BLUE, alpha=shade, rasterized=True)
     axis.set(xlim=span, ylim=span, aspect="equal")
-    axis.locator_params(nbins=4)
+    low, high = axis.get_xlim()
+    is_tight = high - low < TIGHT * max(abs(low), abs(high))  # ticks of many digits
+    axis.locator_params(nbins=1 if is_tight else 4)
     n_outside = int(np.sum((np.minimum(x, y) < span[0]) | (np.maximum(x, y) > span[1])))
     outside = f"\n{n_outside:,} further out" if n_outside else ""
     return _mean_difference(x, y) + outside

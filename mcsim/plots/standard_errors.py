@@ -23,10 +23,10 @@ from mcsim.plots.drawing import (
     n_side_by_side,
     panel_grid,
     reference_handles,
-    wrapped,
 )
 from mcsim.summary.records import Record, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
+from mcsim.summary.text import wrapped
 
 MEASURES = ("emp_se", "model_se")
 WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel

@@ -88,18 +88,24 @@ def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
     return kind, unique([*parameters, *others])[: MOST_SHOWN[kind]]
 
 
-def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
-    """The kind of figure that suits a study or a plan, and what to draw unless it was said.
+def telling(shown: Shown) -> list[str]:
+    """All parameters, those that tell the most first.
 
-    Effects come first, which have all measures: those of the answer, then others.
+    Effects lead, which have all measures: those of the answer, then others.
     """
+    told = answer(shown, findings(shown)).parameters
+    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
+    own = [name for name in shown.parameters if name in effects]
+    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
+    return unique([*(name for name in told if name in effects), *own, *told, *others])
+
+
+def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
+    """The kind of figure that suits a study or a plan, and what to draw unless it was said."""
     if read_plan(results) is not None:
         return "plan", selection
     shown = shown_rows(results, selection)
-    told = answer(shown, findings(shown)).parameters
-    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
-    others = [name for name in shown.parameters if name in effects]
-    kind, names = figure_of(shown, [*(name for name in told if name in effects), *others, *told])
+    kind, names = figure_of(shown, telling(shown))
     is_said = list(globs_of(selection.parameters)) != ["*"]
     return kind, selection if is_said else replace(selection, parameters=names)
 

@@ -15,15 +15,14 @@ from mcsim.plots.drawing import (
     CHARACTER,
     GREY,
     LINE,
-    SLACK,
     Frame,
     colour,
     panel_grid,
     width_of_page,
-    wrapped,
 )
 from mcsim.report.one_data_set import shown_condition
 from mcsim.summary.records import Globs
+from mcsim.summary.text import SLACK, wrapped
 
 WIDTH = 6.6  # inches of the drawing
 WORDS = 26  # characters of the words on the left

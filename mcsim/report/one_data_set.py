@@ -14,7 +14,14 @@ from matplotlib.lines import Line2D
 
 from mcsim.errors import DataError
 from mcsim.formula import variables_of
-from mcsim.plots.drawing import BLUE, Frame, colour, n_side_by_side, panel_grid, wrapped
+from mcsim.names import shown_label
+from mcsim.plots.drawing import (
+    BLUE,
+    Frame,
+    colour,
+    n_side_by_side,
+    panel_grid,
+)
 from mcsim.results.folder import read_manifest
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.load import load_scenario
@@ -25,11 +32,13 @@ from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import Simulator, prepare_simulator
 from mcsim.study.prepared import PreparedStudy
 from mcsim.summary.records import Globs, the_one
+from mcsim.summary.text import wrapped
 
 MEAN = "mean of the truth"  # a column that no scenario can have: names have no spaces there
 WIDTH, HEIGHT = 2.6, 2.2  # inches of a panel
 MOST_COLUMNS, MOST_PANELS = 4, 12
 MOST_UNITS = 60  # lines of a panel; of more, so many evenly chosen ones
+MARGIN = 0.05  # of the range of the responses, above and below
 TITLE_WIDTH = 36  # characters
 
 
@@ -50,7 +59,7 @@ def shown_condition(results: Path, label: Globs | None) -> ShownCondition:
     by_label = PreparedStudy(scenario).conditions
     name = the_one("condition", label, by_label)
     condition = by_label[name]
-    shown = name if len(by_label) > 1 else ""
+    shown = shown_label(name) if len(by_label) > 1 else ""
     return ShownCondition(
         str(title), shown, condition, prepare_simulator(condition, scenario.seed), scenario.methods
     )
@@ -88,11 +97,13 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     frame_of = Frame(f"{response} in one data set", of.title, shown, _handles(levels))
     n_columns = n_side_by_side(WIDTH, min(MOST_COLUMNS, len(cells)))
     n_rows = -(-len(cells) // n_columns)
+    low, high = frame[response].min(), frame[response].max()
+    margin = MARGIN * (high - low) or 0.5
     figure, axes = panel_grid([HEIGHT] * n_rows, [WIDTH] * n_columns, frame_of)
     for axis, (cell, own) in zip(axes.ravel(), cells.items(), strict=False):
         _draw_panel(axis, own, levels, response, numbers)
         axis.set_title(wrapped(cell, TITLE_WIDTH), loc="left")
-        axis.set_ylim(frame[response].min(), frame[response].max())
+        axis.set_ylim(low - margin, high + margin)
     for axis in axes.ravel()[len(cells) :]:
         axis.set_axis_off()
     return figure

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
+from mcsim.names import shown_label
 from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
 from mcsim.plots.plan import draw_plan
@@ -327,7 +328,7 @@ def _fits(shown: Shown) -> Table:
     rows: Table = [["condition", "method", *COUNT_WORDS]]
     for one in _by_fit(shown):
         counts = (f"{one[name]:,}" for name in COUNTS)
-        rows.append([Name(one["condition"]), Name(one["method"]), *counts])
+        rows.append([Name(shown_label(one["condition"])), Name(one["method"]), *counts])
     return rows
 
 
@@ -339,7 +340,11 @@ def _failures(study: Path, shown: Shown) -> Table:
     found = read_parts(study, lambda parts: first_failures(study, parts))
     for n, first in found[:MAX_MESSAGES]:
         message = first["message"] or first["status"]
-        where = Name(first["condition"]), str(first["replicate"]), Name(first["method"])
+        where = (
+            Name(shown_label(first["condition"])),
+            str(first["replicate"]),
+            Name(first["method"]),
+        )
         rows.append([f"{n:,}", *where, message])
     return rows
 

@@ -1,5 +1,6 @@
 """What the page of a plan says."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def plan_parts(
         "figure": draw(plan),
         "rows": [[*header, "verdict"], *(_row(plan, one) for one in plan.told["designs"])],
         "n_left": 1,
-        "folder": str(folder / design_name(plan.told["designs"][0])),
+        "folder": shlex.quote(str(folder / design_name(plan.told["designs"][0]))),
         "has_study": plan.study is not None,
     }
 

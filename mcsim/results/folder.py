@@ -8,6 +8,7 @@ a file is written that of whole_files.py.
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -380,7 +381,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, what: str) -> DataError:
-    advice = f"`mcsim verify {path.parent.parent} --repair` computes it again"
+    advice = f"`mcsim verify {shlex.quote(str(path.parent.parent))} --repair` computes it again"
     return DataError(f"{path} is damaged: {what}. {advice}")
 
 

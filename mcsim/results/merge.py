@@ -1,5 +1,6 @@
 """Folders of one study joined: the parts that its shards wrote, each copied as it is."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,5 +131,6 @@ def _read_files(folder: Path, part: Part, contents: PartContents) -> PartFiles:
     files = {kind: read_content(folder / part.path(kind)) for kind in KINDS}
     digests = {kind: digest(content) for kind, content in files.items()}
     if record(part, contents, digests) != read_content(folder / part.path("commits")):
-        raise DataError(f"{part} in {folder} is damaged; mend it: mcsim verify {folder} --repair")
+        mend = f"mcsim verify {shlex.quote(str(folder))} --repair"
+        raise DataError(f"{part} in {folder} is damaged; mend it: {mend}")
     return PartFiles(**files, n_failed=0, digests=digests)  # only runs count failures

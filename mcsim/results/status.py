@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mcsim.names import shown_label
 from mcsim.results.ranges import Range, format_ranges
 
 MANY = 20  # conditions: of more, only those have a line that are not as they should be
@@ -27,7 +28,7 @@ class ConditionStatus:
         return f"missing: --replicates {ranges}" if ranges else "complete"
 
     def __str__(self) -> str:
-        return f"{self.condition}: {_counts(self)}; {self.rest}"
+        return f"{shown_label(self.condition)}: {_counts(self)}; {self.rest}"
 
 
 @dataclass(frozen=True)

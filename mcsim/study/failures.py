@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcsim.errors import TooManyFailuresError
+from mcsim.names import shown_label
 from mcsim.results.folder import read_parquet
 from mcsim.results.store import FAILED, Chunk, PartFiles
 
@@ -25,8 +26,8 @@ class FailedFit:
 
     def __str__(self) -> str:
         return (
-            f"replicate {self.replicate} of condition {self.condition}, method {self.method!r}:\n"
-            f"{self.message}"
+            f"replicate {self.replicate} of condition {shown_label(self.condition)},"
+            f" method {self.method!r}:\n{self.message}"
         )
 
 
@@ -122,7 +123,7 @@ def check_failures(summary: pa.Table, allowed: float) -> None:
         if row["n_failed"] > allowed * row["n_replicates"]:
             raise TooManyFailuresError(
                 f"{row['n_failed']} of {row['n_replicates']} fits of {row['method']!r} failed"
-                f" in condition {row['condition']}; --max-failures allows {allowed:.1%}."
-                " Columns replicate and message of fits/ say which, and why."
+                f" in condition {shown_label(row['condition'])}; --max-failures allows"
+                f" {allowed:.1%}. Columns replicate and message of fits/ say which, and why."
                 f" {how_to_look('K')}"
             )

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError
-from mcsim.names import Parameter
+from mcsim.names import Parameter, shown_label
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Results, read_results
 from mcsim.summary.records import (
@@ -161,7 +161,7 @@ def to_rows(table: pa.Table) -> list[list[str]]:
     several = len({row["condition"] for row in records}) > 1
     rows = [HEADER]
     for row in records:
-        label = f"{row['condition']}: " * several + row["parameter"]
+        label = f"{shown_label(row['condition'])}: " * several + row["parameter"]
         cells = [
             (percent if name in ("coverage", "rejection") else with_mcse)(
                 row[f"{name}_difference"], row[f"{name}_difference_mcse"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
-from mcsim.names import link_scale
+from mcsim.names import link_scale, shown_label
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -27,10 +27,10 @@ from mcsim.summary.summarize import COUNTS, OPTIONAL
 from mcsim.summary.text import (
     aligned,
     booktabs,
-    commented,
     percent,
     piped,
     shown_as,
+    told,
     with_mcse,
     without_mcse,
 )
@@ -68,6 +68,8 @@ SENTENCES = {
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
     " Coverage, in percent, is of\nnominal {}% intervals. at 0: share of the estimates that are 0.",
+    "briefly": "In parentheses: Monte Carlo standard errors. Coverage, in percent, is of nominal"
+    " {}% intervals.",
     "theory": "SD of the estimates and share of tests that reject, beside the closed forms of"
     " balanced designs\nin the interior, which know no boundary; df are exact or, where units"
     " cross, Satterthwaite's at the truth:",
@@ -96,7 +98,7 @@ def to_json(table: pa.Table) -> str:
 
 
 def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None) -> str:
-    draw, say = partial(drawn(form, width), n_left=2), commented if form == "latex" else str
+    draw, say = partial(drawn(form, width), n_left=2), partial(told, form=form, width=width)
     bullet = "- " if form == "markdown" else ""
     words = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
     records = table.to_pylist()
@@ -105,9 +107,9 @@ def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None)
     everything = {_labels(rows[0]): rows for rows in _group(records, *LABELS)}
     paragraphs = []
     for rows in conditions:
-        paragraphs += [say(_heading(rows[0]))] if len(conditions) > 1 else []
+        paragraphs += [say([_heading(rows[0])])] if len(conditions) > 1 else []
         sentences = [bullet + sentence for sentence in _descriptions(rows, words)]
-        paragraphs += [say("\n".join(sentences)), draw(_main(rows, columns))]
+        paragraphs += [say(sentences), draw(_main(rows, columns))]
         if columns:
             continue
         paragraphs += _expected(rows, draw, say)
@@ -115,9 +117,10 @@ def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None)
             row for row in everything[_labels(rows[0])] if row.get("theory_emp_se") is not None
         ]
         if known:
-            theory = draw([THEORY_HEADER, *_lines(known, _theory_cells)])
-            paragraphs += [say(SENTENCES["theory"]), theory, *map(say, _far_from_theory(known))]
-    return "\n\n".join([*paragraphs, say("\n".join(_notes(table, printed)))]) + "\n"
+            theory = draw([THEORY_HEADER, *lines_of(known, _theory_cells)])
+            often = _far_from_theory(known)
+            paragraphs += [say([SENTENCES["theory"]]), theory, *[say(often)] * bool(often)]
+    return "\n\n".join([*paragraphs, say(notes_on(table, printed))]) + "\n"
 
 
 def _main(rows: list[Record], columns: Sequence[str]) -> list[list[str]]:
@@ -128,9 +131,9 @@ def _main(rows: list[Record], columns: Sequence[str]) -> list[list[str]]:
     header = [*NAMES, *(COLUMNS.get(name, name) for name in names)]
 
     def cells(record: Record) -> list[str]:
-        return [record["parameter"], *(_cell(record, name) for name in names)]
+        return [record["parameter"], *(cell_of(record, name) for name in names)]
 
-    return [header, *_lines(rows, cells)]
+    return [header, *lines_of(rows, cells)]
 
 
 def _group(records: list[Record], *names: str) -> list[list[Record]]:
@@ -141,10 +144,10 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
 
 
 def _heading(record: Record) -> str:
-    return ": ".join(filter(None, [record.get("study"), record["condition"]]))
+    return ": ".join(filter(None, [record.get("study"), shown_label(record["condition"])]))
 
 
-def _lines(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:
+def lines_of(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:
     """Method and cells of every row; a component, once for all df methods of a fit."""
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
@@ -190,7 +193,7 @@ def _describe(rows: list[Record], words: Mapping[str, str]) -> Iterator[str]:
         yield SENTENCES["unreachable"].format(", ".join(held))
 
 
-def _cell(record: Record, name: str) -> str:
+def cell_of(record: Record, name: str) -> str:
     """A column of a summary in words."""
     value = record[name]
     if name == "n":
@@ -205,7 +208,7 @@ def _cell(record: Record, name: str) -> str:
 
 
 def _expected(
-    rows: list[Record], draw: Callable[[list[list[str]]], str], say: Callable[[str], str]
+    rows: list[Record], draw: Callable[[list[list[str]]], str], say: Callable[[list[str]], str]
 ) -> list[str]:
     """A table of the expected measures, and which tests have none."""
     known = [row for row in rows if row.get("n_expected")]
@@ -213,11 +216,11 @@ def _expected(
         return []
     tested = [row for row in rows if row["rejection"] is not None and not row["n_expected"]]
     others = ", ".join(unique(f"{row['parameter']} of {row['method']}" for row in tested))
-    lines = [EXPECTED_HEADER, *_lines(known, _expected_cells)]
+    lines = [EXPECTED_HEADER, *lines_of(known, _expected_cells)]
     if all(line[-1] == "-" for line in lines[1:]):
         lines = [line[:-1] for line in lines]
     note = SENTENCES["counted"].format(others) if others else ""
-    return [say(SENTENCES["expected"].format(note)), draw(lines)]
+    return [say([SENTENCES["expected"].format(note)]), draw(lines)]
 
 
 def _expected_cells(record: Record) -> list[str]:
@@ -250,12 +253,13 @@ def _theory_cells(record: Record) -> list[str]:
     ]
 
 
-def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
+def notes_on(table: pa.Table, printed: list[Record], reading: str = "reading") -> list[str]:
+    """What a reader of these rows of a table must know; `reading` says how to read its numbers."""
     shown = {record["parameter"] for record in printed}
     hidden = [name for name in table["parameter"].unique().to_pylist() if name not in shown]
     levels = (f"{100 * level:g}" for level in json.loads(table.schema.metadata[b"confidence"]))
     missing = SENTENCES[table.schema.metadata.get(b"missing", b"usable").decode()]
-    notes = [missing + SENTENCES["reading"].format(" and ".join(levels))]
+    notes = [missing + SENTENCES[reading].format(" and ".join(levels))]
     links = table.schema.metadata.get(b"links", b"").decode().split(",")
     if len(links) == 1 and any(links):
         notes.append(SENTENCES["scale"].format(link_scale(links[0])))
@@ -265,7 +269,7 @@ def _notes(table: pa.Table, printed: list[Record]) -> list[str]:
     )
     if any(record["component"] == "terms" for record in printed):
         notes.append(SENTENCES["marginal"])
-    if any("/" in record["method"] for record in printed):
+    if reading == "reading" and any("/" in record["method"] for record in printed):
         notes.append(SENTENCES["shared"])
     notes += [SENTENCES["failed"]] if any(record["n_failed"] for record in printed) else []
     return notes + [SENTENCES["variances"].format(name) for name in hidden[:1]]
@@ -324,12 +328,12 @@ def print_measures(
             raise DataError(f"no row has the measure {name!r}: {what}")
     if form not in DRAWN:
         return FORMATS[form](only_measures(table, measures))
-    draw, say = drawn(form, width), commented if form == "latex" else str
+    draw = drawn(form, width)
     tables = [draw(side_by_side(table, one, by), n_left=1) for one in measures]
     records = without_variances(table.to_pylist())
     notes = note_on_intervals(records) if set(measures) & set(OF_INTERVALS) else []
     notes += [SENTENCES["power"].format(POWER)] * ("rejection" in measures)
-    return "\n\n".join([*tables, *[say("\n".join(notes))] * bool(notes)]) + "\n"
+    return "\n\n".join([*tables, *[told(notes, form, width)] * bool(notes)]) + "\n"
 
 
 DRAWN = {"table": aligned, "markdown": piped, "latex": booktabs}  # tables to be read, by format
@@ -350,11 +354,10 @@ def print_summary(
 
 
 def print_drawn(
-    rows: list[list[str]], notes: str, form: str, n_left: int, width: int | None
+    rows: list[list[str]], notes: Sequence[str], form: str, n_left: int, width: int | None
 ) -> str:
     """A table and notes on it."""
-    say = commented if form == "latex" else str
-    return f"{drawn(form, width)(rows, n_left=n_left)}\n\n{say(notes)}\n"
+    return f"{drawn(form, width)(rows, n_left=n_left)}\n\n{told(notes, form, width)}\n"
 
 
 DATA: dict[str, Callable[[pa.Table], str]] = {"csv": to_csv, "json": to_json}

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.names import Parameter, plain_label
+from mcsim.names import Parameter, plain_label, shown_label
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -118,10 +118,9 @@ def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
         if not own:
             begun = [name for name in known if glob and name.startswith(glob)]
             several = f" {len(begun)} begin so." if len(begun) > 1 else ""
-            raise DataError(
-                f"no {kind} matches {glob!r}. There are: {'; '.join(known)}.{several}"
-                f"{nearest_name(glob, known)}"
-            )
+            there = "; ".join(map(shown_label, known))
+            nearest = nearest_name(glob, known)
+            raise DataError(f"no {kind} matches {glob!r}. There are: {there}.{several}{nearest}")
         found.update(own)
     return [name for name in known if name in found]
 
@@ -134,7 +133,7 @@ def the_one(kind: str, wanted: Globs | None, names: Iterable[str]) -> str:
         several = f"{' and '.join(map(repr, globs_of(wanted or ())))} is several: name one of them"
         if not wanted:
             several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
-        raise DataError(f"{several}: {'; '.join(found)}")
+        raise DataError(f"{several}: {'; '.join(map(shown_label, found))}")
     return found[0]
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcsim.errors import DataError
-from mcsim.names import ROW, SCALES, Parameter
+from mcsim.names import ROW, SCALES, Parameter, shown_label
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
@@ -153,7 +153,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     is_single = len(unique(map(_condition, records := table.to_pylist()))) == 1
     for record in records:
         study = f"{Path(record['study']).name}: " * ("study" in swept)
-        record["place"] = "" if is_single else study + record["condition"]
+        record["place"] = "" if is_single else study + shown_label(record["condition"])
         record["scale"] = _scale(record, links[record["study"], record["method"]])
     titles = unique(_manifest(study).get("title", "") for study in studies)
     return Shown(

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import SHARES
-from mcsim.names import plain_label
+from mcsim.names import plain_label, shown_label
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -76,7 +76,7 @@ def _sides(table: pa.Table, records: list[Record], by: str) -> Sides:
 
     def place(record: Record) -> str:
         if key not in swept:
-            return str(record["condition"]) if several else ""
+            return shown_label(record["condition"]) if several else ""
         return ", ".join(f"{name}={value_text(record[one])}" for one, name in rest.items())
 
     def row(record: Record) -> str:

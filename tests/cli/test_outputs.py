@@ -162,6 +162,16 @@ def test_quiet_prints_nothing_and_progress_names_the_condition(tmp_path):
     assert line.endswith("1 failed, animal.count=4]")
 
 
+@pytest.mark.parametrize(("columns", "is_named"), [(60, False), (120, True)])
+def test_a_bar_names_the_condition_where_it_has_room(monkeypatch, capsys, columns, is_named):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with ProgressBar(print, is_shown=True) as bar:
+        bar.start(10)
+        bar.advance(Progress(4, 0, "random.animal.sd.x=2.0"))
+    drawn = capsys.readouterr().err.replace("\n", "\r").split("\r")
+    assert drawn[-1 if drawn[-1] else -2].endswith("random.animal.sd.x=2]") is is_named
+
+
 def test_a_report_is_opened_in_the_browser_or_said_where_it_is(folder, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or len(opened) == 1)

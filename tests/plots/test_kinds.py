@@ -26,7 +26,12 @@ from mcsim.plots import kinds as plots
 from mcsim.plots import measure_axes as words
 from mcsim.plots import zip as zip_plot
 from mcsim.plots.curves import End, SweptAxis, label_ends
-from mcsim.plots.drawing import COLOURS, FORMATS, SLACK, render, style, wrapped
+from mcsim.plots.drawing import (
+    COLOURS,
+    FORMATS,
+    render,
+    style,
+)
 from mcsim.plots.power import crossing
 from mcsim.report.answer import suited
 from mcsim.report.figures import DATA, DESIGN
@@ -36,7 +41,7 @@ from mcsim.summary.compare import compare
 from mcsim.summary.records import one_per_fit
 from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
-from mcsim.summary.text import with_mcse
+from mcsim.summary.text import SLACK, with_mcse, wrapped
 from tests.conftest import SMALL, call_mcsim
 from tests.samples import write_part
 
@@ -282,7 +287,7 @@ def test_forest_and_lollipops_stand_at_the_measures_with_their_monte_carlo_inter
 def test_curves_stand_at_the_swept_values(swept):
     figure = figure_of(swept, "curves", methods="diagonal", parameters="x", measure="rmse")
     (axis,) = figure.axes
-    assert [text.get_text() for text in axis.texts] == ["sigma=0.5", "sigma=1.0"]  # at the lines
+    assert [text.get_text() for text in axis.texts] == ["sigma=0.5", "sigma=1"]  # at the lines
     line, _, (bars,) = axis.containers[0]
     label = {"method": "diagonal", "parameter": "x", "truth.sigma": 0.5}
     records = records_of(swept, **label)
@@ -598,6 +603,13 @@ def test_ticks_say_how_many_units_there_are_in_all(swept):
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["2\n(18)", "3\n(27)", "8\n(72)"]  # of 4 + 5 animals
     assert figure.axes[0].get_xlabel() == "image.count (in all)"
+    cells = figure_of(swept, "heatmap", parameters="x", methods="diagonal").axes[0]
+    axes = {
+        cells.get_xlabel(): cells.get_xticklabels(),
+        cells.get_ylabel(): cells.get_yticklabels(),
+    }
+    named = next(own for words, own in axes.items() if "(in" in words)
+    assert {label.get_text() for label in named} == set(labels)
     assert shown_rows(swept, Selection()).units_in_all("truth.sigma") == {}
 
 

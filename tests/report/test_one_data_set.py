@@ -27,6 +27,7 @@ def test_the_lines_are_the_data_and_the_mean_is_that_of_the_truth(swept):
     FigureCanvasAgg(figure).draw()
     panels = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.axison}
     assert set(panels) == {f"diet {level}" for level in data["diet"].cat.categories}
+    assert all(a.get_ylim()[0] < data["y"].min() for a in panels.values())  # nothing is cut
     for title, axis in panels.items():
         own = data[data["diet"] == title.removeprefix("diet ")]
         *lines, mean = axis.lines
