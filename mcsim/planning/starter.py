@@ -143,9 +143,14 @@ def starter_from_data(
     head = (FROM_DATA + ASK).format(data=shown, formula=formula, file=file)
     scenario = Scenario.model_validate(raw)
     is_as_read = table is read and formula == " ".join(table.formula.text.split())
-    doubt = DOUBT.format(_source(path, folder) if is_as_read else "draws = 64")
-    asked = _plan_in_words(plan["plan"], doubt * is_pilot(scenario)) if plan else ""
-    return Start(head + _with_comments(scenario) + asked, text)
+    source = _source(path, folder) if is_as_read else "draws = 64"
+    return Start(head + _with_comments(scenario) + _asked(plan, scenario, source), text)
+
+
+def _asked(plan: Mapping[str, Any], scenario: Scenario, source: str) -> str:
+    """The text of a plan, if there is one, with where the doubt on its truth comes from."""
+    doubt = DOUBT.format(source) * is_pilot(scenario)
+    return _plan_in_words(plan["plan"], doubt) if plan else ""
 
 
 def _fitted(
