@@ -61,6 +61,7 @@ class ModelColumns:
     X : (n_rows, p); term_of_column : (p,) number of the term that each column belongs to
     offset : (n_rows,), what every response has without any coefficient; None without one
     are_crossed : whether units of some levels lie in several of another
+    unit_of_row : where X holds means of units, the unit of every row of the frame
     """
 
     X: Floats
@@ -72,6 +73,7 @@ class ModelColumns:
     frame: pd.DataFrame
     offset: Floats | None = None
     are_crossed: bool = False
+    unit_of_row: Ints | None = None
     _found: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, find: Callable[["ModelColumns"], T]) -> T:
@@ -80,6 +82,12 @@ class ModelColumns:
             self._found[what] = find(self)
         found: T = self._found[what]
         return found
+
+
+def means_of_units(X: Floats, unit_of_row: Ints) -> Floats:
+    """Means (n_units, p) of the rows of every unit."""
+    sums = np.stack([np.bincount(unit_of_row, column) for column in X.T], axis=1)
+    return np.asarray(sums / np.bincount(unit_of_row)[:, None])
 
 
 def column(frame: pd.DataFrame, name: str) -> Floats:

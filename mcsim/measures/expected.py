@@ -130,7 +130,8 @@ def _detectable(h: Array, m: Array, s: Array) -> tuple[float, float]:
         step = excess / slope if slope > 0.0 else math.inf
         if abs(step) <= PRECISION * float(np.mean(s)):
             spread = float(np.std(rejected, ddof=1)) if len(h) > 1 else math.nan
-            return effect, spread / slope / math.sqrt(len(h))
+            error = spread / slope / math.sqrt(len(h))
+            return effect, error if math.isfinite(error) else math.nan
         inside = lower < effect - step < upper
         effect = effect - step if inside else min(2.0 * effect, 0.5 * (lower + upper))
     return math.nan, math.nan

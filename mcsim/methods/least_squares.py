@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from mcsim.design.columns import ModelColumns, without_aliased
+from mcsim.design.columns import ModelColumns, means_of_units, without_aliased
 from mcsim.engine.arithmetic.basis import orthonormal_basis
 from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.optimum.search import Status
@@ -142,7 +142,7 @@ class ImageMeans(FixedEffectsMethod):
     """
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
-        unit_of_row, means = means_of_units(columns)
+        unit_of_row, means = columns_of_means(columns)
         means, _ = without_aliased(means)
         super().__init__(means, settings)
         self.model = linear_model(means.X)
@@ -165,7 +165,7 @@ class ImageMeans(FixedEffectsMethod):
         return Analysis({"residual": estimates}, all_usable(len(beta)))
 
 
-def means_of_units(columns: ModelColumns) -> tuple[Ints, ModelColumns]:
+def columns_of_means(columns: ModelColumns) -> tuple[Ints, ModelColumns]:
     """Innermost unit of every row, and the fixed-effect columns as means of these units.
 
     Raises
@@ -174,8 +174,7 @@ def means_of_units(columns: ModelColumns) -> tuple[Ints, ModelColumns]:
         The formula names no units.
     """
     unit = units_of(columns, "image-means", -1)
-    X = np.stack([np.bincount(unit, column) for column in columns.X.T], axis=1)
-    return unit, replace(columns, X=X / np.bincount(unit)[:, None])
+    return unit, replace(columns, X=means_of_units(columns.X, unit), unit_of_row=unit)
 
 
 def units_of(columns: ModelColumns, estimator: str, position: int) -> Ints:

@@ -14,7 +14,7 @@ from mcsim.methods.glm import Glm
 from mcsim.methods.glm_cluster import GlmCluster
 from mcsim.methods.identifiability import left_open
 from mcsim.methods.laplace import LaplaceMethod
-from mcsim.methods.least_squares import ImageMeans, LeastSquares, means_of_units
+from mcsim.methods.least_squares import ImageMeans, LeastSquares, columns_of_means
 from mcsim.methods.likelihood import LikelihoodMethod, Reducers, compile_model
 from mcsim.methods.method import (
     Method,
@@ -127,7 +127,7 @@ def _refuse_where_units_cross(columns: ModelColumns, settings: MethodSettings) -
 def left_out(columns: ModelColumns, settings: MethodSettings) -> tuple[str, ...]:
     """Fixed effects that a method leaves out: others determine them in what it analyses."""
     if settings.estimator == "image-means":
-        columns = means_of_units(columns)[1]
+        columns = columns_of_means(columns)[1]
     return columns.once("aliased", without_aliased)[1]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mcsim.design.columns import ModelColumns, column
+from mcsim.design.columns import ModelColumns, column, means_of_units
 from mcsim.errors import DataError
 from mcsim.formula import read_column, same_column
 from mcsim.formula.expression import Call, Name, write
@@ -68,6 +68,8 @@ def _type_3(columns: ModelColumns, number: int) -> Floats:
     """The term's rows of A in X = S A: S has sum contrasts, whose coefficients are A beta."""
     coded = [_with_sum_contrasts(columns, other) for other in range(len(columns.terms))]
     S = np.hstack(coded)
+    if columns.unit_of_row is not None:
+        S = means_of_units(S, columns.unit_of_row)
     A, _, rank, _ = np.linalg.lstsq(S, columns.X)
     lengths = np.linalg.norm(columns.X, axis=0)
     is_same = np.all(np.abs(S @ A - columns.X) <= ROUNDING * lengths)

@@ -20,7 +20,7 @@ from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.families.means import PREDICTORS
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.laplace import trials_of
-from mcsim.methods.least_squares import ImageMeans, means_of_units, units_of
+from mcsim.methods.least_squares import ImageMeans, columns_of_means, units_of
 from mcsim.methods.method import Analysis, Floats, Ints, Method, MethodSettings, StreamOf
 from mcsim.methods.two_stage import TwoStage
 from mcsim.names import Parameter
@@ -69,7 +69,7 @@ class UnitSummaries:
 def _cells(columns: ModelColumns, estimator: str) -> tuple[Ints, ModelColumns]:
     """The cell of every row, and the columns of cells."""
     if estimator == "image-means":
-        cell, means = means_of_units(columns)
+        cell, means = columns_of_means(columns)
         X = means.X
     else:
         unit = units_of(columns, estimator, 0)

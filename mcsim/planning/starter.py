@@ -128,23 +128,30 @@ def starter_from_data(
         say(LOST.format(path, seen.lost))
     shown = "".join(one if one.isprintable() else "?" for one in path.name)
     response, formula = _as_simulated(table.formula)
-    raw = {
-        "title": f"Design and fit of {shown}",
-        "replicates": 1000,
-        "seed": 1,
-        "design": seen.design | {"response": response},
-        "truth": fitted_truth(fit, table, seen.lost, _responses(table, model, keep_design)),
-        "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
-    }
+    raw = _raw(f"Design and fit of {shown}", seen.design | {"response": response}, formula, model)
+    raw["truth"] = fitted_truth(fit, table, seen.lost, _responses(table, model, keep_design))
     plan = {} if keep_design else _plan(raw, table)
     text = rows_of(table) if keep_design else None
     _refuse_problems(path, raw | plan, {} if text is None else {f"{name}.csv": text})
-    file = shlex.quote(f"{name}.toml")
-    head = (FROM_DATA + ASK).format(data=shown, formula=formula, file=file)
+    words = {"data": shown, "formula": formula, "file": shlex.quote(f"{name}.toml")}
+    head = (FROM_DATA + ASK).format_map(words)
     scenario = Scenario.model_validate(raw)
     is_as_read = table is read and formula == " ".join(table.formula.text.split())
     source = _source(path, folder) if is_as_read else "draws = 64"
     return Start(head + _with_comments(scenario) + _asked(plan, scenario, source), text)
+
+
+def _raw(
+    title: str, design: Mapping[str, Any], formula: str, model: FamilyModel | None
+) -> dict[str, Any]:
+    """A scenario without its truth."""
+    return {
+        "title": title,
+        "replicates": 1000,
+        "seed": 1,
+        "design": design,
+        "methods": [{"name": "fitted", "formula": formula, "df": [_df(model)]}],
+    }
 
 
 def _asked(plan: Mapping[str, Any], scenario: Scenario, source: str) -> str:

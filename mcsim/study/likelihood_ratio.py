@@ -40,7 +40,7 @@ def with_likelihood_ratios(
             larger, smaller = logliks
             ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
             parameter = ratio_parameter(spec, methods)
-            df = np.full(len(ratio), float(parameter.numerator_df or 0))
+            df = np.where(np.isnan(ratio), np.nan, float(parameter.numerator_df or 0))
             test = ParameterBlock(parameter, ratio, df=df, p_value=special.chdtrc(df, ratio))
             own = analyses[spec.name]
             found[spec.name] = replace(

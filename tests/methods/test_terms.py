@@ -132,3 +132,21 @@ def test_what_is_no_test_of_a_term_is_refused(tmp_path, estimand, message):
         study_of(f"{SMALL}[[estimands]]\n{estimand}\n", tmp_path)
     assert message in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("test", ["type 2", "type 3"])
+def test_terms_of_means_of_images_have_an_f(tmp_path, test):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        SMALL[: SMALL.index("[[methods]]")]
+        + '[[methods]]\nname = "means"\nformula = "y ~ diet + (1 | animal/image)"\n'
+        'estimator = "image-means"\n'
+        f'[[estimands]]\nname = "F diet"\nterm = "diet"\ntest = "{test}"\n'
+    )
+    options = RunOptions(tmp_path / "out", n_workers=1)
+    study = run_study(load_scenario(path, replicates=3), options).directory
+    rows = pq.read_table(study / "estimates").to_pandas().set_index(["replicate", "parameter"])
+    for replicate in (1, 2, 3):  # of two levels: the square of t
+        diet = rows.loc[(replicate, "diet[T.fed]")]
+        f = rows.loc[(replicate, "F diet"), "estimate"]
+        assert f == pytest.approx((diet["estimate"] / diet["std_error"]) ** 2, rel=1e-9)

@@ -375,7 +375,7 @@ def test_nested_loop_has_every_condition_and_the_swept_values(swept):
     records = records_of(swept, method="diagonal", parameter="x")
     assert steps[0].values.tolist() == pytest.approx([record["rmse"] for record in records])
     lanes = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
-    assert lanes == ["image.count:\n2, 3, 8", "sigma:\n0.5, 1.0"]
+    assert lanes == ["image.count:\n2, 3, 8", "sigma:\n0.5, 1"]
 
 
 def test_standard_errors_stand_against_the_sd_of_the_estimates(single):

@@ -3,6 +3,7 @@
 import json
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mcsim.engine.information import information
 from mcsim.errors import DataError
 from mcsim.formula import parse_formula
 from mcsim.methods.inference.df import KenwardRoger, Satterthwaite
-from mcsim.methods.method import MethodSettings, fixed_contrasts
+from mcsim.methods.method import MethodSettings, constant_df, fixed_contrasts
 from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.study.run import replicate_data
@@ -144,7 +145,7 @@ def dense_kenward_roger(columns, fit):
 
 def df_methods(unbalanced):
     _, method, moments, fit = unbalanced
-    return method._df_methods(fit, moments)
+    return method._df_methods(method.design, fit, moments, partial(constant_df, method._columns))
 
 
 def test_adjusted_covariance_equals_the_dense_one(unbalanced, dense):

@@ -1,6 +1,7 @@
 """Profile intervals of what methods report."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from mcsim.design.columns import model_columns
 from mcsim.engine.fit import fit_moments
 from mcsim.engine.profile.components import Correlation, Deviation, Share
+from mcsim.engine.profile.deviance import Surface
 from mcsim.engine.profile.intervals import profile_intervals
 from mcsim.formula import parse_formula
 from mcsim.methods.method import MethodSettings
@@ -65,9 +67,9 @@ def test_every_parameter_has_the_interval_of_its_own_profile():
         "total.sd(x)": Deviation(((0, 1), (1, 1))),
         "image.icc": Share(((1, 0), (0, 0))),
     }
-    limits = profile_intervals(
-        design, moments, fit_moments(design, moments), list(targets.values()), confidence=0.95
-    )
+    fit = fit_moments(design, moments)
+    surface = partial(Surface, design, moments)
+    limits = profile_intervals(surface, fit, list(targets.values()), confidence=0.95)
     for position, name in enumerate(targets):
         expected = limits.lower[0, position], limits.upper[0, position]
         assert interval(rows[name]) == pytest.approx(expected, rel=1e-6), name
