@@ -6,6 +6,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Positions
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
+from mcsim.engine.arithmetic.unit_sums import sum_of_products
 
 U = np.uint64
 
@@ -103,7 +104,7 @@ def _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, 
         for i in range(q):
             _centre(u[i], cells, means[i])
             for j in range(i + U(1)):
-                products[r, i, j] = products[r, j, i] = _inner_product(u[i], u[j])
+                products[r, i, j] = products[r, j, i] = sum_of_products(u[i], u[j])
 
 
 @step
@@ -163,20 +164,4 @@ def _sum(x, first, end):
         s3 += x[i + U(3)]
     for i in range(whole, end):
         s0 += x[i]
-    return (s0 + s1) + (s2 + s3)
-
-
-@step
-def _inner_product(x, y):
-    """Sum of x y, likewise."""
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-    n = U(len(x))
-    whole = n - n % U(4)
-    for i in range(U(0), whole, U(4)):
-        s0 += x[i] * y[i]
-        s1 += x[i + U(1)] * y[i + U(1)]
-        s2 += x[i + U(2)] * y[i + U(2)]
-        s3 += x[i + U(3)] * y[i + U(3)]
-    for i in range(whole, n):
-        s0 += x[i] * y[i]
     return (s0 + s1) + (s2 + s3)

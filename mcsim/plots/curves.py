@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ class SweptAxis(NamedTuple):
 
     def tick(self, value: str) -> str:
         """A value as a tick has it."""
-        words = short_value(value)
+        words = _in_words(self.column, value)
         if not self.is_number and value != words:  # a key and its value, each unbroken
             words = "\n".join(wrapped(one, TICK_WIDTH) for one in words.split(" ", 1))
         else:
@@ -105,6 +106,11 @@ class SweptAxis(NamedTuple):
         x = np.array([self.places[value_text(record[self.column])] for record in records])
         low, high = min(self.places.values()), max(self.places.values())
         return x * (high / low) ** shift if self.is_log else x + shift * (high - low)
+
+
+def _in_words(column: str, value: str) -> str:
+    """A swept value in a figure: of a study the name of its folder, not where that lies."""
+    return Path(value).name if column == "study" else short_value(value)
 
 
 def draw_curves(shown: Shown, measure: str | None) -> Figure:
@@ -237,7 +243,7 @@ def _parted(row: Sequence[Curves], others: dict[str, str]) -> list[list[Curves]]
 def rest_in_words(record: Record, others: dict[str, str]) -> str:
     """`image.count=4`: the swept values that are not on the axis."""
     return ", ".join(
-        f"{name}={short_value(value_text(record[key]))}" for key, name in others.items()
+        f"{name}={_in_words(key, value_text(record[key]))}" for key, name in others.items()
     )
 
 
