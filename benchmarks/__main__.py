@@ -7,6 +7,7 @@ import argparse
 import platform
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from benchmarks.plans import plan_rows
 from benchmarks.scenarios import LARGE, LOST, REDRAWN, UNBALANCED
 
 HERE = Path(__file__).parent
-N_ROUNDS = 7
+N_ROUNDS = 5
 PACKAGES = ("mcsim", "numpy", "numba", "scipy", "pyarrow", "statsmodels", *peers.DISTRIBUTIONS)
 
 RESULTS = """# Benchmark results
@@ -60,9 +61,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replicates")
     size = 10 if parser.parse_args().quick else 1
     timing.run_study(10, 1)  # compiles, where that was not done yet
-    rows = [*study_rows(size), *fit_rows(), *own_rows(), *crossed_rows(), *start_rows()]
-    rows += [*sweep_rows(), *scale.million_rows(1_000_000 // size)]
-    rows += [*scale.wide_rows(2_000 // size), *plan_rows(), *report_rows()]
+    rows = []
+    for measured in (
+        partial(study_rows, size), fit_rows, own_rows, crossed_rows, start_rows, sweep_rows,
+        partial(scale.million_rows, 1_000_000 // size), partial(scale.wide_rows, 2_000 // size),
+        scale.dask_rows, plan_rows, report_rows,
+    ):  # fmt: skip
+        for row in measured():
+            print(" | ".join(row), flush=True)
+            rows.append(row)
     peer_rows = compare_with_peers()
     plot_growth()
     text = report(rows, peer_rows)
