@@ -5,6 +5,7 @@ says reads it into a `Parameter` and asks that.
 """
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -30,7 +31,8 @@ MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thous
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
 _CLOSING = {"[": "]", "`": "`", '"': '"'}  # within these a comma is part of a name
-_WHOLE = re.compile(r"(?<![\w.+-])(-?\d+)\.0(?![\w.])")
+MOST_DIGITS, SHORT_DIGITS = 6, 4  # of a decimal number that is shown as it is; of another one
+_DECIMAL = re.compile(r"(?<![\w.+-])-?\d+\.\d+(?:e[+-]?\d+)?(?![\w.])")
 _OF_LEVEL = re.compile(r"(`[^`]+`|[\w.]+?)\.(?:(sd|var|cor)\((.+)\)|icc)")
 
 
@@ -208,13 +210,27 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def shown_label(label: str) -> str:
-    """A condition's label, or a value in it, as it is shown: 2 for 2.0, however it was written."""
-    return _WHOLE.sub(r"\1", label)
+    """A condition's label, or a value in it, as it is shown: 2 for 2.0, 0.3 for 0.1 + 0.2."""
+    return _DECIMAL.sub(lambda match: _short(float(match[0])), label)
+
+
+def _short(value: float) -> str:
+    exact = f"{value:.12g}"  # without the rounding of arithmetic
+    if len(re.sub(r"e.*|\D", "", exact).strip("0")) <= MOST_DIGITS:
+        return exact
+    return f"{value:.{max(SHORT_DIGITS, len(str(int(abs(value)))) + 1)}g}"
+
+
+def shown_labels(labels: Iterable[str]) -> dict[str, str]:
+    """How labels, or values, are shown; those that would then look alike, as they are."""
+    short = {label: shown_label(label) for label in labels}
+    n_alike = Counter(short.values())
+    return {label: one if n_alike[one] == 1 else label for label, one in short.items()}
 
 
 def plain_label(label: str) -> str:
     """A condition's label, or the same with whole keys and other spaces, in one spelling."""
-    tight = re.sub(r"\s*([=,:])\s*", r"\1", shown_label(label.strip()))
+    tight = re.sub(r"\s*([=,:])\s*", r"\1", label.strip())
     return re.sub(r"(^|,)(design\.levels|design|truth)\.", r"\1", tight)
 
 

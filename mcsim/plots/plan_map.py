@@ -10,6 +10,7 @@ from mcsim.names import short_names
 from mcsim.plots.drawing import BLUE, GREY, ORANGE
 from mcsim.summary.plans import MadePlan
 from mcsim.summary.records import Record
+from mcsim.summary.text import wrapped
 
 VERDICTS = {  # colour and marker
     "reaches": (BLUE, "o"),
@@ -17,6 +18,7 @@ VERDICTS = {  # colour and marker
     "cannot be told": (ORANGE, "D"),
 }
 N_SHADES, N_COSTS = 10, 6
+LABEL_WIDTH = 34  # characters
 
 
 def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) -> None:
@@ -39,14 +41,18 @@ def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) 
         if all(row["design"][key] == n for key, n in fixed.items()):
             ink, shape = VERDICTS.get(row["verdict"] or "", (BLUE, "o"))
             place = [row["design"][key] for key in shown["keys"]]
-            axis.plot(*place, color=ink, marker=shape, ms=4, mec="white", mew=0.5)
+            axis.plot(
+                *place, color=ink, marker=shape, ms=4, mec="white", mew=0.5, clip_on=False, zorder=3
+            )
     answer = _centre(plan, rows)["design"]
-    axis.plot(*(answer[key] for key in shown["keys"]), "o", ms=10, mfc="none", mec="black")
+    axis.plot(
+        *(answer[key] for key in shown["keys"]), "o", ms=10, mfc="none", mec="black", clip_on=False
+    )
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(MaxNLocator(integer=True))
     names = short_names([*answer])
-    axis.set_xlabel(names[shown["keys"][0]])
-    axis.set_ylabel(names[shown["keys"][1]])
+    axis.set_xlabel(wrapped(plan.words[shown["keys"][0]], LABEL_WIDTH))
+    axis.set_ylabel(wrapped(plan.words[shown["keys"][1]], LABEL_WIDTH))
     where = ", ".join(f"{names[key]} = {n}" for key, n in fixed.items())
     axis.set_title(where, loc="right", fontsize=8)
 

@@ -44,6 +44,7 @@ from mcsim.summary.records import (
     n_in_words,
     note_on_intervals,
     one_per_fit,
+    raw_methods,
     unique,
 )
 from mcsim.summary.selection import Selection, Shown, shown_rows
@@ -205,9 +206,9 @@ def _by_parameter(
     """Sentences, with the methods of which they hold where not of all; last, those of several."""
     groups: dict[str, list[tuple[Sentence, Sequence[str]]]] = {}
     for one in found:
-        everybody = unique(itertools.chain(*one.said.values()))
+        everybody = raw_methods(itertools.chain(*one.said.values()), shown.methods)
         for (parameter, sentence), methods in one.said.items():
-            own = [] if len(methods) == len(everybody) else methods
+            own = [] if raw_methods(methods, shown.methods) == everybody else methods
             groups.setdefault(parameter, []).append((sentence, own))
     return {name: groups[name] for name in (*shown.parameters, "") if name in groups}
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.names import DISPERSION, LINK_WORDS, SIGMA, Parameter, show_value
+from mcsim.names import DISPERSION, LINK_WORDS, SIGMA, Parameter, show_value, shown_label
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
 from mcsim.scenario.families import link_of
@@ -123,7 +123,8 @@ def _aims(scenario: Scenario) -> Sentence:
     pieces = [f"To find out how well {subject} the parameters that the data were made from"]
     for key, swept in scenario.sweep.items():
         joint = ", when " if len(pieces) == 1 else " and "
-        pieces += [joint, Name(key), f" is {', '.join(map(show_value, swept))}"]
+        values = shown_label(", ".join(map(show_value, swept)))
+        pieces += [joint, Name(key), f" is {values}"]
     return (*pieces, ", in all combinations." if len(scenario.sweep) > 1 else ".")
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.names import Parameter, plain_label, shown_label
+from mcsim.names import Parameter, plain_label, shown_label, shown_labels
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -22,6 +22,7 @@ WORDS = {  # what others call a measure
     "accuracy": "rmse", "precision": "emp_se", "percent_bias": "relative_bias",
 }  # fmt: skip
 
+DIGITS = 9  # significant ones: sums of other orders differ beyond
 OF_INTERVALS = ("coverage", "be_coverage", "ci_width", "median_ci_width")
 
 
@@ -59,6 +60,38 @@ def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Reco
     return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
 
 
+def in_fits(record: Record) -> str:
+    """The method of a row, or its fit where that is of effects: SDs have no df of their own."""
+    is_tested = record["component"] in ("fixed", "terms")
+    return record["method"] if is_tested else fit_of(record["method"])
+
+
+def raw_methods(shown: Iterable[str], methods: Iterable[str]) -> set[str]:
+    """The methods that names mean under which they are shown, be it fits or several."""
+    names = {name for one in shown for name in one.split(" and ")}
+    return {method for method in methods if method in names or fit_of(method) in names}
+
+
+def drawn_once(
+    records: Sequence[Record], measures: Sequence[str], joint: str = " and "
+) -> list[Record]:
+    """Rows without the methods that others would hide, which are named with those.
+
+    They agree in all these measures of all rows, to the rounding of arithmetic.
+    """
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for method in unique(record["shown_as"] for record in records):
+        own = [record for record in records if record["shown_as"] == method]
+        said = tuple((r["place"], r["parameter"], *(_rounded(r[m]) for m in measures)) for r in own)
+        found.setdefault(said, []).append(method)
+    names = {one[0]: joint.join(one) for one in found.values()}
+    return [r | {"shown_as": names[r["shown_as"]]} for r in records if r["shown_as"] in names]
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value + 0.0:.{DIGITS}g}"
+
+
 def measure_named(text: str) -> str:
     """The name of a measure; `power` is another one of `rejection`.
 
@@ -91,8 +124,11 @@ def matching(names: Iterable[str], wanted: str) -> list[str]:
 
 def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
     """Labels that match as above, with whole keys too: `design.levels.animal.count = 4`."""
-    plain = {plain_label(label): label for label in labels}
-    return [plain[one] for one in matching(plain, plain_label(wanted))]
+    shown = {plain_label(one): label for label, one in shown_labels(labels).items()}
+    exact = {plain_label(label): label for label in shown.values()}
+    return [shown[one] for one in matching(shown, plain_label(shown_label(wanted)))] or [
+        exact[one] for one in matching(exact, plain_label(wanted))
+    ]
 
 
 MATCH = {"condition": matching_conditions}
@@ -118,7 +154,7 @@ def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
         if not own:
             begun = [name for name in known if glob and name.startswith(glob)]
             several = f" {len(begun)} begin so." if len(begun) > 1 else ""
-            there = "; ".join(map(shown_label, known))
+            there = "; ".join(shown_labels(known).values())
             nearest = nearest_name(glob, known)
             raise DataError(f"no {kind} matches {glob!r}. There are: {there}.{several}{nearest}")
         found.update(own)
@@ -133,7 +169,7 @@ def the_one(kind: str, wanted: Globs | None, names: Iterable[str]) -> str:
         several = f"{' and '.join(map(repr, globs_of(wanted or ())))} is several: name one of them"
         if not wanted:
             several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
-        raise DataError(f"{several}: {'; '.join(map(shown_label, found))}")
+        raise DataError(f"{several}: {'; '.join(shown_labels(found).values())}")
     return found[0]
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
-from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter, short_names, show_swept, shown_label
+from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter, short_names, show_swept
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Floats, Results, read_results
 from mcsim.summary.records import unique
@@ -264,5 +264,8 @@ def swept_in(table: pa.Table, *, has_studies: bool = False) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """A swept value as the labels of conditions show it."""
-    return "-" if value is None else shown_label(show_swept(value))
+    """A swept value, in all its digits, for there may be others next to it; 2 for 2.0."""
+    if value is None:
+        return "-"
+    text = show_swept(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text
