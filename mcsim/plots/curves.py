@@ -34,7 +34,7 @@ from mcsim.plots.measure_axes import (
     reference_words,
     share_upright,
     value_of,
-    words_of,
+    words_of_all,
 )
 from mcsim.summary.records import Record, drawn_once, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
@@ -141,8 +141,8 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     ends = [_draw_panel(axis, curves, swept, methods) for curves, axis in panels]
     for curves, axis in panels:
         _draw_reference(axis, curves, swept, shown.confidence)
-    for measure_of in (name for name in measures if name in SHARES):
-        share_upright([axis for curves, axis in panels if curves.measure == measure_of])
+    for words in unique(axis.get_ylabel() for curves, axis in panels if curves.measure in SHARES):
+        share_upright([axis for _, axis in panels if axis.get_ylabel() == words])
     for (_, axis), own in zip(panels, ends, strict=True):
         label_ends(axis, own, swept)
     return figure
@@ -273,7 +273,7 @@ def _draw_panel(
     axis.set_title(
         "\n".join(wrapped(one, TITLE_WIDTH) for one in curves.title.split("\n")), loc="left"
     )
-    axis.set_ylabel(words_of(curves.records[0], curves.measure))
+    axis.set_ylabel(words_of_all(curves.records, curves.measure))
     axis.set_xlabel(wrapped(swept.words, TITLE_WIDTH))
     draw_ticks(axis, swept)
     axis.locator_params(axis="y", nbins=5)
@@ -286,6 +286,8 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
     if swept.is_log:
         axis.set_xscale("log")
     x = np.array(list(swept.places.values()))
+    axis.update_datalim(np.column_stack([x, x]), updatey=False)  # those without results too
+    axis.autoscale_view(scaley=False)
     along = np.log(x) if swept.is_log else x
     is_long = max(swept.totals.values(), default=0) >= LONG
     most = MAX_LONG_TICKS if is_long else MAX_TICKS

@@ -1,6 +1,7 @@
 """Rows of a summary as records, and which of them a table or a figure shows."""
 
 import fnmatch
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -112,20 +113,26 @@ def matching(names: Iterable[str], wanted: str) -> list[str]:
     """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`.
 
     Failing that, the methods of the fit with that name; failing that, the one (or the methods of
-    the one fit) that begins so.
+    the one fit) that begins so; failing that, those of `one and other`, as tables name several.
     """
     known = unique(names)
     globs = (wanted, wanted.replace("[", "[[]"))
     found = [name for name in known if any(fnmatch.fnmatchcase(name, one) for one in globs)]
     found = found or [name for name in known if fit_of(name) == wanted]
     begun = [name for name in known if wanted and name.startswith(wanted)]
-    return found or (begun if len(begun) == 1 or len(set(map(fit_of, begun))) == 1 else [])
+    found = found or (begun if len(begun) == 1 or len(set(map(fit_of, begun))) == 1 else [])
+    if found or " and " not in wanted:
+        return found
+    parts = [matching(known, one) for one in wanted.split(" and ")]
+    return unique(itertools.chain(*parts)) if all(parts) else []
 
 
 def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
     """Labels that match as above, with whole keys too: `design.levels.animal.count = 4`."""
     shown = {plain_label(one): label for label, one in shown_labels(labels).items()}
     exact = {plain_label(label): label for label in shown.values()}
+    if plain_label(wanted) in exact:
+        return [exact[plain_label(wanted)]]
     return [shown[one] for one in matching(shown, plain_label(shown_label(wanted)))] or [
         exact[one] for one in matching(exact, plain_label(wanted))
     ]

@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch, StepPatch
 from PIL import Image
 
+import mcsim
 from mcsim.cli import read as commands
 from mcsim.errors import DataError, McsimError
 from mcsim.measures import MEASURES
@@ -33,12 +34,13 @@ from mcsim.plots.drawing import (
     style,
 )
 from mcsim.plots.power import crossing
+from mcsim.plots.replicate_panels import _broken
 from mcsim.report.answer import suited
 from mcsim.report.figures import DATA, DESIGN
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
-from mcsim.summary.records import one_per_fit
+from mcsim.summary.records import drawn_once, one_per_fit
 from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
 from mcsim.summary.swept_words import count_in_words, short_words
@@ -426,6 +428,49 @@ def test_df_methods_of_a_fit_that_agree_are_drawn_once(single):
            for r in shown.records[:1]]  # fmt: skip
     names = [r["shown_as"] for r in one_per_fit(own, ["bias"])]
     assert names == ["right/a and right/c", "right/b"]
+
+
+def test_series_that_would_hide_each_other_are_drawn_once_with_all_names(swept):
+    def made(method, parameter, n):
+        return [r | {"method": method, "shown_as": method, "parameter": parameter} for r in n]
+
+    shown = shown_rows(swept, Selection(parameters="x", methods="diagonal"))
+    more = [r | {"rmse": 2 * r["rmse"]} for r in shown.records]
+    hair = [r | {"rmse": r["rmse"] * (1 + 1e-13)} for r in shown.records]
+    both = [*made("a", "x", shown.records), *made("b", "x", hair)]
+    assert {r["shown_as"] for r in drawn_once(both, ["rmse"])} == {"a and b"}
+    records = [*both, *made("a", "y", shown.records), *made("b", "y", more)]
+    drawn = replace(shown, records=records, all_methods=["a", "b"])
+    with style():
+        figure = plots.KINDS["nested-loop"](drawn, "rmse")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["a", "b"]
+    panels = {axis.get_title(loc="left"): axis for axis in figure.axes[:2]}
+    assert list(panels) == ["x\nthe same: a; b", "y"]
+    n_lines = [sum(isinstance(p, StepPatch) for p in axis.patches) for axis in panels.values()]
+    assert n_lines[1] == n_lines[0] + 1
+
+
+def test_a_named_kind_shows_what_tells_the_most_and_all_that_is_asked_for(single, swept):
+    def n_drawn(directory, kind, parameter):
+        figure = mcsim.plot(directory, kind, method="diagonal", parameter=parameter)
+        return len([axis for axis in figure.axes if axis.axison])
+
+    assert [n_drawn(single, "estimates", one) for one in (None, "*", "x")] == [4, 8, 1]
+    assert n_drawn(single, "realized", None) == 3  # the SDs, whatever else tells more
+    assert n_drawn(swept, "nested-loop", None) == 4 + 1
+
+
+def test_conditions_begin_on_the_left_and_panels_of_all_lines_are_counted():
+    def row(*n_of_places):
+        return [{"place": str(i)} for i, n in enumerate(n_of_places) for _ in range(n)]
+
+    places = list(_broken([row(5, 5, 5), row(3, 3, 3), row(1, 1)], 8))
+    assert [column for _, column in places if column == 0] == [0] * 6
+    assert places[:6] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+    assert places[15:24] == [*((3, i) for i in range(6)), *((4, i) for i in range(3))]
+    assert places[24:] == [(5, 0), (5, 1)]
+    assert list(_broken([row(9)], 8))[-1] == (1, 0)
 
 
 def test_every_measure_has_words_and_can_be_drawn(single):

@@ -24,6 +24,8 @@ LABELS = ["Mouse.count=12, sigma=0.5", "Mouse.count=120, sigma=0.5", "Mouse.coun
         ("*z", METHODS[:1]),
         ("", []),
         ("nothing", []),
+        ("general/containment and general/z", [METHODS[1], METHODS[0]]),  # as tables name them
+        ("general/z and nothing", []),
     ],
 )
 def test_methods_are_found_by_glob_by_fit_and_by_beginning(wanted, found):
