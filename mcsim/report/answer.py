@@ -36,7 +36,7 @@ MOST_SHOWN = {  # parameters of a figure, unless some are named
     "zip": 4, "methods": 4, "realized": 4, "se": 8,
 }  # fmt: skip
 NEEDED = {  # measures of kinds that not all parameters have
-    "zip": "coverage", "realized": "rmse_estimation", "se": "model_se", "heatmap": "coverage",
+    "zip": "coverage", "realized": "rmse_estimation", "se": "model_se", "heatmap": "rejection",
     "power": "rejection",
 }  # fmt: skip
 ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentences
@@ -130,12 +130,14 @@ def limited(results: Path, kind: str, selection: Selection) -> Selection:
 def _limited(kind: str, shown: Shown, selection: Selection) -> Selection:
     if selection.parameters is not None:
         return selection
-    measure = selection.measure or NEEDED.get(kind, "mean")
+    measure = measure_named(selection.measure or NEEDED.get(kind, "mean"))
     known = {
         record["parameter"]
         for record in shown.records
-        if record[measure_named(measure)] is not None and (kind != "power" or record["truth"])
+        if record[measure] is not None and (kind != "power" or record["truth"])
     }
+    if measure == "rejection" and len(known) > 1:
+        known.discard("Intercept")  # nobody asks whether a mean is 0
     names = [name for name in telling(shown) if name in known][: MOST_SHOWN[kind]]
     return replace(selection, parameters=names or "*")
 

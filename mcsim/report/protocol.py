@@ -202,7 +202,7 @@ def _designs(designs: Mapping[str, str | None]) -> list[Sentence]:
     """Units and rows, conditions with the same ones together."""
     labels: dict[str, list[str]] = {}
     for label, words in list(designs.items())[:MAX_DESIGNS]:
-        labels.setdefault(words or UNKNOWN, []).append(label)
+        labels.setdefault(words or UNKNOWN, []).append(shown_label(label))
     lines: list[Sentence] = [
         (*(listed(same) if len(labels) > 1 else ("Every data set",)), f": {words}.")
         for words, same in labels.items()
