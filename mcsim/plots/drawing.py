@@ -284,7 +284,7 @@ def method_handles(methods: Mapping[str, int], *, linestyle: str = "none") -> li
     """What the legend shows of methods, by their numbers; nothing of a single one."""
     return [
         Line2D([], [], color=colour(n), marker=marker(n), ls=linestyle, ms=4, label=name)
-        for name, n in (methods.items() if len(methods) > 1 else [])
+        for name, n in _told_apart(methods).items()
     ]
 
 
@@ -292,8 +292,13 @@ def line_handles(methods: Mapping[str, int]) -> list[Artist]:
     """The same for figures of lines without markers."""
     return [
         Line2D([], [], color=colour(n), ls=line(n), label=name)
-        for name, n in (methods.items() if len(methods) > 1 else [])
+        for name, n in _told_apart(methods).items()
     ]
+
+
+def _told_apart(methods: Mapping[str, int]) -> Mapping[str, int]:
+    """All of several methods, also where they are drawn as one."""
+    return methods if len(methods) > 1 or any(" and " in name for name in methods) else {}
 
 
 def reference_handles(labels: Sequence[str]) -> list[Artist]:

@@ -44,6 +44,7 @@ LANE = 0.45  # inches of a swept key
 LABEL_WIDTH = 26  # characters
 MOST_VALUES = 8  # of a swept key that are written out
 TITLE_WIDTH = 90
+UNBROKEN = "\0"  # stands for a space at which a line does not end
 
 
 def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
@@ -107,11 +108,11 @@ def _lane_labels(shown: Shown) -> list[str]:
     for key in shown.swept:
         totals = shown.units_in_all(key)
         values = [
-            f"{words} ({totals[value]:,})" if totals else words
+            f"{words}{UNBROKEN}({totals[value]:,})" if totals else words
             for value, words in shown.values_of(key).items()
         ]
         values = values if len(values) <= MOST_VALUES else [*values[:2], "...", values[-1]]
-        words = wrapped(", ".join(values), LABEL_WIDTH)
+        words = wrapped(", ".join(values), LABEL_WIDTH).replace(UNBROKEN, " ")
         labels.append(wrapped(f"{shown.axis_label(key)}:", LABEL_WIDTH) + "\n" + words)
     return labels
 

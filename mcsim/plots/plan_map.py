@@ -19,6 +19,7 @@ VERDICTS = {  # colour and marker
 }
 N_SHADES, N_COSTS = 10, 6
 LABEL_WIDTH = 34  # characters
+WITHIN = 0.43  # of the map's size from its middle: a cost further out would be cut
 
 
 def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) -> None:
@@ -33,7 +34,11 @@ def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) 
     lines = axis.contour(
         *shown["counts"], np.ma.masked_invalid(costs), N_COSTS, colors=GREY, linewidths=0.6
     )
-    axis.clabel(lines, fmt=lambda cost: f"{cost:,.6g}", fontsize=6, colors="black")
+    for text in axis.clabel(lines, fmt=lambda cost: f"{cost:,.6g}", fontsize=6, colors="black"):
+        place = axis.transData.transform(text.get_position())
+        text.set_visible(
+            bool(np.all(np.abs(axis.transAxes.inverted().transform(place) - 0.5) < WITHIN))
+        )
     if first["bound"] is not None and masked.min() < factor * first["bound"] < masked.max():
         axis.contour(*shown["counts"], masked, [factor * first["bound"]], colors="black")
     fixed = {key: n for key, n in _centre(plan, rows)["design"].items() if key not in shown["keys"]}
