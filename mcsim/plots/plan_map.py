@@ -35,10 +35,8 @@ def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) 
         *shown["counts"], np.ma.masked_invalid(costs), N_COSTS, colors=GREY, linewidths=0.6
     )
     for text in axis.clabel(lines, fmt=lambda cost: f"{cost:,.6g}", fontsize=6, colors="black"):
-        place = axis.transData.transform(text.get_position())
-        text.set_visible(
-            bool(np.all(np.abs(axis.transAxes.inverted().transform(place) - 0.5) < WITHIN))
-        )
+        middle = axis.transLimits.transform(text.get_position())
+        text.set_visible(bool(np.abs(middle - 0.5).max() < WITHIN))
     if first["bound"] is not None and masked.min() < factor * first["bound"] < masked.max():
         axis.contour(*shown["counts"], masked, [factor * first["bound"]], colors="black")
     fixed = {key: n for key, n in _centre(plan, rows)["design"].items() if key not in shown["keys"]}
