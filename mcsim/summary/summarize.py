@@ -151,9 +151,10 @@ class Described:
     def sample(self, rows: Sequence[int], numbers: Sequence[Floats]) -> Sample:
         """The rows, all with equally many replicates, given their NUMBERS, which may change."""
         # (9, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
-        own, columns = np.array(rows), np.ascontiguousarray(numbers[0])[:, None]
+        own, columns = np.array(rows), numbers[0][:, None]
         if len(rows) > 1:
             columns = np.stack(numbers, axis=1)
+        columns = np.ascontiguousarray(columns)
         _fill_in_balanced(columns, self._true_se[own])
         edge, limits = self._is_at_edge[own], self._limits[own]
         described = self._truth[own], self._is_scale[own], edge, self._alpha, limits
