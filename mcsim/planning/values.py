@@ -31,7 +31,8 @@ from mcsim.summary.estimates import read_results
 from mcsim.summary.records import Record
 from mcsim.summary.summarize import Described, alpha_of
 
-Floats, Ints = NDArray[np.float64], NDArray[np.int64]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own")
 LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
