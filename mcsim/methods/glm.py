@@ -20,7 +20,7 @@ from mcsim.methods.inference.df import ConstantDf, DfMethod
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.laplace import separated, trials_of
 from mcsim.methods.least_squares import FixedEffectsMethod, linear_model
-from mcsim.methods.marginal import comparisons
+from mcsim.methods.marginal import blocks_of, comparisons
 from mcsim.methods.method import Analysis, FitOutcomes, Floats, MethodSettings, StreamOf
 from mcsim.names import Parameter
 
@@ -48,8 +48,7 @@ class Glm(FixedEffectsMethod):
 
     def effects(self, beta: Floats, df_method: DfMethod) -> list[ParameterBlock]:
         """Estimates and tests of the fixed effects, and of means that are compared."""
-        confidence = self.settings.confidence
-        compared = [one.block(one.of_fits(beta), df_method, confidence) for one in self._compared]
+        compared = blocks_of(self._compared, beta)(df_method, self.settings.confidence)
         return super().effects(beta, df_method) + compared
 
     def take(self, responses: Floats) -> Floats:

@@ -22,7 +22,7 @@ from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
 from mcsim.methods.inference.profile import Profiles, profiles_of
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.likelihood import engine_levels
-from mcsim.methods.marginal import Effects, comparisons
+from mcsim.methods.marginal import Effects, blocks_of, comparisons
 from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
@@ -98,7 +98,7 @@ class LaplaceMethod:
             components = self._profiled(fit, responses, components)
         estimates = {}
         effects = Effects(fit.factors, fit.slopes, fit.component_covariance, fit.cross_covariance)
-        compared = [(one, one.of_fits(fit.coefficients, effects)) for one in self._compared]
+        compared = blocks_of(self._compared, fit.coefficients, effects)
         for name in self._settings.df:
             df = ConstantDf(fit.covariance, constant_df(self._columns, name))
             own = fixed_effects(fit.coefficients, self._contrasts, df, confidence)
@@ -106,8 +106,7 @@ class LaplaceMethod:
                 single = [one for one in own if one.parameter.kind != "term"]
                 limits = {one.parameter: one for one in self._profiled(fit, responses, single)}
                 own = [limits.get(one.parameter, one) for one in own]
-            means = [one.block(found, df, confidence, effects) for one, found in compared]
-            estimates[name] = own + means + components
+            estimates[name] = own + compared(df, confidence) + components
         return Analysis(estimates, self._outcomes(fit))
 
     def _profiled(

@@ -8,7 +8,7 @@ intervals, go by the logarithm. Letters: beta coefficients, theta parameters of 
 the covariance of random effects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,10 +41,10 @@ class Effects:
     with_beta: Floats
 
 
-class Found(NamedTuple):
-    """Differences, or logs of ratios, of n fits (n,), and their slopes in beta and theta."""
+class Means(NamedTuple):
+    """Means at either level of n fits (n, 2), and their slopes in beta (n, 2, p) and theta."""
 
-    value: Floats
+    mean: Floats
     in_beta: Floats
     in_theta: Floats
 
@@ -61,70 +61,78 @@ class Compared:
     at: AtLevels
     is_of_factor: Flags
 
-    def of_fits(self, beta: Floats, effects: Effects | None = None) -> Found:
-        """What fits with these coefficients (n, p) say."""
-        n, p = beta.shape
-        n_theta = 0 if effects is None else effects.covariance.shape[1]
-        found = Found(np.full(n, np.nan), np.full((n, p), np.nan), np.full((n, n_theta), np.nan))
-        for row in np.flatnonzero(
-            np.isfinite(beta).all(axis=1)
-        ).tolist():  # each alone: the same bits
-            value, g, h = self._of_fit(beta[row], effects, row)
-            if np.isfinite([value, *g, *h]).all():
-                found.value[row], found.in_beta[row], found.in_theta[row] = value, g, h
-        return found
-
     def block(
-        self, found: Found, df_method: DfMethod, confidence: float, effects: Effects | None = None
+        self, means: Means, df_method: DfMethod, confidence: float, effects: Effects | None = None
     ) -> ParameterBlock:
         """Estimates with their tests, whose df are those of the factor."""
-        value, g, h = found
-        variance = dot(g, apply(df_method.covariance, g))
-        if effects is not None and h.shape[1]:
-            of_theta = apply(effects.covariance, h) + 2.0 * apply(effects.with_beta, g)
-            variance = variance + dot(h, of_theta)
-        std_error = np.sqrt(np.where(variance < 0.0, np.nan, variance))
-        df = np.min([df_method.of_contrast(c) for c in self._contrasts()], axis=0)
-        lower, upper, p_value = t_test(value, std_error, df, confidence)
-        reported = np.where(np.isfinite(df), df, np.nan)
-        if self.parameter.kind != RISK_DIFFERENCE:
-            with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # of a fit that has failed, or whose means are 0 or 1
+            value, per = self._on_scale(means.mean)
+            g, h = (_difference(per, slopes) for slopes in means[1:])
+            variance = dot(g, apply(df_method.covariance, g))
+            if effects is not None and h.shape[1]:
+                of_theta = apply(effects.covariance, h) + 2.0 * apply(effects.with_beta, g)
+                variance = variance + dot(h, of_theta)
+            std_error = np.sqrt(np.where(variance < 0.0, np.nan, variance))
+            value = np.where(np.isfinite(value), value, np.nan)
+            df = np.min([df_method.of_contrast(c) for c in self._contrasts()], axis=0)
+            lower, upper, p_value = t_test(value, std_error, df, confidence)
+            if self.parameter.kind != RISK_DIFFERENCE:
                 value, lower, upper = np.exp(value), np.exp(lower), np.exp(upper)
-            std_error = value * std_error
+                std_error = value * std_error
+        reported = np.where(np.isfinite(df), df, np.nan)
         return ParameterBlock(self.parameter, value, std_error, reported, lower, upper, p_value)
+
+    def _on_scale(self, mean: Floats) -> tuple[Floats, Floats]:
+        """The difference, or the log of the ratio, and the slopes (n, 2) of what is subtracted."""
+        if self.parameter.kind == RISK_DIFFERENCE:
+            scaled, per = mean, np.ones_like(mean)
+        elif self.parameter.kind == ODDS_RATIO:
+            scaled, per = np.log(mean) - np.log1p(-mean), 1.0 / (mean * (1.0 - mean))
+        else:
+            scaled, per = np.log(mean), 1.0 / mean
+        return scaled[:, 1] - scaled[:, 0], per
 
     def _contrasts(self) -> Floats:
         """Those of the factor, one each; of all effects where it is part of random ones alone."""
         unit = np.eye(len(self.is_of_factor))
         return unit[self.is_of_factor] if self.is_of_factor.any() else unit
 
-    def _of_fit(
-        self, beta: Floats, effects: Effects | None, row: int
-    ) -> tuple[float, Floats, Floats]:
-        """The difference, or the log of the ratio, and its slopes in beta and theta."""
-        found = [self._mean(side, beta, effects, row) for side in (0, 1)]
-        (first, g0, h0), (second, g1, h1) = found
-        if self.parameter.kind == RISK_DIFFERENCE:
-            return second - first, g1 - g0, h1 - h0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self.parameter.kind == ODDS_RATIO:
-                log = np.log(second) - np.log1p(-second) - np.log(first) + np.log1p(-first)
-                per = 1.0 / (first * (1.0 - first)), 1.0 / (second * (1.0 - second))
-            else:
-                log, per = np.log(second) - np.log(first), (1.0 / first, 1.0 / second)
-            return float(log), per[1] * g1 - per[0] * g0, per[1] * h1 - per[0] * h0
 
-    def _mean(
-        self, side: int, beta: Floats, effects: Effects | None, row: int
-    ) -> tuple[float, Floats, Floats]:
-        """The mean with all at a level, and its slopes in beta and theta."""
-        at = self.at
-        eta = np.einsum("rp,p->r", at.X[side], beta) + at.offset
-        sd, of_sd = _sds(at, side, effects, row)
-        mean, in_eta, in_sd = normal_means(self.link, eta, sd)
-        in_beta = np.einsum("r,r,rp->p", at.weights, in_eta, at.X[side])
-        in_theta = np.einsum("r,r,rk->k", at.weights, in_sd, of_sd)
-        return float((at.weights * mean).sum()), in_beta, in_theta
+def blocks_of(
+    compared: Sequence[Compared], beta: Floats, effects: Effects | None = None
+) -> Callable[[DfMethod, float], list[ParameterBlock]]:
+    """Comparisons by fits with coefficients (n, p), given a df method and a confidence.
+
+    Means are found once for all comparisons of the same levels, and all df methods.
+    """
+    each = {id(one.at): one for one in compared}  # which a population keeps one of
+    known = {key: means_of(one, beta, effects) for key, one in each.items()}
+
+    def blocks(df_method: DfMethod, confidence: float) -> list[ParameterBlock]:
+        return [one.block(known[id(one.at)], df_method, confidence, effects) for one in compared]
+
+    return blocks
+
+
+def means_of(one: Compared, beta: Floats, effects: Effects | None) -> Means:
+    """Means of fits, each alone, so that its bits do not depend on others; NaN of failed ones."""
+    (n, p), n_theta = beta.shape, 0 if effects is None else effects.covariance.shape[1]
+    found = Means(*(np.full((n, 2, *more), np.nan) for more in ((), (p,), (n_theta,))))
+    at = one.at
+    for row in np.flatnonzero(np.isfinite(beta).all(axis=1)).tolist():
+        for side in (0, 1):
+            eta = np.einsum("rp,p->r", at.X[side], beta[row]) + at.offset
+            sd, of_sd = _sds(at, side, effects, row)
+            mean, in_eta, in_sd = normal_means(one.link, eta, sd)
+            found.mean[row, side] = (at.weights * mean).sum()
+            found.in_beta[row, side] = np.einsum("r,rp->p", at.weights * in_eta, at.X[side])
+            found.in_theta[row, side] = np.einsum("r,rk->k", at.weights * in_sd, of_sd)
+    return found
+
+
+def _difference(per: Floats, slopes: Floats) -> Floats:
+    """The second less the first: (n, m) of slopes (n, 2, m), each times its own of (n, 2)."""
+    return np.asarray(per[:, 1, None] * slopes[:, 1] - per[:, 0, None] * slopes[:, 0])
 
 
 def _sds(at: AtLevels, side: int, effects: Effects | None, row: int) -> tuple[Floats, Floats]:
