@@ -24,6 +24,9 @@ LINK_WORDS = {
 }
 SCALES = {"logit": "log odds", "probit": "probits", "cloglog": "log hazard", "log": "log rate"}
 RATIOS = {"logit": "odds ratio", "cloglog": "hazard ratio", "log": "rate ratio"}  # exp() of effects
+RISK_DIFFERENCE, RATE_RATIO, ODDS_RATIO = MARGINAL = (  # of means, averaged over a population
+    "risk_difference", "rate_ratio", "odds_ratio",
+)  # fmt: skip
 EQUIVALENCE = ("equivalence_lower", "equivalence_upper")  # limits of an estimand
 AT_TRUTH = ("shift", "true_se")  # of a fixed effect, where the truth is normal
 
@@ -42,9 +45,9 @@ class Parameter:
 
     kind : fixed, term (several columns, an F or a likelihood-ratio test), sd, variance,
         correlation, icc (a level's share of the variance), sigma, dispersion (of counts), residual
-        (correlations and ratios of SDs), or own: what a scenario or a user's function calls by a
-        name of its own
-    component : as in the results: fixed, terms, residual, total or a level
+        (correlations and ratios of SDs), one of MARGINAL, or own: what a scenario or a user's
+        function calls by a name of its own
+    component : as in the results: fixed, terms, residual, total, a level, or one of MARGINAL
     level : of the random effects; `total` for a sum over the levels; None for other kinds
     columns : the columns that it is about, as its name has them
     numerator_df : of a term
@@ -146,6 +149,11 @@ SIGMA = Parameter("sigma", "sigma", RESIDUAL)
 DISPERSION = Parameter("dispersion", "dispersion", RESIDUAL)  # of a negative binomial
 
 
+def no_effect(component: str) -> float:
+    """What a parameter of a component is where there is no effect: 1 for a ratio, else 0."""
+    return 1.0 if component in (RATE_RATIO, ODDS_RATIO) else 0.0
+
+
 def link_scale(link: str) -> str:
     """`on the scale of the link, log odds; exp() of an effect is an odds ratio`."""
     ratio = RATIOS.get(link)
@@ -169,6 +177,8 @@ def _read(name: str, component: str | None) -> Parameter:
         kind = _KINDS.get(match[2], "icc")
         columns = split_pair(match[3]) if kind == "correlation" else (match[3],)
         return replace(Parameter.of_level(kind, level, *columns), name=name)
+    if component in MARGINAL:
+        return Parameter(name, component, component)
     if _is_column(name):
         return Parameter(name, "fixed", component or FIXED, columns=(name,))
     return Parameter(name, "own", component or FIXED)

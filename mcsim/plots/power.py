@@ -35,7 +35,7 @@ from mcsim.plots.drawing import (
     reference_handles,
 )
 from mcsim.plots.measure_axes import OF_TESTS, bars_of, limits_of_shares, value_of
-from mcsim.summary.records import Record, drawn_once, measure_named, one_per_fit, unique
+from mcsim.summary.records import Record, drawn_once, has_effect, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
@@ -71,7 +71,7 @@ def draw_power(shown: Shown, measure: str | None) -> Figure:
     if name not in OF_TESTS:
         raise DataError(f"--kind power shows {' or '.join(OF_TESTS)}, not {name}")
     refuse_nothing(shown.records, [name], shown)
-    effects = unique(r["parameter"] for r in shown.records if r[name] is not None and r["truth"])
+    effects = unique(r["parameter"] for r in shown.records if r[name] is not None and has_effect(r))
     effects = [one for one in effects if one != "Intercept"] or effects
     if not effects:
         raise DataError("no effect is other than 0, which has no power: --kind curves draws it")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mcsim.names import FIXED
+from mcsim.names import FIXED, MARGINAL, no_effect
 from mcsim.report.findings import (
     ERROR_RATE,
     FEWEST,
@@ -26,7 +26,7 @@ from mcsim.report.findings import (
 )
 from mcsim.report.words import Sentence, listed, say
 from mcsim.summary.plans import read_plan
-from mcsim.summary.records import Record, in_fits, measure_named, unique
+from mcsim.summary.records import Record, has_no_effect, in_fits, measure_named, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 MOST_SENTENCES = 5
@@ -41,7 +41,9 @@ NEEDED = {  # measures of kinds that not all parameters have
 }  # fmt: skip
 ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentences
 POWER = "The power to find {name}{which} is {amount}."
-LEVEL = "A test of {name}, an effect that is 0, rejects in {amount}; its level is {level}."
+EFFECTS = (FIXED, *MARGINAL)  # components
+LEVEL = "A test of {name}, {what}, rejects in {amount}; its level is {level}."
+NO_EFFECT = {0.0: "an effect that is 0", 1.0: "a ratio that is 1"}
 ALL_POWER = "Every effect that is not 0 was found in every data set."
 ERROR = "A single estimate of {name}{which} is off by {amount} (root mean squared error)."
 HOW_SURE = (
@@ -106,7 +108,7 @@ def telling(shown: Shown) -> list[str]:
     Effects lead, which have all measures: those of the answer, then others.
     """
     told = answer(shown, findings(shown)).parameters
-    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
+    effects = {r["parameter"] for r in shown.records if r["component"] in EFFECTS} - {"Intercept"}
     own = [name for name in shown.parameters if name in effects]
     others = sorted(shown.parameters, key=lambda name: name == "Intercept")
     return unique([*(name for name in told if name in effects), *own, *told, *others])
@@ -156,7 +158,7 @@ def _off(shown: Shown, found: Sequence[Finding], limit: float) -> dict[str, tupl
             verdict
             for verdict in one.verdicts
             if _is_sure(verdict, limit)
-            and (one.topic.measure != OF_EFFECTS or verdict.record["component"] == "fixed")
+            and (one.topic.measure != OF_EFFECTS or verdict.record["component"] in EFFECTS)
         ]
         if sure:
             said[one.topic.measure] = _worst(one.topic, one.verdicts, sure, shown)
@@ -212,7 +214,7 @@ def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     known = [
         r
         for r in shown.records
-        if r["rejection"] is not None and r["truth"] == 0.0 and r["n"] >= FEWEST
+        if r["rejection"] is not None and has_no_effect(r) and r["n"] >= FEWEST
     ]
     if not known:
         return []
@@ -220,14 +222,15 @@ def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     own = [record for record in known if record["parameter"] == name]
     level = levels_in_words(shown.confidence)["level"]
     amount = _over_conditions(own, share_rejected)
-    return [(say(LEVEL, name=listed([name]), amount=amount, level=level), name)]
+    what = NO_EFFECT[no_effect(own[0]["component"])]
+    return [(say(LEVEL, name=listed([name]), what=what, amount=amount, level=level), name)]
 
 
 def _power(shown: Shown) -> list[tuple[Sentence, str]]:
     """The effect that is the hardest to find, from where to where."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
-        if record["rejection"] is not None and record["truth"] != 0.0 and record["n"] >= FEWEST:
+        if record["rejection"] is not None and not has_no_effect(record) and record["n"] >= FEWEST:
             known.setdefault(record["parameter"], []).append(record)
     known.pop("Intercept", None)  # nobody asks whether a mean is 0
     if not known:

@@ -16,6 +16,7 @@ from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
     has_gaps,
+    has_no_effect,
     in_fits,
     one_per_fit,
     share_missing,
@@ -253,7 +254,7 @@ def _judge_coverage(record: Record, confidence: float) -> Verdict | None:
 
 
 def _judge_type_one_error(record: Record, confidence: float) -> Verdict | None:
-    return _judge_share(record, "rejection", 1.0 - confidence) if record["truth"] == 0.0 else None
+    return _judge_share(record, "rejection", 1.0 - confidence) if has_no_effect(record) else None
 
 
 def _judge_share(record: Record, measure: str, expected: float) -> Verdict | None:
@@ -290,7 +291,7 @@ def share_rejected(record: Record) -> Amount:
 
 
 def _power(record: Record) -> Amount | None:
-    return None if record["truth"] == 0.0 else share_rejected(record)
+    return None if has_no_effect(record) else share_rejected(record)
 
 
 def _zeros(record: Record) -> Amount | None:

@@ -42,6 +42,11 @@ KINDS = {
     "correlation": "correlation",
     "icc": "share of the variance",
 }
+COMPARED = {
+    "risk_difference": "difference of mean probabilities",
+    "rate_ratio": "ratio of mean rates",
+    "odds_ratio": "odds ratio of mean probabilities",
+}
 COVARIATES = {
     "grid": "evenly spaced from {0:g} to {1:g} in every innermost unit",
     "uniform": "drawn uniformly between {0:g} and {1:g}",
@@ -52,7 +57,7 @@ MEASURES = (
     ("RMSE", "root mean squared error: how far off a single estimate is"),
     ("coverage", "share of the {nominal} intervals that hold the truth"),
     ("rejected", "share of the tests at the {level} level that reject: power, or type I error"
-                 " where the truth is 0"),
+                 " where the truth is 0 (of a ratio 1)"),
     ("standard errors", "mean standard error that a method reports, against the SD of its"
                         " estimates, the empirical SE"),
     ("at 0", "share of the estimates of an SD that are exactly 0"),
@@ -253,7 +258,7 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
 
 def _kind(record: Record) -> str:
     component = record["component"]
-    words = {"fixed": "fixed effect", "terms": "test of a term"}
+    words = {"fixed": "fixed effect", "terms": "test of a term"} | COMPARED
     parameter = Parameter.read(record["parameter"], component)
     if parameter == DISPERSION:
         return "dispersion of the counts"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.names import Parameter, plain_label, shown_label, shown_labels
+from mcsim.names import Parameter, no_effect, plain_label, shown_label, shown_labels
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -30,6 +30,16 @@ OF_INTERVALS = ("coverage", "be_coverage", "ci_width", "median_ci_width")
 def unique(values: Iterable[T]) -> list[T]:
     """The values without repetitions, in order of appearance."""
     return list(dict.fromkeys(values))
+
+
+def has_no_effect(record: Record) -> bool:
+    """Whether the truth is known to be no effect: 0, of a ratio 1."""
+    return bool(record["truth"] == no_effect(record["component"]))
+
+
+def has_effect(record: Record) -> bool:
+    """Whether the truth is known to be an effect."""
+    return record["truth"] is not None and not has_no_effect(record)
 
 
 def fit_of(method: str) -> str:

@@ -13,6 +13,7 @@ from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
     fit_of,
+    has_effect,
     has_gaps,
     n_in_words,
     one_per_fit,
@@ -96,7 +97,7 @@ def _heading(measure: str, records: list[Record]) -> str:
     """The measure; of tests, what their rejections are."""
     words = measure
     if measure == "rejection":
-        of_effects = [bool(r["truth"]) for r in records if r[measure] is not None]
+        of_effects = [has_effect(r) for r in records if r[measure] is not None]
         words = "power" if all(of_effects) else POWER if any(of_effects) else "type I error"
     return f"{words} in %" if measure in SHARES else words
 
