@@ -1,6 +1,6 @@
 """A study from start to end: skip what is done, analyse what is left, commit, report progress."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
+from mcsim.results.identity import PartContents
 from mcsim.results.ranges import GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -103,9 +104,7 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = _open(study, options, n_planned)
-        wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
-        planned = plan_chunks(study, store.contents, wanted, options.grid)
-        chunks = left_to_do(_own(planned, options), store, options.grid)
+        chunks = left_to_do(own_chunks(study, store.contents, options), store, options.grid)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
         todo = list(batches(study, chunks, times=1.0 if options.grid else AT_ONCE))
@@ -168,8 +167,12 @@ def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
 
 
-def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
-    """The chunks that this run is to see done: all, or those of its shard."""
+def own_chunks(
+    study: PreparedStudy, parts: Mapping[str, PartContents], options: RunOptions
+) -> list[Chunk]:
+    """The chunks that a run is to see done, whether they are or not: all, or those of its shard."""
+    wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
+    chunks = plan_chunks(study, parts, wanted, options.grid)
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)
