@@ -79,7 +79,7 @@ def _counted(goal: Goal, told: Told) -> Value:
         return _share_of_tests(sample)
     if goal.measure == "relative_se":
         value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
-        scale = abs(row["truth"])
+        scale = abs(row["truth"]) or math.nan
         return Value(value / scale, mcse / scale * math.sqrt(n), n)
     name = goal.measure
     if name == "coverage" and not np.isnan(sample.tails.above).all():

@@ -31,6 +31,8 @@ OF_AVERAGES = 2.0  # times as much: 64 truths that are drawn are as far from all
 WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, relative to it
 
 NO_VALUE = {  # why a measure may have none
+    "relative_se": "nothing is relative to a truth of 0; take rmse",
+    "rmse": "that takes a truth; `truth` in the method names what a parameter estimates",
     "mde": "it is known where effects and residuals are normal, by estimator reml, ml, ols,"
     " ols-cluster, gee or two-stage; take rejection",
     "coverage": "that takes an interval, and a truth that it can hold, which an SD of 0 is not"
@@ -284,7 +286,10 @@ def _interval(look: Look, goal: Goal) -> Record:
 
 def _in_words(look: Look) -> str:
     shown = (
-        f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
+        "no value"
+        if math.isnan(one.estimate)
+        else f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})"
+        for one in look.values.values()
     )
     verdict = "" if None in (goal.bound for goal in look.values) else f": {look.verdict}"
     return f"{', '.join(shown)} from {look.n:,} replicates{verdict}"
@@ -295,7 +300,10 @@ def _refuse_goals(
 ) -> None:
     """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
     study = PreparedStudy(designs.scenario(scenario, int(np.argmin(designs.cost))))
-    rows, (condition,) = study.table.to_pylist(), study.all_conditions()
+    try:
+        rows, (condition,) = study.table.to_pylist(), study.all_conditions()
+    except DataError as error:
+        raise DataError(f"{error}. Or let plan.search begin with more units") from None
     known = {
         (name, parameter.name)
         for spec in scenario.methods

@@ -442,12 +442,25 @@ def test_a_counted_share_is_never_certain_and_what_has_no_value_is_refused(tmp_p
     assert not (tmp_path / "other").exists()
 
 
-def test_the_coverage_of_an_sd_of_0_is_refused(tmp_path):
-    text = SCENARIO.replace("Intercept = 0.015, x = 0.05", "Intercept = 0.0, x = 0.05")
-    plan = PLAN.replace('rejection = "diet[T.fed]:x"', 'coverage = "animal.sd(Intercept)"')
-    plan = plan.replace('"two-stage"', '"general/satterthwaite"').replace("to = 14", "to = 3")
-    with pytest.raises(DataError, match="that takes an interval, and a truth that it can hold"):
-        make_plan(scenario_of(tmp_path, plan, text), PlanOptions(tmp_path / "plan", most=64))
+@pytest.mark.parametrize(
+    ("goal", "reason"),
+    [
+        ("coverage", "that takes an interval, and a truth that it can hold"),
+        ("relative_se", "nothing is relative to a truth of 0; take rmse"),
+    ],
+)
+def test_what_has_no_value_where_an_sd_is_0_is_refused(tmp_path, goal, reason):
+    """In one of two truths; by method twice, which is once."""
+    bound = "at_least = 0.8" if goal == "coverage" else "at_most = 0.8"
+    method = 'method = "general/satterthwaite"\nmethods = ["general/satterthwaite"]'
+    wanted = f'{goal} = "animal.sd(x)", {bound}'
+    plan = PLAN.replace('rejection = "diet[T.fed]:x", at_least = 0.8', wanted)
+    plan = plan.replace('method = "two-stage"', method).replace("to = 14", "to = 3")
+    plan += '[plan.truth]\nrange = { "truth.random.animal.sd.x" = [0.05, 0.0] }\n'
+    scenario = scenario_of(tmp_path, plan)
+    assert scenario.plan.all_methods == ("general/satterthwaite",)
+    with pytest.raises(DataError, match=reason):
+        make_plan(scenario, PlanOptions(tmp_path / "plan", most=64))
 
 
 VALUES = "{ values = [0.0, 0.2, 0.5, 1.0] }"
@@ -473,6 +486,13 @@ MISTAKES = {
     "designs that are too large": (
         ("to = 14 }", "to = 100000, step = 99997 }"),
         "a data set has up to 3,000,000 rows; at most 2,000,000: lower the counts",
+    ),
+    "counts that a method cannot have": (
+        (
+            PLAN[PLAN.index('"two-stage"') : PLAN.index(", to = 6")],
+            '"general/satterthwaite"\n[plan.search]\n"design.levels.image.count" = { from = 1',
+        ),
+        "goes on, and says nothing of them. Or let plan.search begin with more units",
     ),
     "no target": (
         ('target = { rejection = "diet[T.fed]:x", at_least = 0.8 }\n', ""),
