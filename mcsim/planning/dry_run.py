@@ -28,7 +28,7 @@ from mcsim.study.analyse import ChunkAnalyser
 from mcsim.study.chunks import left_to_do
 from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
-from mcsim.study.run import RunOptions, own_chunks
+from mcsim.study.run import RunOptions, grid_of, own_chunks
 from mcsim.study.shards import n_replicates
 from mcsim.study.stopping import (
     Largest,
@@ -168,7 +168,7 @@ def _work(study: PreparedStudy, options: RunOptions) -> Work:
         manifest, refusal = {}, str(error)
     store = Store(folder, grow(contents_of(manifest), study.identity))
     own = own_chunks(study, store.contents, options)
-    left = left_to_do(own, store, options.grid) if manifest else own
+    left = left_to_do(own, store, grid_of(study, options)) if manifest else own
     n_fits = sum(n_replicates([one]) * len(one.methods) for one in left)
     return Work(_n_of_conditions(own), _n_of_conditions(left), n_fits, refusal)
 

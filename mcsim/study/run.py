@@ -9,13 +9,22 @@ import pandas as pd
 from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
 from mcsim.results.identity import PartContents
-from mcsim.results.ranges import GRID, Grid, Range
+from mcsim.results.ranges import GRID, WIDE_GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.analyse import ChunkAnalyser
-from mcsim.study.chunks import Batch, batches, is_slow, left_to_do, pieces_of, plan_chunks
+from mcsim.study.chunks import (
+    MANY_CONDITIONS,
+    N_BATCHES,
+    Batch,
+    batches,
+    is_slow,
+    left_to_do,
+    pieces_of,
+    plan_chunks,
+)
 from mcsim.study.conditions_table import without_truth
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedStudy
@@ -33,7 +42,6 @@ NO_TRUTH = (
     " (center, poly, scale), or it has another link; there is no bias or coverage."
     " `truth` in the method names what it estimates"
 )
-AT_ONCE = 16  # times as much goes together where all of a call is wanted at once
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
@@ -104,10 +112,11 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = _open(study, options, n_planned)
-        chunks = left_to_do(own_chunks(study, store.contents, options), store, options.grid)
+        own = own_chunks(study, store.contents, options)
+        chunks = left_to_do(own, store, grid_of(study, options))
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
-        todo = list(batches(study, chunks, times=1.0 if options.grid else AT_ONCE))
+        todo = list(batches(study, chunks, n_wanted=N_BATCHES if options.grid else 1))
         with _executor(study, todo, options) as executor:
             for done in executor.map_unordered(ChunkAnalyser(study), todo, on_lost=pieces_of):
                 with guard.held():
@@ -167,12 +176,18 @@ def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
 
 
+def grid_of(study: PreparedStudy, options: RunOptions) -> Grid:
+    """That of the options; larger blocks of many conditions, unless shards are to be equal."""
+    is_wide = len(study.conditions) > MANY_CONDITIONS and options.shard is None
+    return WIDE_GRID if is_wide and options.grid == GRID else options.grid
+
+
 def own_chunks(
     study: PreparedStudy, parts: Mapping[str, PartContents], options: RunOptions
 ) -> list[Chunk]:
     """The chunks that a run is to see done, whether they are or not: all, or those of its shard."""
     wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
-    chunks = plan_chunks(study, parts, wanted, options.grid)
+    chunks = plan_chunks(study, parts, wanted, grid_of(study, options))
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)
