@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
-from mcsim.engine.compile import collapse_design
+from mcsim.engine.compile import CompiledDesign, collapse_design, crossed_design
 from mcsim.engine.families.kinds import KINDS, NBINOM
+from mcsim.engine.laplace.crossing import Cross, cross_of
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
-from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.nest import Nest, nest_of
 from mcsim.engine.laplace.quadrature import can_integrate
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
@@ -49,12 +50,9 @@ class LaplaceMethod:
         _refuse_shares(columns, settings)
         self._columns, self._settings = columns, settings
         self._contrasts = fixed_contrasts(columns, settings)
-        levels, n = engine_levels(columns), len(columns.X)
-        self.design = collapse_design(columns.X, levels, names=columns.names, is_reml=False)
-        offset = np.zeros(n) if columns.offset is None else columns.offset
-        trials = trials_of(columns, settings.family)
+        n, trials = len(columns.X), trials_of(columns, settings.family)
         _refuse_effects_of_chance(columns, settings.family, trials)
-        self._nest = nest_of(self.design, columns.X, levels, offset, trials)
+        self.design, self._nest = _rows_and_units(columns, trials)
         self._kind = KINDS[settings.family.family, settings.family.link]
         self._n_points = settings.family.quadrature
         if self._n_points > 1 and not can_integrate(self._nest):
@@ -156,6 +154,17 @@ class LaplaceMethod:
                 f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
             )
         return "the likelihood is flat at its optimum: the data do not tell all parameters"
+
+
+def _rows_and_units(columns: ModelColumns, trials: Floats) -> tuple[CompiledDesign, Nest | Cross]:
+    """The design of a model, and its rows sorted into units."""
+    X, levels, names = columns.X, engine_levels(columns), columns.names
+    offset = np.zeros(len(X)) if columns.offset is None else columns.offset
+    if columns.are_crossed:
+        design = crossed_design(X, levels, names, is_reml=False)
+        return cross_of(design, X, levels, offset, trials)
+    design = collapse_design(X, levels, names=names, is_reml=False)
+    return design, nest_of(design, X, levels, offset, trials)
 
 
 def separated(columns: ModelColumns, runaway: Floats) -> str:

@@ -14,6 +14,7 @@ derivative in Lam says nothing.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.families.kinds import NBINOM, POISSON, U, log_constants
 from mcsim.engine.families.nbinom import DIRECT, log_rising, nbinom_slopes
+from mcsim.engine.laplace.crossing import Cross, CrossRoom
 from mcsim.engine.laplace.elimination import (
     add_times,
     along_rows,
@@ -39,7 +41,7 @@ from mcsim.engine.laplace.elimination import (
     sum_rows,
     take_product,
 )
-from mcsim.engine.laplace.nest import Nest, room_for, with_dispersion
+from mcsim.engine.laplace.nest import Nest, Room, room_for, with_dispersion
 from mcsim.engine.likelihood import ROUNDING, Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
@@ -57,7 +59,7 @@ class LaplaceLikelihood(Likelihood):
     block of its own), then the coefficients of X~.
     """
 
-    def __init__(self, nest: Nest, blocks: Blocks, kind: int, responses: Floats) -> None:
+    def __init__(self, nest: Nest | Cross, blocks: Blocks, kind: int, responses: Floats) -> None:
         n_levels, q = len(nest.level_start) - 1, blocks.Q.shape[1]
         self.nest, self.kind, self.n_lam = nest, kind, n_parameters(blocks)
         self.blocks = with_dispersion(blocks, n_levels) if kind == NBINOM else blocks
@@ -69,12 +71,17 @@ class LaplaceLikelihood(Likelihood):
         self._n_above = _numbers_above(responses if kind == NBINOM else responses[:, :0])
         self._constant = log_constants(kind, responses, nest.trials)
         self._size = self.nu + _size_of_terms(kind, responses, nest.trials)
-        self._modes = np.zeros((len(responses), len(nest.column), len(nest.first)))
-        self._room = room_for(nest, q)
+        self._make_room(nest, q)
         of_levels = (n_levels + 1, q)
         n_theta = self.n_covariances + p
         self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (0, 0))
         self._order_room = np.zeros((len(self.blocks.size), q, 1), dtype=np.int64)
+
+    def _make_room(self, nest: Nest | Cross, q: int) -> None:
+        assert isinstance(nest, Nest)
+        self._modes = np.zeros((len(self.responses), len(nest.column), len(nest.first)))
+        self._room: Room | CrossRoom = room_for(nest, q)
+        self._evaluate: Callable[..., None] = _evaluate
 
     def at(
         self,
@@ -88,7 +95,7 @@ class LaplaceLikelihood(Likelihood):
         """Evaluate; without data, the derivative in Psi is that of the rows' weights alone."""
         assert inverse_sigma2 is None  # there is no sigma
         results = np.empty((len(theta), sum(map(math.prod, self._shapes))))
-        _evaluate(
+        self._evaluate(
             self.kind, self.nest, self._room, self.blocks, self.responses, self._n_above,
             self._modes, self._order_room, replicates, theta, order, with_data,
             results,
@@ -120,8 +127,7 @@ def _evaluate(
     kind, nest, room, blocks, responses, n_above, modes, own_order, replicates, theta, order,
     with_data, results,
 ):  # fmt: skip
-    n_levels, p, q = len(nest.level_start) - 1, len(nest.X), blocks.Q.shape[1]
-    n_theta = theta.shape[1]
+    p, n_theta = len(nest.X), theta.shape[1]
     for point in range(len(replicates)):
         replicate, found = replicates[point], results[point]
         y = responses[replicate]
@@ -134,20 +140,32 @@ def _evaluate(
         if is_there:
             _differentiate(kind, nest, room, y, tau)
             add_to_coefficients(nest.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
-        if kind == NBINOM:
-            rising, slope = log_rising(n_above[replicate], y, tau)
-            total -= 2.0 * rising
-            room.D[n_levels, 0, 0, 0] -= 2.0 * slope
-        found[0] = total if is_there else math.nan
-        found[1] = 1.0 if is_there else math.nan
-        _set_gradient(room, blocks, own_order, theta[point], n_levels, found[2:])
-        at = 2 + n_theta
-        for level in range(n_levels + 1):
-            for i in range(q):
-                for j in range(q):
-                    D, K = room.D[level, i, j, 0], room.K[level, i, j, 0]
-                    found[at + (level * q + i) * q + j] = D if with_data else K
-                found[at + ((n_levels + 1) * q + level) * q + i] = room.K[level, i, i, 0]
+        finish(
+            kind, room, blocks, own_order, n_above[replicate], y, tau, theta[point],
+            total if is_there else math.nan, with_data, found,
+        )  # fmt: skip
+
+
+@step
+def finish(
+    kind, room, blocks, own_order, n_above, y, tau, theta, total, with_data, found
+):  # fmt: skip
+    """What is found of a point, from its derivatives in Psi and in the dispersion."""
+    n_levels, q, n_theta = len(room.Lam), blocks.Q.shape[1], len(theta)
+    if kind == NBINOM:
+        rising, slope = log_rising(n_above, y, tau)
+        total -= 2.0 * rising
+        room.D[n_levels, 0, 0, 0] -= 2.0 * slope
+    found[0] = total
+    found[1] = 1.0 if total < math.inf else math.nan
+    _set_gradient(room, blocks, own_order, theta, n_levels, found[2:])
+    at = 2 + n_theta
+    for level in range(n_levels + 1):
+        for i in range(q):
+            for j in range(q):
+                D, K = room.D[level, i, j, 0], room.K[level, i, j, 0]
+                found[at + (level * q + i) * q + j] = D if with_data else K
+            found[at + ((n_levels + 1) * q + level) * q + i] = room.K[level, i, i, 0]
 
 
 @step
@@ -282,7 +300,7 @@ def _differentiate(kind, nest, room, y, tau):
     moved[:] = 0.0
     along_rows(nest, room.path, room.of_basis, moved)
     if kind == NBINOM:
-        _add_to_dispersion(room, y, tau)
+        add_to_dispersion(room, y, tau)
     for row in range(U(len(y))):
         moved[row] = room.w3[row] * room.nll[row] - 2.0 * room.r[row] - room.w[row] * moved[row]
     n_leaves, k = nest.level_start[U(1)], U(len(nest.column))
@@ -315,7 +333,7 @@ def _variances(nest, room, out):
 
 
 @step
-def _add_to_dispersion(room, y, tau):
+def add_to_dispersion(room, y, tau):
     """Add the rows to the derivative in the dispersion, but for what y and tau alone give.
 
     room.nll : variances of their predictors; room.moved : what these change by through the modes

@@ -10,6 +10,7 @@ from mcsim.engine.arithmetic.replicates import inverse_positive
 from mcsim.engine.blocks import boundary_parameters
 from mcsim.engine.families.glm import fit_glm
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
+from mcsim.engine.laplace.quadrature import QuadratureLikelihood
 from mcsim.engine.likelihood import ROUNDING
 from mcsim.engine.optimum.certificate import Certificate
 from mcsim.engine.optimum.minque import plain_start
@@ -24,13 +25,20 @@ class LaplaceSearch(Search):
     """A search whose theta ends with coefficients.
 
     information : (n, p, p) X'WX of independent rows
+    inverse : (n, n_theta, n_theta) inverse curvature that is known, NaN where not
     """
 
     def __init__(
-        self, likelihood: LaplaceLikelihood, theta: Floats, order: Ints, information: Floats
+        self,
+        likelihood: LaplaceLikelihood,
+        theta: Floats,
+        order: Ints,
+        information: Floats,
+        inverse: Floats | None = None,
     ) -> None:
         super().__init__(likelihood, np.arange(len(theta)), theta, order)
         self._first, self._information = likelihood.n_covariances, information
+        self._inverse = inverse
 
     def held(self, rows: Ints) -> Flags:
         """Parameters that stay where they are: none of the coefficients."""
@@ -55,6 +63,9 @@ class LaplaceSearch(Search):
         is_known = np.isfinite(own).all(axis=(1, 2))
         own[~is_known] = np.eye(own.shape[1]) / self._likelihood.nu
         inverse[:, self._first :, self._first :] = own
+        if self._inverse is not None:
+            known = self._inverse[rows]
+            return np.where(np.isfinite(known), known, inverse)
         return inverse
 
     def _certify(self, rows: Ints) -> Certificate:
@@ -70,17 +81,27 @@ class LaplaceSearch(Search):
 
 
 def laplace_optima(likelihood: LaplaceLikelihood) -> tuple[Optima, Floats]:
-    """The optimum of every replicate; the information of independent rows in a coefficient."""
+    """The optimum of every replicate; the information of independent rows in a coefficient.
+
+    Quadrature begins at Laplace's optimum, with its curvature.
+    """
     nest = likelihood.nest
-    n = len(likelihood.responses)
     X = np.ascontiguousarray(nest.X.T)
     glm = fit_glm(
         likelihood.kind, X, likelihood.responses, nest.trials, nest.offset, START_DISPERSION
     )
-    theta, order = plain_start(likelihood.blocks, n)
-    beta = np.where(np.isfinite(glm.beta), glm.beta, 0.0)
-    search = LaplaceSearch(likelihood, np.hstack([theta, beta]), order, glm.information)
+    theta, order = plain_start(likelihood.blocks, len(likelihood.responses))
+    theta = np.hstack([theta, np.where(np.isfinite(glm.beta), glm.beta, 0.0)])
+    inverse, evaluations = None, np.zeros(len(theta), dtype=np.int64)
+    if isinstance(likelihood, QuadratureLikelihood):
+        first = LaplaceSearch(likelihood.laplace, theta.copy(), order.copy(), glm.information)
+        first.run()
+        is_usable = (first.status <= Status.BOUNDARY)[:, None]
+        theta, evaluations = np.where(is_usable, first.theta, theta), first.evaluations
+        inverse = np.where(is_usable[:, :, None], inverse_positive(_free(first.optima())), np.nan)
+    search = LaplaceSearch(likelihood, theta, order, glm.information, inverse)
     search.run()
+    search.evaluations += evaluations
     found = search.optima()
     is_curved = np.isfinite(inverse_positive(_free(found))).all(axis=(1, 2))
     is_usable = found.status <= Status.BOUNDARY
