@@ -25,6 +25,7 @@ from mcsim.engine.laplace.likelihood import (
     MAX_STEPS,
     RISE,
     LaplaceLikelihood,
+    add_information,
     add_to_coefficients,
     add_to_dispersion,
     finish,
@@ -47,7 +48,7 @@ def _evaluate(
     kind, cross, room, blocks, responses, n_above, modes, own_order, replicates, theta, order,
     with_data, results,
 ):  # fmt: skip
-    p, n_theta = len(cross.X), theta.shape[1]
+    p, n_theta = U(len(cross.X)), U(theta.shape[1])
     for point in range(len(replicates)):
         replicate, found = replicates[point], results[point]
         y = responses[replicate]
@@ -58,11 +59,28 @@ def _evaluate(
         room.K[:] = 0.0
         if total < math.inf:
             _differentiate(kind, cross, room, y, tau)
-            add_to_coefficients(cross.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
+            own = found[U(2) + n_theta - p : U(2) + n_theta]
+            add_to_coefficients(cross.X, room.moved, 1.0, own)
+            if not with_data:
+                _set_information(cross, room, found[U(len(found)) - p * p :])
         finish(
             kind, room, blocks, own_order, n_above[replicate], y, tau, theta[point],
             total if total < math.inf else math.nan, with_data, found,
         )  # fmt: skip
+
+
+@step
+def _set_information(cross, room, out):
+    """Put X'V^-1X into `out`."""
+    own, explained = room.fixed, room.eta
+    for j in range(U(len(cross.X))):
+        for row in range(U(len(own))):
+            own[row] = room.w[row] * cross.X[j, row]
+        sum_columns(cross, own, room.vector)
+        solve(cross, room, room.vector, 0.0, room.step)
+        explained[:] = 0.0
+        along_rows(cross, room.path, explained)
+        add_information(cross.X, room.w, own, explained, j, out)
 
 
 @step

@@ -74,7 +74,7 @@ class LaplaceLikelihood(Likelihood):
         self._make_room(nest, q)
         of_levels = (n_levels + 1, q)
         n_theta = self.n_covariances + p
-        self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (0, 0))
+        self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (p, p))
         self._order_room = np.zeros((len(self.blocks.size), q, 1), dtype=np.int64)
 
     def _make_room(self, nest: Nest | Cross, q: int) -> None:
@@ -92,7 +92,9 @@ class LaplaceLikelihood(Likelihood):
         with_data: bool = True,
         inverse_sigma2: Floats | None = None,
     ) -> Points:
-        """Evaluate; without data, the derivative in Psi is that of the rows' weights alone."""
+        """Evaluate; without data, the derivative in Psi is that of the rows' weights alone, and
+        X'V^-1X, V = W^-1 + Z Psi Z', stands where its inverse does of normal responses.
+        """
         assert inverse_sigma2 is None  # there is no sigma
         results = np.empty((len(theta), sum(map(math.prod, self._shapes))))
         self._evaluate(
@@ -127,7 +129,7 @@ def _evaluate(
     kind, nest, room, blocks, responses, n_above, modes, own_order, replicates, theta, order,
     with_data, results,
 ):  # fmt: skip
-    p, n_theta = len(nest.X), theta.shape[1]
+    p, n_theta = U(len(nest.X)), U(theta.shape[1])
     for point in range(len(replicates)):
         replicate, found = replicates[point], results[point]
         y = responses[replicate]
@@ -139,11 +141,36 @@ def _evaluate(
         is_there = total < math.inf
         if is_there:
             _differentiate(kind, nest, room, y, tau)
-            add_to_coefficients(nest.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
+            add_to_coefficients(nest.X, room.moved, 1.0, found[U(2) + n_theta - p : U(2) + n_theta])
+            if not with_data:
+                _set_information(nest, room, found[U(len(found)) - p * p :])
         finish(
             kind, room, blocks, own_order, n_above[replicate], y, tau, theta[point],
             total if is_there else math.nan, with_data, found,
         )  # fmt: skip
+
+
+@step
+def _set_information(nest, room, out):
+    """Put X'V^-1X into `out`."""
+    own, explained, p = room.fixed, room.eta, U(len(nest.X))
+    for j in range(p):
+        for row in range(U(len(own))):
+            own[row] = room.w[row] * nest.X[j, row]
+        sum_columns(nest, own, room.of_basis, room.vector)
+        solve(nest, room, room.vector, 0.0, room.step)
+        explained[:] = 0.0
+        along_rows(nest, room.path, room.of_basis, explained)
+        add_information(nest.X, room.w, own, explained, j, out)
+
+
+@step
+def add_information(X, w, own, explained, j, out):
+    """Put X'(own - w explained), of its column j, into `out`."""
+    take_product(own, w, explained)
+    for i in range(j + U(1)):
+        total = sum_of_products(X[i], own)
+        out[i * U(len(X)) + j] = out[j * U(len(X)) + i] = total
 
 
 @step

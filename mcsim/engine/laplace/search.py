@@ -6,7 +6,7 @@ It begins at the coefficients of independent rows.
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Flags, Floats, Ints
-from mcsim.engine.arithmetic.replicates import inverse_positive
+from mcsim.engine.arithmetic.replicates import apply, dot, inverse_positive
 from mcsim.engine.blocks import boundary_parameters
 from mcsim.engine.families.glm import fit_glm
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
@@ -18,6 +18,7 @@ from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
 
 OF_SMALL_COUNTS = 100.0  # terms of -2 logLik per row
+STILL_DOWN = 0.9  # of the slope along a step, the largest rise after it
 START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
 
 
@@ -57,9 +58,15 @@ class LaplaceSearch(Search):
         size = self.rounding(rows) / (ROUNDING * self._nu(rows))
         return np.asarray(size > OF_SMALL_COUNTS)
 
+    def _leads_down(self, rows: Ints, rise: Floats, predicted: Floats, turned: Floats) -> Flags:
+        """Where -2 logLik cannot tell, its slope does (Hager & Zhang 2005)."""
+        is_blind = self.is_stiff(rows) & (rise <= self.rounding(rows)) & (turned >= -STILL_DOWN)
+        return np.asarray(super()._leads_down(rows, rise, predicted, turned) | is_blind)
+
     def _first_inverse(self, rows: Ints) -> Floats:
         inverse = super()._first_inverse(rows)
-        own = inverse_positive(self._information[rows])
+        found = self._evaluate(rows, self.theta[rows], self.order[rows], with_data=False)
+        own = 0.5 * inverse_positive(found.T_inverse)
         is_known = np.isfinite(own).all(axis=(1, 2))
         own[~is_known] = np.eye(own.shape[1]) / self._likelihood.nu
         inverse[:, self._first :, self._first :] = own
@@ -69,13 +76,16 @@ class LaplaceSearch(Search):
         return inverse
 
     def _certify(self, rows: Ints) -> Certificate:
-        """Also the derivatives in the coefficients, as steps in the predictor."""
+        """Also the way that coefficients have to go, in standard errors."""
         found = super()._certify(rows)
         if self._information.shape[1] == 0:
             return found
-        gradient = np.abs(self.found.gradient[rows, self._first :]).max(axis=1)
+        gradient = self.found.gradient[rows, self._first :]
+        inverse = inverse_positive(self.traces.T_inverse[rows])
+        way = 0.5 * np.sqrt(np.maximum(dot(gradient, apply(inverse, gradient)), 0.0))
         size = 2.0 * np.einsum("nii->ni", self._information[rows]).mean(axis=1)
-        violation = np.maximum(found.violation, gradient / np.maximum(size, 1e-300))
+        of_flat = np.abs(gradient).max(axis=1) / np.maximum(size, 1e-300)
+        violation = np.maximum(found.violation, np.where(np.isfinite(way), way, of_flat))
         self.violation[rows] = violation
         return Certificate(violation, found.lowest, found.block, found.direction)
 

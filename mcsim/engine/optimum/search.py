@@ -200,7 +200,8 @@ class Search:
             found = self._evaluate(here, trial, self.order[here])
             rise = found.f - self.found.f[here]
             predicted = length[busy] * slope[busy]
-            accepted = (found.r2 > 0.0) & (rise <= 1e-4 * predicted)
+            turned = dot(step[busy], found.gradient) / slope[busy]
+            accepted = (found.r2 > 0.0) & self._leads_down(here, rise, predicted, turned)
             is_new[busy] = accepted
             change = (length[busy, None] * step[busy])[accepted]
             bend = (found.gradient - self.found.gradient[here])[accepted]
@@ -210,6 +211,10 @@ class Search:
             with np.errstate(divide="ignore", invalid="ignore"):
                 shrink = np.where(curvature > 0.0, -0.5 * predicted / curvature, 0.25)
             length[busy] *= np.where(accepted, 1.0, np.clip(shrink, 0.1, 0.5))
+
+    def _leads_down(self, rows: Ints, rise: Floats, predicted: Floats, _turned: Floats) -> Flags:
+        """Whether steps are taken by BFGS, whose new slopes are so many of the old ones."""
+        return np.asarray(rise <= 1e-4 * predicted)
 
     def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
         """The inverse curvature after a step `change` that changed the gradient by `bend`."""
