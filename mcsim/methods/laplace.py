@@ -39,6 +39,7 @@ from mcsim.names import DISPERSION, Parameter
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.true_values import Truth
 
+MANY = 1e7  # counts whose rounding moves gradients by what the certificate allows
 RUNS_OFF = 1e-3  # of the coefficient that runs off fastest, in SDs of its column
 
 
@@ -100,7 +101,7 @@ class LaplaceMethod:
                 limits = {one.parameter: one for one in self._profiled(fit, responses, single)}
                 own = [limits.get(one.parameter, one) for one in own]
             estimates[name] = own + components
-        return Analysis(estimates, self._outcomes(fit))
+        return Analysis(estimates, self._outcomes(fit, responses.max(axis=1)))
 
     def _profiled(
         self, fit: LaplaceFit, responses: Floats, blocks: Sequence[ParameterBlock]
@@ -130,14 +131,14 @@ class LaplaceMethod:
             found.insert(len(found) - len(derived), dispersion_of(fit, confidence))
         return found
 
-    def _outcomes(self, fit: LaplaceFit) -> FitOutcomes:
+    def _outcomes(self, fit: LaplaceFit, largest: Floats) -> FitOutcomes:
         messages: list[str | None] = [None] * len(fit.status)
         for row in np.flatnonzero(fit.status > Status.BOUNDARY):
-            messages[row] = self._message(fit, int(row))
+            messages[row] = self._message(fit, int(row), float(largest[row]))
         evaluations = fit.evaluations.astype(np.float64)
         return FitOutcomes(fit.status, fit.loglik, evaluations, fit.certificate, messages)
 
-    def _message(self, fit: LaplaceFit, row: int) -> str:
+    def _message(self, fit: LaplaceFit, row: int, largest: float) -> str:
         if (level := int(fit.runaway_level[row])) >= 0:
             name = self._columns.levels[level].level
             return (
@@ -149,9 +150,10 @@ class LaplaceMethod:
         if not np.isfinite(fit.loglik[row]):
             return "the likelihood cannot be evaluated: the predictor is too far out"
         if fit.certificate[row] > CERTIFICATE_TOLERANCE:
+            why = f"; 16 digits are too few for counts up to {largest:.1e}: fit their logarithm"
             return (
                 f"the first-order conditions are violated by {fit.certificate[row]:.1e}"
-                f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
+                f" (allowed: {CERTIFICATE_TOLERANCE:.0e}){why if largest > MANY else ''}"
             )
         return "the likelihood is flat at its optimum: the data do not tell all parameters"
 

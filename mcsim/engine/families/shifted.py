@@ -69,8 +69,8 @@ def stack_of(leaf: Ints, trials: Floats, kind: int) -> Stack:
     position = np.arange(len(leaf)) - np.searchsorted(leaf, leaf)
     row = np.lexsort((place[leaf], position))
     start = np.cumsum([0, *np.bincount(position)])
-    parts = (one.astype(np.uint64) for one in (start, unit, row))
-    return Stack(*parts, trials[row], bool(np.all(trials == 1.0)))
+    start, unit, row = (one.astype(np.uint64) for one in (start, unit, row))
+    return Stack(start, unit, row, trials[row], bool(np.all(trials == 1.0)))
 
 
 def room_of_rows(stack: Stack) -> Shifted:

@@ -18,6 +18,7 @@ from mcsim.engine.laplace.crossed_elimination import (
     variances,
 )
 from mcsim.engine.laplace.crossing import Cross, room_for_cross
+from mcsim.engine.laplace.derivatives import add_information, add_to_coefficients, add_to_dispersion
 from mcsim.engine.laplace.elimination import add_times, copy
 from mcsim.engine.laplace.likelihood import (
     DECREMENT,
@@ -25,9 +26,6 @@ from mcsim.engine.laplace.likelihood import (
     MAX_STEPS,
     RISE,
     LaplaceLikelihood,
-    add_information,
-    add_to_coefficients,
-    add_to_dispersion,
     finish,
     prepare,
 )
@@ -191,6 +189,8 @@ def _differentiate(kind, cross, room, y, tau):
 def _add_unit(room, level, first, n):
     """Add what the responses say to the derivative in Psi of a unit's level."""
     R, S, D = room.R[first:], room.S[first:], room.D[level, :, :, 0]
+    if n == U(1) and room.Lam[level, 0, 0, 0] != 0.0:  # without the rounding of large counts
+        R[0] = room.u[first] / room.Lam[level, 0, 0, 0]
     for i in range(n):
         for j in range(n):
             D[i, j] += 0.5 * (R[i] * S[j] + S[i] * R[j]) - R[i] * R[j]

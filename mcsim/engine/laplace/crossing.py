@@ -107,7 +107,12 @@ def cross_of(
         _positions(np.cumsum([0, *n_units])),
         _positions(np.cumsum([0, *sizes])),
         _positions(np.cumsum([0, *np.bincount(units[inner])])),
-        *map(_positions, (place, outer, outer_level, touch_start, touch, at)),
+        _positions(place),
+        _positions(outer),
+        _positions(outer_level),
+        _positions(touch_start),
+        _positions(touch),
+        _positions(at),
         np.ascontiguousarray(np.hstack(Z)[order].T),
         np.ascontiguousarray((X @ np.linalg.inv(design.R))[order].T),
         offset[order],
@@ -156,5 +161,5 @@ def room_for_cross(cross: Cross, q: int) -> CrossRoom:
     of_touch = [np.zeros((len(cross.touch), q_inner)) for _ in range(4)]
     of_outer = [np.zeros((n_outer, n_outer)) for _ in range(4)]
     of_levels = [np.zeros((n, q, q, 1)) for n in (n_levels, n_levels + 1, n_levels + 1)]
-    own = np.zeros((q_inner, q_inner))
-    return CrossRoom(*rows, *columns, *of_inner, *of_touch, own, *of_outer, *of_levels)
+    own = [np.zeros((q_inner, q_inner))]
+    return CrossRoom(*rows, *columns, *of_inner, *of_touch, *own, *of_outer, *of_levels)

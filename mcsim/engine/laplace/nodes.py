@@ -64,7 +64,7 @@ def room_of_leaves(n_points: int, n_units: int, n_rows: int) -> Leaves:
     """Memory for integrals of all units."""
     units = [np.zeros(n_units) for _ in range(15)]
     points = [np.zeros((n_points, n_units)) for _ in range(3)]
-    return Leaves(*units, *points, np.zeros((n_points, n_rows)))
+    return Leaves(*units, *points, *[np.zeros((n_points, n_rows))])
 
 
 @step

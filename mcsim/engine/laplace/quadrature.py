@@ -17,9 +17,9 @@ from mcsim.engine.families.kinds import NBINOM, U
 from mcsim.engine.families.nbinom import log_rising, nbinom_slopes
 from mcsim.engine.families.shifted import load_rows, room_of_rows, stack_of, unload_rows
 from mcsim.engine.laplace.crossing import Cross
+from mcsim.engine.laplace.derivatives import add_to_coefficients
 from mcsim.engine.laplace.likelihood import (
     LaplaceLikelihood,
-    add_to_coefficients,
     mode_of,
     prepare,
 )

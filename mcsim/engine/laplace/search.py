@@ -18,6 +18,7 @@ from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
 
 OF_SMALL_COUNTS = 100.0  # terms of -2 logLik per row
+OF_WIDTH = 3e-3  # a difference beside the width of the optimum
 STILL_DOWN = 0.9  # of the slope along a step, the largest rise after it
 START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
 
@@ -74,6 +75,14 @@ class LaplaceSearch(Search):
             known = self._inverse[rows]
             return np.where(np.isfinite(known), known, inverse)
         return inverse
+
+    def _difference(self, rows: Ints) -> Floats:
+        """Of stiff functions by their curvature, so that no direction is rounding."""
+        steps = super()._difference(rows)
+        if len(stiff := np.flatnonzero(self.is_stiff(rows))):
+            inverse = np.einsum("nii->ni", self._first_inverse(rows[stiff]))
+            steps[stiff] = OF_WIDTH * np.sqrt(np.maximum(inverse, 0.0))
+        return steps
 
     def _certify(self, rows: Ints) -> Certificate:
         """Also the way that coefficients have to go, in standard errors."""

@@ -178,11 +178,8 @@ class Search:
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
         inverse = self._first_inverse(rows)
-        step, slope, length = (
-            np.zeros_like(self.theta[rows]),
-            np.zeros(len(rows)),
-            np.ones(len(rows)),
-        )
+        step, slope = np.zeros_like(self.theta[rows]), np.zeros(len(rows))
+        length = np.ones(len(rows))
         is_new = np.ones(len(rows), dtype=bool)
         busy = np.arange(len(rows))
         while len(busy):
@@ -314,7 +311,7 @@ class Search:
         centre, order = self.theta[rows[at]], self.order[rows[at]]
         step = np.zeros_like(centre)
         everyone = np.arange(len(at))
-        step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
+        step[everyone, t] = self._difference(rows)[at, t]
         replicates, length = self._replicates[rows[at]], step[everyone, t, None]
         beyond = self._likelihood.at(replicates, centre + step, order).gradient
         self.evaluations[rows] += np.count_nonzero(~held, axis=1)
@@ -326,6 +323,10 @@ class Search:
             H[at[two], t[two]] = (beyond[two] - behind) / (2.0 * length[two])
         H = np.where(held[:, None, :], 0.0, H)
         self.hessian[rows] = 0.5 * (H + transpose(H))
+
+    def _difference(self, rows: Ints) -> Floats:
+        """How far apart gradients are whose difference gives second derivatives."""
+        return np.asarray(HESSIAN_STEP * np.maximum(1.0, np.abs(self.theta[rows])))
 
     def _escape(self, rows: Ints, certificate: Certificate) -> Ints:
         """Leave false zeros: add a multiple of the direction's square to Psi.
