@@ -150,12 +150,15 @@ class LaplaceMethod:
         if not np.isfinite(fit.loglik[row]):
             return "the likelihood cannot be evaluated: the predictor is too far out"
         if fit.certificate[row] > CERTIFICATE_TOLERANCE:
-            why = f"; 16 digits are too few for counts up to {largest:.1e}: fit their logarithm"
-            return (
+            found = (
                 f"the first-order conditions are violated by {fit.certificate[row]:.1e}"
-                f" (allowed: {CERTIFICATE_TOLERANCE:.0e}){why if largest > MANY else ''}"
+                f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
             )
-        return "the likelihood is flat at its optimum: the data do not tell all parameters"
+        else:
+            found = "the likelihood is flat at its optimum: the data do not tell all parameters"
+        if largest > MANY:
+            found += f"; 16 digits are too few for counts up to {largest:.1e}: fit their logarithm"
+        return found
 
 
 def _rows_and_units(columns: ModelColumns, trials: Floats) -> tuple[CompiledDesign, Nest | Cross]:

@@ -69,8 +69,13 @@ def stack_of(leaf: Ints, trials: Floats, kind: int) -> Stack:
     position = np.arange(len(leaf)) - np.searchsorted(leaf, leaf)
     row = np.lexsort((place[leaf], position))
     start = np.cumsum([0, *np.bincount(position)])
-    start, unit, row = (one.astype(np.uint64) for one in (start, unit, row))
-    return Stack(start, unit, row, trials[row], bool(np.all(trials == 1.0)))
+    return Stack(
+        start.astype(np.uint64),
+        unit.astype(np.uint64),
+        row.astype(np.uint64),
+        trials[row],
+        bool(np.all(trials == 1.0)),
+    )
 
 
 def room_of_rows(stack: Stack) -> Shifted:

@@ -61,13 +61,13 @@ class QuadratureLikelihood(LaplaceLikelihood):
         leaf, n_leaves = nest.leaf.astype(np.int64), int(nest.level_start[1])
         stack = stack_of(leaf, nest.trials, kind)
         n_units, n_rows = len(stack.unit), len(stack.row)
-        n_outer, root = 1, np.zeros(n_units)
+        n_outer, root = 1, np.zeros(n_units, dtype=np.int64)
         if len(nest.level_start) > 2:
             n_outer, root = n_points, nest.parent.astype(np.int64)[stack.unit] - n_leaves
-        of_nodes = [np.zeros((n_outer, len(nest.first) - n_leaves)) for _ in range(4)]
+        value, *slopes = (np.zeros((n_outer, len(nest.first) - n_leaves)) for _ in range(4))
         roots = Roots(
-            root.astype(np.uint64), *of_nodes, np.zeros(n_units), np.zeros((n_outer, n_rows)),
-            np.zeros(len(leaf)),
+            root.astype(np.uint64), value, slopes[0], slopes[1], slopes[2], np.zeros(n_units),
+            np.zeros((n_outer, n_rows)), np.zeros(len(leaf)),
         )  # fmt: skip
         leaves = room_of_leaves(n_points, n_units, n_rows)
         self._integral = stack, room_of_rows(stack), nodes_of(n_points), leaves, roots

@@ -18,7 +18,7 @@ from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
 
 OF_SMALL_COUNTS = 100.0  # terms of -2 logLik per row
-OF_WIDTH = 3e-3  # a difference beside the width of the optimum
+OF_GRADIENT = 1e-6  # its rounding in the width of an optimum, beside that of -2 logLik
 STILL_DOWN = 0.9  # of the slope along a step, the largest rise after it
 START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
 
@@ -81,7 +81,8 @@ class LaplaceSearch(Search):
         steps = super()._difference(rows)
         if len(stiff := np.flatnonzero(self.is_stiff(rows))):
             inverse = np.einsum("nii->ni", self._first_inverse(rows[stiff]))
-            steps[stiff] = OF_WIDTH * np.sqrt(np.maximum(inverse, 0.0))
+            share = np.cbrt(OF_GRADIENT * self.rounding(rows[stiff]))
+            steps[stiff] = share[:, None] * np.sqrt(np.maximum(inverse, 0.0))
         return steps
 
     def _certify(self, rows: Ints) -> Certificate:
