@@ -18,7 +18,7 @@ from mcsim.engine.optimum.search import Optima, Search
 from mcsim.engine.optimum.status import Status
 
 OF_SMALL_COUNTS = 100.0  # terms of -2 logLik per row
-OF_GRADIENT = 1e-6  # its rounding in the width of an optimum, beside that of -2 logLik
+OF_GRADIENT = 1e-5  # its rounding in the width of an optimum, beside that of -2 logLik
 STILL_DOWN = 0.9  # of the slope along a step, the largest rise after it
 START_DISPERSION = 0.25  # as an SD of 0.5 of an effect that every row has
 
