@@ -96,7 +96,8 @@ def dask_rows(n_chunks: int = 2_000, n_workers: int = 50) -> list[tuple[str, str
     """How many chunks a minute go through a scheduler and the client, workers of no work."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scheduler.json"
-        cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(file), str(n_workers)])
+        command = [sys.executable, "-c", CLUSTER, str(file), str(n_workers)]
+        cluster = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # it says much
         try:
             while not file.exists():
                 time.sleep(0.1)

@@ -4,7 +4,7 @@ A guard for single fits; what studies are checked against stands in the tests.
 """
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.blocks import n_parameters
@@ -37,17 +37,17 @@ def check_against_dense(
         return
     V = _covariance(design, levels, fit)
     try:
-        factor = cho_factor(V, lower=True)
+        factor = scipy.linalg.cho_factor(V, lower=True)
     except np.linalg.LinAlgError:  # rounding of the definition is larger than sigma^2
         return
     residual = y - X @ fit.coefficients[0]
     pivots = np.diag(factor[0])
     nu = design.nu
-    deviance = 2.0 * np.sum(np.log(pivots)) + residual @ cho_solve(factor, residual)
+    deviance = 2.0 * np.sum(np.log(pivots)) + residual @ scipy.linalg.cho_solve(factor, residual)
     deviance += nu * np.log(2.0 * np.pi)
     if design.is_reml:
         Q, R = np.linalg.qr(X)  # columns may be far from 0, and almost the same
-        deviance += np.linalg.slogdet(Q.T @ cho_solve(factor, Q))[1]
+        deviance += np.linalg.slogdet(Q.T @ scipy.linalg.cho_solve(factor, Q))[1]
         deviance += 2.0 * np.sum(np.log(np.abs(np.diag(R))))
     expected = float(-0.5 * deviance)
     condition = float((pivots.max() / pivots.min()) ** 2)

@@ -2,6 +2,9 @@
 
 Letters: `h` half the width of the interval, `m` shift and `s` SD of the estimate about the effect,
 `D` the effect; the estimate is N(D + m, s^2), and the test of 0 rejects beyond +-h.
+
+Responses whose deviations from their mean have all signs changed are as likely, and give the same h
+and s, and the shift -m: probabilities are means over both, which takes chance out for nothing.
 """
 
 from typing import NamedTuple
@@ -30,7 +33,14 @@ class Tails(NamedTuple):
 
 def tails(h: Array, m: Array, s: Array, D: Array | float) -> Tails:
     """By the normal distribution, NaN where a number is missing."""
-    centre = D + m
+    found = _tails(h, s, D + m)
+    if not np.any(m):
+        return found
+    mirrored = _tails(h, s, D - m)
+    return Tails(*((one + other) / 2.0 for one, other in zip(found, mirrored, strict=True)))
+
+
+def _tails(h: Array, s: Array, centre: Array) -> Tails:
     z_above, z_below = (centre - h) / s, (-h - centre) / s
     above, below = special.ndtr(z_above), special.ndtr(z_below)
     at_above, at_below = _density(z_above), _density(z_below)
@@ -45,8 +55,14 @@ def misses(h: Array, m: Array, s: Array) -> Array:
 
 def within(q: Array, m: Array, s: Array, D: Array | float, limits: tuple[Array, Array]) -> Array:
     """Probability that estimate +- q lies within limits."""
+    if not np.any(m):
+        return _within(q, s, D + m, limits)
+    return np.asarray((_within(q, s, D + m, limits) + _within(q, s, D - m, limits)) / 2.0)
+
+
+def _within(q: Array, s: Array, centre: Array, limits: tuple[Array, Array]) -> Array:
     lower, upper = limits
-    found = special.ndtr((upper - q - m - D) / s) - special.ndtr((lower + q - m - D) / s)
+    found = special.ndtr((upper - q - centre) / s) - special.ndtr((lower + q - centre) / s)
     return np.asarray(np.maximum(found, 0.0))  # keeps NaN
 
 

@@ -36,9 +36,9 @@ class TwoStage(FixedEffectsMethod):
 
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
         super().__init__(columns, settings)
-        self._unit = units_of(columns, settings.estimator, 0)
+        self.unit, self._names = units_of(columns, settings.estimator, 0), columns.names
         level = columns.levels[0].level
-        first = first_stage(columns, self._unit, level)
+        first = first_stage(columns, self.unit, level)
         self._weights = first.weights
         self._second = second_stage(columns, first.B, level)
         self._n_units = len(first.B)
@@ -46,7 +46,20 @@ class TwoStage(FixedEffectsMethod):
 
     def take(self, responses: Floats) -> Floats:
         """Coefficients of the regressions: (n_replicates, n_units, k)."""
-        return unit_sums(responses, self._weights, self._unit, self._n_units)
+        return unit_sums(responses, self._weights, self.unit, self._n_units)
+
+    def squared_error(self, name: str) -> tuple[Floats, Floats] | None:
+        """What the squared SE of a fixed effect is: weights (n_rows,), A (n_units, n_units).
+
+        It is b'A b of the weighted sums b of the units' responses. None where there is no such
+        effect.
+        """
+        for k, one in enumerate(self._second):
+            if name in (own := [self._names[j] for j in one.own]):
+                P = one.model.P[:, own.index(name)]
+                left = np.eye(self._n_units) - one.model.X @ one.model.P.T
+                return self._weights[:, k], left * float(P @ P) / one.model.df
+        return None
 
     def analyse(self, taken: Sequence[Floats], _stream_of: StreamOf) -> Analysis:
         """Estimates and t tests on as many degrees of freedom as units leave."""

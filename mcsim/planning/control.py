@@ -1,19 +1,24 @@
-"""An exact test as a control of power: its power is known, and its data sets are the same.
+"""A t test between the outermost units as a control of power, on the same data sets.
 
-In balanced designs a t test between the outermost units is exact. What its power given the
-replicates' standard errors differs by from the true power is chance, most of which the power of
-other methods shares.
+In balanced designs it is exact. What its power given the replicates' standard errors differs by
+from the true power is chance, most of which the power of other methods shares. In all others its
+squared standard error is a quadratic form of normal numbers, whose mean and variance are known.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from mcsim.engine.crossed.partitions import is_within
 from mcsim.formula import written_name
 from mcsim.measures import Sample
+from mcsim.methods.two_stage import TwoStage
 from mcsim.scenario.records import MethodSpec, Scenario
+from mcsim.simulate.at_truth import variances_of_units
+from mcsim.study.prepared import PreparedCondition
 
 Floats = NDArray[np.float64]
 
@@ -21,8 +26,22 @@ CONTROL = "t-test-of-units"
 LEAST, LEAST_OF_TRUTH = 64, 4  # replicates, for slopes that are worth it
 
 
+class Law(NamedTuple):
+    """Mean and variance of the squared SE of a t test between outermost units."""
+
+    mean: float
+    variance: float
+
+
+class Control(NamedTuple):
+    """Replicates of the control, and the law of its squared SE; None where its test is exact."""
+
+    sample: Sample
+    law: Law | None = None
+
+
 def with_control(scenario: Scenario, formula: str | None = None) -> Scenario:
-    """The scenario with the exact test of balanced designs as one more method.
+    """The scenario with the control as one more method.
 
     A regression per outermost unit, and a t test of its coefficients: what a control asks of data
     sets costs next to nothing. It is left out again where the design cannot have it.
@@ -36,10 +55,36 @@ def with_control(scenario: Scenario, formula: str | None = None) -> Scenario:
     return scenario.model_copy(update={"methods": (*scenario.methods, spec)})
 
 
-def controls_of(sample: Sample, control: Sample | None) -> Floats | None:
-    """Functions of the exact test's SE whose means are 0: (n, 2); None where it is not exact."""
-    if control is None or control.estimates.shape != sample.estimates.shape:
+def law_of(condition: PreparedCondition, parameter: str) -> Law | None:
+    """The law of the control's squared SE of a fixed effect.
+
+    None where it has none: of a contrast, of units that cross, of residuals with a structure.
+    """
+    method, simulator = condition.ready[CONTROL].method, condition.simulator
+    assert isinstance(method, TwoStage)
+    found = method.squared_error(parameter)
+    units = simulator.design.unit_of_row
+    do_cross = not all(is_within(units[one.level], method.unit) for one in simulator.effects)
+    if found is None or do_cross or simulator.residuals is not None:
         return None
+    weights, A = found
+    variances = variances_of_units(simulator, weights, method.unit)
+    AD = A * variances
+    return Law(float(np.trace(AD)), 2.0 * float(np.sum(AD * AD.T)))
+
+
+def controls_of(sample: Sample, control: Control | None) -> Floats | None:
+    """Functions of the control's SE whose means are 0: (n, 2); None where none is known."""
+    if control is None:
+        return None
+    if control.law is not None:
+        mean, variance = control.law
+        relative = control.sample.std_errors[0] ** 2 / mean
+        return np.column_stack([relative - 1.0, relative**2 - 1.0 - variance / mean**2])
+    return _of_exact(sample, control.sample)
+
+
+def _of_exact(sample: Sample, control: Sample) -> Floats | None:
     df, se = control.df[0, 0], control.spread[0, 0]
     if not se > 0.0 or np.any(control.df[0] != df) or np.any(control.shift[0] != 0.0):
         return None

@@ -7,7 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.measures import MEASURES, Sample, mcse_bound
-from mcsim.planning.control import LEAST, LEAST_OF_TRUTH, Floats, controls_of, without_controls
+from mcsim.planning.control import (
+    LEAST,
+    LEAST_OF_TRUTH,
+    Control,
+    Floats,
+    controls_of,
+    without_controls,
+)
 from mcsim.scenario.plan import Goal
 from mcsim.summary.records import Record
 
@@ -21,11 +28,11 @@ class Value(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Replicates of one truth: what the row is, its sample, that of an exact test if it is one."""
+    """Replicates of one truth: what the row is, its sample, and the control's if it is one."""
 
     row: Record
     sample: Sample
-    control: Sample | None
+    control: Control | None
 
 
 def value_of(goal: Goal, told: Told) -> Value:
@@ -54,7 +61,7 @@ def _mean(values: Floats) -> Value:
 def _probabilities(goal: Goal, all_told: Sequence[Told]) -> list[Floats | None]:
     """Of the rejections, given the intervals of the replicates; None where they are not known.
 
-    Less what the exact test tells of chance, where all truths have it.
+    Less what the control tells of chance, where all truths have it.
     """
     found: list[Floats | None] = []
     controls: list[Floats] = []
@@ -64,7 +71,9 @@ def _probabilities(goal: Goal, all_told: Sequence[Told]) -> list[Floats | None]:
         is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
         is_told = goal.measure == "rejection" and not np.isnan(expected).all()
         found.append(expected[is_there] if is_told else None)
-        controls += [] if known is None else [known[is_there]]
+        if known is not None:  # whose mean is 0 over all replicates, also those that others lack
+            own = known[is_there]
+            controls.append(own - own.mean(axis=0) + known.mean(axis=0))
     values = [one for one in found if one is not None]
     has_all = len(values) == len(controls) == len(found)
     if has_all and sum(map(len, values)) >= LEAST and min(map(len, values)) >= LEAST_OF_TRUTH:

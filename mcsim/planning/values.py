@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.design.units import is_drawn
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import Sample
-from mcsim.planning.control import CONTROL, with_control
+from mcsim.planning.control import CONTROL, Control, law_of, with_control
 from mcsim.planning.designs import Designs
 from mcsim.planning.folder import ADVICE
 from mcsim.planning.measured import Told, Value, average_of, value_of
@@ -33,6 +32,7 @@ from mcsim.summary.records import Record
 from mcsim.summary.summarize import Described, alpha_of
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own")
 LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
@@ -56,10 +56,10 @@ class Bench:
 
     @cached_property
     def has_control(self) -> bool:
-        """Whether an exact test may help to tell power."""
+        """Whether a test between the outermost units may help to tell power."""
         is_of_tests = any(goal.measure == "rejection" for goal in self.goals)
         (condition,) = conditions(self.designs.scenario(self.scenario, 0))  # of the stated truth
-        return is_of_tests and condition.is_standard and not is_drawn(condition.design)
+        return is_of_tests and condition.is_standard and not condition.has_own_rows
 
     def folder(self, design: int) -> Path:
         """Where the replicates of a design are."""
@@ -85,7 +85,7 @@ class Bench:
         return {key: [value_of(key[1], one) for one in all_] for key, all_ in found.items()}
 
     def samples(self, design: int, n: int) -> dict[tuple[str, Goal], list[Told]]:
-        """The replicates of a design, with the exact test of the same data sets if it is one."""
+        """The replicates of a design, with the control of the same data sets if it has one."""
         folder = self.folder(design)
         self._run(design, n)
         conditions = read_conditions(folder)
@@ -101,19 +101,28 @@ class Bench:
                     keys[row][one] for one in ("condition", "method", "parameter")
                 )
                 if name in wanted and method in (*self.methods, CONTROL):
-                    replicates, numbers = results.numbered(row)
-                    is_first = replicates <= n
-                    sample = described.sample([row], [numbers[:, is_first]])
+                    numbers = first_replicates(n, *results.numbered(row))
+                    sample = described.sample([row], [numbers])
                     samples[label, method, name] = keys[row], sample
         for method, goal in itertools.product(self.methods, self.goals):
             found[method, goal] = []
             for label in labels:
                 record, sample = samples[label, method, goal.parameter]
                 control = None
-                if self._is_even or record.get("theory_df") is not None:
-                    _, control = samples.get((label, CONTROL, goal.parameter), (None, None))
+                if (label, CONTROL, goal.parameter) in samples:
+                    _, of_control = samples[label, CONTROL, goal.parameter]
+                    is_exact = self._is_even or record.get("theory_df") is not None
+                    control = self._control(design, label, goal, of_control, is_exact=is_exact)
                 found[method, goal].append(Told(record, sample, control))
         return found
+
+    def _control(
+        self, design: int, label: str, goal: Goal, sample: Sample, *, is_exact: bool
+    ) -> Control | None:
+        if is_exact:
+            return Control(sample)
+        law = law_of(self._study(design).condition(label), goal.parameter)
+        return None if law is None else Control(sample, law)
 
     @cached_property
     def _is_even(self) -> bool:
@@ -163,6 +172,13 @@ class Bench:
             self._studies.clear()  # the last is the likeliest to be asked again
             self._studies[design] = study
         return self._studies[design]
+
+
+def first_replicates(n: int, replicates: Ints, numbers: Floats) -> Floats:
+    """Numbers (k, ...) of the first n replicates: (k, n), NaN where they lack one."""
+    found, is_first = np.full((len(numbers), n), np.nan), replicates <= n
+    found[:, replicates[is_first] - 1] = numbers[:, is_first]
+    return found
 
 
 def _with_methods_of(folder: Path, there: Record, scenario: Scenario) -> Scenario:

@@ -133,4 +133,4 @@ def _read_files(folder: Path, part: Part, contents: PartContents) -> PartFiles:
     if record(part, contents, digests) != read_content(folder / part.path("commits")):
         mend = f"mcsim verify {shlex.quote(str(folder))} --repair"
         raise DataError(f"{part} in {folder} is damaged; mend it: {mend}")
-    return PartFiles(**files, n_failed=0, digests=digests)  # only runs count failures
+    return PartFiles(**files, n_fits=0, n_failed=0, digests=digests)  # only runs count them

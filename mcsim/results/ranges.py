@@ -15,6 +15,7 @@ Range = tuple[int, int]  # first and last replicate
 # up to this replicate, blocks of at most this size
 Grid = tuple[Range, ...]
 GRID: Grid = ((256, 32), (2_048, 256), (4_096, 1_024))
+WIDE_GRID: Grid = GRID[1:]  # of many conditions, whose files would be many
 NO_GRID: Grid = ()  # few large blocks: where all replicates of a call are wanted at once
 LARGEST_BLOCK = 2_048
 

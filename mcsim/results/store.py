@@ -67,7 +67,7 @@ FITS_SCHEMA = pa.schema(
 )
 OVERWRITE = "Name another folder with -o, or replace the study with --overwrite."
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
-FAILED = pa.array([STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED)])
+FAILED = tuple(STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED))
 OWN_FILES = (  # marks go before what they vouch for; manifest.json stays to claim the folder
     *("commits/part-*.json", "fits/part-*.parquet", "estimates/part-*.parquet", ".tmp/*"),
     *("scenario.toml", "conditions.parquet", "summary.parquet", "summary.csv", "report.html"),
@@ -101,15 +101,18 @@ class PartFiles:
 
     estimates: bytes
     fits: bytes
+    n_fits: int
     n_failed: int
     digests: dict[str, tuple[int, str]]
 
 
 def encode(estimates: pa.Table, fits: pa.Table) -> PartFiles:
     """The files of a chunk; the tables need the columns of the schemas."""
-    n_failed = pc.sum(pc.is_in(fits["status"], FAILED)).as_py() or 0
+    n_failed = _n_failed(fits["status"])
     files = _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA))
-    return PartFiles(*files, n_failed, dict(zip(KINDS, map(digest, files), strict=True)))
+    return PartFiles(
+        *files, fits.num_rows, n_failed, dict(zip(KINDS, map(digest, files), strict=True))
+    )
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ class Store:
             refuse_other_size(self.directory / part.path("estimates"))  # all of it is not read
             status = read_columns(self.directory / part.path("fits"), ["status"])["status"]
             label = self.contents[part.key].condition
-            n_failed[label] += pc.sum(pc.is_in(status, FAILED)).as_py() or 0
+            n_failed[label] += _n_failed(status)
         return n_failed
 
     def _describe(self, description: StudyDescription, *, created: str | None) -> None:
@@ -358,6 +361,12 @@ def refuse_another_study(
         raise StudyMismatchError(
             f"{directory} holds another study; these keys differ:\n{lines}{advice}"
         )
+
+
+def _n_failed(status: pa.ChunkedArray) -> int:
+    # pc.is_in would need an array of names, and the first that is made loads pandas: 0.2 s
+    counts = {one["values"]: int(one["counts"]) for one in pc.value_counts(status).to_pylist()}
+    return sum(counts.get(name, 0) for name in FAILED)
 
 
 def _overlap(one: Part, other: Part) -> bool:

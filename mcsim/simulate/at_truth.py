@@ -83,6 +83,20 @@ def _inverse_times(root: "_Root", simulator: Simulator, X: Floats) -> tuple[Floa
     return root.solve(rest, is_transposed=True), white.T @ rest
 
 
+def variances_of_units(simulator: Simulator, weights: Floats, unit: Ints) -> Floats:
+    """Of the weighted sums (weights (n_rows,)) of the responses of units (n_rows,): (n_units,).
+
+    The units are to hold those of all random effects, and residuals to be independent.
+    """
+    variances = np.bincount(unit, (weights * simulator.sigma) ** 2)
+    for one in simulator.effects:
+        level = _Level(one.Z_of_rows @ one.factor, simulator.design.unit_of_row[one.level])
+        squares = np.sum(level.transposed_times(weights[:, None]) ** 2, axis=(1, 2))
+        of_unit = unit[np.unique(level.unit, return_index=True)[1]]
+        variances += np.bincount(of_unit, squares, minlength=len(variances))
+    return np.asarray(variances)
+
+
 class _Level:
     """The effects of a level, of variance one.
 

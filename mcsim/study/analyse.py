@@ -20,7 +20,7 @@ from mcsim.simulate.realized import realized_values
 from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import AtTruth, EstimatesAtTruth, estimates_at_truth, with_shifts
-from mcsim.study.chunks import Batch
+from mcsim.study.chunks import MANY_CONDITIONS, Batch
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
 from mcsim.study.own_rows import Sample, as_tested, own_rows
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
@@ -51,7 +51,12 @@ class ChunkAnalyser:
             drawn = [draw_replicates(ready[one], _replicates(one)) for one in together]
             for chunk, sample in zip(together, analyse_together(drawn), strict=True):
                 found[chunk] = encode(*_rows(ready[chunk], sample))
-        return [(chunk, found.get(chunk) or self.files(chunk)) for chunk in batch.chunks]
+        done = [(chunk, found.get(chunk) or self.files(chunk)) for chunk in batch.chunks]
+        if len(self.study.conditions) > MANY_CONDITIONS:
+            for chunk in batch.chunks:
+                if chunk.condition != batch.chunks[-1].condition:  # which may go on
+                    self.study.condition(chunk.condition).forget()
+        return done
 
     def files(self, chunk: Chunk) -> PartFiles:
         """The files of one chunk."""

@@ -6,6 +6,7 @@ least squares at the truth, which is independent of them, plus a shift. So every
 the mean of normal probabilities (Rao and Blackwell), for any size of the effect.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,7 @@ from mcsim.study.implied_truth import true_value_of
 from mcsim.study.ready import ReadyMethod
 
 EstimatesAtTruth = dict[TrueLeastSquares, Floats]
-KnownLeastSquares = dict[tuple[bytes, ...], TrueLeastSquares | None]  # by X, contrasts and offset
+KnownLeastSquares = dict[bytes, TrueLeastSquares | None]  # by X, contrasts and offset
 
 ROUNDING = 1e-9  # of the SE at the truth: a shift that is none, a truth that is missed by nothing
 
@@ -65,7 +66,7 @@ def methods_at_truth(
         contrasts = [each for each in all_contrasts if each.parameter.kind != "term"]
         L = np.concatenate([np.zeros((0, len(columns.names))), *(each.L for each in contrasts)])
         offset = np.zeros(len(columns.X)) if columns.offset is None else columns.offset
-        key = columns.X.tobytes(), L.tobytes(), offset.tobytes()
+        key = hashlib.sha256(b"".join(one.tobytes() for one in (columns.X, L, offset))).digest()
         if key not in known:
             known[key] = true_least_squares(simulator, columns.X, L, offset) if contrasts else None
         least_squares = known[key]

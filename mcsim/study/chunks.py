@@ -11,11 +11,14 @@ from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedStudy, named
 from mcsim.study.shards import halves
 
+MANY_CONDITIONS = 32  # of which each is a small share of the work
 SLOW_CHUNK_SIZE = 32  # of what takes long, so that little is lost and progress is seen
 CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
 BATCH_REPLICATES = 64  # in chunks that go together: what is lost if the run is stopped
 BATCH_VALUES = 200_000  # of responses in them: a fraction of a second
-BATCH_CHUNKS = 16  # at most: each may be of a condition that is to be prepared
+BATCH_CHUNKS = 16  # at most, where each may be of a condition that is to be prepared
+LARGE_BATCH = 16  # times as much of quick fits goes together, where much is to be done
+N_BATCHES = 64  # that share the work well
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,22 @@ def left_to_do(chunks: Iterable[Chunk], store: Store, grid: Grid = GRID) -> list
 
 
 def batches(
-    study: PreparedStudy, chunks: Iterable[Chunk], *, times: float = 1.0
+    study: PreparedStudy, chunks: Sequence[Chunk], *, n_wanted: int = N_BATCHES
 ) -> Iterator[Batch]:
     """The chunks, small ones of quick methods together: messages and commits are paid once.
 
     Parameters
     ----------
-    times : as large as usual
+    n_wanted : batches, where the work is enough for so many of the usual size
     """
+    shares = [_share_of_batch(study, chunk) for chunk in chunks]
+    is_quick = [_is_quick(study, chunk) for chunk in chunks]
+    of_quick = sum(share for share, quick in zip(shares, is_quick, strict=True) if quick)
+    times = min(LARGE_BATCH, max(1.0, of_quick / n_wanted))
     together: list[Chunk] = []
     share = 0.0  # of the largest batch
-    for chunk in chunks:
-        of_chunk = _share_of_batch(study, chunk) / times
+    for chunk, usual, quick in zip(chunks, shares, is_quick, strict=True):
+        of_chunk = usual / times if quick else usual
         if together and share + of_chunk > 1.0:
             yield Batch(tuple(together))
             together, share = [], 0.0
@@ -100,6 +107,17 @@ def is_slow(study: PreparedStudy, label: str, methods: Sequence[str]) -> bool:
     return condition.condition.has_own_rows and not (
         fitted_together(condition).methods.keys() >= condition.ready.keys()
     )
+
+
+def _is_quick(study: PreparedStudy, chunk: Chunk) -> bool:
+    """Whether a fit takes next to nothing, whatever the design: so that a batch may be large."""
+    condition = study.condition(chunk.condition)
+    is_plain = all(
+        one.interval == "wald" and one.residual is None
+        for one in named(study.scenario.methods, chunk.methods)
+    )
+    has_own = study.scenario.has_counts or condition.condition.has_own_rows
+    return is_plain and not has_own and not condition.condition.design.crossed_levels
 
 
 def pieces_of(lost: Batch) -> list[Batch]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mcsim.errors import TooManyFailuresError
 from mcsim.names import shown_label
@@ -47,7 +46,7 @@ class _Count:
 
     def add(self, chunk: Chunk, parts: PartFiles) -> None:
         self.n_replicates += chunk.last - chunk.first + 1
-        self.n_fits += pq.read_metadata(pa.BufferReader(parts.fits)).num_rows
+        self.n_fits += parts.n_fits
         self.n_failed += parts.n_failed
         if self.first is None and parts.n_failed:
             self.first = first_failure(parts)
@@ -99,7 +98,7 @@ class FailureWatch:
 def first_failure(parts: PartFiles) -> FailedFit:
     """The failed fit with the smallest replicate; there must be one."""
     fits = read_parquet(pa.BufferReader(parts.fits))
-    row = fits.filter(pc.is_in(fits["status"], FAILED)).slice(0, 1).to_pylist()[0]
+    row = fits.filter(pc.is_in(fits["status"], pa.array(FAILED))).slice(0, 1).to_pylist()[0]
     return FailedFit(row["condition"], row["replicate"], row["method"], row["message"])
 
 

@@ -72,7 +72,7 @@ class PreparedCondition:
     simulator: Simulator
     specs: tuple[MethodSpec, ...]
     ready: dict[str, ReadyMethod]
-    _least_squares: KnownLeastSquares = field(default_factory=dict, repr=False)
+    _known: KnownLeastSquares = field(default_factory=dict, repr=False)
     _found: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def once(self, what: str, find: Callable[["PreparedCondition"], T]) -> T:
@@ -82,6 +82,11 @@ class PreparedCondition:
             self._found[key] = find(self)
         found: T = self._found[key]
         return found
+
+    def forget(self) -> None:
+        """Find all anew at the next question: what was found takes memory."""
+        self._known.clear()
+        self._found.clear()
 
     @property
     def label(self) -> str:
@@ -112,7 +117,10 @@ class PreparedCondition:
     @property
     def at_truth(self) -> dict[str, AtTruth]:
         """By name, methods whose fixed effects have a known distribution at the truth."""
-        return methods_at_truth(self.condition, self.simulator, self.ready, self._least_squares)
+        return self.once(
+            "at truth",
+            lambda one: methods_at_truth(one.condition, one.simulator, one.ready, one._known),
+        )
 
     def only(self, names: Collection[str]) -> "PreparedCondition":
         """The same with some methods, and those that they are tested against; all if none named."""

@@ -8,13 +8,22 @@ import pandas as pd
 
 from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
-from mcsim.results.ranges import GRID, Grid, Range
+from mcsim.results.ranges import GRID, WIDE_GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
 from mcsim.simulate.data_set import draw_data_set
 from mcsim.simulate.responses import prepare_simulator
 from mcsim.study.analyse import ChunkAnalyser
-from mcsim.study.chunks import Batch, batches, is_slow, left_to_do, pieces_of, plan_chunks
+from mcsim.study.chunks import (
+    MANY_CONDITIONS,
+    N_BATCHES,
+    Batch,
+    batches,
+    is_slow,
+    left_to_do,
+    pieces_of,
+    plan_chunks,
+)
 from mcsim.study.conditions_table import without_truth
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedStudy
@@ -32,7 +41,6 @@ NO_TRUTH = (
     " (center, poly, scale), or it has another link; there is no bias or coverage."
     " `truth` in the method names what it estimates"
 )
-AT_ONCE = 16  # times as much goes together where all of a call is wanted at once
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer
 
@@ -104,11 +112,12 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = _open(study, options, n_planned)
         wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
-        planned = plan_chunks(study, store.contents, wanted, options.grid)
-        chunks = left_to_do(_own(planned, options), store, options.grid)
+        grid = _grid(study, options)
+        planned = plan_chunks(study, store.contents, wanted, grid)
+        chunks = left_to_do(_own(planned, options), store, grid)
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
-        todo = list(batches(study, chunks, times=1.0 if options.grid else AT_ONCE))
+        todo = list(batches(study, chunks, n_wanted=N_BATCHES if options.grid else 1))
         with _executor(study, todo, options) as executor:
             for done in executor.map_unordered(ChunkAnalyser(study), todo, on_lost=pieces_of):
                 with guard.held():
@@ -166,6 +175,12 @@ def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Methods, and their parameters on one line."""
     for name in sorted({name for name, _ in pairs}):
         yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
+
+
+def _grid(study: PreparedStudy, options: RunOptions) -> Grid:
+    """That of the options; larger blocks of many conditions, unless shards are to be equal."""
+    is_wide = len(study.conditions) > MANY_CONDITIONS and options.shard is None
+    return WIDE_GRID if is_wide and options.grid == GRID else options.grid
 
 
 def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:

@@ -1,43 +1,41 @@
 """What a study's parts hold, by row of its conditions table: what measures are taken of.
 
-A part is read once, and no text is compared row by row: a study may have millions of rows.
+A part is read once, and no text is compared row by row: a study may have millions of rows. What
+memory should not hold waits in a temporary file, from where it is taken some rows at a time.
 """
 
-import functools
 import itertools
-from collections import Counter
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mcsim.errors import DataError, PartReplacedError
+from mcsim.errors import DataError
 from mcsim.names import AT_TRUTH, ROW
 from mcsim.results.folder import (
     STATUSES,
     Part,
-    contents_of,
-    finished_parts,
     read_columns,
-    read_manifest,
+    read_parts,
 )
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Parts = tuple[Part, ...]
 T = TypeVar("T", int, Ints)
 
 NUMBERS = (
     *("estimate", "std_error", "ci_lower", "ci_upper", "p_value", "realized", "df"),
     *AT_TRUTH,
 )
-ESTIMATE_COLUMNS = (*ROW, "replicate", *NUMBERS)
-FIT_COLUMNS = (*ROW[:2], "replicate", "status")
-KEPT_NUMBERS = 4_000_000  # in memory at a time: 32 MB
+KEPT = ("replicate", *NUMBERS)
+COLUMNS = {"estimates": (*ROW, *KEPT), "fits": (*ROW[:2], "replicate", "status")}
+MOST_IN_MEMORY = 32_000_000  # bytes at a time
 READ_TOGETHER = 2_000  # replicates of small parts: what a part costs beside its rows is paid once
 N_READERS = 2
 MOST_REPLICATES = 2**40  # more than any study has
@@ -57,35 +55,42 @@ class _Fits(NamedTuple):
         return np.where(self.fit[place] == fit, self.status[place], -1)
 
 
-class _Kept:
-    """Replicates and NUMBERS of a row, in one piece of memory for at most `n_most` replicates."""
+class _Pieces:
+    """Numbers of rows in a file, piece by piece as they were read."""
 
-    def __init__(self, n_most: int) -> None:
-        self._replicates = np.empty(n_most, dtype=np.int64)
-        self._values = np.empty((len(NUMBERS), n_most))
-        self._n = 0
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._file.seek(0)
+        self._places: dict[int, list[tuple[int, int]]] = {}  # of the pieces, and replicates in each
+        self.n_bytes = 0
 
-    def add(self, replicates: Ints, values: Floats) -> None:
-        end = self._n + len(replicates)
-        self._replicates[self._n : end], self._values[:, self._n : end] = replicates, values
-        self._n = end
+    def add(self, row: int, numbers: Floats) -> None:
+        """Add the next piece of a row: replicates and their NUMBERS, (10, n)."""
+        self._places.setdefault(row, []).append((self.n_bytes, numbers.shape[1]))
+        self.n_bytes += self._file.write(numbers.tobytes())
 
-    def in_order(self) -> tuple[Ints, Floats]:
-        replicates, values = self._replicates[: self._n], self._values[:, : self._n]
-        if bool(np.all(replicates[1:] > replicates[:-1])):
-            return replicates, values
-        order = np.argsort(replicates, kind="stable")
-        return replicates[order], values[:, order]
+    def of(self, row: int) -> Floats:
+        """All that was added to a row, replicates in order: (10, n)."""
+        found = np.empty((len(KEPT), sum(n for _, n in self._places.get(row, ()))))
+        end = 0
+        for place, n in self._places.get(row, ()):
+            self._file.seek(place)
+            piece = self._file.read(len(KEPT) * n * found.itemsize)
+            found[:, end : end + n] = np.frombuffer(piece).reshape(len(KEPT), n)
+            end += n
+        if bool(np.all(found[0, 1:] > found[0, :-1])):
+            return found
+        return found[:, np.argsort(found[0], kind="stable")]
 
 
 class Results:
     """Numbers of the fits of a study.
 
-    conditions : its table, with the columns ROW; usable : statuses whose numbers count; n_most :
-    replicates that a row can have
+    conditions : its table, with the columns ROW; usable : statuses whose numbers count; file : for
+    the numbers, as long as they are asked for
     """
 
-    def __init__(self, conditions: pa.Table, usable: Sequence[str], n_most: int) -> None:
+    def __init__(self, conditions: pa.Table, usable: Sequence[str], file: IO[bytes]) -> None:
         keys = [tuple(row.values()) for row in conditions.select(ROW).to_pylist()]
         self._names = [
             {name: i for i, name in enumerate(dict.fromkeys(one))}
@@ -94,12 +99,10 @@ class Results:
         self._keys = [tuple(self._names[i][key[i]] for i in range(len(ROW))) for key in keys]
         self._row_of = np.full([len(names) for names in self._names], -1)
         self._row_of[tuple(zip(*self._keys, strict=True))] = np.arange(len(keys))
-        self._is_wanted = np.zeros(len(keys), dtype=bool)
-        self._fits_of: dict[Parts, _Fits] = {}
+        self._fits: list[_Fits] = []
         self._usable = [STATUSES.index(status) for status in usable]
         self._n_fits = np.zeros((*self._row_of.shape[:2], len(STATUSES)), dtype=np.int64)
-        self._n_most = n_most
-        self._kept: dict[int, _Kept] = {}
+        self._pieces = _Pieces(file)
 
     def count_fits(self, row: int) -> list[int]:
         """Finished fits of a row's method, in the order of STATUSES."""
@@ -111,7 +114,13 @@ class Results:
 
     def numbered(self, row: int) -> tuple[Ints, Floats]:
         """Replicates of the usable fits of a row, in order, and their NUMBERS: (n,), (9, n)."""
-        return self._kept.get(row, _Kept(0)).in_order()
+        found = self._pieces.of(row)
+        return found[0].astype(np.int64), found[1:]
+
+    @property
+    def n_bytes(self) -> int:
+        """How much is kept."""
+        return self._pieces.n_bytes
 
     def method(self, row: int) -> str:
         """Name of the row's method."""
@@ -129,36 +138,25 @@ class Results:
         """Replicates in which the fits of all methods of a row's condition are usable."""
         condition = self._keys[row][0]
         methods = {key[1] for key in self._keys if key[0] == condition}
-        return functools.reduce(
-            np.intersect1d, [self._usable_replicates(condition, one) for one in methods]
-        )
+        return reduce(np.intersect1d, [self._usable_replicates(condition, one) for one in methods])
 
     def _usable_replicates(self, condition: int, method: int) -> Ints:
         ends = [self._fit(condition, method, replicate) for replicate in (0, MOST_REPLICATES)]
         found = [np.empty(0, dtype=np.int64)]
-        for fits in self._fits_of.values():
+        for fits in self._fits:
             own = slice(*np.searchsorted(fits.fit, ends))
             found.append(fits.fit[own][np.isin(fits.status[own], self._usable)] - ends[0])
         return np.concatenate(found)
 
-    def want(self, rows: Sequence[int]) -> None:
-        """Keep the numbers of these rows from now on, and forget those of others."""
-        self._is_wanted[:] = False
-        self._is_wanted[list(rows)] = True
-        self._kept = {}
-
-    def has_fits(self, parts: Parts) -> bool:
-        """Whether the statuses of some parts were added."""
-        return parts in self._fits_of
-
-    def add_estimates(self, parts: Parts, estimates: pa.Table) -> None:
-        """Add the numbers of finished parts whose fits were added.
+    def add(self, fits: pa.Table, estimates: pa.Table) -> None:
+        """Add the statuses and the numbers of finished parts.
 
         Raises
         ------
         DataError
             The estimates hold what the conditions table does not list.
         """
+        self._fits.append(self._statuses(fits))
         condition, method, parameter = (
             _codes(estimates[name], self._names[i]) for i, name in enumerate(ROW)
         )
@@ -168,20 +166,16 @@ class Results:
             found = estimates.select(ROW).slice(int(unlisted[0]), 1).to_pylist()[0]
             raise DataError(f"conditions.parquet does not list {found}, which estimates/ holds.")
         replicate = _integers(estimates["replicate"])
-        status = self._fits_of[parts].of(self._fit(condition, method, replicate))
-        kept = np.flatnonzero(self._is_wanted[rows] & np.isin(status, self._usable))
+        status = self._fits[-1].of(self._fit(condition, method, replicate))
+        kept = np.flatnonzero(np.isin(status, self._usable))
         order = kept[np.argsort(rows[kept], kind="stable")]
-        values = np.stack([_floats(estimates[name])[order] for name in NUMBERS])
-        replicate = replicate[order]
+        numbers = np.stack([_floats(estimates[name])[order] for name in KEPT])
         starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
         bounds = itertools.pairwise([*starts.tolist(), len(order)])
         for row, (start, end) in zip(rows[order][starts].tolist(), bounds, strict=True):
-            if row not in self._kept:
-                self._kept[row] = _Kept(self._n_most)
-            self._kept[row].add(replicate[start:end], values[:, start:end])
+            self._pieces.add(row, numbers[:, start:end])
 
-    def add_fits(self, parts: Parts, fits: pa.Table) -> None:
-        """Add the statuses of finished parts."""
+    def _statuses(self, fits: pa.Table) -> _Fits:
         condition, method = (_codes(fits[name], self._names[i]) for i, name in enumerate(ROW[:2]))
         status = _codes(fits["status"], {name: i for i, name in enumerate(STATUSES)})
         known = (condition >= 0) & (method >= 0)
@@ -189,7 +183,7 @@ class Results:
         np.add.at(self._n_fits, (condition, method, status), 1)
         fit = self._fit(condition, method, _integers(fits["replicate"])[known])
         order = np.argsort(fit, kind="stable")
-        self._fits_of[parts] = _Fits(fit[order], status[order].astype(np.int8))
+        return _Fits(fit[order], status[order].astype(np.int8))
 
     def _fit(self, condition: T, method: T, replicate: T) -> T:
         """The number that stands for a fit."""
@@ -209,42 +203,21 @@ def read_results(
     DataError
         A part is damaged or does not fit the conditions.
     """
-    parts = finished_parts(study)
-    n_passes = 1 + _count_numbers(study, parts, conditions) // KEPT_NUMBERS
-    results = Results(conditions, usable, _span(parts))
-    for rows in _portions(conditions, n_passes):
-        results.want(rows)
-        try:
-            _add_parts(results, study, parts)
-        except PartReplacedError:  # only now, so that all rows are of the same replicates
-            parts = finished_parts(study)
-            results = Results(conditions, usable, _span(parts))
-            results.want(rows)
-            _add_parts(results, study, parts)
-        yield rows, results
-        results.want(())  # the caller still holds them while the next are read
+    with tempfile.SpooledTemporaryFile(MOST_IN_MEMORY) as file:
 
+        def read(parts: Sequence[Part]) -> Results:
+            results = Results(conditions, usable, file)
+            for fits, estimates in _read_ahead(study, list(_bundles(parts))):
+                results.add(fits, estimates)
+            return results
 
-def _count_numbers(study: Path, parts: Sequence[Part], conditions: pa.Table) -> int:
-    """How many numbers there are if every fit has all its parameters."""
-    contents = contents_of(read_manifest(study))
-    keys = zip(*(conditions[name].to_pylist() for name in ROW[:2]), strict=True)
-    n_rows = Counter(keys)
-    n_rows_of = {
-        key: sum(n_rows[one.condition, method] for method in one.methods)
-        for key, one in contents.items()
-    }
-    return sum(_n_replicates(part) * n_rows_of[part.key] for part in parts) * len(NUMBERS)
+        results = read_parts(study, read)
+        for rows in _portions(conditions, 1 + results.n_bytes // MOST_IN_MEMORY):
+            yield rows, results
 
 
 def _n_replicates(part: Part) -> int:
     return part.last - part.first + 1
-
-
-def _span(parts: Sequence[Part]) -> int:
-    """Replicates from the first to the last of all parts."""
-    last = max((part.last for part in parts), default=0)
-    return last - min((part.first for part in parts), default=1) + 1
 
 
 def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
@@ -261,51 +234,42 @@ def _portions(conditions: pa.Table, n_portions: int) -> Iterator[list[int]]:
         yield portion
 
 
-def _add_parts(results: Results, study: Path, parts: Sequence[Part]) -> None:
-    for together, fits, estimates in _read_ahead(results, study, list(_bundles(parts))):
-        if fits is not None:
-            results.add_fits(together, fits)
-        results.add_estimates(together, estimates)
-
-
-def _bundles(parts: Sequence[Part]) -> Iterator[Parts]:
+def _bundles(parts: Sequence[Part]) -> Iterator[list[Part]]:
     """Parts that are read together."""
     bundle: list[Part] = []
     room = READ_TOGETHER
     for part in parts:
         room -= _n_replicates(part)
         if bundle and room < 0:
-            yield tuple(bundle)
+            yield bundle
             bundle, room = [], READ_TOGETHER - _n_replicates(part)
         bundle.append(part)
     if bundle:
-        yield tuple(bundle)
+        yield bundle
 
 
 def _read_ahead(
-    results: Results, study: Path, bundles: Sequence[Parts]
-) -> Iterator[tuple[Parts, pa.Table | None, pa.Table]]:
-    """Parts, their fits if they are not known, and estimates; the next are read meanwhile."""
+    study: Path, bundles: Sequence[Sequence[Part]]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Fits and estimates of parts that are read together; the next are read meanwhile."""
     with ThreadPoolExecutor(N_READERS) as pool:
 
-        def start(parts: Parts) -> list[Iterator[pa.Table]]:
-            of_fits = () if results.has_fits(parts) else parts
-            return [
-                pool.map(lambda one: read_columns(study / one.path("fits"), FIT_COLUMNS), of_fits),
-                pool.map(
-                    lambda one: read_columns(study / one.path("estimates"), ESTIMATE_COLUMNS), parts
-                ),
-            ]
+        def start(parts: Sequence[Part]) -> list[Iterator[pa.Table]]:
+            return [pool.map(partial(_read, study, kind), parts) for kind in ("fits", "estimates")]
 
         upcoming = [start(parts) for parts in bundles[:1]]
-        for parts, following in itertools.zip_longest(bundles, bundles[1:]):
-            fits, estimates = (list(tables) for tables in upcoming.pop())
+        for _, following in itertools.zip_longest(bundles, bundles[1:]):
+            fits, estimates = map(_joined, upcoming.pop())
             upcoming += [start(following)] if following else []
-            yield parts, _joined(fits) if fits else None, _joined(estimates)
+            yield fits, estimates
 
 
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).combine_chunks()
+def _read(study: Path, kind: str, part: Part) -> pa.Table:
+    return read_columns(study / part.path(kind), COLUMNS[kind])
+
+
+def _joined(tables: Iterator[pa.Table]) -> pa.Table:
+    return pa.concat_tables(list(tables)).combine_chunks()
 
 
 def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
@@ -316,7 +280,7 @@ def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
         array = array.dictionary_encode()
     names = [numbers.get(name, -1) for name in array.dictionary.to_pylist()]
     indices = np.asarray(array.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return np.array([*names, -1], dtype=np.int64)[indices]
+    return np.array([*names, -1], dtype=np.int64).take(indices)
 
 
 def _integers(column: pa.ChunkedArray) -> Ints:

@@ -149,9 +149,12 @@ class Described:
         self._alpha = alpha
 
     def sample(self, rows: Sequence[int], numbers: Sequence[Floats]) -> Sample:
-        """The rows, all with equally many replicates, given their NUMBERS."""
+        """The rows, all with equally many replicates, given their NUMBERS, which may change."""
         # (9, n_rows, n), in memory too: sums of replicates that lie apart are not pairwise
-        own, columns = np.array(rows), np.ascontiguousarray(np.stack(numbers, axis=1))
+        own, columns = np.array(rows), numbers[0][:, None]
+        if len(rows) > 1:
+            columns = np.stack(numbers, axis=1)
+        columns = np.ascontiguousarray(columns)
         _fill_in_balanced(columns, self._true_se[own])
         edge, limits = self._is_at_edge[own], self._limits[own]
         described = self._truth[own], self._is_scale[own], edge, self._alpha, limits
@@ -170,16 +173,18 @@ class _Measured:
         """Measure some rows, those with equally many replicates together."""
         rows_by_n: dict[int, list[tuple[int, Floats]]] = {}
         for row in rows:
-            numbers = take(results, row)
-            rows_by_n.setdefault(numbers.shape[1], []).append((row, numbers))
             ok, boundary, *bad = results.count_fits(row)
             self._counts[:4, row] = ok + boundary + sum(bad), 0, sum(bad), boundary
-        for n, found in rows_by_n.items():
-            n_together = max(1, MEASURED_TOGETHER // (n or 1))
-            for start in range(0, len(found), n_together):
-                self._measure(*zip(*found[start : start + n_together], strict=True))
+            numbers = take(results, row)
+            n = numbers.shape[1]
+            rows_by_n.setdefault(n, []).append((row, numbers))
+            if n * len(rows_by_n[n]) >= MEASURED_TOGETHER:
+                self._measure(rows_by_n.pop(n))
+        for found in rows_by_n.values():
+            self._measure(found)
 
-    def _measure(self, rows: Sequence[int], numbers: Sequence[Floats]) -> None:
+    def _measure(self, found: list[tuple[int, Floats]]) -> None:
+        rows, numbers = zip(*found, strict=True)
         own, sample = np.array(rows), self._described.sample(rows, numbers)
         has_estimate = ~np.isnan(sample.estimates)
         self._counts[1, own] = has_estimate.sum(axis=1)

@@ -15,6 +15,7 @@ import pytest
 from scipy import special, stats
 
 from mcsim.measures import Sample
+from mcsim.planning.control import Control
 from mcsim.planning.designs import designs_of
 from mcsim.planning.measured import Told, value_of
 from mcsim.planning.plan import PlanOptions, make_plan
@@ -103,7 +104,7 @@ def controlled(rng, counts, n):
     other = within * rng.chisquare(more, n) / more
     pooled = np.where(variance < other, (df * variance + more * other) / (df + more), variance)
     exact = as_told(estimate, variance, se, df)
-    return Told({"truth": EFFECT}, as_told(estimate, pooled, se, df), exact)
+    return Told({"truth": EFFECT}, as_told(estimate, pooled, se, df), Control(exact))
 
 
 def judged(counts):

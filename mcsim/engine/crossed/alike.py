@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import diags_array
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.crossed.partitions import (
@@ -120,7 +120,7 @@ def _twins(units: Sequence[Ints], columns: Sequence[Floats], G: Any) -> Alike | 
         first, end, q = end, end + size, own.shape[1]
         others = np.ones(len(weights))
         others[first:end] = 0.0
-        meets = G[first:end] @ diags_array(others)
+        meets = G[first:end] @ scipy.sparse.diags_array(others)
         itself = [np.bincount(unit, own[:, i] * own[:, j]) for i in range(q) for j in range(i + 1)]
         of_itself = np.column_stack([*itself, np.zeros(n)])
         first_own, own_type = _distinct(of_itself)

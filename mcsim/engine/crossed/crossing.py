@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 from mcsim.engine.blocks import Blocks
@@ -113,7 +113,7 @@ def _sparse_rows(layout: Layout) -> Any:
     n, n_each = layout.W.shape
     starts = np.arange(0, n * n_each + 1, n_each) if n_each else np.zeros(n + 1, dtype=np.int64)
     where = layout.W.ravel(), layout.column.ravel().astype(np.int64), starts
-    return csr_array(where, shape=(n, layout.n_sums))
+    return scipy.sparse.csr_array(where, shape=(n, layout.n_sums))
 
 
 def _with_strata(crossing: Crossing, strata: Strata) -> Crossing:

@@ -7,7 +7,7 @@ one where each touches little of it, block by block.
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
@@ -116,7 +116,7 @@ class _Dense:
             HG, y = H @ group.G, self._wy[group.columns]
             E = C - CH @ HG
             flat = np.ascontiguousarray(np.moveaxis(E[:, :n], 0, 1)).reshape(n, -1)
-            half = linalg.solve_triangular(
+            half = scipy.linalg.solve_triangular(
                 outer.L, outer.Lam.T @ flat, lower=True, check_finite=False
             )
             half = np.ascontiguousarray(half.T).reshape(*group.columns.shape, n)
@@ -152,7 +152,7 @@ class _BlockByBlock:
         A[:, :-1] = _both_triangles(A[:, :-1])
 
     def way_back(self, outer: Outer) -> tuple[Floats, Floats]:
-        self.inverse = _both_triangles(linalg.lapack.dpotri(outer.L, lower=1)[0])
+        self.inverse = _both_triangles(scipy.linalg.lapack.dpotri(outer.L, lower=1)[0])
         N = np.ascontiguousarray(outer.Lam @ (outer.Lam @ self.inverse).T)
         z = np.zeros((len(self._ey), outer.Uh.shape[1]))
         z[:, -1] = self._ey

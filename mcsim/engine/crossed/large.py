@@ -6,7 +6,7 @@ Letters as in likelihood.py; what inner units do is in inner.py.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, sparse
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.blocks import entries, entry
@@ -99,14 +99,16 @@ class LargeCrossedLikelihood(CrossedLikelihood):
             yy -= float(np.sum((half @ wy[group.columns][:, :, None]) ** 2))
         Lo = self._outer_factor(Lam)
         F = np.ascontiguousarray((Lo.T @ A[:n, :n]).T)
-        L = linalg.cholesky(np.eye(n) + Lo.T @ F, lower=True, overwrite_a=True, check_finite=False)
+        L = scipy.linalg.cholesky(
+            np.eye(n) + Lo.T @ F, lower=True, overwrite_a=True, check_finite=False
+        )
         log_det += 2.0 * float(np.log(np.diag(L)).sum())
-        h = linalg.solve_triangular(L, Lo.T @ A[:n, n:], lower=True, check_finite=False)
+        h = scipy.linalg.solve_triangular(L, Lo.T @ A[:n, n:], lower=True, check_finite=False)
         T = A[n:, n:] - h[:, :-1].T @ h
         X, y = T[:, :-1], T[:, -1]
-        C = linalg.cholesky(X, lower=True) if len(X) else X
-        beta = linalg.cho_solve((C, True), y) if len(X) else y
-        found.T_inverse[0] = linalg.cho_solve((C, True), np.eye(len(X))) if len(X) else X
+        C = scipy.linalg.cholesky(X, lower=True) if len(X) else X
+        beta = scipy.linalg.cho_solve((C, True), y) if len(X) else y
+        found.T_inverse[0] = scipy.linalg.cho_solve((C, True), np.eye(len(X))) if len(X) else X
         found.beta[0] = beta
         r2 = yy - float(h[:, -1] @ h[:, -1]) - float(y @ beta)
         if model.is_reml:
@@ -114,7 +116,7 @@ class LargeCrossedLikelihood(CrossedLikelihood):
         found.r2[0] = r2
         found.f[0] = log_det + model.nu * (1.0 + np.log(2.0 * np.pi * r2 / model.nu))
         kappa = model.nu / r2 if np.isnan(weight) else weight
-        back = linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
+        back = scipy.linalg.solve_triangular(L, h, lower=True, trans=1, check_finite=False)
         V, z_inner = self._units.way_back(Outer(Lo, L, Lo @ back))
         for level, own in self._inner.items():
             of_units = own.weight[:, None, None] * V[own.places]
@@ -136,7 +138,7 @@ class LargeCrossedLikelihood(CrossedLikelihood):
             log_det += 2.0 * float(group.weight @ np.log(np.einsum("nii->ni", half)).sum(axis=1))
         return found, log_det
 
-    def _outer_factor(self, Lam: Floats) -> sparse.csr_array:
+    def _outer_factor(self, Lam: Floats) -> "scipy.sparse.csr_array":
         """Lam of all outer columns, block diagonal."""
         rows, columns, values = [], [], []
         for level, own in self._outer.items():
@@ -145,10 +147,10 @@ class LargeCrossedLikelihood(CrossedLikelihood):
             columns.append(np.tile(own, (1, q)).ravel())
             values.append(np.tile(Lam[level, :q, :q].ravel(), len(own)))
         if not rows:
-            return sparse.csr_array((0, 0))
+            return scipy.sparse.csr_array((0, 0))
         where = np.concatenate(rows), np.concatenate(columns)
         shape = self._n_outer, self._n_outer
-        return sparse.csr_array((np.concatenate(values), where), shape=shape)
+        return scipy.sparse.csr_array((np.concatenate(values), where), shape=shape)
 
     def _outer_parts(
         self, found: Points, A: Floats, F: Floats, L: Floats, Lam: Floats, z: Floats, kappa: float
@@ -156,7 +158,9 @@ class LargeCrossedLikelihood(CrossedLikelihood):
         for level, own in self._outer.items():
             V = self._from_inverse(own, Lam[level])
             if V is None:
-                S = linalg.solve_triangular(L, F[own.ravel()].T, lower=True, check_finite=False)
+                S = scipy.linalg.solve_triangular(
+                    L, F[own.ravel()].T, lower=True, check_finite=False
+                )
                 S = np.ascontiguousarray(S.T).reshape(*own.shape, -1)
                 V = A[own[:, :, None], own[:, None, :]] - S @ np.swapaxes(S, 1, 2)
             self._add(found, level, V, z[own], kappa)

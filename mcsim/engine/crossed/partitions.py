@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 
@@ -27,7 +26,7 @@ def units_that_cross(units: Sequence[Ints]) -> bool:
 def sums_of_pairs(first: Ints, second: Ints, values: Floats) -> Any:
     """Sums of the values of the rows that two units share: sparse, (n_first, n_second)."""
     shape = int(first.max()) + 1, int(second.max()) + 1
-    found = csr_array((values, (first, second)), shape=shape)
+    found = scipy.sparse.csr_array((values, (first, second)), shape=shape)
     found.sum_duplicates()
     return found
 
@@ -40,8 +39,8 @@ def of_units(cells: Ints, unit: Ints) -> Ints:
 def join(first: Ints, second: Ints) -> Ints:
     """The finest partition that both lie within."""
     n, m = int(first.max()) + 1, int(second.max()) + 1
-    both = csr_array((np.ones(len(first)), (first, second + n)), shape=(n + m, n + m))
-    labels = connected_components(both, directed=False)[1].astype(np.int64)
+    both = scipy.sparse.csr_array((np.ones(len(first)), (first, second + n)), shape=(n + m, n + m))
+    labels = scipy.sparse.csgraph.connected_components(both, directed=False)[1].astype(np.int64)
     return _in_order(labels[first])
 
 

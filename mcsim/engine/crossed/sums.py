@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
+import scipy  # loads its parts where they are used
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints, Positions
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
@@ -124,7 +124,7 @@ def mean_columns(layout: Layout, alike: Alike, place: Sequence[Ints]) -> Any:
         values.append(np.repeat(1.0 / np.sqrt(np.bincount(types))[types], q))
     n_means = sum(len(own) * q for own, q in zip(place, layout.sizes, strict=True))
     where = np.arange(layout.n_sums), np.concatenate(to)
-    return csr_array((np.concatenate(values), where), shape=(layout.n_sums, n_means))
+    return scipy.sparse.csr_array((np.concatenate(values), where), shape=(layout.n_sums, n_means))
 
 
 def tables_of(layout: Layout, alike: Alike) -> Tables:

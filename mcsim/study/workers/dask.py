@@ -107,20 +107,24 @@ class DaskExecutor(Executor):
         from distributed import KilledWorker, as_completed
 
         payload = pickle.dumps((versions_here(), pickle.dumps(function)))
-        run = _Run(TaskQueue(tasks), as_completed(loop=self._client.loop))
+        # results travel while others are waited for
+        arriving = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+        run = _Run(TaskQueue(tasks), arriving)
         self._submit(payload, run)
-        for future in run.arriving:
-            task, was_alone = run.running.pop(future)
-            try:
-                with self._answering():
-                    message = future.result()
-            except KilledWorker as error:
-                how = f"{error.allowed_failures + 1} times"
-                again = instead_of(task, on_lost, how) if was_alone else [task]
-                run.suspects.extendleft(reversed(again))
-            else:
+        for batch in arriving.batches():
+            done = []
+            for future, found in batch:
+                task, was_alone = run.running.pop(future)
+                try:
+                    with self._answering():
+                        done.append((_result(future, found), task))
+                except KilledWorker as error:
+                    how = f"{error.allowed_failures + 1} times"
+                    again = instead_of(task, on_lost, how) if was_alone else [task]
+                    run.suspects.extendleft(reversed(again))
+            self._submit(payload, run)  # before the results are written
+            for message, task in done:
                 yield opened(message, task)
-            self._submit(payload, run)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -232,6 +236,13 @@ async def _knock(address: str, security: Any) -> None:
 
     connection = await connect(address, timeout=CONNECT_S, **security.get_connection_args("client"))
     await connection.close()
+
+
+def _result(future: Any, found: Any) -> bytes:
+    """What `as_completed` has found: a worker's message, or the error, raised."""
+    if future.status == "finished":
+        return bytes(found)
+    raise found[1] if isinstance(found, tuple) else CancelledError
 
 
 def _work(payload: bytes, message: bytes) -> bytes:
