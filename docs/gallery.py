@@ -33,7 +33,8 @@ def main() -> None:
         for path in sorted(Path(folder).glob("*.png")):
             picture = Image.open(path).convert("RGB")
             picture.thumbnail((WIDTH, picture.height))
-            picture.quantize(COLOURS).save(PICTURES / path.name, optimize=True)
+            picture = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE)  # keeps rare ones
+            picture.save(PICTURES / path.name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,14 @@ MEANINGS = {
     "replicate": "number of the data set, from 1",
     "method": "name of the method; with several df `name/df`",
     "parameter": "what is estimated, such as `x`, `animal.sd(x)`, `sigma`",
-    "component": "`fixed`, `terms` (F tests), `residual`, `total` or the name of a level",
+    "component": "`fixed`, `terms` (F tests), `residual`, `total`, the name of a level, or "
+    "`risk_difference`, `rate_ratio`, `odds_ratio`",
     "estimate": "the estimate; F or chi-squared of a test of several columns",
     "std_error": "its standard error",
     "df": "degrees of freedom; the denominator's of F",
     "ci_lower": "lower limit of the interval",
     "ci_upper": "upper limit of the interval",
-    "p_value": "two-sided, of the hypothesis that the parameter is 0",
+    "p_value": "two-sided, of the hypothesis that the parameter is 0, of a ratio 1",
     "shift": "of a fixed effect of a normal truth: its estimate is normal about truth plus "
     "`shift`, given the residuals",
     "true_se": "the SD of that: of least squares with the true covariance",
@@ -48,8 +49,9 @@ MEANINGS = {
     "condition_in_words": "its swept values, such as `animal.count = 5, sigma = 0.5`",
     "design_in_words": "units per level, and observations; null in what a folder of format 2 left",
     "swept": "swept values by key, as JSON; also a column per key, such as `truth.sigma`",
-    "kind": "`fixed`, `term`, `sd`, `variance`, `correlation`, `icc`, `sigma`, `residual`; `own`: "
-    "another name, of an estimand or of a function of yours",
+    "kind": "`fixed`, `term`, `sd`, `variance`, `correlation`, `icc`, `sigma`, `residual`, "
+    "`risk_difference`, `rate_ratio`, `odds_ratio`; `own`: another name, of an estimand or of a "
+    "function of yours",
     "level": "of random effects, or `total`; null for others",
     "numerator_df": "of a test of several columns",
     "truth": "what the parameter estimates",

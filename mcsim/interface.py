@@ -314,7 +314,7 @@ def plot(
     kind: str | None = None,
     *,
     method: Globs = "*",
-    parameter: Globs = "*",
+    parameter: Globs | None = None,
     condition: Globs = "*",
     measure: str | None = None,
     replicate: int | None = None,
@@ -323,6 +323,7 @@ def plot(
     """A figure of a study, or of a folder of studies; kinds as of `mcsim plot`.
 
     kind : unless given, what suits the study
+    parameter : unless given, those that tell the most; "*" for all
     replicate : that kind "data" shows; unless given, the first
     width : in mm, such as 89 or 183, one and two columns of a page; unless given, as needed
 

@@ -5,6 +5,7 @@ says reads it into a `Parameter` and asks that.
 """
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,6 +24,9 @@ LINK_WORDS = {
 }
 SCALES = {"logit": "log odds", "probit": "probits", "cloglog": "log hazard", "log": "log rate"}
 RATIOS = {"logit": "odds ratio", "cloglog": "hazard ratio", "log": "rate ratio"}  # exp() of effects
+RISK_DIFFERENCE, RATE_RATIO, ODDS_RATIO = MARGINAL = (  # of means, averaged over a population
+    "risk_difference", "rate_ratio", "odds_ratio",
+)  # fmt: skip
 EQUIVALENCE = ("equivalence_lower", "equivalence_upper")  # limits of an estimand
 AT_TRUTH = ("shift", "true_se")  # of a fixed effect, where the truth is normal
 
@@ -30,7 +34,8 @@ MOST_BITS = 166  # of a whole number in decimal digits: Python writes some thous
 _SHORT = {"sd": "sd", "variance": "var", "correlation": "cor"}  # as names write a kind
 _KINDS = {short: kind for kind, short in _SHORT.items()}
 _CLOSING = {"[": "]", "`": "`", '"': '"'}  # within these a comma is part of a name
-_WHOLE = re.compile(r"(?<![\w.+-])(-?\d+)\.0(?![\w.])")
+MOST_DIGITS, SHORT_DIGITS = 6, 4  # of a decimal number that is shown as it is; of another one
+_DECIMAL = re.compile(r"(?<![\w.+-])-?\d+\.\d+(?:e[+-]?\d+)?(?![\w.])")
 _OF_LEVEL = re.compile(r"(`[^`]+`|[\w.]+?)\.(?:(sd|var|cor)\((.+)\)|icc)")
 
 
@@ -40,9 +45,9 @@ class Parameter:
 
     kind : fixed, term (several columns, an F or a likelihood-ratio test), sd, variance,
         correlation, icc (a level's share of the variance), sigma, dispersion (of counts), residual
-        (correlations and ratios of SDs), or own: what a scenario or a user's function calls by a
-        name of its own
-    component : as in the results: fixed, terms, residual, total or a level
+        (correlations and ratios of SDs), one of MARGINAL, or own: what a scenario or a user's
+        function calls by a name of its own
+    component : as in the results: fixed, terms, residual, total, a level, or one of MARGINAL
     level : of the random effects; `total` for a sum over the levels; None for other kinds
     columns : the columns that it is about, as its name has them
     numerator_df : of a term
@@ -144,6 +149,11 @@ SIGMA = Parameter("sigma", "sigma", RESIDUAL)
 DISPERSION = Parameter("dispersion", "dispersion", RESIDUAL)  # of a negative binomial
 
 
+def no_effect(component: str) -> float:
+    """What a parameter of a component is where there is no effect: 1 for a ratio, else 0."""
+    return 1.0 if component in (RATE_RATIO, ODDS_RATIO) else 0.0
+
+
 def link_scale(link: str) -> str:
     """`on the scale of the link, log odds; exp() of an effect is an odds ratio`."""
     ratio = RATIOS.get(link)
@@ -167,6 +177,8 @@ def _read(name: str, component: str | None) -> Parameter:
         kind = _KINDS.get(match[2], "icc")
         columns = split_pair(match[3]) if kind == "correlation" else (match[3],)
         return replace(Parameter.of_level(kind, level, *columns), name=name)
+    if component in MARGINAL:
+        return Parameter(name, component, component)
     if _is_column(name):
         return Parameter(name, "fixed", component or FIXED, columns=(name,))
     return Parameter(name, "own", component or FIXED)
@@ -208,13 +220,27 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def shown_label(label: str) -> str:
-    """A condition's label, or a value in it, as it is shown: 2 for 2.0, however it was written."""
-    return _WHOLE.sub(r"\1", label)
+    """A condition's label, or a value in it, as it is shown: 2 for 2.0, 0.3 for 0.1 + 0.2."""
+    return _DECIMAL.sub(lambda match: _short(float(match[0])), label)
+
+
+def _short(value: float) -> str:
+    exact = f"{value:.12g}"  # without the rounding of arithmetic
+    if len(re.sub(r"e.*|\D", "", exact).strip("0")) <= MOST_DIGITS:
+        return exact
+    return f"{value:.{max(SHORT_DIGITS, len(str(int(abs(value)))) + 1)}g}"
+
+
+def shown_labels(labels: Iterable[str]) -> dict[str, str]:
+    """How labels, or values, are shown; those that would then look alike, as they are."""
+    short = {label: shown_label(label) for label in labels}
+    n_alike = Counter(short.values())
+    return {label: one if n_alike[one] == 1 else label for label, one in short.items()}
 
 
 def plain_label(label: str) -> str:
     """A condition's label, or the same with whole keys and other spaces, in one spelling."""
-    tight = re.sub(r"\s*([=,:])\s*", r"\1", shown_label(label.strip()))
+    tight = re.sub(r"\s*([=,:])\s*", r"\1", label.strip())
     return re.sub(r"(^|,)(design\.levels|design|truth)\.", r"\1", tight)
 
 

@@ -189,6 +189,10 @@ def test_tests_are_counted_where_nothing_more_is_known_of_them():
     assert measured("type_m", sample).value == pytest.approx(np.abs(T[significant]).mean() / 0.4)
     shown = (T - q > -1.5) & (T + q < 1.6)
     assert measured("equivalence", sample).value == pytest.approx(shown.mean())
+    ratios = sample_of_one(np.exp(0.4), False, 0.05, np.exp(T), SE, T - SE, T + SE, p)
+    ratios = changed(ratios, no_effect=1.0)
+    for name in ("type_s", "type_m"):
+        assert measured(name, ratios) == pytest.approx(measured(name, sample))
     for name in ("expected_rejection", "expected_coverage", "mde"):
         assert measured(name, sample) == UNDEFINED
 

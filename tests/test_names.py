@@ -21,6 +21,8 @@ from mcsim.names import (
     short_names,
     show_number,
     show_value,
+    shown_label,
+    shown_labels,
     split_pair,
 )
 
@@ -190,3 +192,23 @@ def test_numbers_next_to_one_are_not_written_as_one():
     shown = [show_number(one, ".4g") for one in values]
     assert shown == ["-0.9999984", "0.99999", "1", "-1", "1"]
     assert show_number(0.9, ".0f") == "1"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("sigma=0.30000000000000004, x=2.0", "sigma=0.3, x=2"),
+        ("x=-0.3333333333333333", "x=-0.3333"),
+        ("count={uniform = [1.0000000000000002, 2.5]}", "count={uniform = [1, 2.5]}"),
+        ("x=12345.678901", "x=12345.7"),
+        ("x=1.2345678e-07", "x=1.235e-07"),
+        ("x=0.123456, file=pilot0.30.csv, version=1.10.0", None),
+    ],
+)
+def test_values_in_labels_are_short(label, shown):
+    assert shown_label(label) == (shown or label)
+
+
+def test_labels_that_would_look_alike_are_shown_whole():
+    labels = ["sigma=0.3", "sigma=0.30000000000000004", "sigma=1.0"]
+    assert list(shown_labels(labels).values()) == [*labels[:2], "sigma=1"]

@@ -31,7 +31,7 @@ def measures(_context: click.Context, _option: click.Parameter, begun: str) -> l
 
 
 def _names(column: str, context: click.Context) -> Iterator[str]:
-    from mcsim.names import plain_label
+    from mcsim.names import plain_label, shown_labels
     from mcsim.results.folder import read_conditions
     from mcsim.scenario.conditions import conditions
     from mcsim.scenario.load import load_scenario
@@ -43,7 +43,9 @@ def _names(column: str, context: click.Context) -> Iterator[str]:
             names = [str(name) for table in tables for name in table[column].to_pylist()]
         else:
             names = [one.label for one in conditions(load_scenario(path))]
-        yield from map(plain_label, names) if column == "condition" else names
+        if column == "condition":
+            names = [plain_label(one) for one in shown_labels(names).values()]
+        yield from names
 
 
 def _paths(context: click.Context) -> list[Path]:

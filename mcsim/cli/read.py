@@ -130,7 +130,7 @@ def printed_study(
     from mcsim.summary.selection import Selection, shown_rows
 
     context, width = click.get_current_context(), terminal_width()
-    if context.get_parameter_source("parameters") is ParameterSource.COMMANDLINE:
+    if is_given("parameters"):
         return print_summary(table, form, columns, width)
     words = ["mcsim", "summarize", *map(str, results)]
     for name in ("condition", "method"):
@@ -139,6 +139,12 @@ def printed_study(
     page = Page(form, columns, width, shlex.join(words))
     all_shown = (shown_rows(one, Selection()) for one in results)
     return print_study(table, page, lambda: [name for one in all_shown for name in telling(one)])
+
+
+def is_given(option: str) -> bool:
+    """Whether an option of the command that runs was given."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is ParameterSource.COMMANDLINE
 
 
 def _refuse_pairs(form: str, **options: Any) -> None:
@@ -243,6 +249,7 @@ def plot(
     """Draw a figure of a study, or of a folder of studies, with its Monte Carlo error.
 
     Without --kind: curves over a sweep, estimates of one condition, the plan of mcsim plan.
+    Without --parameter: those that tell the most; --parameter '*' draws all.
 
     Examples: mcsim plot results/stain_profile -o estimates.png
 
@@ -254,6 +261,8 @@ def plot(
 
     if len(measures) > 1:
         raise McsimError(f"a figure shows one --measure, not {', '.join(measures)}: draw several")
+    if not is_given("parameters"):
+        options["parameters"] = None
     selection = Selection(**options, measure=measures[0] if measures else None)
     kind, draw = chosen_figure(results, kind, selection, replicate)
     write(out, draw, width)

@@ -150,7 +150,7 @@ def be_coverage(sample: Sample) -> Measure:
 
 
 def rejection(sample: Sample) -> Measure:
-    """Share of p-values below alpha: power, or the type I error where the truth is 0."""
+    """Share of p-values below alpha: power, or type I error where the truth is 0 (of a ratio 1)."""
     return share_of(n_true(sample.p_values < sample.alpha), n_true(~np.isnan(sample.p_values)))
 
 

@@ -43,8 +43,8 @@ def expected_rejection(sample: Sample) -> Measure:
 def type_s(sample: Sample) -> Measure:
     """Share of the tests that reject whose estimate has the wrong sign; undefined for a truth of 0.
 
-    Gelman & Carlin (2014). By probabilities where they are known, else counted; MCSE by the delta
-    method.
+    Gelman & Carlin (2014); of ratios, that of their logarithms. By probabilities where they are
+    known, else counted; MCSE by the delta method.
     """
     rejected, wrong, _ = _rejections(sample)
     return _quotient_of_means(wrong, rejected)
@@ -56,7 +56,7 @@ def type_m(sample: Sample) -> Measure:
     As `type_s`.
     """
     rejected, _, size = _rejections(sample)
-    return _quotient_of_means(quotient(size, np.abs(sample.theta)), rejected)
+    return _quotient_of_means(quotient(size, np.abs(sample.true_effects)), rejected)
 
 
 def mde(sample: Sample) -> Measure:
@@ -94,14 +94,14 @@ def equivalence(sample: Sample) -> Measure:
 def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
     """Whether a test rejects, with the wrong sign, and |estimate| if so: expected, or counted."""
     above, below, _, size = sample.tails
-    is_known, is_negative = ~np.isnan(above), sample.theta < 0.0
-    is_tested = ~np.isnan(sample.p_values) & ~np.isnan(sample.theta)
+    is_known, is_negative = ~np.isnan(above), sample.true_effects < 0.0
+    is_tested = ~np.isnan(sample.p_values) & ~np.isnan(sample.true_effects)
     counted = np.where(is_tested, sample.p_values < sample.alpha, math.nan)
-    is_wrong = np.sign(sample.estimates) == -np.sign(sample.theta)
+    is_wrong = np.sign(sample.effects) == -np.sign(sample.true_effects)
     rejected = np.where(is_known, above + below, counted)
     wrong = np.where(is_known, np.where(is_negative, above, below), counted * is_wrong)
-    sizes = np.where(is_known, size, counted * np.abs(sample.estimates))
-    has_sign = sample.theta != 0.0
+    sizes = np.where(is_known, size, counted * np.abs(sample.effects))
+    has_sign = sample.true_effects != 0.0
     return (
         np.where(has_sign, rejected, math.nan),
         np.where(has_sign, wrong, math.nan),

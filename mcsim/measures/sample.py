@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ class Sample:
 
     truth, is_scale, is_at_edge : (n_rows,); the truth is NaN where there is none, `is_scale` marks
     an SD or a variance, `is_at_edge` a truth that is the last possible value, such as an SD of 0.
+    no_effect : (n_rows,), or (1,) for all: what a parameter is without an effect, 1 for a ratio
     equivalence : (n_rows, 2), limits within which an effect counts as none, NaN where not given
     All other arrays are of shape (n_rows, n_replicates), NaN where missing. Where `true_se` is
     there, the estimate is normal with this SD about the truth plus `shift`, given its interval.
@@ -47,11 +48,26 @@ class Sample:
     df: Array
     shift: Array
     true_se: Array
+    no_effect: Array = field(default_factory=lambda: np.zeros(1))
 
     @cached_property
     def theta(self) -> Array:
         """The truth as a column: (n_rows, 1)."""
         return self.truth[:, None]
+
+    @cached_property
+    def effects(self) -> Array:
+        """The estimates, logarithms of ratios: 0 is no effect."""
+        return self._on_effects(self.estimates)
+
+    @cached_property
+    def true_effects(self) -> Array:
+        """The truth likewise: (n_rows, 1)."""
+        return self._on_effects(self.theta)
+
+    def _on_effects(self, values: Array) -> Array:
+        is_ratio = self.no_effect[:, None] == 1.0
+        return np.where(is_ratio, np.log(np.where(is_ratio, values, 1.0)), values)
 
     @cached_property
     def ordered_estimates(self) -> Array:

@@ -16,10 +16,13 @@ from mcsim.engine.families.glm import GlmFits, fit_glm
 from mcsim.engine.families.kinds import KINDS
 from mcsim.engine.laplace.separation import runaway_direction
 from mcsim.engine.optimum.status import Status
-from mcsim.methods.inference.df import ConstantDf
+from mcsim.methods.inference.df import ConstantDf, DfMethod
+from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.laplace import separated, trials_of
 from mcsim.methods.least_squares import FixedEffectsMethod, linear_model
+from mcsim.methods.marginal import blocks_of, comparisons
 from mcsim.methods.method import Analysis, FitOutcomes, Floats, MethodSettings, StreamOf
+from mcsim.names import Parameter
 
 SUSPECT = 10.0  # of the predictor: does a coefficient run off?
 
@@ -30,6 +33,7 @@ class Glm(FixedEffectsMethod):
     def __init__(self, columns: ModelColumns, settings: MethodSettings, _shared: object) -> None:
         super().__init__(columns, settings)
         assert settings.family is not None
+        self._compared = comparisons(columns, settings)
         self._columns, self._to_given = columns, linear_model(columns.X).root
         self._X = np.ascontiguousarray(columns.X @ self._to_given)
         self._trials = trials_of(columns, settings.family)
@@ -37,6 +41,15 @@ class Glm(FixedEffectsMethod):
         self._link = settings.family.link
         self._kind = KINDS[settings.family.family, settings.family.link]
         self.n_values = len(columns.X)
+
+    def parameters(self) -> list[Parameter]:
+        """What is estimated, in order."""
+        return [*super().parameters(), *(one.parameter for one in self._compared)]
+
+    def effects(self, beta: Floats, df_method: DfMethod) -> list[ParameterBlock]:
+        """Estimates and tests of the fixed effects, and of means that are compared."""
+        compared = blocks_of(self._compared, beta)(df_method, self.settings.confidence)
+        return super().effects(beta, df_method) + compared
 
     def take(self, responses: Floats) -> Floats:
         """The responses."""

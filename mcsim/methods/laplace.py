@@ -23,6 +23,7 @@ from mcsim.methods.inference.fixed_effects import ParameterBlock, fixed_effects
 from mcsim.methods.inference.profile import Profiles, profiles_of
 from mcsim.methods.inference.theory import Theory
 from mcsim.methods.likelihood import engine_levels
+from mcsim.methods.marginal import Effects, blocks_of, comparisons
 from mcsim.methods.method import (
     Analysis,
     FitOutcomes,
@@ -51,6 +52,7 @@ class LaplaceMethod:
         _refuse_shares(columns, settings)
         self._columns, self._settings = columns, settings
         self._contrasts = fixed_contrasts(columns, settings)
+        self._compared = comparisons(columns, settings)
         n, trials = len(columns.X), trials_of(columns, settings.family)
         _refuse_effects_of_chance(columns, settings.family, trials)
         self.design, self._nest = _rows_and_units(columns, trials)
@@ -67,11 +69,12 @@ class LaplaceMethod:
             model = CountsModel(self.design, self._nest, settings.family)
             self._bootstrap = Bootstrap(columns, self.design.order, settings.resamples, model)
         self.n_values = n
-        self.n_parameters = len(parameters(columns, settings))
+        self.n_parameters = len(self.parameters())
 
     def parameters(self) -> list[Parameter]:
         """What is estimated, in order."""
-        return parameters(self._columns, self._settings)
+        found, n = parameters(self._columns, self._settings), len(self._contrasts)
+        return [*found[:n], *(one.parameter for one in self._compared), *found[n:]]
 
     def theory(self, _truth: Truth) -> dict[str, dict[Parameter, Theory]]:
         """None."""
@@ -93,6 +96,8 @@ class LaplaceMethod:
         if has_profiles:
             components = self._profiled(fit, responses, components)
         estimates = {}
+        effects = Effects(fit.factors, fit.slopes, fit.component_covariance, fit.cross_covariance)
+        compared = blocks_of(self._compared, fit.coefficients, effects)
         for name in self._settings.df:
             df = ConstantDf(fit.covariance, constant_df(self._columns, name))
             own = fixed_effects(fit.coefficients, self._contrasts, df, confidence)
@@ -100,7 +105,7 @@ class LaplaceMethod:
                 single = [one for one in own if one.parameter.kind != "term"]
                 limits = {one.parameter: one for one in self._profiled(fit, responses, single)}
                 own = [limits.get(one.parameter, one) for one in own]
-            estimates[name] = own + components
+            estimates[name] = own + compared(df, confidence) + components
         return Analysis(estimates, self._outcomes(fit, responses.max(axis=1)))
 
     def _profiled(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns
+from mcsim.design.population import Population
 from mcsim.design.residual_rows import residual_parameters
 from mcsim.errors import DataError
 from mcsim.formula import same_column
@@ -92,6 +93,7 @@ class MethodSettings:
     """What a scenario says of a method beside its formula.
 
     family : None for normal responses
+    population : over which means are averaged; None: the rows of the model
     """
 
     estimator: str
@@ -104,6 +106,7 @@ class MethodSettings:
     residual: ResidualModel | None = None
     identifiable: bool = True
     family: FamilyModel | None = None
+    population: Population | None = None
 
 
 def refuse_unsupported(settings: MethodSettings) -> None:

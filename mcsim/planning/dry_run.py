@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mcsim.design.words import design_in_words, factors_in_words
 from mcsim.methods.r.method import r_calls
-from mcsim.names import SIGMA
+from mcsim.names import SIGMA, shown_label
 from mcsim.results.identity import grow
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.conditions import Condition
@@ -149,7 +149,7 @@ def _designs_in_words(study: PreparedStudy) -> Iterator[str]:
     """Who is measured; said once for conditions that follow each other and are alike."""
     described = (("\n".join(_design_in_words(study, one)), one) for one in study.all_conditions())
     for text, alike in groupby(described, key=itemgetter(0)):
-        labels = [one.label for _, one in alike]
+        labels = [shown_label(one.label) for _, one in alike]
         name = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels):,})"
         yield f"{'Design' if len(labels) == len(study.conditions) else name}: {text}"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mcsim.names import short_names, show_value
+from mcsim.names import short_names, show_value, shown_label
 from mcsim.planning.plan import Plan, as_json
 from mcsim.planning.search import OPEN
 from mcsim.scenario.plan import Goal
@@ -130,7 +130,7 @@ def _beside(plan: Plan) -> list[str]:
         )
     if worst := plan.details.get("truths", {}).get("worst"):
         truth = ", ".join(f"{key} = {show_value(value)}" for key, value in worst.items())
-        lines.append(f"The worst truth is {truth}.")
+        lines.append(f"The worst truth is {shown_label(truth)}.")
     for one in plan.methods:
         if len(plan.methods) > 1:
             found = "no design" if one.design is None else plan.designs.name(one.design)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import Sample
+from mcsim.names import MARGINAL, no_effect
 from mcsim.planning.control import CONTROL, Control, law_of, with_control
 from mcsim.planning.designs import Designs
 from mcsim.planning.folder import ADVICE
@@ -34,7 +35,7 @@ from mcsim.summary.summarize import Described, alpha_of
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own")
+OF_TESTS, TESTED = ("rejection", "mde", "equivalence"), ("fixed", "term", "own", *MARGINAL)
 LEAST_OF_TRUTH = 8  # replicates of each of many truths: an SD is told by all of them together
 
 
@@ -216,14 +217,14 @@ def refuse_unknown(
                 f"plan.target: {goal.parameter!r} has no limits of equivalence; state them in an"
                 " estimand, as equivalence = [-0.1, 0.1]"
             )
-        truth = own[0]["truth"]
+        truth, none = own[0]["truth"], no_effect(own[0]["component"])
         if goal.measure == "relative_se" and not truth:
             raise DataError(
                 f"plan.target: relative_se of {goal.parameter!r} is relative to its truth, which is"
                 f" {truth}; state it, or take rmse"
             )
-        if goal.measure == "rejection" and truth == 0.0 and (goal.bound or 1.0) > alpha:
+        if goal.measure == "rejection" and truth == none and (goal.bound or 1.0) > alpha:
             raise DataError(
-                f"plan.target: no design can reach {goal}: its truth is 0, so that tests reject at"
-                f" their level, {alpha:g}; state the effect in truth.fixed"
+                f"plan.target: no design can reach {goal}: its truth is {none:g}, so that tests"
+                f" reject at their level, {alpha:g}; state the effect in truth.fixed"
             )

@@ -1,11 +1,9 @@
 """Curves of measures against a swept value, such as the number of animals."""
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -36,9 +34,9 @@ from mcsim.plots.measure_axes import (
     reference_words,
     share_upright,
     value_of,
-    words_of,
+    words_of_all,
 )
-from mcsim.summary.records import Record, measure_named, one_per_fit, unique
+from mcsim.summary.records import Record, drawn_once, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
@@ -52,8 +50,6 @@ APART = 0.09  # of an upright axis, between such words
 MAX_TICKS, MAX_LONG_TICKS, LONG = 6, 4, 100  # of an axis; where units in all are so many
 MAX_WORDS = 22  # characters at the end of a line
 TICK_WIDTH = 9  # characters of a tick of a table
-_ONE_KEY = re.compile(r"\{([\w.]+) = ([^={}]+)\}")
-MAX_DIGITS = 6  # of a tick
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
 
 
@@ -77,13 +73,15 @@ class End(NamedTuple):
 class SweptAxis(NamedTuple):
     """Where swept values stand: numbers at their place, others in their order.
 
-    places : of the values' texts, in order; totals : of numbers of units, how many are in all
+    places : of the values' texts, in order;
+    values : their words; totals : of numbers of units, how many are in all
     """
 
     name: str
     column: str
     places: dict[str, float]
     is_log: bool
+    values: Mapping[str, str]
     is_number: bool = True
     totals: Mapping[str, int] = MappingProxyType({})
 
@@ -94,7 +92,7 @@ class SweptAxis(NamedTuple):
 
     def tick(self, value: str) -> str:
         """A value as a tick has it."""
-        words = _in_words(self.column, value)
+        words = self.values[value]
         if not self.is_number and value != words:  # a key and its value, each unbroken
             words = "\n".join(wrapped(one, TICK_WIDTH) for one in words.split(" ", 1))
         else:
@@ -106,11 +104,6 @@ class SweptAxis(NamedTuple):
         x = np.array([self.places[value_text(record[self.column])] for record in records])
         low, high = min(self.places.values()), max(self.places.values())
         return x * (high / low) ** shift if self.is_log else x + shift * (high - low)
-
-
-def _in_words(column: str, value: str) -> str:
-    """A swept value in a figure: of a study the name of its folder, not where that lies."""
-    return Path(value).name if column == "study" else short_value(value)
 
 
 def draw_curves(shown: Shown, measure: str | None) -> Figure:
@@ -125,7 +118,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     wanted = [measure_named(measure)] if measure else list(MEASURES)
     refuse_nothing(shown.records, wanted, shown)
     measures = [name for name in wanted if any(r[name] is not None for r in shown.records)]
-    records = one_per_fit(shown.records, measures)
+    records = drawn_once(one_per_fit(shown.records, measures), measures)
     swept = swept_axis(shown)
     others = {key: name for key, name in shown.swept.items() if key != swept.column}
     is_lines = swept.is_number and all(
@@ -138,7 +131,8 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     rows = [drawn for row in rows if (drawn := [one for one in row if one.records])]
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
-    figure, axes = panel_grid([HEIGHT] * len(rows), [WIDTH] * max(map(len, rows)), frame)
+    heights, widths = [HEIGHT] * len(rows), [WIDTH] * max(map(len, rows))
+    figure, axes = panel_grid(heights, widths, frame, n_panels=sum(map(len, rows)))
     panels: list[tuple[Curves, Axes]] = []
     for row, along in zip(rows, axes, strict=True):
         panels += zip(row, along, strict=False)
@@ -147,8 +141,8 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     ends = [_draw_panel(axis, curves, swept, methods) for curves, axis in panels]
     for curves, axis in panels:
         _draw_reference(axis, curves, swept, shown.confidence)
-    for measure_of in (name for name in measures if name in SHARES):
-        share_upright([axis for curves, axis in panels if curves.measure == measure_of])
+    for words in unique(axis.get_ylabel() for curves, axis in panels if curves.measure in SHARES):
+        share_upright([axis for _, axis in panels if axis.get_ylabel() == words])
     for (_, axis), own in zip(panels, ends, strict=True):
         label_ends(axis, own, swept)
     return figure
@@ -170,38 +164,16 @@ def refuse_no_sweep(shown: Shown) -> None:
 
 def swept_axis(shown: Shown) -> SweptAxis:
     """The first swept key whose values are numbers, or else the first of all."""
-    numeric = [key for key in shown.swept if _is_numeric(shown, key)]
-    if not numeric:
-        key = next(iter(shown.swept))
-        places = {value: float(i) for i, value in enumerate(values_in_order(shown, key))}
-        return SweptAxis(shown.swept[key], key, places, is_log=False, is_number=False)
-    key = numeric[0]
-    places = {value: float(value) for value in values_in_order(shown, key)}
+    is_number = any(map(shown.is_numeric, shown.swept))
+    key = next(key for key in shown.swept if shown.is_numeric(key) == is_number)
+    values = shown.values_of(key)
+    places = {value: float(value) if is_number else float(i) for i, value in enumerate(values)}
     low, *_, high = places.values()
-    is_log, totals = low > 0 and high / low >= LOG_RANGE, shown.units_in_all(key)
-    return SweptAxis(shown.swept[key], key, places, is_log, totals=totals)
-
-
-def values_in_order(shown: Shown, key: str) -> list[str]:
-    """Texts of the values of a swept key: numbers by their size, others as they come."""
-    values = unique(value_text(record[key]) for record in shown.records)
-    return sorted(values, key=float) if _is_numeric(shown, key) else values
-
-
-def short_value(value: str) -> str:
-    """A swept value as ticks have it: 0.333 for 0.3333333333333333, `gamma 1` for a table."""
-    try:
-        return f"{float(value):.3g}" if len(value) > MAX_DIGITS else value
-    except ValueError:
-        return _ONE_KEY.sub(r"\1 \2", value)
-
-
-def _is_numeric(shown: Shown, key: str) -> bool:
-    return all(_is_number(record[key]) for record in shown.records)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return SweptAxis(
+        shown.axis_words(key), key, places,
+        is_number and low > 0 and high / low >= LOG_RANGE, values, is_number,
+        shown.units_in_all(key),
+    )  # fmt: skip
 
 
 def _rows(
@@ -242,9 +214,7 @@ def _parted(row: Sequence[Curves], others: dict[str, str]) -> list[list[Curves]]
 
 def rest_in_words(record: Record, others: dict[str, str]) -> str:
     """`image.count=4`: the swept values that are not on the axis."""
-    return ", ".join(
-        f"{name}={_in_words(key, value_text(record[key]))}" for key, name in others.items()
-    )
+    return ", ".join(f"{name}={record['words'][key]}" for key, name in others.items())
 
 
 def label_ends(axis: Axes, ends: Sequence[End], swept: SweptAxis) -> None:
@@ -264,7 +234,8 @@ def label_ends(axis: Axes, ends: Sequence[End], swept: SweptAxis) -> None:
     place = max(swept.places.values())
     for height, end in zip(heights, ends, strict=True):
         axis.annotate(end.words, (place, height), xytext=(6, 0), textcoords="offset points",
-                      fontsize=6.5, color=end.ink, va="center", annotation_clip=False)  # fmt: skip
+                      fontsize=6.5, color=end.ink, va="center", annotation_clip=False,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
 
 
 def _draw_lines(
@@ -302,7 +273,7 @@ def _draw_panel(
     axis.set_title(
         "\n".join(wrapped(one, TITLE_WIDTH) for one in curves.title.split("\n")), loc="left"
     )
-    axis.set_ylabel(words_of(curves.records[0], curves.measure))
+    axis.set_ylabel(words_of_all(curves.records, curves.measure))
     axis.set_xlabel(wrapped(swept.words, TITLE_WIDTH))
     draw_ticks(axis, swept)
     axis.locator_params(axis="y", nbins=5)
@@ -315,6 +286,8 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
     if swept.is_log:
         axis.set_xscale("log")
     x = np.array(list(swept.places.values()))
+    axis.update_datalim(np.column_stack([x, x]), updatey=False)  # those without results too
+    axis.autoscale_view(scaley=False)
     along = np.log(x) if swept.is_log else x
     is_long = max(swept.totals.values(), default=0) >= LONG
     most = MAX_LONG_TICKS if is_long else MAX_TICKS

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mcsim.errors import DataError
 from mcsim.measures import NORMAL_QUANTILE
-from mcsim.summary.records import OF_INTERVALS, Record, has_gaps, share_missing
+from mcsim.summary.records import OF_INTERVALS, Record, drawn_once, has_gaps, share_missing, unique
 from mcsim.summary.text import SLACK, wrapped
 
 Floats = NDArray[np.float64]
@@ -63,7 +63,7 @@ EDGE = 0.08  # inches around everything
 MIN_WIDTH = 4.5  # inches, for the words
 MM = 25.4  # of an inch
 NARROWEST = (0.45, 0.75)  # of the width that a panel has by itself; of several side by side
-MAX_PANELS, MAX_HEIGHT = 100, 60.0  # inches: more is no picture any more
+MAX_PANELS, MAX_HEIGHT = 100, 80.0  # inches: more is no picture any more
 SMALL, LARGE = 1e-3, 1e5  # of numbers that need no power of ten, by far
 PLACES = 6  # decimals of a panel's place in the figure
 NOTE_COLOUR = "#444444"
@@ -157,7 +157,12 @@ def _fix_layout(figure: Figure) -> None:
 
 
 def panel_grid(
-    heights: Sequence[float], widths: Sequence[float], frame: Frame, *, margin: float = 0.0
+    heights: Sequence[float],
+    widths: Sequence[float],
+    frame: Frame,
+    *,
+    margin: float = 0.0,
+    n_panels: int | None = None,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure and its panels: (n_rows, n_columns).
 
@@ -165,6 +170,7 @@ def panel_grid(
     ----------
     heights, widths : inches of every line and every column of panels
     margin : inches that labels on the left need
+    n_panels : that are drawn, unless all are
 
     Raises
     ------
@@ -180,7 +186,7 @@ def panel_grid(
     above = titles + 1.4 * LINE * n_lines + 0.5 * LINE
     below = EDGE + LINE * (_count_lines(note) + 0.5)
     height = sum(heights) + above + below
-    _refuse_too_much(len(heights) * len(widths), height)
+    _refuse_too_much(n_panels or len(heights) * len(widths), height)
     figure = Figure(figsize=(width, height), layout="constrained")
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -257,6 +263,18 @@ def half_width(mcse: float | None) -> float:
     return float("nan") if mcse is None else NORMAL_QUANTILE * mcse
 
 
+def panel_of(
+    parameter: str, records: Sequence[Record], measures: Sequence[str], width: int
+) -> tuple[str, list[Record]]:
+    """Title of a parameter's panel, and its rows without those that others would hide."""
+    own = [record for record in records if record["parameter"] == parameter]
+    names = {r["method"]: r["shown_as"] for r in drawn_once(own, measures, joint="; ")}
+    kept = [record for record in own if record["method"] in names]
+    same = unique(names[r["method"]] for r in kept if names[r["method"]] != r["shown_as"])
+    words = [parameter, *(f"the same: {one}" for one in same)]
+    return "\n".join(wrapped(one, width) for one in words), kept
+
+
 def number(value: float | None) -> float:
     """NaN, which draws nothing, for what is missing."""
     return float("nan") if value is None else float(value)
@@ -266,7 +284,7 @@ def method_handles(methods: Mapping[str, int], *, linestyle: str = "none") -> li
     """What the legend shows of methods, by their numbers; nothing of a single one."""
     return [
         Line2D([], [], color=colour(n), marker=marker(n), ls=linestyle, ms=4, label=name)
-        for name, n in (methods.items() if len(methods) > 1 else [])
+        for name, n in _told_apart(methods).items()
     ]
 
 
@@ -274,8 +292,13 @@ def line_handles(methods: Mapping[str, int]) -> list[Artist]:
     """The same for figures of lines without markers."""
     return [
         Line2D([], [], color=colour(n), ls=line(n), label=name)
-        for name, n in (methods.items() if len(methods) > 1 else [])
+        for name, n in _told_apart(methods).items()
     ]
+
+
+def _told_apart(methods: Mapping[str, int]) -> Mapping[str, int]:
+    """All of several methods, also where they are drawn as one."""
+    return methods if len(methods) > 1 or any(" and " in name for name in methods) else {}
 
 
 def reference_handles(labels: Sequence[str]) -> list[Artist]:

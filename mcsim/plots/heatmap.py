@@ -1,6 +1,6 @@
 """A measure over two swept keys: a cell per condition, its number in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import matplotlib as mpl
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mcsim.errors import DataError
 from mcsim.measures import SHARES
-from mcsim.plots.curves import refuse_no_sweep, short_value, values_in_order
+from mcsim.plots.curves import refuse_no_sweep, rest_in_words
 from mcsim.plots.drawing import (
     CHARACTER,
     LINE,
@@ -55,19 +55,17 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
     records.sort(key=lambda record: shown.parameters.index(record["parameter"]))
-    panels = _panels(records, more[1:], shown)
-    axes_of = [values_in_order(shown, key) for key in (across, more[0])]
-    totals = [shown.units_in_all(key) for key in (across, more[0])]
-    names = zip((across, more[0]), totals, strict=True)
-    labels = [f"{shown.swept[key]}{' (in all)' * bool(own)}" for key, own in names]
-    ticks = [_ticks(values, own) for values, own in zip(axes_of, totals, strict=True)]
+    panels = _panels(records, {key: shown.swept[key] for key in more[1:]})
+    axes_of = {key: shown.values_of(key) for key in (across, more[0])}
+    labels = [shown.axis_label(key) for key in axes_of]
+    ticks = [_ticks(values, shown.units_in_all(key)) for key, values in axes_of.items()]
     figure, axes = _grid(panels, axes_of, name, shown)
     values = [number(value_of(record, name)[0]) for record in records]
     limits = min(values), max(values)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, own) in zip(axes, panels.items(), strict=False):
-        cells = _cells(own, (across, more[0]), axes_of, name)
+        cells = _cells(own, axes_of, name)
         _draw_panel(axis, cells, limits)
         axis.set_xticks(range(len(ticks[0])), ticks[0])
         axis.set_yticks(range(len(ticks[1])), ticks[1])
@@ -77,51 +75,51 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     return figure
 
 
-def _ticks(values: Sequence[str], totals: Mapping[str, int]) -> list[str]:
-    """Values, of numbers of units with how many are in all."""
-    words = [short_value(value) for value in values]
+def _ticks(values: Mapping[str, str], totals: Mapping[str, int]) -> list[str]:
+    """Words for values, of numbers of units with how many are in all."""
     if not totals:
-        return words
-    return [f"{one}\n({totals[value]:,})" for one, value in zip(words, values, strict=True)]
+        return list(values.values())
+    return [f"{words}\n({totals[value]:,})" for value, words in values.items()]
 
 
-def _panels(
-    records: Sequence[Record], keys: Sequence[str], shown: Shown
-) -> dict[str, list[Record]]:
+def _panels(records: Sequence[Record], others: dict[str, str]) -> dict[str, list[Record]]:
     several = len(unique(record["shown_as"] for record in records)) > 1
     found: dict[str, list[Record]] = {}
     for record in records:
-        rest = ", ".join(f"{shown.swept[key]}={value_text(record[key])}" for key in keys)
+        rest = rest_in_words(record, others)
         title = filter(None, [record["parameter"], record["shown_as"] * several, rest])
         found.setdefault("\n".join(title), []).append(record)
     return found
 
 
 def _grid(
-    panels: dict[str, list[Record]], axes_of: Sequence[Sequence[str]], name: str, shown: Shown
+    panels: dict[str, list[Record]], axes_of: Mapping[str, Sized], name: str, shown: Shown
 ) -> tuple[Figure, list[Axes]]:
     n_methods = len(unique(r["shown_as"] for own in panels.values() for r in own))
     n_columns = min(MOST_COLUMNS, len(panels) if n_methods in (1, len(panels)) else n_methods)
-    width = max(MIN_WIDTH, CELL[0] * len(axes_of[0]) + 0.6)
+    n_across, n_up = map(len, axes_of.values())
+    width = max(MIN_WIDTH, CELL[0] * n_across + 0.6)
     n_columns = n_side_by_side(width, n_columns)
     n_lines = 1 + max(title.count("\n") for title in panels)
-    height = CELL[1] * len(axes_of[1]) + 0.6 + LINE * n_lines
+    height = CELL[1] * n_up + 0.6 + LINE * n_lines
     note = f"{replicates_in_words([r for own in panels.values() for r in own])} {NOTE}"
     frame = Frame(f"{heading_of(name)}{', %' * (name in SHARES)}", shown.title, note)
     n_rows = -(-len(panels) // n_columns)
-    figure, axes = panel_grid([height] * n_rows, [width] * n_columns, frame)
+    figure, axes = panel_grid([height] * n_rows, [width] * n_columns, frame, n_panels=len(panels))
     return figure, list(axes.ravel())
 
 
 def _cells(
-    records: Sequence[Record], keys: tuple[str, str], axes_of: Sequence[Sequence[str]], name: str
+    records: Sequence[Record], axes_of: Mapping[str, Mapping[str, str]], name: str
 ) -> Floats:
     """(n_up, n_across), NaN where there is no condition."""
-    cells = np.full((len(axes_of[1]), len(axes_of[0])), np.nan)
+    place_of = {
+        key: {value: i for i, value in enumerate(values)} for key, values in axes_of.items()
+    }
+    n_across, n_up = map(len, axes_of.values())
+    cells = np.full((n_up, n_across), np.nan)
     for record in records:
-        column, row = (
-            values.index(value_text(record[key])) for key, values in zip(keys, axes_of, strict=True)
-        )
+        column, row = (places[value_text(record[key])] for key, places in place_of.items())
         cells[row, column] = number(value_of(record, name)[0])
     return cells
 

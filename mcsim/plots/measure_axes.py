@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from mcsim.measures import SHARES
 from mcsim.plots.drawing import Floats, half_width, number
-from mcsim.summary.records import Record
+from mcsim.summary.records import Record, has_no_effect
 
 Point = tuple[float | None, float | None]  # a measure and its MCSE, as an axis has them
 
@@ -125,7 +125,7 @@ def words_of(record: Record, measure: str) -> str:
     if measure not in OF_TESTS or record["truth"] is None:
         scale = record.get("scale") if measure in IN_UNITS else ""
         return f"{AXES[measure].words}, {scale}" if scale else AXES[measure].words
-    return "type I error, %" if record["truth"] == 0.0 else "power, %"
+    return "type I error, %" if has_no_effect(record) else "power, %"
 
 
 def words_of_all(records: Sequence[Record], measure: str) -> str:

@@ -131,7 +131,7 @@ def _panels(blocks: Sequence[Block], n_methods: int, frame: Frame) -> tuple[Figu
     line = max(LINE_HEIGHT + METHOD_HEIGHT * n_methods, LINE * max(map(len, labels)) + 0.04)
     heights = [AXIS_HEIGHT + line * max(len(block.lines) for block in row) for row in layout]
     widths = [PANEL_WIDTH if n_columns > 1 else WIDE_PANEL] * n_columns
-    figure, axes = panel_grid(heights, widths, frame, margin=margin)
+    figure, axes = panel_grid(heights, widths, frame, margin=margin, n_panels=len(blocks))
     for axis in axes[:, 1:].ravel():
         axis.tick_params(labelleft=False)
     for axis in axes.ravel()[len(blocks) :]:

@@ -20,6 +20,7 @@ from mcsim.plots.drawing import (
     line_handles,
     number,
     panel_grid,
+    panel_of,
     reference_handles,
 )
 from mcsim.plots.measure_axes import (
@@ -32,7 +33,7 @@ from mcsim.plots.measure_axes import (
     value_of,
     words_of_all,
 )
-from mcsim.summary.records import Record, measure_named, one_per_fit, unique
+from mcsim.summary.records import Record, drawn_once, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
@@ -43,6 +44,7 @@ LANE = 0.45  # inches of a swept key
 LABEL_WIDTH = 26  # characters
 MOST_VALUES = 8  # of a swept key that are written out
 TITLE_WIDTH = 90
+UNBROKEN = "\0"  # stands for a space at which a line does not end
 
 
 def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
@@ -57,18 +59,22 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
     name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
     records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
+    records = drawn_once(records, [name])
     parameters = unique(record["parameter"] for record in records)
     methods = shown.numbered_methods(records)
     labels = _lane_labels(shown)
     lane = max(LANE, LINE * max(label.count("\n") + 2 for label in labels))
-    heights = [HEIGHT] * len(parameters) + [lane * len(labels) + 0.3]
+    panels = [panel_of(parameter, records, [name], TITLE_WIDTH) for parameter in parameters]
+    heights = [HEIGHT + LINE * title.count("\n") for title, _ in panels] + [
+        lane * len(labels) + 0.3
+    ]
     against = [] if name in NO_REFERENCE else [reference_words(name, shown.confidence)]
     handles = line_handles(methods) + reference_handles(against)
     frame = Frame(heading_of(name), shown.title, error_note(records, [name], BAND_NOTE), handles)
     figure, axes = panel_grid(heights, [WIDTH], frame)
-    for parameter, axis in zip(parameters, axes[:, 0], strict=False):
-        own = [record for record in records if record["parameter"] == parameter]
+    for (title, own), axis in zip(panels, axes[:, 0], strict=False):
         _draw_panel(axis, own, name, shown, methods)
+        axis.set_title(title, loc="left")
     _draw_lanes(axes[-1, 0], shown, labels)
     return figure
 
@@ -89,7 +95,6 @@ def _draw_panel(
     against = {r["place"]: reference(r, measure, shown.confidence) for r in records}
     level = np.array([number(against.get(place)) for place in places])
     axis.stairs(level, edges, baseline=None, color="black", ls="--", lw=0.8, zorder=1)
-    axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
     axis.set_ylabel(words_of_all(records, measure))
     axis.set_xlim(edges[0], edges[-1])
     axis.set_xticks([])
@@ -100,11 +105,15 @@ def _draw_panel(
 def _lane_labels(shown: Shown) -> list[str]:
     """Every swept key and its values; of many, the first and the last."""
     labels = []
-    for key, name in shown.swept.items():
-        values = unique(value_text(record[key]) for record in shown.records)
+    for key in shown.swept:
+        totals = shown.units_in_all(key)
+        values = [
+            f"{words}{UNBROKEN}({totals[value]:,})" if totals else words
+            for value, words in shown.values_of(key).items()
+        ]
         values = values if len(values) <= MOST_VALUES else [*values[:2], "...", values[-1]]
-        words = wrapped(", ".join(values), LABEL_WIDTH)
-        labels.append(wrapped(f"{name}:", LABEL_WIDTH) + "\n" + words)
+        words = wrapped(", ".join(values), LABEL_WIDTH).replace(UNBROKEN, " ")
+        labels.append(wrapped(f"{shown.axis_label(key)}:", LABEL_WIDTH) + "\n" + words)
     return labels
 
 
@@ -113,7 +122,7 @@ def _draw_lanes(axis: Axes, shown: Shown, labels: Sequence[str]) -> None:
     first = {record["place"]: record for record in reversed(shown.records)}
     edges = np.arange(len(shown.places) + 1) - 0.5
     for lane, key in enumerate(shown.swept):
-        values = unique(value_text(record[key]) for record in shown.records)
+        values = list(shown.values_of(key))
         steps = [values.index(value_text(first[place][key])) for place in shown.places]
         heights = 0.7 * np.array(steps) / (len(values) - 1)
         axis.stairs(heights - lane, edges, baseline=None, color="black", lw=1.0)

@@ -10,6 +10,7 @@ from mcsim.names import short_names
 from mcsim.plots.drawing import BLUE, GREY, ORANGE
 from mcsim.summary.plans import MadePlan
 from mcsim.summary.records import Record
+from mcsim.summary.text import wrapped
 
 VERDICTS = {  # colour and marker
     "reaches": (BLUE, "o"),
@@ -17,6 +18,8 @@ VERDICTS = {  # colour and marker
     "cannot be told": (ORANGE, "D"),
 }
 N_SHADES, N_COSTS = 10, 6
+LABEL_WIDTH = 34  # characters
+WITHIN = 0.43  # of the map's size from its middle: a cost further out would be cut
 
 
 def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) -> None:
@@ -31,7 +34,9 @@ def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) 
     lines = axis.contour(
         *shown["counts"], np.ma.masked_invalid(costs), N_COSTS, colors=GREY, linewidths=0.6
     )
-    axis.clabel(lines, fmt=lambda cost: f"{cost:,.6g}", fontsize=6, colors="black")
+    for text in axis.clabel(lines, fmt=lambda cost: f"{cost:,.6g}", fontsize=6, colors="black"):
+        middle = axis.transLimits.transform(text.get_position())
+        text.set_visible(bool(np.abs(middle - 0.5).max() < WITHIN))
     if first["bound"] is not None and masked.min() < factor * first["bound"] < masked.max():
         axis.contour(*shown["counts"], masked, [factor * first["bound"]], colors="black")
     fixed = {key: n for key, n in _centre(plan, rows)["design"].items() if key not in shown["keys"]}
@@ -39,14 +44,18 @@ def draw_map(axis: Axes, plan: MadePlan, shown: Record, rows: Sequence[Record]) 
         if all(row["design"][key] == n for key, n in fixed.items()):
             ink, shape = VERDICTS.get(row["verdict"] or "", (BLUE, "o"))
             place = [row["design"][key] for key in shown["keys"]]
-            axis.plot(*place, color=ink, marker=shape, ms=4, mec="white", mew=0.5)
+            axis.plot(
+                *place, color=ink, marker=shape, ms=4, mec="white", mew=0.5, clip_on=False, zorder=3
+            )
     answer = _centre(plan, rows)["design"]
-    axis.plot(*(answer[key] for key in shown["keys"]), "o", ms=10, mfc="none", mec="black")
+    axis.plot(
+        *(answer[key] for key in shown["keys"]), "o", ms=10, mfc="none", mec="black", clip_on=False
+    )
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(MaxNLocator(integer=True))
     names = short_names([*answer])
-    axis.set_xlabel(names[shown["keys"][0]])
-    axis.set_ylabel(names[shown["keys"][1]])
+    axis.set_xlabel(wrapped(plan.words[shown["keys"][0]], LABEL_WIDTH))
+    axis.set_ylabel(wrapped(plan.words[shown["keys"][1]], LABEL_WIDTH))
     where = ", ".join(f"{names[key]} = {n}" for key, n in fixed.items())
     axis.set_title(where, loc="right", fontsize=8)
 

@@ -20,6 +20,7 @@ from mcsim.plots.curves import (
 )
 from mcsim.plots.drawing import (
     BAND_NOTE,
+    LINE,
     Floats,
     Frame,
     colour,
@@ -30,10 +31,11 @@ from mcsim.plots.drawing import (
     n_side_by_side,
     number,
     panel_grid,
+    panel_of,
     reference_handles,
 )
 from mcsim.plots.measure_axes import OF_TESTS, bars_of, limits_of_shares, value_of
-from mcsim.summary.records import Record, measure_named, one_per_fit, unique
+from mcsim.summary.records import Record, drawn_once, has_effect, measure_named, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
@@ -69,40 +71,46 @@ def draw_power(shown: Shown, measure: str | None) -> Figure:
     if name not in OF_TESTS:
         raise DataError(f"--kind power shows {' or '.join(OF_TESTS)}, not {name}")
     refuse_nothing(shown.records, [name], shown)
-    effects = unique(r["parameter"] for r in shown.records if r[name] is not None and r["truth"])
+    effects = unique(r["parameter"] for r in shown.records if r[name] is not None and has_effect(r))
     effects = [one for one in effects if one != "Intercept"] or effects
     if not effects:
         raise DataError("no effect is other than 0, which has no power: --kind curves draws it")
     records = [r for r in shown.records if r["parameter"] in effects and r[name] is not None]
-    records, swept = one_per_fit(records, [name]), swept_axis(shown)
+    records, swept = drawn_once(one_per_fit(records, [name]), [name]), swept_axis(shown)
     methods = shown.numbered_methods(records)
-    panels = _panels(records, methods, {k: v for k, v in shown.swept.items() if k != swept.column})
+    others = {k: v for k, v in shown.swept.items() if k != swept.column}
+    panels = _panels(records, methods, others, name)
     handles = method_handles(methods, linestyle="-") + reference_handles([f"{LEVEL:g}%"])
     n_columns = n_side_by_side(WIDTH, min(MOST_COLUMNS, len(panels)))
     note = error_note(records, [name], BAND_NOTE) + NOTE.format(level=LEVEL)
     frame = Frame(f"Power against {swept.name}", shown.title, note, handles)
-    heights, widths = [HEIGHT] * -(-len(panels) // n_columns), [WIDTH] * n_columns
-    figure, axes = panel_grid(heights, widths, frame)
+    height = HEIGHT + LINE * max(title.count("\n") for title in panels)
+    heights, widths = [height] * -(-len(panels) // n_columns), [WIDTH] * n_columns
+    figure, axes = panel_grid(heights, widths, frame, n_panels=len(panels))
     for axis, (title, lines) in zip(axes.ravel(), panels.items(), strict=False):
         _draw_panel(axis, lines, swept, name)
-        axis.set_title("\n".join(wrapped(x, TITLE_WIDTH) for x in title.split("\n")), loc="left")
+        axis.set_title(title, loc="left")
     for axis in axes.ravel()[len(panels) :]:
         axis.set_axis_off()
     return figure
 
 
 def _panels(
-    records: Sequence[Record], methods: Mapping[str, int], others: dict[str, str]
+    records: Sequence[Record], methods: Mapping[str, int], others: dict[str, str], measure: str
 ) -> dict[str, list[Line]]:
     """The lines of every panel, by its title."""
     found: dict[str, dict[tuple[int, str], Line]] = {}
-    for record in records:
-        rest = rest_in_words(record, others)
-        title = "\n".join([record["parameter"], *[record["shown_as"]] * bool(others)])
-        key = methods[record["shown_as"]], rest
-        lines = found.setdefault(title, {})
-        lines.setdefault(key, Line(*key, [])).records.append(record)
-    return {title: list(lines.values()) for title, lines in found.items()}
+    for effect in unique(record["parameter"] for record in records):
+        for method in unique(record["shown_as"] for record in records) if others else [""]:
+            own = [record for record in records if method in ("", record["shown_as"])]
+            title, own = panel_of(effect, own, [measure], TITLE_WIDTH)
+            lines = found.setdefault(
+                "\n".join(filter(None, [title, wrapped(method, TITLE_WIDTH)])), {}
+            )
+            for record in own:
+                key = methods[record["shown_as"]], rest_in_words(record, others)
+                lines.setdefault(key, Line(*key, [])).records.append(record)
+    return {title: list(lines.values()) for title, lines in found.items() if lines}
 
 
 def _draw_panel(axis: Axes, lines: Sequence[Line], swept: SweptAxis, measure: str) -> None:

@@ -3,7 +3,8 @@
 What figures of estimates, of intervals, of realized values and of pairs of methods share.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -86,23 +87,40 @@ def _panel_axes(
     rows: Rows, size: tuple[float, float], frame: Frame
 ) -> tuple[Figure, list[list[Axes]]]:
     """Axes in the shape of the rows, each of which stays on one line if it can."""
-    longest, n_panels = max(map(len, rows)), sum(map(len, rows))
     width, height = size[0], size[1] + LINE * _n_more_lines(rows)
-    is_mixed = longest > n_side_by_side(width, MAX_COLUMNS)
-    line_length = n_side_by_side(width, LINE_LENGTH)
-    n_rows = 1 if is_mixed else min(max(1, line_length // longest), len(rows))  # side by side
-    n_columns = line_length if is_mixed else n_rows * longest
-    n_lines = -(-n_panels // line_length) if is_mixed else -(-len(rows) // n_rows)
-    figure, grid = panel_grid([height] * n_lines, [width] * n_columns, frame)
-    places = iter(grid.ravel() if is_mixed else grid.reshape(-1, longest))
-    axes: list[list[Axes]] = [
-        [next(places) for _ in row] if is_mixed else list(next(places)[: len(row)]) for row in rows
-    ]
-    used = {axis for line in axes for axis in line}
-    for axis in grid.ravel():
-        if axis not in used:
+    longest, most = max(map(len, rows)), n_side_by_side(width, MAX_COLUMNS)
+    n_rows = max(1, n_side_by_side(width, LINE_LENGTH) // longest)  # side by side
+    if n_rows > 1:
+        n_rows = min(n_rows, len(rows))
+        places = [
+            (i // n_rows, i % n_rows * longest + j)
+            for i, row in enumerate(rows)
+            for j in range(len(row))
+        ]
+    else:
+        places = list(_broken(rows, most))
+    n_lines, n_columns = (1 + max(one) for one in zip(*places, strict=True))
+    heights, widths = [height] * n_lines, [width] * n_columns
+    figure, grid = panel_grid(heights, widths, frame, n_panels=len(places))
+    for place, axis in np.ndenumerate(grid):
+        if place not in places:
             axis.set_axis_off()
-    return figure, axes
+    drawn = (grid[place] for place in places)
+    return figure, [[next(drawn) for _ in row] for row in rows]
+
+
+def _broken(rows: Rows, most: int) -> Iterator[tuple[int, int]]:
+    """Line and column of every panel: conditions stay together where at most so many have room."""
+    line = -1
+    for row in rows:
+        column = most  # a parameter begins on the left
+        for _, group in groupby(row, key=lambda record: record["place"]):
+            n = len(list(group))
+            column = column if column + n <= most else most  # on a line of its own
+            for _ in range(n):
+                line, column = (line, column) if column < most else (line + 1, 0)
+                yield line, column
+                column += 1
 
 
 def _n_more_lines(rows: Rows) -> int:

@@ -22,11 +22,11 @@ from mcsim.plots.drawing import (
     method_handles,
     n_side_by_side,
     panel_grid,
+    panel_of,
     reference_handles,
 )
-from mcsim.summary.records import Record, one_per_fit, unique
+from mcsim.summary.records import Record, drawn_once, one_per_fit, unique
 from mcsim.summary.selection import Shown, refuse_nothing
-from mcsim.summary.text import wrapped
 
 MEASURES = ("emp_se", "model_se")
 WIDTH, HEIGHT = 2.6, 2.75  # inches of a panel
@@ -42,19 +42,21 @@ def draw_se(shown: Shown, _measure: str | None) -> Figure:
     """Model SE against empirical SE: a panel per parameter, a point per condition and method."""
     known = [r for r in shown.records if None not in (r["emp_se"], r["model_se"])]
     refuse_nothing(known, MEASURES, shown)
-    records = one_per_fit(known, MEASURES)
+    records = drawn_once(one_per_fit(known, MEASURES), MEASURES)
     parameters, places = (unique(r[key] for r in records) for key in ("parameter", "place"))
     methods = shown.numbered_methods(records)
     n_columns = n_side_by_side(WIDTH, min(MAX_COLUMNS, len(parameters)))
     n_rows = -(-len(parameters) // n_columns)
     note = f"{error_note(records, MEASURES, BAR_NOTE)} {NOTE}"
     frame = Frame(HEADING, shown.title, note, _handles(methods, places))
-    n_lines_above = max(wrapped(name, TITLE_WIDTH).count("\n") for name in parameters)
-    figure, axes = panel_grid([HEIGHT + LINE * n_lines_above] * n_rows, [WIDTH] * n_columns, frame)
+    panels = [panel_of(parameter, records, MEASURES, TITLE_WIDTH) for parameter in parameters]
+    n_lines_above = max(title.count("\n") for title, _ in panels)
+    heights, widths = [HEIGHT + LINE * n_lines_above] * n_rows, [WIDTH] * n_columns
+    figure, axes = panel_grid(heights, widths, frame, n_panels=len(panels))
     flat = list(axes.ravel())
-    for parameter, axis in zip(parameters, flat, strict=False):
-        own = [record for record in records if record["parameter"] == parameter]
+    for (title, own), axis in zip(panels, flat, strict=False):
         _draw_panel(axis, own, methods, places)
+        axis.set_title(title, loc="left")
     for axis in flat[len(parameters) :]:
         axis.set_axis_off()
     return figure
@@ -87,7 +89,6 @@ def _draw_panel(
                 elinewidth=0.7,
             )  # fmt: skip
     _square(axis, records)
-    axis.set_title(wrapped(records[0]["parameter"], TITLE_WIDTH), loc="left")
     axis.set_xlabel("empirical SE")
     axis.set_ylabel("model SE")
     axis.locator_params(nbins=MAX_TICKS)

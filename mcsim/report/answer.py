@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mcsim.names import FIXED
+from mcsim.names import FIXED, MARGINAL, no_effect
 from mcsim.report.findings import (
     ERROR_RATE,
     FEWEST,
@@ -26,15 +26,24 @@ from mcsim.report.findings import (
 )
 from mcsim.report.words import Sentence, listed, say
 from mcsim.summary.plans import read_plan
-from mcsim.summary.records import Record, globs_of, unique
+from mcsim.summary.records import Record, has_no_effect, in_fits, measure_named, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
 MOST_SENTENCES = 5
 OF_EFFECTS = "relative_error_se"  # SDs and correlations near an edge have no telling ones
-MOST_SHOWN = {"curves": 2, "estimates": 4}  # parameters of the figure that shows the answer
+MOST_SHOWN = {  # parameters of a figure, unless some are named
+    "curves": 2, "estimates": 4, "nested-loop": 4, "power": 4, "heatmap": 4,
+    "zip": 4, "methods": 4, "realized": 4, "se": 8,
+}  # fmt: skip
+NEEDED = {  # measures of kinds that not all parameters have
+    "zip": "coverage", "realized": "rmse_estimation", "se": "model_se", "heatmap": "rejection",
+    "power": "rejection",
+}  # fmt: skip
 ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentences
 POWER = "The power to find {name}{which} is {amount}."
-LEVEL = "A test of {name}, an effect that is 0, rejects in {amount}; its level is {level}."
+EFFECTS = (FIXED, *MARGINAL)  # components
+LEVEL = "A test of {name}, {what}, rejects in {amount}; its level is {level}."
+NO_EFFECT = {0.0: "an effect that is 0", 1.0: "a ratio that is 1"}
 ALL_POWER = "Every effect that is not 0 was found in every data set."
 ERROR = "A single estimate of {name}{which} is off by {amount} (root mean squared error)."
 HOW_SURE = (
@@ -52,33 +61,38 @@ class Answer(NamedTuple):
 
 
 def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
-    """What was found, and how sure it is."""
-    judged = [verdict for one in found for verdict in one.verdicts]
-    limit = ERROR_RATE / max(1, len(judged))
-    sentences: list[Sentence] = []
-    parameters: list[str] = []
+    """What was found, and how sure it is: tests first, then power and errors, then what is off."""
+    n_judged = sum(len(one.verdicts) for one in found)
+    limit = ERROR_RATE / max(1, n_judged)
     off = _off(shown, found, limit)
-    tests = [] if "rejection" in off else _level(shown)
-    for sentence, parameter in [*_error(shown), *_power(shown), *tests, *off.values()]:
-        sentences.append(sentence)
-        parameters.append(parameter)
-    sentences = sentences[: MOST_SENTENCES - 1]
-    if judged:
-        n_off = sum(_is_sure(verdict, limit) for verdict in judged)
-        unsaid = [
-            one.topic.title.lower()
-            for one in found
-            if one.topic.measure not in off
-            and any(_is_sure(verdict, limit) for verdict in one.verdicts)
-        ]
-        start = "some of" if off else "of"
-        also = f", {start} {' and '.join(unsaid)}," if unsaid else ""
-        words = f"{n_off or 'none'}{also} {'is' if n_off < 2 else 'are'}"
-        topics = ", ".join(one.topic.title.lower() for one in found if one.verdicts)
-        sentences.append(say(HOW_SURE, n=f"{len(judged):,}", topics=topics, n_off=words))
+    tests = {"rejection": off.pop("rejection")} if "rejection" in off else {}
+    about = [*([] if tests else _level(shown)), *_power(shown), *_error(shown)]
+    entries = [*tests.items(), *(("", one) for one in about), *off.items()]
+    parameters = unique(parameter for _, (_, parameter) in entries)
+    entries = entries[: MOST_SENTENCES - 1]
+    sentences = [sentence for _, (sentence, _) in entries]
+    if n_judged:
+        sentences.append(_how_sure(found, limit, {measure for measure, _ in entries} - {""}))
     if all(record["n"] < FEWEST for record in shown.records):
         sentences.append((TOO_FEW,))
-    return Answer(sentences, unique(filter(None, parameters)))
+    return Answer(sentences, parameters)
+
+
+def _how_sure(found: Sequence[Finding], limit: float, told: set[str]) -> Sentence:
+    """How many numbers are off, and of what else than was told."""
+    known = [one for one in found if one.verdicts]
+    n_off = [sum(_is_sure(verdict, limit) for verdict in one.verdicts) for one in known]
+    unsaid = [
+        one.topic.title.lower()
+        for one, n in zip(known, n_off, strict=True)
+        if n and one.topic.measure not in told
+    ]
+    also = f", {'some of' if told else 'of'} {' and '.join(unsaid)}," if unsaid else ""
+    n = sum(n_off)
+    words = f"{n or 'none'}{also} {'is' if n < 2 else 'are'}"
+    topics = ", ".join(one.topic.title.lower() for one in known)
+    n_judged = sum(len(one.verdicts) for one in known)
+    return say(HOW_SURE, n=f"{n_judged:,}", topics=topics, n_off=words)
 
 
 def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
@@ -94,7 +108,7 @@ def telling(shown: Shown) -> list[str]:
     Effects lead, which have all measures: those of the answer, then others.
     """
     told = answer(shown, findings(shown)).parameters
-    effects = {r["parameter"] for r in shown.records if r["component"] == FIXED} - {"Intercept"}
+    effects = {r["parameter"] for r in shown.records if r["component"] in EFFECTS} - {"Intercept"}
     own = [name for name in shown.parameters if name in effects]
     others = sorted(shown.parameters, key=lambda name: name == "Intercept")
     return unique([*(name for name in told if name in effects), *own, *told, *others])
@@ -105,9 +119,29 @@ def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
     if read_plan(results) is not None:
         return "plan", selection
     shown = shown_rows(results, selection)
-    kind, names = figure_of(shown, telling(shown))
-    is_said = list(globs_of(selection.parameters)) != ["*"]
-    return kind, selection if is_said else replace(selection, parameters=names)
+    kind, _ = figure_of(shown, [])
+    return kind, _limited(kind, shown, selection)
+
+
+def limited(results: Path, kind: str, selection: Selection) -> Selection:
+    """The same, with the parameters that tell the most unless some were named."""
+    is_open = selection.parameters is None and kind in MOST_SHOWN
+    return _limited(kind, shown_rows(results, selection), selection) if is_open else selection
+
+
+def _limited(kind: str, shown: Shown, selection: Selection) -> Selection:
+    if selection.parameters is not None:
+        return selection
+    measure = measure_named(selection.measure or NEEDED.get(kind, "mean"))
+    known = {
+        record["parameter"]
+        for record in shown.records
+        if record[measure] is not None and (kind != "power" or record["truth"])
+    }
+    if measure == "rejection" and len(known) > 1:
+        known.discard("Intercept")  # nobody asks whether a mean is 0
+    names = [name for name in telling(shown) if name in known][: MOST_SHOWN[kind]]
+    return replace(selection, parameters=names or "*")
 
 
 def _is_sure(verdict: Verdict, limit: float) -> bool:
@@ -124,7 +158,7 @@ def _off(shown: Shown, found: Sequence[Finding], limit: float) -> dict[str, tupl
             verdict
             for verdict in one.verdicts
             if _is_sure(verdict, limit)
-            and (one.topic.measure != OF_EFFECTS or verdict.record["component"] == "fixed")
+            and (one.topic.measure != OF_EFFECTS or verdict.record["component"] in EFFECTS)
         ]
         if sure:
             said[one.topic.measure] = _worst(one.topic, one.verdicts, sure, shown)
@@ -180,7 +214,7 @@ def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     known = [
         r
         for r in shown.records
-        if r["rejection"] is not None and r["truth"] == 0.0 and r["n"] >= FEWEST
+        if r["rejection"] is not None and has_no_effect(r) and r["n"] >= FEWEST
     ]
     if not known:
         return []
@@ -188,14 +222,15 @@ def _level(shown: Shown) -> list[tuple[Sentence, str]]:
     own = [record for record in known if record["parameter"] == name]
     level = levels_in_words(shown.confidence)["level"]
     amount = _over_conditions(own, share_rejected)
-    return [(say(LEVEL, name=listed([name]), amount=amount, level=level), name)]
+    what = NO_EFFECT[no_effect(own[0]["component"])]
+    return [(say(LEVEL, name=listed([name]), what=what, amount=amount, level=level), name)]
 
 
 def _power(shown: Shown) -> list[tuple[Sentence, str]]:
     """The effect that is the hardest to find, from where to where."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
-        if record["rejection"] is not None and record["truth"] != 0.0 and record["n"] >= FEWEST:
+        if record["rejection"] is not None and not has_no_effect(record) and record["n"] >= FEWEST:
             known.setdefault(record["parameter"], []).append(record)
     known.pop("Intercept", None)  # nobody asks whether a mean is 0
     if not known:
@@ -210,9 +245,8 @@ def _power(shown: Shown) -> list[tuple[Sentence, str]]:
 
 def _over_conditions(records: Sequence[Record], amount_of: Callable[[Record], Amount]) -> Sentence:
     """From where to where: conditions and, where there are several, methods."""
-    several = len({record["method"] for record in records}) > 1
+    several = len(set(map(in_fits, records))) > 1
     amounts = [
-        (amount_of(r), ", ".join(filter(None, [r["place"], r["method"] * several])))
-        for r in records
+        (amount_of(r), ", ".join(filter(None, [r["place"], in_fits(r) * several]))) for r in records
     ]
     return from_to(amounts)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mcsim.errors import McsimError
 from mcsim.plots import kinds as plots
 from mcsim.plots.drawing import style
-from mcsim.report.answer import suited
+from mcsim.report.answer import limited, suited
 from mcsim.report.design_drawing import draw_design_of
 from mcsim.report.one_data_set import draw_data_of
 from mcsim.summary.records import Globs, globs_of
@@ -31,6 +31,8 @@ def chosen_figure(
     """
     if kind is None:
         kind, selection = suited(results, selection)
+    else:
+        selection = limited(results, kind, selection)
     if kind != DATA and replicate is not None:
         raise McsimError(f"--replicate goes with --kind {DATA}, not {kind}")
     if kind not in (DATA, DESIGN):

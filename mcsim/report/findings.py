@@ -12,7 +12,16 @@ from typing import NamedTuple
 from scipy import special
 
 from mcsim.report.words import Name, Sentence, listed, say
-from mcsim.summary.records import OF_INTERVALS, Record, has_gaps, one_per_fit, share_missing, unique
+from mcsim.summary.records import (
+    OF_INTERVALS,
+    Record,
+    has_gaps,
+    has_no_effect,
+    in_fits,
+    one_per_fit,
+    share_missing,
+    unique,
+)
 from mcsim.summary.selection import Shown
 from mcsim.summary.text import percent, with_mcse
 
@@ -98,7 +107,9 @@ def findings(shown: Shown) -> list[Finding]:
     found = []
     for topic in TOPICS:
         known = [r for r in shown.records if r[topic.measure] is not None and r["n"] >= FEWEST]
-        records = one_per_fit(known, [topic.measure])
+        tested = [r for r in known if in_fits(r) == r["method"]]
+        others = [r for r in known if in_fits(r) != r["method"]]  # the same for all df methods
+        records = one_per_fit(tested, [topic.measure]) + one_per_fit(others, [topic.measure])
         methods = unique(record["shown_as"] for record in records)
         by_method = {name: [r for r in records if r["shown_as"] == name] for name in methods}
         if isinstance(topic, Judged):
@@ -243,7 +254,7 @@ def _judge_coverage(record: Record, confidence: float) -> Verdict | None:
 
 
 def _judge_type_one_error(record: Record, confidence: float) -> Verdict | None:
-    return _judge_share(record, "rejection", 1.0 - confidence) if record["truth"] == 0.0 else None
+    return _judge_share(record, "rejection", 1.0 - confidence) if has_no_effect(record) else None
 
 
 def _judge_share(record: Record, measure: str, expected: float) -> Verdict | None:
@@ -280,7 +291,7 @@ def share_rejected(record: Record) -> Amount:
 
 
 def _power(record: Record) -> Amount | None:
-    return None if record["truth"] == 0.0 else share_rejected(record)
+    return None if has_no_effect(record) else share_rejected(record)
 
 
 def _zeros(record: Record) -> Amount | None:

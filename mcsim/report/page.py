@@ -6,6 +6,7 @@ Here is what the page says, as data; how it looks is the templates' business, wh
 import itertools
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -40,10 +41,12 @@ from mcsim.scenario.load import load_scenario
 from mcsim.summary.plans import MadePlan, read_plan
 from mcsim.summary.records import (
     Record,
+    fit_of,
     is_unreachable,
     n_in_words,
     note_on_intervals,
     one_per_fit,
+    raw_methods,
     unique,
 )
 from mcsim.summary.selection import Selection, Shown, shown_rows
@@ -205,9 +208,9 @@ def _by_parameter(
     """Sentences, with the methods of which they hold where not of all; last, those of several."""
     groups: dict[str, list[tuple[Sentence, Sequence[str]]]] = {}
     for one in found:
-        everybody = unique(itertools.chain(*one.said.values()))
+        everybody = raw_methods(itertools.chain(*one.said.values()), shown.methods)
         for (parameter, sentence), methods in one.said.items():
-            own = [] if len(methods) == len(everybody) else methods
+            own = [] if raw_methods(methods, shown.methods) == everybody else methods
             groups.setdefault(parameter, []).append((sentence, own))
     return {name: groups[name] for name in (*shown.parameters, "") if name in groups}
 
@@ -234,11 +237,15 @@ def _progress(
     n_conditions = len(manifest["conditions"])
     n_planned = manifest["replicates"] * n_conditions
     n_missing = sum(last - first + 1 for ranges in missing.values() for first, last in ranges)
-    n_failed = sum(one["n_failed"] for one in _by_fit(shown))
+    fits = {(r["place"], fit_of(r["method"])): r["n_failed"] for r in shown.records}
+    of_each = Counter[str]()
+    for (_, fit), n in fits.items():
+        of_each[fit] += n
+    which = ", ".join(f"{n:,} of {fit}" for fit, n in of_each.items() if n)
     counts = f"{n_planned - n_missing:,} of {n_planned:,} data sets"
     return (
         f"{counts} in {_count(n_conditions, 'condition')}, {_count(len(shown.methods), 'method')};"
-        f" {n_failed:,} fits failed."
+        f" {of_each.total():,} fits failed{f' ({which})' * (len(of_each) > 1 and bool(which))}."
     )
 
 

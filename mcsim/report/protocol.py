@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mcsim.names import DISPERSION, LINK_WORDS, SIGMA, Parameter, show_value
+from mcsim.names import DISPERSION, LINK_WORDS, SIGMA, Parameter, show_value, shown_label
 from mcsim.report.words import Name, Sentence, commas, listed, say
 from mcsim.scenario.design import CovariateSpec, DesignSpec, TableDesignSpec
 from mcsim.scenario.families import link_of
@@ -42,6 +42,11 @@ KINDS = {
     "correlation": "correlation",
     "icc": "share of the variance",
 }
+COMPARED = {
+    "risk_difference": "difference of mean probabilities",
+    "rate_ratio": "ratio of mean rates",
+    "odds_ratio": "odds ratio of mean probabilities",
+}
 COVARIATES = {
     "grid": "evenly spaced from {0:g} to {1:g} in every innermost unit",
     "uniform": "drawn uniformly between {0:g} and {1:g}",
@@ -52,7 +57,7 @@ MEASURES = (
     ("RMSE", "root mean squared error: how far off a single estimate is"),
     ("coverage", "share of the {nominal} intervals that hold the truth"),
     ("rejected", "share of the tests at the {level} level that reject: power, or type I error"
-                 " where the truth is 0"),
+                 " where the truth is 0 (of a ratio 1)"),
     ("standard errors", "mean standard error that a method reports, against the SD of its"
                         " estimates, the empirical SE"),
     ("at 0", "share of the estimates of an SD that are exactly 0"),
@@ -123,7 +128,8 @@ def _aims(scenario: Scenario) -> Sentence:
     pieces = [f"To find out how well {subject} the parameters that the data were made from"]
     for key, swept in scenario.sweep.items():
         joint = ", when " if len(pieces) == 1 else " and "
-        pieces += [joint, Name(key), f" is {', '.join(map(show_value, swept))}"]
+        values = shown_label(", ".join(map(show_value, swept)))
+        pieces += [joint, Name(key), f" is {values}"]
     return (*pieces, ", in all combinations." if len(scenario.sweep) > 1 else ".")
 
 
@@ -201,7 +207,7 @@ def _designs(designs: Mapping[str, str | None]) -> list[Sentence]:
     """Units and rows, conditions with the same ones together."""
     labels: dict[str, list[str]] = {}
     for label, words in list(designs.items())[:MAX_DESIGNS]:
-        labels.setdefault(words or UNKNOWN, []).append(label)
+        labels.setdefault(words or UNKNOWN, []).append(shown_label(label))
     lines: list[Sentence] = [
         (*(listed(same) if len(labels) > 1 else ("Every data set",)), f": {words}.")
         for words, same in labels.items()
@@ -252,7 +258,7 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
 
 def _kind(record: Record) -> str:
     component = record["component"]
-    words = {"fixed": "fixed effect", "terms": "test of a term"}
+    words = {"fixed": "fixed effect", "terms": "test of a term"} | COMPARED
     parameter = Parameter.read(record["parameter"], component)
     if parameter == DISPERSION:
         return "dispersion of the counts"

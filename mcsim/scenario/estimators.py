@@ -23,6 +23,7 @@ class EstimatorFacts:
     has_residual_models : whether residuals may be correlated or have several SDs
     rests_on_residuals : whether SEs and df stay the same where fixed effects are added to the
         responses, and estimates move along
+    has_means : whether it compares mean responses, as a risk difference does
     is_slow : whether a fit takes longer than committing it, so that chunks are small
     """
 
@@ -33,6 +34,7 @@ class EstimatorFacts:
     families: tuple[str, ...] = (GAUSSIAN,)
     has_residual_models: bool = False
     rests_on_residuals: bool = False
+    has_means: bool = False
     is_slow: bool = False
 
 
@@ -63,9 +65,10 @@ ESTIMATOR_FACTS = {
         nested_df=("containment",),
         likelihood="Laplace",
         families=_OF_COUNTS,
+        has_means=True,
     ),
-    "glm": EstimatorFacts(df=("z",), families=_INDEPENDENT),
-    "glm-cluster": EstimatorFacts(df=("cr2", "cr1"), families=_INDEPENDENT),
+    "glm": EstimatorFacts(df=("z",), families=_INDEPENDENT, has_means=True),
+    "glm-cluster": EstimatorFacts(df=("cr2", "cr1"), families=_INDEPENDENT, has_means=True),
     "statsmodels": EstimatorFacts(df=("containment", "z"), is_slow=True),
     "ols": EstimatorFacts(df=("residual",), rests_on_residuals=True),
     "ols-cluster": EstimatorFacts(df=("cr2", "cr1"), nested_df=("cr2",), rests_on_residuals=True),
@@ -73,6 +76,7 @@ ESTIMATOR_FACTS = {
         df=("mancl-derouen", "kauermann-carroll", "fay-graubard", "robust"),
         families=(GAUSSIAN, *_INDEPENDENT),
         rests_on_residuals=True,
+        has_means=True,
     ),
     "image-means": EstimatorFacts(df=("residual",), families=FAMILIES),
     "two-stage": EstimatorFacts(df=("residual",), families=FAMILIES, rests_on_residuals=True),

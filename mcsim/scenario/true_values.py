@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcsim.names import DISPERSION, FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
-from mcsim.scenario.estimand import EstimandSpec
+from mcsim.scenario.estimand import Comparison, EstimandSpec
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
@@ -21,7 +21,8 @@ class Truth:
     """True values of a condition.
 
     fixed, sds, correlations, residual : what is stated, correlations of effects that vary alone
-    estimands : weights of the fixed effects by name, None of what is made of variances
+    estimands : weights of the fixed effects by name, None of what is made of others
+    comparisons : of means by name, whose true values depend on the rows of the design
     """
 
     fixed: Mapping[Parameter, float]
@@ -29,6 +30,7 @@ class Truth:
     correlations: Mapping[Parameter, float]
     residual: Mapping[Parameter, float]
     estimands: Mapping[str, Mapping[Parameter, float] | None] = field(default_factory=dict)
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def sigma(self) -> float:
@@ -44,10 +46,10 @@ class Truth:
     def of(self, parameter: Parameter) -> float | None:
         """The true value of a parameter.
 
-        0 for effects that the truth lacks; None for a test of a term, and for correlations and
-        parameters of the residuals that the truth does not have.
+        0 for effects that the truth lacks; None for a test of a term, for a comparison of means,
+        and for correlations and parameters of the residuals that the truth does not have.
         """
-        if parameter.kind == "term":
+        if parameter.kind == "term" or parameter.name in self.comparisons:
             return None
         if weights := self.estimands.get(parameter.name):
             return math.fsum(self.fixed.get(one, 0.0) * weight for one, weight in weights.items())
@@ -88,7 +90,8 @@ def truth_of(
                     correlations[name] = one.correlation_of(column, other)
     residual = _residual_values(spec, factors or {})
     weights = {one.name: _weights(one) for one in estimands if one.term is None}
-    return Truth(fixed, sds, correlations, residual, weights)
+    compared = {one.name: one.comparison for one in estimands if one.comparison}
+    return Truth(fixed, sds, correlations, residual, weights, compared)
 
 
 def _residual_values(

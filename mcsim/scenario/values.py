@@ -210,6 +210,13 @@ FactorLevels = Annotated[
     Field(json_schema_extra={"minItems": 2}),
     must_be("a list of two or more different levels", lambda v: _is_distinct(v, 2)),
 ]
+LevelPair = Annotated[
+    tuple[FactorLevel, FactorLevel],
+    must_be(
+        "a list of two different levels, the first to compare with",
+        lambda v: _is_distinct(v, 2) and len(v) == 2,
+    ),
+]
 FactorPlace = Annotated[
     str | tuple[str, str],
     must_be(f'the name of a level, "{OBSERVATION}", or a list of two different names', _is_place),

@@ -19,6 +19,8 @@ from mcsim.methods.inference.theory import Theory
 from mcsim.methods.method import Method
 from mcsim.names import EQUIVALENCE, TOTAL, Parameter, condition_in_words, show_swept
 from mcsim.scenario.conditions import Condition
+from mcsim.scenario.estimators import estimators_with
+from mcsim.scenario.families import FAMILIES_OF
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import Truth, truth_of
 from mcsim.study.implied_truth import true_value_of
@@ -68,7 +70,7 @@ def conditions_table(scenario: Scenario, planned: Sequence[Planned]) -> pa.Table
             rows += [
                 described | row | swept[one.condition.label] for row in _rows(one, spec, truth)
             ]
-    _check_tested(scenario, {row["parameter"] for row in rows})
+    _check_reported(scenario, {row["parameter"] for row in rows})
     table = pa.Table.from_pylist(rows, SCHEMA)
     table = _with_limits(table, scenario)
     for key in swept[planned[0].condition.label]:
@@ -114,13 +116,22 @@ def without_truth(table: pa.Table) -> set[tuple[str, str]]:
     return {(one["method"].partition("/")[0], one["parameter"]) for one in empty}
 
 
-def _check_tested(scenario: Scenario, parameters: Collection[str]) -> None:
-    """Raise a DataError for the test of a term that no method's model has."""
+def _check_reported(scenario: Scenario, parameters: Collection[str]) -> None:
+    """Raise a DataError for a test of a term or a comparison that no method reports."""
     for one in scenario.estimands:
-        if one.term is not None and one.name not in parameters:
+        if one.name in parameters:
+            continue
+        if one.term is not None:
             raise DataError(
                 f"the estimand {one.name!r} tests the term {one.term!r}, which no method's formula"
                 " has; name one as the rows of terms are named, such as diet or diet:x"
+            )
+        if one.comparison is not None:
+            able = ", ".join(estimators_with(lambda facts: facts.has_means))
+            families = " or ".join(map(repr, FAMILIES_OF[one.comparison.kind]))
+            raise DataError(
+                f"no method reports the estimand {one.name!r}: that takes a formula with"
+                f" {one.comparison.factor!r}, family {families}, and one of the estimators {able}"
             )
 
 

@@ -23,6 +23,7 @@ from mcsim.scenario.families import is_on_scale
 from mcsim.scenario.records import MethodSpec
 from mcsim.scenario.true_values import Truth, targets_of
 from mcsim.scenario.truth import RandomSpec, TruthSpec
+from mcsim.simulate.marginal import true_comparison
 
 Floats = NDArray[np.float64]
 Implied = dict[Parameter, float | None]
@@ -39,13 +40,15 @@ def true_value_of(
 ) -> Callable[[Parameter], float | None]:
     """What is true of a method's parameters: what it declares, what is implied, what is stated.
 
-    On another scale than that of the truth's link, what is 0 on any.
+    On another scale than that of the truth's link, what is 0 on any, and means.
     """
     targets, implied = targets_of(spec.truth), implied_truth(columns, design, condition)
     has_truth = is_on_scale(spec, condition.truth)
     named = {*columns.names, *condition.truth.fixed, *truth.estimands}
 
     def true_value(one: Parameter) -> float | None:
+        if compared := truth.comparisons.get(targets.get(one, one).name):
+            return true_comparison(compared, design, condition.truth)
         if not has_truth and one not in targets:
             return null_on_any_scale(one, condition.truth)
         if one in targets:

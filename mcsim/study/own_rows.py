@@ -192,7 +192,7 @@ def _as_planned(planned: ReadyMethod, one: ReadyMethod, analysis: Analysis) -> A
 
 
 def _not_estimable(one: ReadyMethod) -> set[str]:
-    """Fixed effects, terms and weighted sums of them that the rows leave open.
+    """Fixed effects, terms, weighted sums of them and means that the rows leave open.
 
     Every aliased column is a combination of the others; the contrasts c with c'v = 0 for all those
     combinations v, and no others, have one value whatever is left out (Searle 1971, chapter 5).
@@ -203,7 +203,7 @@ def _not_estimable(one: ReadyMethod) -> set[str]:
     combinations = np.zeros((len(one.aliased), X.shape[1]))
     combinations[:, is_kept] = -np.linalg.lstsq(X[:, is_kept], X[:, ~is_kept])[0].T
     combinations[:, ~is_kept] = np.eye(len(one.aliased))
-    lost = set()
+    lost = {each.name for each in one.settings.estimands if each.comparison}
     for contrast in fixed_contrasts(columns, one.settings):
         L = contrast.L / scale
         size = np.abs(L) @ np.abs(combinations).T

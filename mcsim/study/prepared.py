@@ -22,6 +22,7 @@ from mcsim.design.columns import (
     model_columns,
     without_columns,
 )
+from mcsim.design.population import Population
 from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.methods.likelihood import Reducers
@@ -264,9 +265,10 @@ def _ready_methods(
     scenario: Scenario, condition: Condition, design: Design
 ) -> dict[str, ReadyMethod]:
     data, shared = ModelFrame(design.frame), Reducers()
+    population = Population(design.frame, has_others=condition.has_own_rows)
     ready = {}
     for spec in scenario.methods:
-        settings = settings_of(scenario, spec, condition)
+        settings = replace(settings_of(scenario, spec, condition), population=population)
         try:
             ready[spec.name] = _ready_for(design, spec, settings, data, shared)
         except DataError as error:

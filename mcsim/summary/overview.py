@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mcsim.names import shown_label
 from mcsim.summary.printed import (
     COLUMNS,
     DRAWN,
@@ -91,7 +92,7 @@ def _rows(
         names.remove("n_failed")
 
     def cells(record: Record) -> list[str]:
-        values = (value_text(record[key]) for key in swept)
+        values = (shown_label(value_text(record[key])) for key in swept)
         return [*values, *(cell_of(record, name) for name in names)]
 
     header = ["method", *swept.values(), *(COLUMNS.get(name, name) for name in names)]

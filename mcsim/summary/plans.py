@@ -9,15 +9,20 @@ from mcsim.measures import SHARES
 from mcsim.names import short_names
 from mcsim.results.folder import PLAN
 from mcsim.summary.records import Record
+from mcsim.summary.swept_words import count_in_words
 from mcsim.summary.text import shown_as
 
 
 class MadePlan(NamedTuple):
-    """A plan: `told` is what the file says; title of its scenario, and the study of the answer."""
+    """A plan: `told` is what the file says; title of its scenario, and the study of the answer.
+
+    words : for the counts of its designs, by their keys
+    """
 
     title: str
     told: Record
     study: Path | None
+    words: dict[str, str]
 
     @property
     def is_share(self) -> bool:
@@ -71,6 +76,10 @@ def read_plan(directory: Path) -> MadePlan | None:
     answer = told["answer"] or max(told["designs"], key=lambda row: row["n"])
     study = directory / design_name(answer)
     manifest = study / "manifest.json"
-    title = json.loads(manifest.read_bytes()).get("title", "") if manifest.exists() else ""
+    said = json.loads(manifest.read_bytes()) if manifest.exists() else {}
+    words = {
+        key: count_in_words(key, said.get("identity", {})) or short
+        for key, short in short_names(list(answer["design"])).items()
+    }
     is_there = told["answer"] and manifest.exists()
-    return MadePlan(title or directory.name, told, study if is_there else None)
+    return MadePlan(said.get("title") or directory.name, told, study if is_there else None, words)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
-from mcsim.names import link_scale, shown_label
+from mcsim.names import MARGINAL, link_scale, shown_label
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -64,6 +64,8 @@ SENTENCES = {
     "failed": "Why fits failed: column `message` of fits/part-*.parquet.",
     "usable": "",
     "scale": "Truths of effects and SDs are {}.",
+    "means": "Risk differences, rate ratios and odds ratios compare mean responses, averaged over"
+    " the design's observations\nand, in mixed models, over random effects.",
     "common": "Only replicates in which the fits of all methods are usable.\n",
     "fallback": "Where a fit is not usable, the method's fallback stands in.\n",
     "reading": "In parentheses: Monte Carlo standard errors; that of the mean is that of the bias."
@@ -151,7 +153,7 @@ def lines_of(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> lis
     """Method and cells of every row; a component, once for all df methods of a fit."""
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        is_fixed = row["component"] in ("fixed", "terms")
+        is_fixed = row["component"] in ("fixed", "terms", *MARGINAL)
         owner = row["method"] if is_fixed else fit_of(row["method"])
         cells = cells_of(row)
         found.setdefault((owner, *cells), [row["method"], *cells])
@@ -263,6 +265,8 @@ def notes_on(table: pa.Table, printed: list[Record], reading: str = "reading") -
     links = table.schema.metadata.get(b"links", b"").decode().split(",")
     if len(links) == 1 and any(links):
         notes.append(SENTENCES["scale"].format(link_scale(links[0])))
+    if any(record["component"] in MARGINAL for record in printed):
+        notes.append(SENTENCES["means"])
     notes += note_on_intervals(printed)
     notes += [SENTENCES["power"].format(POWER)] * any(
         record["rejection"] is not None for record in printed

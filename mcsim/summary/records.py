@@ -1,12 +1,13 @@
 """Rows of a summary as records, and which of them a table or a figure shows."""
 
 import fnmatch
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import MEASURES
-from mcsim.names import Parameter, plain_label, shown_label
+from mcsim.names import Parameter, no_effect, plain_label, shown_label, shown_labels
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -22,12 +23,23 @@ WORDS = {  # what others call a measure
     "accuracy": "rmse", "precision": "emp_se", "percent_bias": "relative_bias",
 }  # fmt: skip
 
+DIGITS = 9  # significant ones: sums of other orders differ beyond
 OF_INTERVALS = ("coverage", "be_coverage", "ci_width", "median_ci_width")
 
 
 def unique(values: Iterable[T]) -> list[T]:
     """The values without repetitions, in order of appearance."""
     return list(dict.fromkeys(values))
+
+
+def has_no_effect(record: Record) -> bool:
+    """Whether the truth is known to be no effect: 0, of a ratio 1."""
+    return bool(record["truth"] == no_effect(record["component"]))
+
+
+def has_effect(record: Record) -> bool:
+    """Whether the truth is known to be an effect."""
+    return record["truth"] is not None and not has_no_effect(record)
 
 
 def fit_of(method: str) -> str:
@@ -59,6 +71,38 @@ def one_per_fit(records: Sequence[Record], measures: Sequence[str]) -> list[Reco
     return [r | {"shown_as": names[r["method"]]} for r in records if r["method"] in names]
 
 
+def in_fits(record: Record) -> str:
+    """The method of a row, or its fit where that is of effects: SDs have no df of their own."""
+    is_tested = record["component"] in ("fixed", "terms")
+    return record["method"] if is_tested else fit_of(record["method"])
+
+
+def raw_methods(shown: Iterable[str], methods: Iterable[str]) -> set[str]:
+    """The methods that names mean under which they are shown, be it fits or several."""
+    names = {name for one in shown for name in one.split(" and ")}
+    return {method for method in methods if method in names or fit_of(method) in names}
+
+
+def drawn_once(
+    records: Sequence[Record], measures: Sequence[str], joint: str = " and "
+) -> list[Record]:
+    """Rows without the methods that others would hide, which are named with those.
+
+    They agree in all these measures of all rows, to the rounding of arithmetic.
+    """
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for method in unique(record["shown_as"] for record in records):
+        own = [record for record in records if record["shown_as"] == method]
+        said = tuple((r["place"], r["parameter"], *(_rounded(r[m]) for m in measures)) for r in own)
+        found.setdefault(said, []).append(method)
+    names = {one[0]: joint.join(one) for one in found.values()}
+    return [r | {"shown_as": names[r["shown_as"]]} for r in records if r["shown_as"] in names]
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value + 0.0:.{DIGITS}g}"
+
+
 def measure_named(text: str) -> str:
     """The name of a measure; `power` is another one of `rejection`.
 
@@ -79,20 +123,29 @@ def matching(names: Iterable[str], wanted: str) -> list[str]:
     """Names that match a glob, in which a bracket may stand for itself, as in `diet[T.fed]*`.
 
     Failing that, the methods of the fit with that name; failing that, the one (or the methods of
-    the one fit) that begins so.
+    the one fit) that begins so; failing that, those of `one and other`, as tables name several.
     """
     known = unique(names)
     globs = (wanted, wanted.replace("[", "[[]"))
     found = [name for name in known if any(fnmatch.fnmatchcase(name, one) for one in globs)]
     found = found or [name for name in known if fit_of(name) == wanted]
     begun = [name for name in known if wanted and name.startswith(wanted)]
-    return found or (begun if len(begun) == 1 or len(set(map(fit_of, begun))) == 1 else [])
+    found = found or (begun if len(begun) == 1 or len(set(map(fit_of, begun))) == 1 else [])
+    if found or " and " not in wanted:
+        return found
+    parts = [matching(known, one) for one in wanted.split(" and ")]
+    return unique(itertools.chain(*parts)) if all(parts) else []
 
 
 def matching_conditions(labels: Iterable[str], wanted: str) -> list[str]:
     """Labels that match as above, with whole keys too: `design.levels.animal.count = 4`."""
-    plain = {plain_label(label): label for label in labels}
-    return [plain[one] for one in matching(plain, plain_label(wanted))]
+    shown = {plain_label(one): label for label, one in shown_labels(labels).items()}
+    exact = {plain_label(label): label for label in shown.values()}
+    if plain_label(wanted) in exact:
+        return [exact[plain_label(wanted)]]
+    return [shown[one] for one in matching(shown, plain_label(shown_label(wanted)))] or [
+        exact[one] for one in matching(exact, plain_label(wanted))
+    ]
 
 
 MATCH = {"condition": matching_conditions}
@@ -118,7 +171,7 @@ def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
         if not own:
             begun = [name for name in known if glob and name.startswith(glob)]
             several = f" {len(begun)} begin so." if len(begun) > 1 else ""
-            there = "; ".join(map(shown_label, known))
+            there = "; ".join(shown_labels(known).values())
             nearest = nearest_name(glob, known)
             raise DataError(f"no {kind} matches {glob!r}. There are: {there}.{several}{nearest}")
         found.update(own)
@@ -133,7 +186,7 @@ def the_one(kind: str, wanted: Globs | None, names: Iterable[str]) -> str:
         several = f"{' and '.join(map(repr, globs_of(wanted or ())))} is several: name one of them"
         if not wanted:
             several = f"there are {len(found)} {kind}s: name one of them with --{kind}"
-        raise DataError(f"{several}: {'; '.join(map(shown_label, found))}")
+        raise DataError(f"{several}: {'; '.join(shown_labels(found).values())}")
     return found[0]
 
 

@@ -4,7 +4,6 @@ Works from the files alone. Knows no drawing.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,16 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcsim.errors import DataError
-from mcsim.names import ROW, SCALES, Parameter, shown_label
+from mcsim.names import ROW, SCALES, Parameter, shown_labels
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.cache import known_summary
 from mcsim.summary.estimates import NUMBERS, Floats, Ints, read_results
 from mcsim.summary.records import Globs, Record, chosen, fit_of, unique, without_variances
 from mcsim.summary.summarize import link_of_study, studies_in, swept_in, value_text
+from mcsim.summary.swept_words import count_in_words, short_words, units_in_words
 
 Key = tuple[str, ...]  # study, condition, method, parameter
 KEY = ("study", *ROW)
-_COUNT = re.compile(r"design\.(?:levels\.(.+)|observations)\.count")
 
 
 class Numbers(NamedTuple):
@@ -42,10 +41,13 @@ DRAWN = tuple(map(NUMBERS.index, Numbers._fields[1:]))
 
 @dataclass(frozen=True)
 class Selection:
-    """Globs for what to draw, and the measure where a figure has one."""
+    """Globs for what to draw, and the measure where a figure has one.
+
+    parameters : None for those that tell the most, as many as the kind of figure has room for
+    """
 
     methods: Globs = "*"
-    parameters: Globs = "*"
+    parameters: Globs | None = "*"
     conditions: Globs = "*"
     measure: str | None = None
 
@@ -55,8 +57,9 @@ class Shown:
     """Rows of the summaries of some studies; numbers of their replicates are read once.
 
     records : as `summarize` has them, with `place`, words for the condition (none where there is
-    one), and `scale`, the unit of effects and SDs where a link has one; swept : short names of what
-    differs between the conditions, by column of the records;
+    one), `words`, short ones for its swept values, and `scale`, the unit of effects and SDs where a
+    link has one; swept : short names of what differs between the conditions, by column of the
+    records;
     all_methods : of the studies, also those that are not selected
     """
 
@@ -86,6 +89,32 @@ class Shown:
         number = {name: i for i, name in enumerate(self.all_methods)}
         return {record["shown_as"]: number[record["method"]] for record in records}
 
+    def values_of(self, column: str) -> dict[str, str]:
+        """Values of a swept column and short words for them: numbers by size, others as they come.
+
+        Keys are the values' texts (`value_text`), which tell all of them apart.
+        """
+        found = {value_text(record[column]): record["words"][column] for record in self.records}
+        is_numeric = self.is_numeric(column)
+        return {value: found[value] for value in sorted(found, key=float)} if is_numeric else found
+
+    def is_numeric(self, column: str) -> bool:
+        """Whether all values of a swept column are numbers."""
+        values = [record[column] for record in self.records]
+        return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+
+    def axis_words(self, column: str) -> str:
+        """What a swept column is: of a number of units, in what; else its short name."""
+        words = {
+            count_in_words(column, _manifest(Path(study))["identity"])
+            for study in unique(record["study"] for record in self.records)
+        }
+        return (words.pop() if len(words) == 1 else "") or self.swept[column]
+
+    def axis_label(self, column: str) -> str:
+        """The same where units in all stand in parentheses beside the values, if they do."""
+        return self.axis_words(column) + " (in all)" * bool(self.units_in_all(column))
+
     def units_in_all(self, column: str) -> dict[str, int]:
         """Of a swept number of units, how many these are in all, by the text of its value.
 
@@ -94,7 +123,7 @@ class Shown:
         found: dict[str, set[int]] = {}
         for record in self.records:
             words = self._designs.get((record["study"], record["condition"]))
-            n = _units_in_words(column, words or "")
+            n = units_in_words(column, words or "")
             if n is None:
                 return {}
             found.setdefault(value_text(record[column]), set()).add(n)
@@ -142,7 +171,7 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     table = filter_summary(
         whole,
         methods=selection.methods,
-        parameters=selection.parameters,
+        parameters="*" if selection.parameters is None else selection.parameters,
         conditions=selection.conditions,
     )
     if "study" not in table.column_names:
@@ -151,9 +180,12 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
     methods = unique(zip(*(table[name].to_pylist() for name in ("study", "method")), strict=True))
     links = {key: link_of_study(Path(key[0]), fit_of(key[1])) for key in methods}
     is_single = len(unique(map(_condition, records := table.to_pylist()))) == 1
+    labels = shown_labels(record["condition"] for record in records)
+    words = {key: short_words([value_text(r[key]) for r in records], key) for key in swept}
     for record in records:
         study = f"{Path(record['study']).name}: " * ("study" in swept)
-        record["place"] = "" if is_single else study + shown_label(record["condition"])
+        record["place"] = "" if is_single else study + labels[record["condition"]]
+        record["words"] = {key: own[value_text(record[key])] for key, own in words.items()}
         record["scale"] = _scale(record, links[record["study"], record["method"]])
     titles = unique(_manifest(study).get("title", "") for study in studies)
     return Shown(
@@ -212,16 +244,6 @@ def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:
                     replicates, numbers = results.numbered(row)
                     found[keys[row]] = Numbers(replicates.copy(), *numbers[list(DRAWN)])
     return found
-
-
-def _units_in_words(column: str, words: str) -> int | None:
-    """Units of the level whose count a column has, or observations, of a design in words."""
-    of = _COUNT.fullmatch(column)
-    if of is None:
-        return None
-    what = rf"units? of {re.escape(of[1])}" if of[1] else "observations"
-    match = re.search(rf"(?:^|; )([\d,]+) {what}(?:[,;]|$)", words)
-    return int(match[1].replace(",", "")) if match else None
 
 
 def _manifest(study: Path) -> Record:

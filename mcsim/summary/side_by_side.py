@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from mcsim.errors import DataError, nearest_name
 from mcsim.measures import SHARES
-from mcsim.names import plain_label, shown_label
+from mcsim.names import plain_label, shown_labels
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
     fit_of,
+    has_effect,
     has_gaps,
     n_in_words,
     one_per_fit,
@@ -73,11 +74,13 @@ def _sides(table: pa.Table, records: list[Record], by: str) -> Sides:
     key = names[wanted]
     rest = {one: name for one, name in swept.items() if one != key}
     several = len(unique((r.get("study"), r["condition"]) for r in records)) > 1
+    shown = shown_labels(r["condition"] for r in records)
+    values = shown_labels(value_text(r[one]) for one in swept for r in records)
 
     def place(record: Record) -> str:
         if key not in swept:
-            return shown_label(record["condition"]) if several else ""
-        return ", ".join(f"{name}={value_text(record[one])}" for one, name in rest.items())
+            return shown[record["condition"]] if several else ""
+        return ", ".join(f"{name}={values[value_text(record[one])]}" for one, name in rest.items())
 
     def row(record: Record) -> str:
         parameter = record["parameter"] if key != PARAMETER else ""
@@ -85,7 +88,7 @@ def _sides(table: pa.Table, records: list[Record], by: str) -> Sides:
         return ": ".join(filter(None, [record.get("study"), place(record), parameter, method]))
 
     def column(record: Record) -> str:
-        return f"{wanted}={value_text(record[key])}" if key in swept else str(record[key])
+        return f"{wanted}={values[value_text(record[key])]}" if key in swept else str(record[key])
 
     return Sides(column, row)
 
@@ -94,7 +97,7 @@ def _heading(measure: str, records: list[Record]) -> str:
     """The measure; of tests, what their rejections are."""
     words = measure
     if measure == "rejection":
-        of_effects = [bool(r["truth"]) for r in records if r[measure] is not None]
+        of_effects = [has_effect(r) for r in records if r[measure] is not None]
         words = "power" if all(of_effects) else POWER if any(of_effects) else "type I error"
     return f"{words} in %" if measure in SHARES else words
 

@@ -6,6 +6,7 @@ Works from the files alone, also while a study runs: a part is complete once it 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
-from mcsim.names import EQUIVALENCE, FIXED, ROW, Parameter, short_names, show_swept, shown_label
+from mcsim.names import (
+    EQUIVALENCE,
+    FIXED,
+    ROW,
+    Parameter,
+    no_effect,
+    short_names,
+    show_swept,
+)
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Floats, Results, read_results
 from mcsim.summary.records import unique
@@ -142,6 +151,7 @@ class Described:
         read = [(Parameter.read(r["parameter"], r["component"]), r["truth"]) for r in rows]
         self._is_scale = np.array([one.is_scale for one, _ in read])
         self._is_at_edge = np.array([one.is_at_edge(truth) for one, truth in read])
+        self._no_effect = np.array([no_effect(one.component) for one, _ in read])
         self._truth = _numbers(conditions, "truth")
         is_fixed = np.array([one.component == FIXED for one, _ in read])
         self._true_se = np.where(is_fixed, _numbers(conditions, "theory_emp_se"), np.nan)
@@ -158,7 +168,7 @@ class Described:
         _fill_in_balanced(columns, self._true_se[own])
         edge, limits = self._is_at_edge[own], self._limits[own]
         described = self._truth[own], self._is_scale[own], edge, self._alpha, limits
-        return Sample(*described, *columns)
+        return replace(Sample(*described, *columns), no_effect=self._no_effect[own])
 
 
 class _Measured:
@@ -269,5 +279,8 @@ def swept_in(table: pa.Table, *, has_studies: bool = False) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """A swept value as the labels of conditions show it."""
-    return "-" if value is None else shown_label(show_swept(value))
+    """A swept value, in all its digits, for there may be others next to it; 2 for 2.0."""
+    if value is None:
+        return "-"
+    text = show_swept(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text

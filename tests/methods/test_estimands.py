@@ -145,7 +145,10 @@ def test_a_study_reports_estimands_with_their_truth(small_scenario, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("total.icc", "needs `fixed`, `term`, or one of the names: total.sd.COLUMN.; .* image.icc"),
+        (
+            "total.icc",
+            "needs `fixed`, `term`, .*, or one of the names: total.sd.COLUMN.; .* image.icc",
+        ),
         ("slope", "needs `fixed`, `term`"),
         ("cell.icc", "unknown level 'cell'"),
         ("total.sd(w)", "unknown column 'w'"),

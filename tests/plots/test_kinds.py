@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch, StepPatch
 from PIL import Image
 
+import mcsim
 from mcsim.cli import read as commands
 from mcsim.errors import DataError, McsimError
 from mcsim.measures import MEASURES
@@ -33,14 +34,16 @@ from mcsim.plots.drawing import (
     style,
 )
 from mcsim.plots.power import crossing
+from mcsim.plots.replicate_panels import _broken
 from mcsim.report.answer import suited
 from mcsim.report.figures import DATA, DESIGN
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.compare import compare
-from mcsim.summary.records import one_per_fit
+from mcsim.summary.records import drawn_once, one_per_fit
 from mcsim.summary.selection import Numbers, Selection, shown_rows
 from mcsim.summary.summarize import summarize
+from mcsim.summary.swept_words import count_in_words, short_words
 from mcsim.summary.text import SLACK, with_mcse, wrapped
 from tests.conftest import SMALL, call_mcsim
 from tests.samples import write_part
@@ -304,7 +307,7 @@ def test_curves_have_no_blank_panels_and_begin_with_effects(swept):
     assert rows == [["RMSE", "coverage, %", "power, %"], ["RMSE", "coverage, %"]]
     tests = figure_of(swept, "curves", parameters="animal.sd(x)", methods="diagonal")
     assert [axis.axison for axis in tests.axes] == [True, True]
-    kind, chosen = suited(swept, Selection())
+    kind, chosen = suited(swept, Selection(parameters=None))
     effects = {"diet[T.fed]", "x", "diet[T.fed]:x"}  # and no SDs, of which the answer tells
     assert (kind, {*chosen.parameters} - effects) == ("curves", set())
 
@@ -312,7 +315,11 @@ def test_curves_have_no_blank_panels_and_begin_with_effects(swept):
 def test_long_swept_values_have_panels_not_words_at_lines(swept):
     shown = shown_rows(swept, Selection(methods="diagonal", parameters="x"))
     long = {0.5: "a distribution of many words", 1.0: "b"}
-    records = [r | {"truth.sigma": long[r["truth.sigma"]]} for r in shown.records]
+    records = [
+        r | {"truth.sigma": one, "words": r["words"] | {"truth.sigma": one}}
+        for r in shown.records
+        for one in [long[r["truth.sigma"]]]
+    ]
     with style():
         figure = plots.KINDS["curves"](replace(shown, records=records), "rmse")
     titles = [axis.get_title(loc="left") for axis in figure.axes]
@@ -375,7 +382,10 @@ def test_nested_loop_has_every_condition_and_the_swept_values(swept):
     records = records_of(swept, method="diagonal", parameter="x")
     assert steps[0].values.tolist() == pytest.approx([record["rmse"] for record in records])
     lanes = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
-    assert lanes == ["image.count:\n2, 3, 8", "sigma:\n0.5, 1"]
+    assert lanes == [
+        "units of image per animal\n(in all):\n2 (18), 3 (27), 8 (72)",
+        "sigma:\n0.5, 1",
+    ]
 
 
 def test_standard_errors_stand_against_the_sd_of_the_estimates(single):
@@ -418,6 +428,50 @@ def test_df_methods_of_a_fit_that_agree_are_drawn_once(single):
            for r in shown.records[:1]]  # fmt: skip
     names = [r["shown_as"] for r in one_per_fit(own, ["bias"])]
     assert names == ["right/a and right/c", "right/b"]
+
+
+def test_series_that_would_hide_each_other_are_drawn_once_with_all_names(swept):
+    def made(method, parameter, n):
+        return [r | {"method": method, "shown_as": method, "parameter": parameter} for r in n]
+
+    shown = shown_rows(swept, Selection(parameters="x", methods="diagonal"))
+    more = [r | {"rmse": 2 * r["rmse"]} for r in shown.records]
+    hair = [r | {"rmse": r["rmse"] * (1 + 1e-13)} for r in shown.records]
+    both = [*made("a", "x", shown.records), *made("b", "x", hair)]
+    assert {r["shown_as"] for r in drawn_once(both, ["rmse"])} == {"a and b"}
+    records = [*both, *made("a", "y", shown.records), *made("b", "y", more)]
+    drawn = replace(shown, records=records, all_methods=["a", "b"])
+    with style():
+        figure = plots.KINDS["nested-loop"](drawn, "rmse")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["a", "b"]
+    panels = {axis.get_title(loc="left"): axis for axis in figure.axes[:2]}
+    assert list(panels) == ["x\nthe same: a; b", "y"]
+    steps = [[p for p in axis.patches if isinstance(p, StepPatch)] for axis in panels.values()]
+    n_lines = [sum(not np.isnan(p.get_data().values).all() for p in own) for own in steps]
+    assert n_lines == [1, 2]
+
+
+def test_a_named_kind_shows_what_tells_the_most_and_all_that_is_asked_for(single, swept):
+    def n_drawn(directory, kind, parameter):
+        figure = mcsim.plot(directory, kind, method="diagonal", parameter=parameter)
+        return len([axis for axis in figure.axes if axis.axison])
+
+    assert [n_drawn(single, "estimates", one) for one in (None, "*", "x")] == [4, 9, 1]
+    assert n_drawn(single, "realized", None) == 3  # the SDs, whatever else tells more
+    assert n_drawn(swept, "nested-loop", None) == 4 + 1
+
+
+def test_conditions_begin_on_the_left_and_panels_of_all_lines_are_counted():
+    def row(*n_of_places):
+        return [{"place": str(i)} for i, n in enumerate(n_of_places) for _ in range(n)]
+
+    places = list(_broken([row(5, 5, 5), row(3, 3, 3), row(1, 1)], 8))
+    assert [column for _, column in places if column == 0] == [0] * 6
+    assert places[:6] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+    assert places[15:24] == [*((3, i) for i in range(6)), *((4, i) for i in range(3))]
+    assert places[24:] == [(5, 0), (5, 1)]
+    assert list(_broken([row(9)], 8))[-1] == (1, 0)
 
 
 def test_every_measure_has_words_and_can_be_drawn(single):
@@ -510,7 +564,7 @@ def test_what_cannot_be_drawn_is_an_error_of_the_user(single, arguments, message
 
 
 def test_too_many_panels_are_refused_with_what_to_choose(swept):
-    with pytest.raises(McsimError, match=r"128 panels.*too much to look at.*--condition"):
+    with pytest.raises(McsimError, match=r"126 panels.*too much to look at.*--condition"):
         figure_of(swept, "zip")
 
 
@@ -578,7 +632,7 @@ def test_what_does_not_fit_into_a_width_is_refused_and_fonts_are_embedded(swept,
 
 
 def test_words_at_the_ends_of_lines_stay_within_the_panel_and_apart():
-    swept = SweptAxis("n", "n", {"1": 1.0, "2": 2.0}, is_log=False)
+    swept = SweptAxis("n", "n", {"1": 1.0, "2": 2.0}, is_log=False, values={})
     with style():
         figure = plots.Figure()
         axis = figure.subplots()
@@ -592,17 +646,43 @@ def test_words_at_the_ends_of_lines_stay_within_the_panel_and_apart():
 
 
 def test_a_table_as_a_tick_is_its_key_and_its_value():
-    axis = SweptAxis("count", "count", {}, is_log=False, is_number=False)
-    assert axis.tick("{uniform = [5, 15]}") == "uniform\n[5, 15]"
-    assert axis.tick("{gamma = 1}") == "gamma\n1"
-    assert axis.tick("normal") == "normal"
+    words = short_words(["{uniform = [5, 15]}", "{gamma = 1.0}", "normal"], "count")
+    axis = SweptAxis("count", "count", {}, is_log=False, values=words, is_number=False)
+    assert [*map(axis.tick, words)] == ["uniform\n[5, 15]", "gamma\n1", "normal"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["0.30000000000000004", "0.3333333333333333"], ["0.3", "0.333"]),
+        (["0.30000000000000004", "0.3"], ["0.30000000000000004", "0.3"]),
+        (["1.00001234", "1.00002345"], ["1.00001", "1.00002"]),
+        (["12345.6789", "100000", "2500000"], ["12346", "100000", "2.5e+06"]),
+    ],
+)
+def test_swept_values_are_short_and_differ_where_they_do(values, words):
+    assert list(short_words(values, "sigma").values()) == words
+
+
+def test_a_number_of_units_says_in_what_they_are_counted():
+    nested = {"design.levels.names": ["animal", "image"], "design.factors": ["diet", "zone"]}
+    nested["design.factors.zone.of"] = "image"
+    assert count_in_words("design.levels.animal.count", nested) == "units of animal per diet"
+    image = count_in_words("design.levels.image.count", nested)
+    assert image == "units of image per animal and zone"
+    assert count_in_words("design.observations.count", nested) == "observations per image"
+    crossed = {"design.levels.names": ["subject", "item"], "design.levels.item.crossed": True}
+    assert count_in_words("design.levels.item.count", crossed) == "units of item"
+    rows = count_in_words("design.observations.count", crossed)
+    assert rows == "observations per innermost unit"
+    assert count_in_words("truth.sigma", nested) == ""
 
 
 def test_ticks_say_how_many_units_there_are_in_all(swept):
     figure = figure_of(swept, "power", parameters="x", methods="diagonal")
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["2\n(18)", "3\n(27)", "8\n(72)"]  # of 4 + 5 animals
-    assert figure.axes[0].get_xlabel() == "image.count (in all)"
+    assert figure.axes[0].get_xlabel() == "units of image per animal (in all)"
     cells = figure_of(swept, "heatmap", parameters="x", methods="diagonal").axes[0]
     axes = {
         cells.get_xlabel(): cells.get_xticklabels(),

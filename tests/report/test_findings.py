@@ -225,14 +225,28 @@ def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
     ]
     assert answered(*tests) == (
         [
-            "A single estimate of `a` is off by 10.0% (MCSE 1.0%) (root mean squared error).",
-            "The power to find `a` is 80.0% (MCSE 1.3%) in `one` to 90.0% (MCSE 0.9%) in `two`.",
             "A test of `b`, an effect that is 0, rejects in 5.0% (MCSE 0.7%); its level is 5%.",
+            "The power to find `a` is 80.0% (MCSE 1.3%) in `one` to 90.0% (MCSE 0.9%) in `two`.",
+            "A single estimate of `a` is off by 10.0% (MCSE 1.0%) (root mean squared error).",
             "Of the numbers that can be held against what they should be (1, of tests of effects"
             " that are zero), none is off by more than chance explains among so many.",
         ],
-        ["a", "b"],
+        ["b", "a"],
     )
+
+
+def test_what_df_methods_share_is_told_once():
+    rows = [
+        biased(bias, method=f"m/{df}", parameter=name, component=component)
+        for df, bias in (("z", 0.2), ("residual", 0.3))
+        for name, component in (("x", "fixed"), ("a.sd(x)", "a"))
+        for bias in [bias if component == "fixed" else 0.2]
+    ]
+    (finding,) = findings(shown(*rows))
+    assert [(one.parameter, methods) for one, methods in finding.said.items()] == [
+        ("x", ["m/z"]), ("x", ["m/residual"]), ("a.sd(x)", ["m"])
+    ]  # fmt: skip
+    assert len(finding.verdicts) == 3
 
 
 def test_names_are_told_from_words_whatever_they_hold():

@@ -1,11 +1,13 @@
 """A sweep is printed as a line per condition and method; what fits a screen is printed whole."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
 from mcsim.summary.overview import SCREEN
-from mcsim.summary.text import MAX_WIDTH, aligned, told, wrapped
+from mcsim.summary.text import MAX_WIDTH, aligned, booktabs, told, wrapped
 from tests.conftest import SMALL, call_mcsim
 
 SWEEP = '[sweep]\n"design.levels.image.count" = [2, 3]\n"truth.sigma" = [0.5, 1, 2.0]\n'
@@ -29,7 +31,7 @@ def summarize(folder, *options):
 def test_a_sweep_has_a_line_per_condition_and_method(printed):
     folder, text = printed
     assert text.count("\n") <= SCREEN
-    header, *lines = text.split("diet[T.fed]:\n\n")[1].split("\n\n")[0].splitlines()
+    header, *lines = text.split("diet[T.fed]:x:\n\n")[1].split("\n\n")[0].splitlines()
     assert header.split()[:6] == ["image.count", "sigma", "method", "truth", "bias", "RMSE"]
     assert header.split()[-4:] == ["coverage", "power/type", "I", "n"]
     methods = ["right/containment", "right/z", "diagonal"]
@@ -47,6 +49,30 @@ def test_it_says_how_to_see_the_others(printed):
     whole = summarize(folder, "--parameter", "*")
     assert whole.count("\nimage.count=2, sigma=2\n") == 1
     assert whole.count("animal.sd(x)") > 6
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex, with booktabs")
+def test_latex_makes_a_page_of_every_table(printed, tmp_path):
+    folder, _ = printed
+    tables = [
+        summarize(folder, *options, "--format", "latex")
+        for options in (
+            (), ("--parameter", "*"), ("--measure", "rmse,power"), ("--by", "sigma"),
+            ("--columns", "truth,relative_bias"), ("--effects", "0.1,1"),
+        )
+    ]  # fmt: skip
+    names = ("--methods", "right/z", "diagonal")
+    tables.append(call_mcsim("compare", "my study", *names, "--format", "latex", cwd=folder).stdout)
+    odd = [["a_b", "50% & more"], ["{x}^2 #1 ~ $", r"-1 \ <|>"], ["[x]", "-"]]
+    body = "\n\n".join([*tables, booktabs(odd, n_left=1)])
+    text = (
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    )
+    (tmp_path / "a.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_commands_that_are_advised_can_be_pasted(printed):

@@ -24,6 +24,8 @@ LABELS = ["Mouse.count=12, sigma=0.5", "Mouse.count=120, sigma=0.5", "Mouse.coun
         ("*z", METHODS[:1]),
         ("", []),
         ("nothing", []),
+        ("general/containment and general/z", [METHODS[1], METHODS[0]]),  # as tables name them
+        ("general/z and nothing", []),
     ],
 )
 def test_methods_are_found_by_glob_by_fit_and_by_beginning(wanted, found):
@@ -47,6 +49,16 @@ def test_the_beginning_of_several_is_not_enough():
 )
 def test_conditions_are_found_under_every_name_that_is_printed(wanted):
     assert matching_conditions(LABELS, wanted) == LABELS[:1]
+
+
+@pytest.mark.parametrize("wanted", ["sigma=0.3", "truth.sigma = 0.30000000000000004"])
+def test_conditions_are_found_by_their_short_and_by_their_whole_values(wanted):
+    labels = [f"sigma={value}" for value in (0.1 + 0.2, 1 / 3, 0.3001)]
+    assert matching_conditions(labels, wanted) == labels[:1]
+    assert matching_conditions(labels, "sigma=0.3333") == labels[1:2]
+    near = [*labels, "sigma=0.3"]  # then those two are shown in all their digits
+    assert matching_conditions(near, "sigma=0.3") == near[-1:]
+    assert matching_conditions(near, near[0]) == near[:1]
 
 
 def test_conditions_with_lists_are_found():

@@ -29,6 +29,7 @@ class LaplaceFit:
     coefficients : (n_replicates, p); covariance : (n_replicates, p, p), theirs
     factors : per level (n_replicates, q, q) Lam; slopes : per level (n_replicates, n_theta, q, q)
     component_covariance : (n_replicates, n_theta, n_theta) of the parameters of Lam, 0 where held
+    cross_covariance : (n_replicates, n_theta, p) of these and the coefficients
     dispersion : (n_replicates,) the negative binomial's tau, with log_dispersion_se; 0 and NaN
     runaway : (n_replicates, p) coefficients that run off, in units that X has; 0 where none does
     runaway_level : (n_replicates,) a level whose SD does, outermost 0; -1 where none
@@ -42,6 +43,7 @@ class LaplaceFit:
     factors: tuple[Floats, ...]
     slopes: tuple[Floats, ...]
     component_covariance: Floats
+    cross_covariance: Floats
     dispersion: Floats
     log_dispersion_se: Floats
     loglik: Floats
@@ -93,6 +95,7 @@ def fit_laplace(
         factors=tuple(weighted(slope, theta) for slope in slopes),
         slopes=slopes,
         component_covariance=inverse[:, :n_lam, :n_lam],
+        cross_covariance=product(inverse[:, :n_lam, first:], transpose(to_original)),
         dispersion=root**2,
         log_dispersion_se=log_se,
         loglik=-0.5 * optima.found.f,

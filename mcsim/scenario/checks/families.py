@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mcsim.scenario.checks.columns import lacking
 from mcsim.scenario.checks.draft import Draft, numbered
 from mcsim.scenario.estimators import estimators_of, facts_of
-from mcsim.scenario.families import GAUSSIAN, LINKS, MODELS_OF, no_link
+from mcsim.scenario.families import FAMILIES_OF, GAUSSIAN, LINKS, MODELS_OF, no_link
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import MethodSpec
 from mcsim.scenario.stated_truth import EffectSpec, StatedTruth
@@ -30,6 +30,18 @@ def family_problems(draft: Draft) -> Iterator[Finding]:
     yield from _truth_problems(truth, family, draft)
     for number, method in numbered(draft.scenario.methods).items():
         yield from _method_problems(("methods", number), method, family, draft)
+    for number, estimand in numbered(draft.scenario.estimands).items():
+        if estimand.comparison is not None:
+            yield from _mean_problems(("estimands", number), estimand.comparison.kind, family)
+
+
+def _mean_problems(path: KeyPath, kind: str, family: str) -> Iterator[Finding]:
+    """Why responses of a family have no means that are compared so."""
+    if family not in FAMILIES_OF[kind]:
+        of = " or ".join(map(repr, FAMILIES_OF[kind]))
+        others = " or ".join(other for other, own in FAMILIES_OF.items() if family in own)
+        hint = f"use {others}" if others else "means of normal responses are compared by `fixed`"
+        yield (*path, kind), f"{kind!r} is of family {of}, not of {family!r}; {hint}"
 
 
 def _truth_problems(truth: StatedTruth, family: str, draft: Draft) -> Iterator[Finding]:

@@ -1,10 +1,10 @@
 """What is wrong between methods, and with methods and estimands, given the names of the design."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from mcsim.formula import parse_formula, written_name
-from mcsim.names import TOTAL, Parameter, derived_names
+from mcsim.names import MARGINAL, TOTAL, Parameter, derived_names, show_value
 from mcsim.scenario.checks.columns import (
     columns_problems,
     lacking,
@@ -19,6 +19,7 @@ from mcsim.scenario.estimators import estimators_with, facts_of
 from mcsim.scenario.keys import Finding, KeyPath
 from mcsim.scenario.records import MethodSpec
 
+KINDS = ("fixed", "term", *MARGINAL)  # keys of an estimand that say what it is
 _COMPARABLE = sorted(estimators_with(lambda facts: facts.likelihood))
 
 
@@ -113,9 +114,10 @@ def estimand_problems(draft: Draft) -> Iterator[Finding]:
         path = ("estimands", number)
         yield from columns_problems((*path, "fixed"), estimand.fixed or (), draft.names)
         if estimand.name is not None:
-            given = {name for name in ("fixed", "term") if getattr(estimand, name) is not None}
-            given |= {name for name in ("fixed", "term") if (*path, name) in draft.faulty}
+            given = {name for name in KINDS if getattr(estimand, name) is not None}
+            given |= {name for name in KINDS if (*path, name) in draft.faulty}
             yield from _test_problems(path, estimand, given)
+            yield from _comparison_problems(path, estimand, given, draft)
             if estimand.fixed is not None and all(one == 0 for one in estimand.fixed.values()):
                 yield (*path, "fixed"), "no weight but 0, so nothing to estimate: write { x = 1 }"
             yield from _quantity_problems(path, estimand.name, draft.names, is_own=bool(given))
@@ -124,12 +126,37 @@ def estimand_problems(draft: Draft) -> Iterator[Finding]:
 def _test_problems(path: KeyPath, estimand: Any, given: Collection[str]) -> Iterator[Finding]:
     """Why an estimand is not the test of a term, or cannot be shown to be next to none."""
     if len(given) > 1:
-        yield (*path, "term"), "an estimand has `fixed`, a sum, or `term`, a test; leave one out"
+        first, *others = (name for name in KINDS if name in given)
+        message = f"an estimand is one thing, and this has {first!r} too; leave one out"
+        yield from (((*path, name), message) for name in others)
     if estimand.test is not None and "term" not in given:
         yield (*path, "test"), "`test` is of a term: name it, term = 'diet', or leave `test` out"
     if estimand.equivalence is not None and "fixed" not in given:
         message = "`equivalence` is of a sum of fixed effects: add `fixed`, such as { x = 1 }"
         yield (*path, "equivalence"), message
+
+
+def _comparison_problems(
+    path: KeyPath, estimand: EstimandSpec, given: Set[str], draft: Draft
+) -> Iterator[Finding]:
+    """Why an estimand compares no two levels of a factor."""
+    comparison = estimand.comparison
+    if estimand.levels is not None and not given & {*MARGINAL}:
+        keys = ", ".join(MARGINAL)
+        message = f"`levels` are those that one of {keys} compares; name the factor there, or leave"
+        yield (*path, "levels"), f"{message} `levels` out"
+    if comparison is None or draft.names is None:
+        return
+    kind, factor, levels = comparison
+    known = draft.names.factor_levels
+    yield from lacking((*path, kind), "factor", factor, known)
+    own = known.get(factor, ())
+    for level in levels if levels and own else ():
+        yield from lacking((*path, "levels"), "level", level, own, f"{factor!r} has")
+    if len(own) > 2 and levels is None and (*path, "levels") not in draft.faulty:
+        two = show_value([own[0], own[1]])
+        message = f"{factor!r} has {len(own)} levels; say which two, such as levels = {two}"
+        yield (*path, kind), message
 
 
 def _quantity_problems(
@@ -139,7 +166,8 @@ def _quantity_problems(
     parameter = Parameter.read(name)
     if not parameter.is_derived and not is_own:
         allowed = "; ".join(derived_names(names.level_names))
-        message = f"the estimand {name!r} needs `fixed`, `term`, or one of the names: {allowed}"
+        needed = "".join(f"`{one}`, " for one in KINDS)
+        message = f"the estimand {name!r} needs {needed}or one of the names: {allowed}"
         yield path, message
     elif parameter.is_derived and is_own:
         yield (*path, "fixed"), f"{name!r} is made of variances; give the estimand another name"

@@ -37,6 +37,56 @@ def test_intervals_are_those_of_lme4():
         assert tuple(found.loc[name, ["ci_lower", "ci_upper"]]) == pytest.approx(limits, abs=2e-4)
 
 
+OF_GLMMTMB = {  # confint(glmmTMB(...), method = "profile"), effects in the order of the formula
+    "cbpp": (
+        "incidence ~ factor(period) + (1 | herd)", "binomial", (
+            (-1.90124093, -0.94778676), (-1.61676925, -0.40777566),
+            (-1.80101558, -0.51154789), (-2.50085184, -0.80075734)),
+        {"herd": (-1.06116337, 0.09527177)},
+    ),
+    "binary_small_1": (  # where glmmTMB finds no interval of SDs that may be 0
+        "y ~ diet * x + (1 | animal)", "binomial", (
+            (-1.56756326, 0.88151982), (-1.42081143, 2.03507470),
+            (-1.75089091, 2.00555069), (-2.35432772, 2.94440443)),
+        {},
+    ),
+    "binomial_1": (
+        "y ~ diet * x + (1 | animal/image)", "binomial", (
+            (-0.78721037, 0.07273600), (-0.08180547, 1.13681892),
+            (-0.26078324, 0.87091162), (-0.76800230, 0.84474945)),
+        {},
+    ),
+    "poisson_1": (
+        "y ~ diet * x + (1 | animal/image)", "poisson", (
+            (-0.70480422, 0.00004069), (-0.13615023, 0.84241382),
+            (0.28861978, 0.83665153), (-0.58558102, 0.13104802)),
+        {"animal": (-1.14394541, -0.39819503), "image": (-1.85761019, -1.02584268)},
+    ),
+    "nbinom_1": (
+        "y ~ diet * x + (1 | animal)", "nbinom", (
+            (-1.06504430, -0.25035744), (0.15092335, 1.27139048),
+            (0.53844316, 1.28787420), (-0.79129647, 0.19206198)),
+        {"animal": (-1.01328857, -0.29901670)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_GLMMTMB)
+def test_intervals_are_those_of_glmmtmb(name):
+    # its limits are interpolated, some as far out as -2 logLik = 3.848 in the place of 3.841
+    formula, family, effects, log_sds = OF_GLMMTMB[name]
+    trials = "size" if name == "cbpp" else None
+    path, options = REFERENCE / f"{name}.csv", {"family": family, "trials": trials, "df": "z"}
+    found = mcsim.fit(path, formula, interval="profile", **options).table
+    limits = [*found[found["component"] == "fixed"][["ci_lower", "ci_upper"]].to_numpy()]
+    for level in log_sds:
+        row = found.loc[f"{level}.sd(Intercept)", ["ci_lower", "ci_upper"]]
+        limits.append(np.log(row.to_numpy(dtype=float)))
+    for own, expected in zip(limits, [*effects, *log_sds.values()], strict=True):
+        width = expected[1] - expected[0]
+        np.testing.assert_allclose(own, expected, rtol=0, atol=1e-3 * width)
+
+
 def test_effects_with_df_keep_their_t_intervals():
     frame = pd.read_csv(REFERENCE / "nbinom_1.csv")
     plain, profiled = (
