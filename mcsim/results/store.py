@@ -363,6 +363,11 @@ def refuse_another_study(
         )
 
 
+def failed_fits(fits: pa.Table) -> pa.Table:
+    """The rows of fits that failed or did not converge."""
+    return fits.filter(pc.is_in(fits["status"], pa.array(FAILED)))
+
+
 def _n_failed(status: pa.ChunkedArray) -> int:
     # pc.is_in would need an array of names, and the first that is made loads pandas: 0.2 s
     counts = {one["values"]: int(one["counts"]) for one in pc.value_counts(status).to_pylist()}
