@@ -43,7 +43,9 @@ WAYS = {
         scenario.model_copy(update={"target_mcse": {"bias": 1e-9}, "replicates": 300}),
         RunOptions(folder / "out", n_workers=1),
     ),
-    "dry run": lambda scenario, folder: describe_plan(scenario, 1, {"bias": 0.1}),
+    "dry run": lambda scenario, folder: describe_plan(
+        scenario, RunOptions(folder / "out", n_workers=1), {"bias": 0.1}
+    ),
     "simulate": lambda scenario, folder: replicate_data(scenario, 1, "sigma=0.1, animal.count=4"),
 }
 
