@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -362,7 +363,7 @@ def first_failures(study: Path, parts: Sequence[Part]) -> list[Failure]:
     found: dict[str, Failure] = {}
     for part in sorted(parts, key=lambda part: (part.first, part.key)):
         fits = read_columns(study / part.path("fits"), columns)
-        failed = fits.filter(pc.is_in(fits["status"], FAILED))
+        failed = fits.filter(pc.is_in(fits["status"], pa.array(FAILED)))
         for record in failed.to_pylist():
             key = record["message"] or record["status"]
             known = found.get(key, Failure(0, record))
