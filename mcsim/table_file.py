@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -183,9 +184,11 @@ def _read_excel(path: Path) -> TableFile:
 
 
 def _cell(value: Any) -> str:
-    """A cell as text: 2 for 2.0, as it looks in the sheet."""
+    """A cell as text: 2 for 2.0, a date without a time, as it looks in the sheet."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
+    if isinstance(value, datetime) and value.time() == time.min:  # a date: Excel knows no other
+        value = value.date()
     return "" if value is None else str(value)
 
 

@@ -155,3 +155,26 @@ def test_a_script_without_a_guard_may_use_several_processes(tmp_path):
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.split() == ["once", "done"], done.stderr
+
+
+COUNTED = pd.DataFrame({"y": [0, 1, 2, 1, 0, 2] * 4, "a": [*range(8)] * 3})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _: mcsim.summarize([]), "no folder of results is named"),
+        (lambda study: study.summary(missing="all"), "must be usable, common, fallback"),
+        (lambda study: study.plot("histogram"), "There are: estimates, .*, plan, data, design"),
+        (lambda _: counted(trials=2.5), "trials is 2.5; it must be a whole number from 1 up"),
+        (lambda _: counted(trials=0), "trials is 0; it must be a whole number from 1 up"),
+        (lambda _: counted(trials=2, quadrature=0), "quadrature is 0; it must be from 1 to 50"),
+    ],
+)
+def test_a_wrong_argument_is_answered_in_words(study, call, message):
+    with pytest.raises(McsimError, match=message):
+        call(study)
+
+
+def counted(**options):
+    return mcsim.fit(COUNTED, "y ~ 1 + (1 | a)", family="binomial", **options)

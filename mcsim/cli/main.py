@@ -194,12 +194,11 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
         loaded = loaded.with_plugin(read_plugin(options["plugin"]))
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
+        from mcsim.cli.run import run_options
         from mcsim.planning.dry_run import describe_plan
-        from mcsim.study.shards import parse_shard
 
         targets = dict(_read_target(one) for one in options["targets"])
-        shard = parse_shard(options["shard"]) if options["shard"] else None
-        found = describe_plan(loaded, options["n_workers"], targets, shard)
+        found = describe_plan(loaded, run_options(directory, options), targets)
         click.echo(found.to_json() if options["form"] == "json" else found)
     else:
         from mcsim.cli.progress import log

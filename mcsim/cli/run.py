@@ -49,7 +49,7 @@ def run_and_summarize(
 
     pa.set_memory_pool(pa.system_memory_pool())  # the default one gives little back
     with ProgressBar(say, is_shown=False if options["quiet"] else None) as bar:
-        how = _run_options(directory, options)
+        how = run_options(directory, options)
         how = replace(how, report=say, start=bar.start, advance=bar.advance)
         store = run_until_precise(scenario, how)
     if (shard := options["shard"]) and any(store.missing().values()):
@@ -63,7 +63,7 @@ def run_and_summarize(
     check_failures(table, options["max_failures"])
 
 
-def _run_options(directory: Path, options: Mapping[str, Any]) -> "RunOptions":
+def run_options(directory: Path, options: Mapping[str, Any]) -> "RunOptions":
     """How to run, as far as the options of the command say it."""
     from mcsim.results.ranges import parse_ranges
     from mcsim.scenario.limits import MOST_REPLICATES

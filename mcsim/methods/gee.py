@@ -10,6 +10,7 @@ b least-squares coefficients, beta = b + delta.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from mcsim.engine.arithmetic.replicates import (
 from mcsim.engine.arithmetic.unit_sums import unit_sums
 from mcsim.engine.optimum.search import Status
 from mcsim.errors import DataError
+from mcsim.methods.cluster_robust import FULL_LEVERAGE
 from mcsim.methods.inference.df import ConstantDf
 from mcsim.methods.least_squares import (
     FixedEffectsMethod,
@@ -181,7 +183,14 @@ class EstimatingEquations:
         By Woodbury's identity, this has the inverse of B - C_g in place of that of B.
         """
         B, k = self._information(fit.alpha), self._k(fit.alpha)
-        return self._sum_of_squares(taken, fit, lambda g: inverse_positive(B - self._own(g, k)))
+        R = _power(inverse_positive(B), 0.5) if self._is_needed.any() else B
+
+        def left(unit: int) -> Floats:
+            if self._is_needed[unit]:
+                return self._between(R, unit, k, -1.0)
+            return inverse_positive(B - self._own(unit, k))
+
+        return self._sum_of_squares(taken, fit, left)
 
     def kauermann_carroll(self, taken: Taken, fit: Fit) -> Floats:
         """The same with the root of I - H_gg: Kauermann & Carroll (2001), JASA 96.
@@ -190,12 +199,20 @@ class EstimatingEquations:
         """
         k, inverse = self._k(fit.alpha), inverse_positive(self._information(fit.alpha))
         R = _power(inverse, 0.5)
+        return self._sum_of_squares(taken, fit, lambda unit: self._between(R, unit, k, -0.5))
 
-        def between(unit: int) -> Floats:
-            left = np.eye(self._p) - product(product(R, self._own(unit, k)), R)
-            return product(product(R, _power(left, -0.5)), R)
+    @cached_property
+    def _is_needed(self) -> Flags:
+        """Of every unit, whether the others cannot estimate all effects: (n_units,)."""
+        scale = np.diag(1.0 / np.sqrt(self._XX.diagonal()))
+        root = scale @ np.linalg.inv(np.linalg.cholesky(scale @ self._XX @ scale)).T
+        return np.linalg.eigvalsh(root.T @ self.G @ root)[:, -1] > 1.0 - FULL_LEVERAGE
 
-        return self._sum_of_squares(taken, fit, between)
+    def _between(self, R: Floats, unit: int, k: Floats, power: float) -> Floats:
+        """R (I - R C_g R)^power R, without what the unit alone tells: it has no residuals of it."""
+        left = np.eye(self._p) - product(product(R, self._own(unit, k)), R)
+        least = FULL_LEVERAGE if self._is_needed[unit] else None
+        return product(product(R, _power(left, power, least)), R)
 
     def fay_graubard(self, taken: Taken, fit: Fit) -> Floats:
         """Scores divided by the roots of 1 - the diagonal of C_g B^-1: Fay & Graubard (2001)."""
@@ -256,11 +273,16 @@ class EstimatingEquations:
         return np.asarray((alpha < 1.0) & (1.0 + alpha * (self._sizes.max() - 1.0) > 0.0))
 
 
-def _power(A: Floats, power: float) -> Floats:
-    """Of symmetric matrices (n, p, p); NaN where that is not defined."""
+def _power(A: Floats, power: float, least: float | None = None) -> Floats:
+    """Of symmetric matrices (n, p, p); NaN where that is not defined.
+
+    least : eigenvalues up to which count as 0, whose power is 0
+    """
     values, vectors = symmetric_eigen(A)
     with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = np.where(values > 0.0, values, np.nan) ** power
+        scaled = np.where(values > (least or 0.0), values, np.nan) ** power
+    if least is not None:
+        scaled = np.where(values > least, scaled, 0.0)
     return product(vectors * scaled[:, None, :], transpose(vectors))
 
 

@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 
 from mcsim.design.columns import ModelColumns
-from mcsim.engine.compile import collapse_design
+from mcsim.engine.compile import CompiledDesign, collapse_design, crossed_design
 from mcsim.engine.families.kinds import KINDS, NBINOM
+from mcsim.engine.laplace.crossing import Cross, cross_of
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
-from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.nest import Nest, nest_of
 from mcsim.engine.laplace.quadrature import can_integrate
 from mcsim.engine.optimum.certificate import CERTIFICATE_TOLERANCE
 from mcsim.engine.optimum.status import Status
@@ -39,6 +40,7 @@ from mcsim.names import DISPERSION, Parameter
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.true_values import Truth
 
+MANY = 1e7  # counts whose rounding moves gradients by what the certificate allows
 RUNS_OFF = 1e-3  # of the coefficient that runs off fastest, in SDs of its column
 
 
@@ -51,12 +53,9 @@ class LaplaceMethod:
         self._columns, self._settings = columns, settings
         self._contrasts = fixed_contrasts(columns, settings)
         self._compared = comparisons(columns, settings)
-        levels, n = engine_levels(columns), len(columns.X)
-        self.design = collapse_design(columns.X, levels, names=columns.names, is_reml=False)
-        offset = np.zeros(n) if columns.offset is None else columns.offset
-        trials = trials_of(columns, settings.family)
+        n, trials = len(columns.X), trials_of(columns, settings.family)
         _refuse_effects_of_chance(columns, settings.family, trials)
-        self._nest = nest_of(self.design, columns.X, levels, offset, trials)
+        self.design, self._nest = _rows_and_units(columns, trials)
         self._kind = KINDS[settings.family.family, settings.family.link]
         self._n_points = settings.family.quadrature
         if self._n_points > 1 and not can_integrate(self._nest):
@@ -107,7 +106,7 @@ class LaplaceMethod:
                 limits = {one.parameter: one for one in self._profiled(fit, responses, single)}
                 own = [limits.get(one.parameter, one) for one in own]
             estimates[name] = own + compared(df, confidence) + components
-        return Analysis(estimates, self._outcomes(fit))
+        return Analysis(estimates, self._outcomes(fit, responses.max(axis=1)))
 
     def _profiled(
         self, fit: LaplaceFit, responses: Floats, blocks: Sequence[ParameterBlock]
@@ -137,14 +136,14 @@ class LaplaceMethod:
             found.insert(len(found) - len(derived), dispersion_of(fit, confidence))
         return found
 
-    def _outcomes(self, fit: LaplaceFit) -> FitOutcomes:
+    def _outcomes(self, fit: LaplaceFit, largest: Floats) -> FitOutcomes:
         messages: list[str | None] = [None] * len(fit.status)
         for row in np.flatnonzero(fit.status > Status.BOUNDARY):
-            messages[row] = self._message(fit, int(row))
+            messages[row] = self._message(fit, int(row), float(largest[row]))
         evaluations = fit.evaluations.astype(np.float64)
         return FitOutcomes(fit.status, fit.loglik, evaluations, fit.certificate, messages)
 
-    def _message(self, fit: LaplaceFit, row: int) -> str:
+    def _message(self, fit: LaplaceFit, row: int, largest: float) -> str:
         if (level := int(fit.runaway_level[row])) >= 0:
             name = self._columns.levels[level].level
             return (
@@ -156,11 +155,26 @@ class LaplaceMethod:
         if not np.isfinite(fit.loglik[row]):
             return "the likelihood cannot be evaluated: the predictor is too far out"
         if fit.certificate[row] > CERTIFICATE_TOLERANCE:
-            return (
+            found = (
                 f"the first-order conditions are violated by {fit.certificate[row]:.1e}"
                 f" (allowed: {CERTIFICATE_TOLERANCE:.0e})"
             )
-        return "the likelihood is flat at its optimum: the data do not tell all parameters"
+        else:
+            found = "the likelihood is flat at its optimum: the data do not tell all parameters"
+        if largest > MANY:
+            found += f"; 16 digits are too few for counts up to {largest:.1e}: fit their logarithm"
+        return found
+
+
+def _rows_and_units(columns: ModelColumns, trials: Floats) -> tuple[CompiledDesign, Nest | Cross]:
+    """The design of a model, and its rows sorted into units."""
+    X, levels, names = columns.X, engine_levels(columns), columns.names
+    offset = np.zeros(len(X)) if columns.offset is None else columns.offset
+    if columns.are_crossed:
+        design = crossed_design(X, levels, names, is_reml=False)
+        return cross_of(design, X, levels, offset, trials)
+    design = collapse_design(X, levels, names=names, is_reml=False)
+    return design, nest_of(design, X, levels, offset, trials)
 
 
 def separated(columns: ModelColumns, runaway: Floats) -> str:

@@ -61,7 +61,9 @@ METHODS: dict[str, Maker] = {
     "glmmTMB": RMethod,
     "plugin": PluginMethod,
 }
-WITH_CROSSED = ("reml", "ml", "lme4", "glmer", "glmmTMB", "ols", "ols-cluster", "glm", "plugin")
+WITH_CROSSED = (
+    "reml", "ml", "laplace", "lme4", "glmer", "glmmTMB", "ols", "ols-cluster", "glm", "plugin",
+)  # fmt: skip
 WITHOUT_FIXED = ("reml", "ml", "laplace", "plugin")  # these can do without fixed effects
 WITH_FORMULA = ("nlme", "lme4", "glmer", "glmmTMB", "plugin")  # these read the formula themselves
 

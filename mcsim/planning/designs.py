@@ -25,7 +25,7 @@ class Designs:
     """The designs that a plan chooses from, in the order of the keys.
 
     counts : (n_designs, n_keys); cost : (n_designs,); n_outermost : (n_designs,) units in all,
-    of n_cells kinds
+    of n_cells kinds; ends : by key the largest count of the search, whatever the budget buys
     """
 
     keys: tuple[str, ...]
@@ -33,6 +33,7 @@ class Designs:
     cost: Floats
     n_outermost: Floats
     n_cells: int
+    ends: tuple[int, ...] = ()
 
     def values(self, design: int) -> dict[str, int]:
         """The counts of a design by key."""
@@ -87,7 +88,8 @@ def designs_of(plan: PlanSpec, scenario: Scenario) -> Designs:
         raise DataError(
             f"plan.budget: {plan.budget:g} buys no design; the cheapest costs {cost.min():g}"
         )
-    return Designs(tuple(plan.search), counts[kept], cost[kept], n_outermost[kept], n_cells)
+    ends = tuple(counts.max(axis=0).tolist())
+    return Designs(tuple(plan.search), counts[kept], cost[kept], n_outermost[kept], n_cells, ends)
 
 
 def _costs(scenario: Scenario, plan: PlanSpec, counts: Ints) -> tuple[Floats, Floats, int]:

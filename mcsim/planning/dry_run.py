@@ -4,27 +4,32 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from mcsim.design.words import design_in_words, factors_in_words
+from mcsim.errors import StudyMismatchError
 from mcsim.methods.r.method import r_calls
 from mcsim.names import SIGMA, shown_label
+from mcsim.results.folder import contents_of, find_manifest
 from mcsim.results.identity import grow
-from mcsim.results.store import Chunk, Store
+from mcsim.results.ranges import Range, merge
+from mcsim.results.store import Chunk, Store, refuse_another_study
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.study.analyse import ChunkAnalyser
-from mcsim.study.chunks import plan_chunks
+from mcsim.study.chunks import left_to_do
 from mcsim.study.own_plan import fitted_together
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
-from mcsim.study.shards import Shard, n_replicates, of_shard
+from mcsim.study.run import RunOptions, grid_of, own_chunks
+from mcsim.study.shards import n_replicates
 from mcsim.study.stopping import (
     Largest,
     Target,
@@ -61,13 +66,15 @@ class Pilot:
 class DryRun:
     """What a run would do. As text, all of it; as JSON, its numbers.
 
-    n_fits, n_replicates : in all, of the shard if there is one; needed : replicates by target
+    n_replicates, n_fits : that are left to do, all conditions together; n_done : replicates that
+    are done; of the shard if there is one; needed : replicates by target
     """
 
     text: str
     n_conditions: int
     n_replicates: int
     n_fits: int
+    n_done: int
     n_processes: int
     seconds: float
     n_bytes: float
@@ -83,6 +90,7 @@ class DryRun:
                 "conditions": self.n_conditions,
                 "replicates": self.n_replicates,
                 "fits": self.n_fits,
+                "done": self.n_done,
                 "processes": self.n_processes,
                 "seconds": round(self.seconds, 3),
                 "bytes": round(self.n_bytes),
@@ -92,10 +100,8 @@ class DryRun:
         )
 
 
-def describe_plan(
-    scenario: Scenario, n_workers: int | None, targets: Targets, shard: Shard | None = None
-) -> DryRun:
-    """The plan of a study, or of a shard; nothing is written but in a temporary folder.
+def describe_plan(scenario: Scenario, options: RunOptions, targets: Targets) -> DryRun:
+    """What a run with these options would do; nothing is written but in a temporary folder.
 
     Raises
     ------
@@ -106,30 +112,30 @@ def describe_plan(
     study = PreparedStudy(scenario)
     lines = [f"{scenario.title}".strip() or "Study", ""]
     lines += [*_designs_in_words(study), "", *_methods_in_words(study), ""]
+    work = _work(study, options)
     pilot, n_conditions = _pilot(study), len(study.conditions)
     refuse_unknown_parameters(wanted, pilot.summary["parameter"].to_pylist())
     largest = {target: largest_mcse(pilot.summary, target) for target in wanted}
     n_all, n_specs = scenario.replicates * n_conditions, len(scenario.methods)
-    n_own = n_all if shard is None else _of_shard(study, shard)
-    n_processes = n_workers or usable_cpus()
+    n_processes, n_each = options.n_workers or usable_cpus(), work.n_fits / n_specs / n_conditions
     found = DryRun(
         text="",
         n_conditions=n_conditions,
-        n_replicates=n_own,
-        n_fits=n_own * n_specs,
+        n_replicates=work.n_left,
+        n_fits=work.n_fits,
+        n_done=work.n_own - work.n_left,
         n_processes=n_processes,
-        seconds=n_own / n_conditions * pilot.seconds_per_replicate / n_processes,
-        n_bytes=n_own / n_conditions * pilot.bytes_per_replicate,
+        seconds=n_each * pilot.seconds_per_replicate / n_processes,
+        n_bytes=n_each * pilot.bytes_per_replicate,
         needed={
             target.key: one and needed_replicates(one, target.mcse)
             for target, one in largest.items()
         },
     )
     lines.append(_fits_in_words(study, n_all * n_specs))
-    if shard is not None:
-        own = f"{n_own:,} of {n_all:,} data sets, {found.n_fits:,} fits, of which are time and disk"
-        lines.append(f"Shard {shard}: {own}")
-    lines += _costs_in_words(found)
+    if options.shard is not None or work.n_fits < n_all * n_specs:
+        lines.append(_left_in_words(found, n_all, options))
+    lines += [*_costs_in_words(found), *filter(None, [work.refusal])]
     if alone := _prepared_alone(study):
         who = f"{', '.join(alone)} {'are' if alone[1:] else 'is'}"
         lines.append(ONE_BY_ONE.format(who, 1e3 * pilot.seconds_per_replicate / n_conditions))
@@ -139,10 +145,40 @@ def describe_plan(
     return replace(found, text="\n".join(lines))
 
 
-def _of_shard(study: PreparedStudy, shard: Shard) -> int:
-    """Data sets that a shard sees done."""
-    ranges = [(1, study.scenario.replicates)]
-    return n_replicates(of_shard(plan_chunks(study, grow({}, study.identity), ranges), shard))
+class Work(NamedTuple):
+    """Replicates that a run is to see done, those that are left, and the fits of these.
+
+    refusal : why there would be no run in this folder, as it is
+    """
+
+    n_own: int
+    n_left: int
+    n_fits: int
+    refusal: str = ""
+
+
+def _work(study: PreparedStudy, options: RunOptions) -> Work:
+    """What a run would do, less what its folder has."""
+    folder, refusal = options.directory, ""
+    manifest = {} if options.overwrite else find_manifest(folder)
+    try:
+        if manifest:
+            refuse_another_study(folder, manifest, study.identity)
+    except StudyMismatchError as error:
+        manifest, refusal = {}, str(error)
+    store = Store(folder, grow(contents_of(manifest), study.identity))
+    own = own_chunks(study, store.contents, options)
+    left = left_to_do(own, store, grid_of(study, options)) if manifest else own
+    n_fits = sum(n_replicates([one]) * len(one.methods) for one in left)
+    return Work(_n_of_conditions(own), _n_of_conditions(left), n_fits, refusal)
+
+
+def _n_of_conditions(chunks: Sequence[Chunk]) -> int:
+    """Replicates of all conditions, each once whatever methods analyse it."""
+    ranges: dict[str, list[Range]] = {}
+    for chunk in chunks:
+        ranges.setdefault(chunk.condition, []).append((chunk.first, chunk.last))
+    return sum(last - first + 1 for one in ranges.values() for first, last in merge(one))
 
 
 def _designs_in_words(study: PreparedStudy) -> Iterator[str]:
@@ -242,6 +278,16 @@ def _fits_in_words(study: PreparedStudy, n_fits: int) -> str:
         f" {_count(sum(map(len, names)), 'method')}: {n_fits:,} fits"
         + f" ({shared})"
         * bool(shared)
+    )
+
+
+def _left_in_words(found: DryRun, n_all: int, options: RunOptions) -> str:
+    """What of the study this run does, where that is not all."""
+    who = "To do" if options.shard is None else f"Shard {options.shard}"
+    done = f" ({options.directory} has {found.n_done:,})" * bool(found.n_done)
+    return (
+        f"{who}: {found.n_replicates:,} of {n_all:,} data sets{done}, {found.n_fits:,} fits, of"
+        " which are time and disk"
     )
 
 

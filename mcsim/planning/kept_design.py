@@ -8,7 +8,7 @@ import pandas as pd
 
 from mcsim.design.columns import model_columns
 from mcsim.design.table import Table
-from mcsim.planning.seen_design import labels_of, levels_of
+from mcsim.planning.seen_design import crossed_levels, labels_of, levels_of
 from mcsim.scenario.design_table import DesignTable, read_design_table
 
 
@@ -20,10 +20,14 @@ def kept_design(table: Table, name: str) -> dict[str, Any]:
         for one in formula.columns
         if isinstance(frame[one].dtype, pd.CategoricalDtype)
     }
-    levels = levels_of(model_columns(formula, frame))
+    columns = model_columns(formula, frame)
+    crossed = crossed_levels(columns)
     return {
         "table": name,
-        "levels": [{"name": level} for level in levels],
+        "levels": [
+            {"name": level} | ({"crossed": True} if level in crossed else {})
+            for level in levels_of(columns)
+        ],
         "factors": factors,
     }
 

@@ -88,13 +88,13 @@ def _counted(goal: Goal, told: Told) -> Value:
         return _share_of_tests(sample)
     if goal.measure == "relative_se":
         value, mcse = (float(one[0]) for one in MEASURES["emp_se"](sample))
-        scale = abs(row["truth"])
+        scale = abs(row["truth"]) or math.nan
         return Value(value / scale, mcse / scale * math.sqrt(n), n)
     name = goal.measure
     if name == "coverage" and not np.isnan(sample.tails.above).all():
         name = "expected_coverage"
     value, mcse = (float(one[0]) for one in MEASURES[name](sample))
-    if name == "coverage" and value in (0.0, 1.0):
+    if goal.is_share and value in (0.0, 1.0):  # of shares that are counted
         mcse = mcse_bound(max(n, 1))
     return Value(value, mcse * math.sqrt(n), n)
 

@@ -16,7 +16,7 @@ from mcsim.planning.folder import refuse_another_plan, study_of, write_plan
 from mcsim.planning.map import map_of
 from mcsim.planning.pilot import pilot_of, pilot_table, with_estimates
 from mcsim.planning.screen import expected_values, margins
-from mcsim.planning.search import ERROR, Judge, Look, best, cheapest
+from mcsim.planning.search import ERROR, Judge, Look, best, cheapest, rank
 from mcsim.planning.truths import truths_of
 from mcsim.planning.values import Bench, refuse_unknown
 from mcsim.scenario.plan import Goal, PlanSpec
@@ -28,7 +28,17 @@ from mcsim.summary.records import Record
 
 MOST_REPLICATES = 65_536  # of a design, unless told
 OF_AVERAGES = 2.0  # times as much: 64 truths that are drawn are as far from all others
-WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, of its bound
+WITHIN_SHARE, WITHIN_SIZE = 0.005, 0.02  # differences that do not matter; of a size, relative to it
+
+NO_VALUE = {  # why a measure may have none
+    "relative_se": "nothing is relative to a truth of 0; take rmse",
+    "rmse": "that takes a truth; `truth` in the method names what a parameter estimates",
+    "mde": "it is known where effects and residuals are normal, by estimator reml, ml, ols,"
+    " ols-cluster, gee or two-stage; take rejection",
+    "coverage": "that takes an interval, and a truth that it can hold, which an SD of 0 is not"
+    " where intervals are on the log scale; take rmse",
+}
+FAILED = "in none of the designs that were tried has a replicate one"
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Plan:
 
     def _value(self, one: MethodPlan) -> float:
         look = next(look for look in one.looks if look.design == one.design)
-        return _sign(self.goals[0]) * look.values[self.goals[0]].estimate
+        return rank(self.goals[0], look.values[self.goals[0]])
 
 
 @dataclass(frozen=True)
@@ -170,15 +180,11 @@ def _maps(plan: Plan) -> Record:
     goal = plan.goals[0]
     found = {}
     for one in plan.methods:
-        best = max(one.looks, key=lambda look: look.values[goal].estimate * _sign(goal)).design
+        best = max(one.looks, key=lambda look: rank(goal, look.values[goal])).design
         centre = best if one.design is None else one.design
         expected = one.expected[goal]
         found[one.method] = map_of(plan.designs, goal, expected, [*one.looks], centre)
     return found
-
-
-def _sign(goal: Goal) -> float:
-    return 1.0 if goal.is_share else -1.0
 
 
 def _with_tested(scenario: Scenario, kept: Sequence[MethodSpec]) -> tuple[MethodSpec, ...]:
@@ -200,8 +206,12 @@ def _of_method(
     def values(design: int, n: int) -> Any:
         return {goal: bench.values(design, n)[name, goal] for goal in goals}
 
-    times = OF_AVERAGES if bench.truths.is_average else 1.0
-    within = {goal: plan.within or times * _within(goal) for goal in goals}
+    def within(goal: Goal, value: float) -> float:
+        times = OF_AVERAGES if bench.truths.is_average else 1.0
+        return plan.within or times * (
+            WITHIN_SHARE if goal.is_share else WITHIN_SIZE * (goal.bound or abs(value))
+        )
+
     judge = Judge(
         goals,
         values,
@@ -214,12 +224,27 @@ def _of_method(
         answer = best(designs, margin, judge)
     else:
         answer = cheapest(designs, margin, judge, is_known=is_known)
+    _refuse_no_value(judge, name)
     falls = tuple(judge.falls(designs))
     if _is_drawn_once(bench.scenario) and answer.design is not None:
         cheaper = np.flatnonzero(designs.cost < designs.cost[answer.design])
         is_told = answer.is_certified and not {*cheaper.tolist()} - judge.looks.keys()
         answer = answer._replace(is_certified=is_told)  # another draw may be luckier
     return MethodPlan(name, *answer, falls, tuple(judge.looks.values()), expected)
+
+
+def _refuse_no_value(judge: Judge, method: str) -> None:
+    """Raise a DataError for a goal that has a value in none of the designs that were tried."""
+    for goal in judge.goals:
+        if all(math.isnan(look.values[goal].estimate) for look in judge.looks.values()):
+            raise DataError(_no_value(goal, method))
+
+
+def _no_value(goal: Goal, method: str) -> str:
+    return (
+        f"plan.target: {goal.measure} of {goal.parameter!r} has no value by method {method!r}:"
+        f" {NO_VALUE.get(goal.measure, FAILED)}"
+    )
 
 
 def _is_drawn_once(scenario: Scenario) -> bool:
@@ -232,10 +257,6 @@ def _answer_of(plan: Plan) -> Chosen | None:
     if look is None:
         return None
     return Chosen(plan.designs, plan.goals, one.method, look, one.is_certified)
-
-
-def _within(goal: Goal) -> float:
-    return WITHIN_SHARE if goal.is_share else WITHIN_SIZE * (goal.bound or 1.0)
 
 
 def _answer(plan: Plan, one: MethodPlan) -> Record | None:
@@ -265,7 +286,10 @@ def _interval(look: Look, goal: Goal) -> Record:
 
 def _in_words(look: Look) -> str:
     shown = (
-        f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})" for one in look.values.values()
+        "no value"
+        if math.isnan(one.estimate)
+        else f"{one.estimate:.4g} ({one.lower:.4g} to {one.upper:.4g})"
+        for one in look.values.values()
     )
     verdict = "" if None in (goal.bound for goal in look.values) else f": {look.verdict}"
     return f"{', '.join(shown)} from {look.n:,} replicates{verdict}"
@@ -275,11 +299,24 @@ def _refuse_goals(
     scenario: Scenario, designs: Designs, goals: Sequence[Goal], methods: Sequence[str]
 ) -> None:
     """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
-    cheapest_one = designs.scenario(scenario, int(np.argmin(designs.cost)))
-    rows = PreparedStudy(cheapest_one).table.to_pylist()
+    study = PreparedStudy(designs.scenario(scenario, int(np.argmin(designs.cost))))
+    try:
+        rows, (condition,) = study.table.to_pylist(), study.all_conditions()
+    except DataError as error:
+        raise DataError(f"{error}. Or let plan.search begin with more units") from None
+    known = {
+        (name, parameter.name)
+        for spec in scenario.methods
+        if (at_truth := condition.at_truth.get(spec.name)) is not None
+        for name in spec.result_names
+        for parameter in at_truth.place
+    }
     for method in methods:
         own = [row for row in rows if row["method"] == method]
         refuse_unknown(own, goals, method, 1.0 - scenario.confidence)
+        for goal in goals:
+            if goal.measure == "mde" and (method, goal.parameter) not in known:
+                raise DataError(_no_value(goal, method))
 
 
 def expected_plan(scenario: Scenario) -> str:

@@ -3,13 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from mcsim.names import short_names, show_value, shown_label
-from mcsim.planning.plan import Plan, as_json
-from mcsim.planning.search import OPEN
+from mcsim.planning.plan import MethodPlan, Plan, as_json
+from mcsim.planning.search import OPEN, Look, rank
 from mcsim.scenario.plan import Goal
 from mcsim.summary.records import Record
 from mcsim.summary.text import BEGIN, END, aligned, booktabs, commented, piped, shown_as
@@ -62,11 +63,14 @@ def _answer(plan: Plan) -> str:
     n, chosen = len(plan.designs.cost), plan.chosen
     goals = " and ".join(map(str, plan.goals))
     if told["answer"] is None:
-        nearest = max(chosen.looks, key=lambda look: _sign(first) * look.values[first].estimate)
+        nearest = max(chosen.looks, key=lambda look: rank(first, look.values[first]))
         name, value = plan.designs.name(nearest.design), nearest.values[first]._asdict()
+        none = f"None of the {n:,} designs reaches {goals}"
+        if not_told := _not_told(plan, chosen.looks):
+            none = f"None of the {n:,} designs is known to reach {goals}: {not_told}"
         return (
-            f"None of the {n:,} designs reaches {goals}. The nearest, {name}, reaches"
-            f" {_value(first, value)}.{BEST * (plan.budget is not None and len(plan.goals) == 1)}"
+            f"{none}. The nearest, {name}, reaches {_value(first, value)}."
+            f"{BEST * (plan.budget is not None and len(plan.goals) == 1)}"
         )
     answer = told["answer"]
     name, cost = plan.designs.name(chosen.design or 0), f"{answer['cost']:,.10g}"
@@ -88,9 +92,8 @@ def _why(plan: Plan) -> str:
         return f"It is the cheapest of the {n:,} designs."
     cheaper = [look for look in chosen.looks if cost[look.design] < limit]
     start = f"Of the {n_cheaper:,} cheaper ones of {n:,},"
-    if open_ones := [look for look in cheaper if look.verdict == OPEN]:
-        names = "; ".join(plan.designs.name(look.design) for look in open_ones[:3])
-        return f"{start} {len(open_ones)} cannot be told, so near to the bound are they: {names}."
+    if not_told := _not_told(plan, cheaper):
+        return f"{start} {not_told}."
     if chosen.falls:
         return f"{start} {len(cheaper)} were tried, and none does."
     if plan.is_drawn_once and not chosen.is_certified:
@@ -98,6 +101,13 @@ def _why(plan: Plan) -> str:
     return (
         f"{start} none does: none of {len(cheaper)} tried does, and values grow with every count."
     )
+
+
+def _not_told(plan: Plan, looks: Iterable[Look]) -> str:
+    """Which of some designs are open; empty if none is."""
+    names = [plan.designs.name(look.design) for look in looks if look.verdict == OPEN]
+    first = "; ".join(names[:3])
+    return f"{len(names)} cannot be told, so near to the bound are they: {first}" if names else ""
 
 
 def _beside(plan: Plan) -> list[str]:
@@ -111,9 +121,9 @@ def _beside(plan: Plan) -> list[str]:
     if chosen.design is None:
         return lines
     values = plan.designs.values(chosen.design)
-    for key, count in values.items():
-        known = np.unique(plan.designs.counts[:, plan.designs.keys.index(key)])
-        if len(known) > 1 and count == known[-1]:
+    for (key, count), end in zip(values.items(), plan.designs.ends, strict=True):
+        known = plan.designs.counts[:, plan.designs.keys.index(key)]
+        if known.min() < count == end:
             lines.append(
                 f"{short_names([key])[key]}={count} is the end of the search: look further."
             )
@@ -131,20 +141,25 @@ def _beside(plan: Plan) -> list[str]:
     if worst := plan.details.get("truths", {}).get("worst"):
         truth = ", ".join(f"{key} = {show_value(value)}" for key, value in worst.items())
         lines.append(f"The worst truth is {shown_label(truth)}.")
-    for one in plan.methods:
-        if len(plan.methods) > 1:
-            found = "no design" if one.design is None else plan.designs.name(one.design)
-            cost = "" if one.design is None else f", {plan.designs.cost[one.design]:,.10g}"
-            lines.append(f"By {one.method}: {found}{cost}.")
+    if len(plan.methods) > 1:
+        lines += [f"By {one.method}: {_design_of(plan, one)}." for one in plan.methods]
     return lines
+
+
+def _design_of(plan: Plan, one: MethodPlan) -> str:
+    """The answer of one method, with what it costs; its value where that has no bound."""
+    if one.design is None:
+        return "no design"
+    goal, look = plan.goals[0], next(look for look in one.looks if look.design == one.design)
+    value = f", {_value(goal, look.values[goal]._asdict())}" * (goal.bound is None)
+    return f"{plan.designs.name(one.design)}, {plan.designs.cost[one.design]:,.10g}{value}"
 
 
 def _table(plan: Plan) -> list[list[str]]:
     """The designs whose values are nearest to that of the answer, dearest first."""
     chosen, (first, *others) = plan.chosen, plan.goals
     rows = [row for row in as_json(plan)["designs"] if row["method"] == chosen.method]
-    bound = first.bound
-    rows.sort(key=lambda row: abs(row["estimate"] - (row["estimate"] if bound is None else bound)))
+    rows.sort(key=lambda row: _distance(row["estimate"], first.bound))
     answer = [row for row in rows if chosen.design is not None and
               row["design"] == plan.designs.values(chosen.design)]  # fmt: skip
     shown = answer + [row for row in rows if row not in answer][: MOST_SHOWN - len(answer)]
@@ -165,8 +180,11 @@ def _table(plan: Plan) -> list[list[str]]:
     ]
 
 
-def _sign(goal: Goal) -> float:
-    return 1.0 if goal.is_share else -1.0
+def _distance(value: float | None, bound: float | None) -> float:
+    """How far a value is from the bound; last is what there is not."""
+    if value is None:
+        return math.inf
+    return 0.0 if bound is None else abs(value - bound)
 
 
 def _value(goal: Goal, row: Record) -> str:

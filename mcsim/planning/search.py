@@ -20,6 +20,7 @@ from mcsim.scenario.plan import Goal
 
 ERROR = 0.05  # of an answer: that any of all intervals, at any look, misses its value
 FIRST_LOOK = 256  # replicates; then twice as many
+ALONE = 10.0  # times what does not matter, to which the value of a design is told that is the best
 STEP = 0.02  # of the score, by which the next design is to be better than what failed falls short
 REACHES, FAILS, OPEN = "reaches", "does not", "cannot be told"
 NOT_MONOTONE = ("coverage",)
@@ -53,12 +54,13 @@ class Judge:
     """Looks at designs until it can tell, for one method.
 
     values : of a design from its first replicates, for every truth; the worst counts
-    within : by goal, differences that do not matter; alpha : error that all looks share
+    within : differences that do not matter, of a goal with such a value; alpha : error that all
+    looks share
     """
 
     goals: Sequence[Goal]
     values: Callable[[int, int], dict[Goal, list[Value]]]
-    within: dict[Goal, float]
+    within: Callable[[Goal, float], float]
     most: int
     alpha: float
     report: Callable[[Look], None]
@@ -87,7 +89,7 @@ class Judge:
     def _is_near(self, look: Look) -> bool:
         """Whether what is still open does not matter."""
         return all(
-            one.upper - one.lower < 2.0 * self.within[goal]
+            one.upper - one.lower < 2.0 * self.within(goal, one.estimate)
             for goal, one in look.values.items()
             if _verdict(goal, one) == OPEN
         )
@@ -208,19 +210,28 @@ def best(designs: Designs, margins: Floats, judge: Judge) -> Answer:
         found = [judge.looks[design].values[goal] for design in alive.tolist()]
         worst = np.array([min(sign * one.lower, sign * one.upper) for one in found])
         best_case = np.array([max(sign * one.lower, sign * one.upper) for one in found])
-        leader = int(np.argmax([sign * one.estimate for one in found]))
-        is_alive = best_case > worst.max()
-        is_alone = is_alive.sum() <= 1
-        is_near = (best_case - worst < judge.within[goal])[is_alive].all()
-        if is_alone or is_near or n >= judge.most:
+        leader = max(range(len(found)), key=lambda place: rank(goal, found[place]))
+        is_known = np.array([not math.isnan(one.estimate) for one in found])
+        is_alive = is_known & (best_case >= worst.max())
+        if not is_alive.any():  # no replicate of any has a value
+            return Answer(None, is_certified=False)
+        is_alone = is_alive.sum() == 1
+        near = judge.within(goal, found[leader].estimate) * (ALONE if is_alone else 1.0)
+        if (best_case - worst < near)[is_alive].all() or n >= judge.most:
             return Answer(int(alive[leader]), bool(is_alone))
         alive, n = alive[is_alive], min(2 * n, judge.most)
+
+
+def rank(goal: Goal, one: Interval) -> float:
+    """A value as a number that is larger for better ones, and least where there is none."""
+    sign = 1.0 if goal.is_share else -1.0
+    return -math.inf if math.isnan(one.estimate) else sign * one.estimate
 
 
 def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
     """Of the worst of several truths, which share the error."""
     intervals = [_interval(one, alpha / len(values)) for one in values]
-    worst = min if goal.is_share else max
+    worst = np.min if goal.is_share else np.max  # NaN if there is any
     estimate, lower, upper, n = zip(*intervals, strict=True)
     ends = (0.0, 1.0) if goal.is_share else (-math.inf, math.inf)
     mean, low, high = (float(np.clip(worst(one), *ends)) for one in (estimate, lower, upper))
@@ -228,14 +239,18 @@ def _worst(goal: Goal, values: Sequence[Value], alpha: float) -> Interval:
 
 
 def _interval(value: Value, alpha: float) -> Interval:
+    if math.isnan(value.value):
+        return Interval(math.nan, -math.inf, math.inf, value.n)
     half = radius(value.n, alpha) * value.spread if value.n else math.nan
     half = math.inf if math.isnan(half) else half
     return Interval(value.value, value.value - half, value.value + half, value.n)
 
 
 def _verdict(goal: Goal, one: Interval) -> str:
-    if goal.bound is None or math.isnan(one.estimate):
+    if goal.bound is None:
         return OPEN
+    if math.isnan(one.estimate):
+        return FAILS  # no replicate has a value
     low, high = one.lower >= goal.bound, one.upper < goal.bound
     if not goal.is_share:
         low, high = one.upper <= goal.bound, one.lower > goal.bound

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mcsim.design.columns import ModelColumns, model_columns
 from mcsim.design.table import Table
+from mcsim.engine.crossed.partitions import is_within
 from mcsim.errors import DataError
 from mcsim.scenario.values import OBSERVATION, RESERVED_NAMES, is_factor_level
 
@@ -37,18 +38,34 @@ class _Places:
     """Where factors vary: names of the levels and, last, of observations, outermost first.
 
     units : per place (n_rows,), the number of every row's unit; of rows, that of the row
-    factors : per place, its own
+    factors : per place, its own; dealt : those between two levels that cross
+    crossed : levels whose units cross with those before; inner : (n_rows,) what rows lie in
     """
 
     names: tuple[str, ...]
     units: list[Ints]
     factors: dict[str, list[str]]
+    dealt: dict[str, str]
+    crossed: frozenset[str]
+    inner: Ints
 
 
 def levels_of(columns: ModelColumns) -> tuple[str, ...]:
     """Names of the grouping columns, outermost first."""
     groups = {term.level: term.group for term in columns.formula.random}
     return tuple(dict.fromkeys(name for one in columns.levels for name in groups[one.level]))
+
+
+def crossed_levels(columns: ModelColumns) -> frozenset[str]:
+    """Grouping columns whose units cross with those of columns before, as the formula has them."""
+    groups = {term.level: term.group for term in columns.formula.random}
+    return frozenset(
+        groups[one.level][-1]
+        for depth, one in enumerate(columns.levels)
+        if not all(
+            is_within(one.unit_of_row, other.unit_of_row) for other in columns.levels[:depth]
+        )
+    )
 
 
 def seen_design(table: Table) -> SeenDesign:
@@ -71,7 +88,7 @@ def seen_design(table: Table) -> SeenDesign:
             )
     is_number = {name: pd.api.types.is_float_dtype(frame[name]) for name in formula.columns}
     factors = [name for name in formula.columns if not is_number[name]]
-    places = _places(frame, levels_of(model_columns(formula, frame)), factors)
+    places = _places(frame, model_columns(formula, frame), factors)
     covariates, n_points = {}, None
     for name in (name for name in formula.columns if is_number[name]):
         covariates[name], n_seen = _covariate(frame, name, places)
@@ -87,7 +104,7 @@ def seen_design(table: Table) -> SeenDesign:
             "response": formula.response,
             "factors": {name: _factor(frame[name], name, places) for name in factors},
             "levels": [
-                {"name": name, "count": count}
+                {"name": name, "count": count} | _crossing(places, name)
                 for name, count in zip(places.names[:-1], counts[:-1], strict=True)
             ],
             "observations": {"count": counts[-1]},
@@ -97,15 +114,36 @@ def seen_design(table: Table) -> SeenDesign:
     )
 
 
-def _places(frame: pd.DataFrame, levels: Sequence[str], factors: Sequence[str]) -> _Places:
-    paths = [list(levels[: depth + 1]) for depth in range(len(levels))]
+def _places(frame: pd.DataFrame, columns: ModelColumns, factors: Sequence[str]) -> _Places:
+    levels, crossed = levels_of(columns), crossed_levels(columns)
+    if crossed and (len(levels) > 2 or len(columns.levels) > 2):
+        raise DataError(f"more than two levels, of which some cross, are not described; {KEEP}")
+    paths = [
+        [one] if one in crossed else list(levels[: depth + 1]) for depth, one in enumerate(levels)
+    ]
     numbers = [frame.groupby(path, sort=False, observed=True).ngroup() for path in paths]
     units = [np.asarray(one, dtype=np.int64) for one in (*numbers, np.arange(len(frame)))]
+    of_rows = frame.groupby(list(levels), sort=False, observed=True).ngroup()
+    inner = np.asarray(of_rows, dtype=np.int64)
     names = (*levels, OBSERVATION)
-    own: dict[str, list[str]] = {name: [] for name in names}
+    places = _Places(names, units, {name: [] for name in names}, {}, crossed, inner)
     for factor in factors:
-        own[names[_depth(frame[factor].cat.codes.to_numpy(), units)]].append(factor)
-    return _Places(names, units, own)
+        codes = np.asarray(frame[factor].cat.codes, dtype=np.int64)
+        place = names[_depth(codes, units)]
+        places.factors[place].append(factor)
+        if crossed and place == OBSERVATION:
+            is_of_pairs = is_within(places.inner, codes)
+            places.dealt[factor] = "latin" if is_of_pairs else "all"
+    return places
+
+
+def _crossing(places: _Places, name: str) -> dict[str, Any]:
+    """That the units of a level cross with those before, and the share of the pairs that meet."""
+    if name not in places.crossed:
+        return {}
+    n_pairs = np.prod([len(np.unique(unit)) for unit in places.units[:-1]])
+    met = len(np.unique(places.inner)) / float(n_pairs)
+    return {"crossed": True} | ({} if met == 1.0 else {"met": _rounded(met)})
 
 
 def _depth(values: NDArray[Any], units: Sequence[Ints]) -> int:
@@ -121,6 +159,8 @@ def _factor(values: "pd.Series[Any]", name: str, places: _Places) -> Any:
     """Its levels, and whose it is where that is not the outermost level."""
     levels = labels_of(values, name)
     (place,) = (place for place, own in places.factors.items() if name in own)
+    if name in places.dealt:
+        return {"levels": levels, "of": list(places.names[:-1]), "dealt": places.dealt[name]}
     return levels if place == places.names[0] else {"levels": levels, "of": place}
 
 
@@ -138,10 +178,14 @@ def labels_of(values: "pd.Series[Any]", name: str) -> list[str]:
 
 def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
     """Units per unit above and cell: a number, one per cell, or the smallest and the largest."""
-    own = places.factors[places.names[depth]]
-    down_to = [name for place in places.names[: depth + 1] for name in places.factors[place]]
+    name = places.names[depth]
+    own = [one for one in places.factors[name] if places.dealt.get(one) != "latin"]
+    is_alone = depth == 0 or name in places.crossed  # below no other units
+    above = () if is_alone or places.crossed else places.names[:depth]
+    down_to = [one for place in above for one in places.factors[place]] + own
     first = np.unique(places.units[depth], return_index=True)[1]
-    parent = places.units[depth - 1][first] if depth else np.zeros(len(first), dtype=np.int64)
+    around = places.inner if name == OBSERVATION else places.units[depth - 1]
+    parent = np.zeros(len(first), dtype=np.int64) if is_alone else around[first]
     units = frame.iloc[first][down_to].astype(str)
     n_each = units.groupby([parent, *down_to]).size()
     n_cells = int(np.prod([frame[name].nunique() for name in own], dtype=np.int64))
@@ -165,7 +209,7 @@ def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
 def _slots(frame: pd.DataFrame, places: _Places) -> Ints:
     """Number of the innermost unit and of the cell in it, per row."""
     own = places.factors[OBSERVATION]
-    groups = frame[own].astype(str).groupby([places.units[-2], *own], sort=False)
+    groups = frame[own].astype(str).groupby([places.inner, *own], sort=False)
     return np.asarray(groups.ngroup().to_numpy())
 
 

@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[Shown, str | None], Figure]] = {
     "realized": draw_realized,
     "se": draw_se,
 }
-PLAN = "plan"  # the kind of figure of a plan
+PLAN, DATA, DESIGN = "plan", "data", "design"  # kinds of other things than summaries
 OF_A_MEASURE = ("lollipop", "nested-loop", "curves", "power", "heatmap")
 
 
@@ -74,8 +74,9 @@ def figure(results: Path, kind: str, selection: Selection) -> Figure:
         with style():
             return draw_plan(plan)
     if kind not in KINDS:
+        known = (*KINDS, PLAN, DATA, DESIGN)
         raise McsimError(
-            f"no kind {kind!r}. There are: {', '.join(KINDS)}.{nearest_name(kind, KINDS)}"
+            f"no kind {kind!r}. There are: {', '.join(known)}.{nearest_name(kind, known)}"
         )
     if selection.measure is not None and kind not in OF_A_MEASURE:
         raise McsimError(

@@ -8,13 +8,12 @@ from matplotlib.figure import Figure
 from mcsim.errors import McsimError
 from mcsim.plots import kinds as plots
 from mcsim.plots.drawing import style
+from mcsim.plots.kinds import DATA, DESIGN
 from mcsim.report.answer import limited, suited
 from mcsim.report.design_drawing import draw_design_of
 from mcsim.report.one_data_set import draw_data_of
 from mcsim.summary.records import Globs, globs_of
 from mcsim.summary.selection import Selection
-
-DATA, DESIGN = "data", "design"
 
 
 def chosen_figure(

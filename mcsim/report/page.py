@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -36,7 +34,7 @@ from mcsim.results.folder import (
     read_manifest,
     read_parts,
 )
-from mcsim.results.store import FAILED, Store
+from mcsim.results.store import Store, failed_fits
 from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.plans import MadePlan, read_plan
@@ -365,8 +363,7 @@ def first_failures(study: Path, parts: Sequence[Part]) -> list[Failure]:
     found: dict[str, Failure] = {}
     for part in sorted(parts, key=lambda part: (part.first, part.key)):
         fits = read_columns(study / part.path("fits"), columns)
-        failed = fits.filter(pc.is_in(fits["status"], pa.array(FAILED)))
-        for record in failed.to_pylist():
+        for record in failed_fits(fits).to_pylist():
             key = record["message"] or record["status"]
             known = found.get(key, Failure(0, record))
             found[key] = known._replace(n=known.n + 1)

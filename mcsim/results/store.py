@@ -19,7 +19,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError, LargerStudyError, StudyMismatchError
@@ -51,6 +50,7 @@ from mcsim.results.folder import (
     refuse_other_size,
 )
 from mcsim.results.identity import Identity, PartContents, changed_keys, first_of, grow
+from mcsim.results.parquet import parquet
 from mcsim.results.ranges import Range, merge, subtract
 from mcsim.results.status import ConditionStatus, StudyStatus
 from mcsim.results.whole_files import alone_in, make_room, new_folder, write_whole, writing
@@ -109,7 +109,7 @@ class PartFiles:
 def encode(estimates: pa.Table, fits: pa.Table) -> PartFiles:
     """The files of a chunk; the tables need the columns of the schemas."""
     n_failed = _n_failed(fits["status"])
-    files = _parquet(estimates.cast(ESTIMATES_SCHEMA)), _parquet(fits.cast(FITS_SCHEMA))
+    files = parquet(estimates.cast(ESTIMATES_SCHEMA)), parquet(fits.cast(FITS_SCHEMA))
     return PartFiles(
         *files, fits.num_rows, n_failed, dict(zip(KINDS, map(digest, files), strict=True))
     )
@@ -279,7 +279,7 @@ class Store:
         }
         files = {
             Path("scenario.toml"): description.scenario_text.encode(),
-            Path("conditions.parquet"): _parquet(description.conditions),
+            Path("conditions.parquet"): parquet(description.conditions),
             **{Path(TABLES) / name: content for name, content in description.tables.items()},
         }
         if description.tables:
@@ -363,6 +363,11 @@ def refuse_another_study(
         )
 
 
+def failed_fits(fits: pa.Table) -> pa.Table:
+    """The rows of fits that failed or did not converge."""
+    return fits.filter(pc.is_in(fits["status"], pa.array(FAILED)))
+
+
 def _n_failed(status: pa.ChunkedArray) -> int:
     # pc.is_in would need an array of names, and the first that is made loads pandas: 0.2 s
     counts = {one["values"]: int(one["counts"]) for one in pc.value_counts(status).to_pylist()}
@@ -371,34 +376,3 @@ def _n_failed(status: pa.ChunkedArray) -> int:
 
 def _overlap(one: Part, other: Part) -> bool:
     return one.key == other.key and one.first <= other.last and other.first <= one.last
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = pa.BufferOutputStream()
-    names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    pq.write_table(
-        _canonical(table),
-        buffer,
-        compression="zstd",
-        use_dictionary=names,
-        write_page_checksum=True,  # a flipped bit is an error, never another number
-    )
-    return bytes(buffer.getvalue())
-
-
-def _canonical(table: pa.Table) -> pa.Table:
-    """Same content, same bytes: one chunk per column, dictionaries in order of appearance."""
-    columns = [
-        _in_order_of_appearance(column) if pa.types.is_dictionary(column.type) else column
-        for column in table.combine_chunks().columns
-    ]
-    return pa.table(columns, schema=table.schema)
-
-
-def _in_order_of_appearance(column: pa.ChunkedArray) -> pa.Array:
-    if column.null_count or column.num_chunks != 1:
-        return column.cast(pa.string()).combine_chunks().dictionary_encode()
-    codes, names = column.chunk(0).indices, column.chunk(0).dictionary
-    present = pc.unique(codes)
-    new_codes = pc.index_in(codes, present)
-    return pa.DictionaryArray.from_arrays(new_codes, names.take(present))

@@ -62,6 +62,7 @@ ESTIMATOR_FACTS = {
     "laplace": EstimatorFacts(
         df=("containment", "z"),
         intervals=_OWN_INTERVALS,
+        nested_df=("containment",),
         likelihood="Laplace",
         families=_OF_COUNTS,
         has_means=True,

@@ -70,6 +70,10 @@ def family_model(
         raise DataError(f"there is no family {family!r}. There are: {names}.{near}")
     if trials is not None and family != "binomial":
         raise DataError(f"trials go with family 'binomial', not {family!r}; leave them out")
+    if not isinstance(trials, str | None) and not (trials >= 1 and trials % 1 == 0):
+        raise DataError(f"trials is {trials}; it must be a whole number from 1 up, or a column")
+    if quadrature is not None and quadrature not in range(1, MOST_POINTS + 1):
+        raise DataError(f"quadrature is {quadrature}; it must be from 1 to {MOST_POINTS} points")
     link = link_of(family, link)
     if family == GAUSSIAN:
         if quadrature is not None:

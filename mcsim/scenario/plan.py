@@ -205,5 +205,7 @@ class PlanSpec(Record):
 
     @property
     def all_methods(self) -> tuple[str, ...]:
-        """The method and the methods that are named."""
-        return (*(() if self.method is None else (self.method,)), *self.methods)
+        """The method and the methods that are named, each once."""
+        return tuple(
+            dict.fromkeys([*(() if self.method is None else (self.method,)), *self.methods])
+        )

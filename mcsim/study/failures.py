@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mcsim.errors import TooManyFailuresError
 from mcsim.names import shown_label
 from mcsim.results.folder import read_parquet
-from mcsim.results.store import FAILED, Chunk, PartFiles
+from mcsim.results.store import Chunk, PartFiles, failed_fits
 
 FIRST_SHARE = 0.1  # of the replicates of a run, after which it may end early
 
@@ -98,7 +97,7 @@ class FailureWatch:
 def first_failure(parts: PartFiles) -> FailedFit:
     """The failed fit with the smallest replicate; there must be one."""
     fits = read_parquet(pa.BufferReader(parts.fits))
-    row = fits.filter(pc.is_in(fits["status"], pa.array(FAILED))).slice(0, 1).to_pylist()[0]
+    row = failed_fits(fits).slice(0, 1).to_pylist()[0]
     return FailedFit(row["condition"], row["replicate"], row["method"], row["message"])
 
 

@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 KEPT_VALUES = 4_000_000  # of the trees that are fitted together: some 100 MB with all that is made
+OF_ROWS = "the rows that this replicate has: {}"  # whatever the refusal advises, it is of these
 ROUNDING = 1e-8  # share of a contrast that counts as nothing
 
 
@@ -150,7 +151,7 @@ def analyse_rows(
             found[name] = without(_as_planned(planned, one, analysis), one.undetermined)
             analysed[name] = one
         except (DataError, np.linalg.LinAlgError) as error:
-            found[name] = failed(planned, str(error))
+            found[name] = failed(planned, OF_ROWS.format(error))
     simulator = simulator_of(condition.condition, condition.simulator.key, data.design)
     at_truth = methods_at_truth(condition.condition, simulator, analysed, {})
     found = with_shifts(found, at_truth, [estimates_at_truth(at_truth, y)])

@@ -1,6 +1,6 @@
 """A study from start to end: skip what is done, analyse what is left, commit, report progress."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from mcsim.errors import DataError, LargerStudyError
 from mcsim.results.folder import find_manifest
+from mcsim.results.identity import PartContents
 from mcsim.results.ranges import GRID, WIDE_GRID, Grid, Range
 from mcsim.results.store import Chunk, Store
 from mcsim.scenario.records import Scenario
@@ -111,10 +112,8 @@ def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:
         if options.cluster and (options.overwrite or not options.directory.exists()):
             EXECUTORS["dask"](Place(cluster=options.cluster)).close()  # before there is a folder
         store = _open(study, options, n_planned)
-        wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
-        grid = _grid(study, options)
-        planned = plan_chunks(study, store.contents, wanted, grid)
-        chunks = left_to_do(_own(planned, options), store, grid)
+        own = own_chunks(study, store.contents, options)
+        chunks = left_to_do(own, store, grid_of(study, options))
         options.start(n_replicates(chunks))
         watch = FailureWatch(chunks, options.max_failures)
         todo = list(batches(study, chunks, n_wanted=N_BATCHES if options.grid else 1))
@@ -177,14 +176,18 @@ def _by_method(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield name, ", ".join(sorted(parameter for method, parameter in pairs if method == name))
 
 
-def _grid(study: PreparedStudy, options: RunOptions) -> Grid:
+def grid_of(study: PreparedStudy, options: RunOptions) -> Grid:
     """That of the options; larger blocks of many conditions, unless shards are to be equal."""
     is_wide = len(study.conditions) > MANY_CONDITIONS and options.shard is None
     return WIDE_GRID if is_wide and options.grid == GRID else options.grid
 
 
-def _own(chunks: list[Chunk], options: RunOptions) -> list[Chunk]:
-    """The chunks that this run is to see done: all, or those of its shard."""
+def own_chunks(
+    study: PreparedStudy, parts: Mapping[str, PartContents], options: RunOptions
+) -> list[Chunk]:
+    """The chunks that a run is to see done, whether they are or not: all, or those of its shard."""
+    wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
+    chunks = plan_chunks(study, parts, wanted, grid_of(study, options))
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)

@@ -87,4 +87,5 @@ def _widened(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 
 def _header(parameter: str, name: str, columns: Sequence[str]) -> str:
-    return parameter if len(columns) == 1 else f"{parameter}.{name}"
+    is_plain = len(columns) == 1 and parameter not in ("study", *LABELS[:3])
+    return parameter if is_plain else f"{parameter}.{name}"

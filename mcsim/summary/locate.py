@@ -181,7 +181,15 @@ def _simulated(study: Path, table: Any, rows: list[int]) -> tuple[NDArray[np.int
     replicates = found[rows[0]][0]
     if len(replicates) < 2:
         raise DataError(f"{study}: there are no simulated estimates yet; mcsim run makes them")
-    return replicates, np.stack([found[row][1] for row in rows])
+    values = np.stack([found[row][1] for row in rows])
+    for row, own in zip(rows, values, strict=True):
+        if np.sum(~np.isnan(own)) < 2:
+            name = table["parameter"][row].as_py()
+            raise DataError(
+                f"{study}: of {len(replicates):,} simulated data sets fewer than 2 have an estimate"
+                f" of {name!r}; leave it out of the observed ones, or run more replicates"
+            )
+    return replicates, values
 
 
 def _located(empty: Located, names: list[str], values: Floats, observed: Floats) -> Located:

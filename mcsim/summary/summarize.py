@@ -59,6 +59,8 @@ def summarize(
     holds results that its `conditions.parquet` does not list, is a DataError.
     """
     studies = all_studies(directories)
+    if missing not in HANDLINGS:
+        raise DataError(f"missing is {missing!r}; it must be {', '.join(HANDLINGS)}")
     usable = STATUSES[: 1 if only_regular else 2]
     tables = {study: _summarize_study(study, usable, missing) for study in studies}
     words = {"boundary": "left out" if only_regular else "kept", "missing": missing}
@@ -105,6 +107,8 @@ def studies_in(directory: Path) -> list[Path]:
 
 def all_studies(directories: Sequence[Path]) -> list[Path]:
     """The studies in some folders, each once; errors as of `studies_in`."""
+    if not directories:
+        raise DataError("no folder of results is named")
     return list(dict.fromkeys(study for one in directories for study in studies_in(one)))
 
 

@@ -108,7 +108,10 @@ def _blocks(widths: Sequence[int], n_left: int, gap: int, width: int) -> list[li
 def piped(rows: Rows, *, n_left: int) -> str:
     """The same in Markdown."""
     ruler = ["---"] * n_left + ["---:"] * (len(rows[0]) - n_left)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ruler, *rows[1:]))
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
+        for row in (rows[0], ruler, *rows[1:])
+    )
 
 
 def booktabs(rows: Rows, *, n_left: int) -> str:

@@ -1,6 +1,7 @@
 """Tables as people have them: what is read, what is left out and said, what is refused."""
 
 import re
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -278,6 +279,14 @@ def test_a_title_above_a_sheet_is_said_to_be_in_the_way(tmp_path):
     pd.DataFrame(rows).to_excel(path, header=False, index=False)
     with pytest.raises(DataError, match="has one cell, 'Results of 2024'; take out what stands"):
         read_table(path, FORMULA)
+
+
+def test_dates_of_a_sheet_are_labels_without_a_time(tmp_path):
+    path, days = tmp_path / "data.xlsx", [datetime(2026, 1, 10), datetime(2026, 1, 11)]
+    rows = [[1.5, days[0], "a1"], [2.5, days[1], "a1"], [3.5, days[0], "a2"], [4.5, days[1], "a2"]]
+    pd.DataFrame(rows, columns=["y", "day", "animal"]).to_excel(path, index=False)
+    table = read_table(path, "y ~ day + (1 | animal)")
+    assert list(table.frame["day"].cat.categories) == ["2026-01-10", "2026-01-11"]
 
 
 def test_rows_that_all_lack_a_value_name_the_columns(read):

@@ -1,6 +1,7 @@
 """GEE against statsmodels; statsmodels is asked for a solution far more exact than its default."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -70,6 +71,34 @@ def test_of_equal_units_without_covariates_it_is_the_mean():
     assert rows["robust"]["Intercept"].std_error[0] ** 2 == pytest.approx(variance)
     corrected = rows["mancl-derouen"]["Intercept"].std_error[0] ** 2
     assert corrected == pytest.approx(variance * (6 / 5) ** 2)
+
+
+def test_what_a_unit_alone_tells_has_no_residuals_and_is_left_out():
+    """Dense, with pseudo-inverses, as of CR2: one animal is all that there is of group c."""
+    generator, kinds = np.random.default_rng(8), ("mancl-derouen", "kauermann-carroll")
+    animal, group = np.repeat(np.arange(11), 4), np.repeat(list("aaaaabbbbbc"), 4)
+    frame = pd.DataFrame({"animal": animal, "group": group, "x": generator.standard_normal(44)})
+    y = generator.standard_normal((3, 44)) + generator.standard_normal((3, 11))[:, animal]
+    formula = "y ~ group + x + (1 | animal)"
+    found = analyse(frame, y, formula, MethodSettings("gee", kinds, 0.95))
+    columns = model_columns(parse_formula(formula), frame)
+    for replicate, response in enumerate(y):
+        fit = fitted(response, columns.X, animal, "robust")
+        alpha, own = float(fit.model.cov_struct.dep_params), np.eye(4)
+        values, vectors = np.linalg.eigh((1.0 - alpha) * own + alpha)
+        white = (vectors / np.sqrt(values)) @ vectors.T  # of a unit
+        X = np.einsum("ij,gjp->gip", white, columns.X.reshape(11, 4, 4))
+        e = (response - columns.X @ fit.params).reshape(11, 4) @ white
+        bread = np.linalg.inv(np.einsum("gip,giq->pq", X, X))
+        for kind, power in zip(kinds, (-1.0, -0.5), strict=True):
+            total = np.zeros((4, 4))
+            for X_g, e_g in zip(X, e, strict=True):
+                left, Q = np.linalg.eigh(own - X_g @ bread @ X_g.T)
+                root = np.where(left > 1e-8, np.maximum(left, 1e-8) ** power, 0.0)
+                v = bread @ X_g.T @ (Q * root @ (Q.T @ e_g))
+                total += np.outer(v, v)
+            given = table(found[kind], list(columns.names), replicate)[:, 1]
+            assert given == pytest.approx(np.sqrt(total.diagonal()), rel=1e-6)
 
 
 def test_blocks_of_any_size_give_the_same_bits(frame):

@@ -52,6 +52,37 @@ def test_fit_reaches_the_better_of_glmer_and_glmmtmb(name):
         assert found.table["estimate"]["dispersion"] == pytest.approx(1.6976938918, rel=1e-4)
 
 
+CROSSED = {  # glmmTMB(formula, data, family): log-likelihood, effects, SEs, SDs (items first)
+    "binomial": (  # family = binomial; the SD of items is 0, by glmer too
+        "(1 | subject) + (1 | item)", -186.799726831, [0.4483460, 0.5925504],
+        [0.2210382, 0.2569945], [0.0, 0.5660875],
+    ),
+    "poisson": (  # family = poisson
+        "(condition | subject) + (1 | item)", -580.421259863, [0.5183653, 0.4625649],
+        [0.2487167, 0.1626101], [0.5708099, 0.6641174, 0.5804824],
+    ),
+    "nbinom": (  # family = nbinom2; its sigma comes last
+        "(1 | subject) + (1 | item)", -636.158312271, [0.6085649, 0.3929530],
+        [0.2420739, 0.1110224], [0.4973643, 0.6897080, 2.4169424],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", CROSSED)
+def test_fit_of_subjects_and_items_is_that_of_glmmtmb(family):
+    random, loglik, effects, std_errors, others = CROSSED[family]
+    formula = f"{family} ~ condition + {random}"
+    found = mcsim.fit(REFERENCE / "crossed.csv", formula, family=family)
+    assert found.status == ("boundary" if 0.0 in others else "ok")
+    assert found.df == "z"
+    assert found.loglik == pytest.approx(loglik, abs=1e-6)
+    table = found.table
+    np.testing.assert_allclose(table["estimate"][:2], effects, atol=1e-4)
+    np.testing.assert_allclose(table["std_error"][:2], std_errors, rtol=1e-3)
+    is_wanted = table.index.str.contains("sd") | (table.index == "dispersion")
+    np.testing.assert_allclose(table["estimate"][is_wanted], others, atol=1e-4)
+
+
 @pytest.mark.parametrize("points", [9, 25])
 @pytest.mark.parametrize("name", ["cbpp", "binary_small_1"])
 def test_quadrature_is_that_of_glmer(name, points):
@@ -137,10 +168,20 @@ def test_bootstrap_intervals_are_of_data_sets_like_the_fit(name):
         assert found.loc[one, "ci_lower"] < found.loc[one, "estimate"] < found.loc[one, "ci_upper"]
 
 
-def test_units_that_cross_are_refused():
-    frame = pd.read_csv(REFERENCE / "poisson_1.csv").assign(day=lambda one: one.index % 3)
-    with pytest.raises(DataError, match="estimators for these are glmer, glmmTMB, glm"):
-        mcsim.fit(frame, "y ~ x + (1 | animal) + (1 | day)", family="poisson")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quadrature": 9}, "quadrature is for random intercepts"),
+        ({"estimator": "gee"}, "estimators for these are laplace, glmer, glmmTMB, glm"),
+        ({"df": "containment"}, "write df = 'z'"),
+    ],
+)
+def test_what_only_nested_units_have_is_refused_of_others(options, message):
+    frame = pd.read_csv(REFERENCE / "crossed.csv")
+    with pytest.raises(DataError, match=message):
+        mcsim.fit(
+            frame, "poisson ~ condition + (1 | subject) + (1 | item)", family="poisson", **options
+        )
 
 
 def test_swapping_successes_and_failures_changes_signs():

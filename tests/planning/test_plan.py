@@ -15,8 +15,9 @@ from mcsim.planning.control import CONTROL, law_of, with_control
 from mcsim.planning.designs import Designs, designs_of
 from mcsim.planning.measured import Value, value_of
 from mcsim.planning.plan import PlanOptions, as_json, make_plan
+from mcsim.planning.printed import FORMATS
 from mcsim.planning.screen import expected_values
-from mcsim.planning.search import REACHES, Judge, cheapest
+from mcsim.planning.search import REACHES, Judge, best, cheapest
 from mcsim.planning.sequence import radius, share_of_error
 from mcsim.planning.starter import starter
 from mcsim.planning.values import Bench
@@ -195,7 +196,9 @@ def test_no_share_is_told_beyond_its_ends(tmp_path):
     assert all(0.0 <= one.lower <= one.estimate <= one.upper <= 1.0 for one in seen)
     assert any(one.upper == 1.0 for one in seen)
     certain = [Value(1.0001, 0.01, 512)]  # with a control, power may go beyond as well
-    judge = Judge((POWER,), lambda _design, _n: {POWER: certain}, {POWER: 0.001}, 512, 0.05, print)
+    judge = Judge(
+        (POWER,), lambda _design, _n: {POWER: certain}, lambda *_: 0.001, 512, 0.05, print
+    )
     assert judge.at(0, 512, 0.05).values[POWER].estimate == 1.0
 
 
@@ -286,7 +289,7 @@ def test_the_search_finds_what_is_there_with_few_looks(tmp_path, seed, is_known)
     screen = special.ndtri(exact) - special.ndtri(0.8)
     if not is_known:
         screen = np.log(designs.counts) @ [0.5, 0.25, 0.125]
-    judge = Judge((POWER,), fake_values(seed)(designs), {POWER: 0.001}, 65_536, 0.05, print)
+    judge = Judge((POWER,), fake_values(seed)(designs), lambda *_: 0.001, 65_536, 0.05, print)
     assert cheapest(designs, screen, judge, is_known=is_known) == (right, True)
     assert len(judge.looks) < (25 if is_known else 45)
 
@@ -298,6 +301,34 @@ def test_the_best_for_a_budget_is_that_of_brute_force(tmp_path):
     exact = np.array([power(*one) for one in designs.counts.tolist()])
     plan = make_plan(scenario, PlanOptions(tmp_path / "plan", most=4096))
     assert exact[plan.chosen.design] > exact.max() - 0.005
+    assert designs.ends == (14, 6, 8)  # of the search, most of which the budget does not buy
+    assert FORMATS["table"](plan, "").count("end of the search") == 1  # observations.count=8
+
+
+def test_the_best_is_told_with_some_precision_and_what_has_no_value_is_not_the_best(tmp_path):
+    """One design alone: until its interval is 5 points wide. Sizes: differences of 2% count."""
+    shape, keys, cost = np.array([[1], [2], [3]]), ("a",), np.array([1.0, 2.0, 3.0])
+    one = Designs(keys, shape, cost, cost, 1, (3,))
+    half = Goal("rejection", "x", None)
+
+    def counted(_design, n):
+        return {half: [Value(0.5, 0.5, n)]}
+
+    judge = Judge((half,), counted, lambda *_: 0.005, 65_536, 0.05, print)
+    assert best(one, shape[:, 0], judge) == (2, True)
+    assert 0.03 < (told := judge.looks[2].values[half]).upper - told.lower < 0.05
+
+    width, values = Goal("coverage", "x", None), {0: 0.9, 1: math.nan, 2: 0.95}  # each is tried
+
+    def some(design, n):
+        return {width: [Value(values[design], 0.2, n)]}
+
+    judge = Judge((width,), some, lambda *_: 0.005, 65_536, 0.05, print)
+    assert best(one, shape[:, 0], judge) == (2, True)
+    assert judge.looks[1].n == 256
+    values.update({0: math.nan, 2: math.nan})
+    judge = Judge((width,), some, lambda *_: 0.005, 65_536, 0.05, print)
+    assert best(one, shape[:, 0], judge) == (None, False)
 
 
 def test_a_confidence_sequence_holds_at_all_looks():
@@ -435,6 +466,46 @@ def test_a_plan_for_counts_goes_by_simulation_alone(tmp_path):
                for look in made.chosen.looks for one in look.values.values())  # fmt: skip
 
 
+def test_a_counted_share_is_never_certain_and_what_has_no_value_is_refused(tmp_path):
+    """Of 64 studies that all show an effect of 0.4 to lie below 9: Wilson's bound, not 0."""
+    effect = 'name = "small"\nfixed = { "diet[T.fed]" = 1.0 }\nequivalence = [-9, 9]\n'
+    text = COUNTS.replace("[plan]", f"[[estimands]]\n{effect}[plan]").replace("to = 40", "to = 5")
+    power, goal = 'rejection = "diet[T.fed]", at_least = 0.8', "equivalence of small at least 0.99"
+    shown = text.replace(power, 'equivalence = "small", at_least = 0.99')
+    made = make_plan(scenario_of(tmp_path, shown, ""), PlanOptions(tmp_path / "plan", most=64))
+    (look,) = made.chosen.looks
+    (interval,) = look.values.values()
+    assert (interval.estimate, look.verdict) == (1.0, "cannot be told")
+    assert 0.7 < interval.lower < 0.99
+    told = FORMATS["table"](made, "plan")
+    assert f"None of the 3 designs is known to reach {goal}: 1 cannot be told" in told
+    scenario = scenario_of(tmp_path, text.replace(power, 'mde = "diet[T.fed]", at_most = 1'), "")
+    with pytest.raises(DataError, match="no value by method 'rates': it is known where effects"):
+        make_plan(scenario, PlanOptions(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("goal", "reason"),
+    [
+        ("coverage", "that takes an interval, and a truth that it can hold"),
+        ("relative_se", "nothing is relative to a truth of 0; take rmse"),
+    ],
+)
+def test_what_has_no_value_where_an_sd_is_0_is_refused(tmp_path, goal, reason):
+    """In one of two truths; by method twice, which is once."""
+    bound = "at_least = 0.8" if goal == "coverage" else "at_most = 0.8"
+    method = 'method = "general/satterthwaite"\nmethods = ["general/satterthwaite"]'
+    wanted = f'{goal} = "animal.sd(x)", {bound}'
+    plan = PLAN.replace('rejection = "diet[T.fed]:x", at_least = 0.8', wanted)
+    plan = plan.replace('method = "two-stage"', method).replace("to = 14", "to = 3")
+    plan += '[plan.truth]\nrange = { "truth.random.animal.sd.x" = [0.05, 0.0] }\n'
+    scenario = scenario_of(tmp_path, plan)
+    assert scenario.plan.all_methods == ("general/satterthwaite",)
+    with pytest.raises(DataError, match=reason):
+        make_plan(scenario, PlanOptions(tmp_path / "plan", most=64))
+
+
 VALUES = "{ values = [0.0, 0.2, 0.5, 1.0] }"
 MISTAKES = {
     "level without a cost": (
@@ -458,6 +529,13 @@ MISTAKES = {
     "designs that are too large": (
         ("to = 14 }", "to = 100000, step = 99997 }"),
         "a data set has up to 3,000,000 rows; at most 2,000,000: lower the counts",
+    ),
+    "counts that a method cannot have": (
+        (
+            PLAN[PLAN.index('"two-stage"') : PLAN.index(", to = 6")],
+            '"general/satterthwaite"\n[plan.search]\n"design.levels.image.count" = { from = 1',
+        ),
+        "goes on, and says nothing of them. Or let plan.search begin with more units",
     ),
     "no target": (
         ('target = { rejection = "diet[T.fed]:x", at_least = 0.8 }\n', ""),

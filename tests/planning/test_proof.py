@@ -146,7 +146,6 @@ def test_false_statements_are_as_rare_as_promised(tmp_path, question, record_pro
         return is_right_of[design]
 
     screen = [special.ndtri(power(*one)) - special.ndtri(0.8) for one in designs.counts.tolist()]
-    within = {goal: 0.005 if goal.is_share else 0.02 * goal.bound}
     n_false = n_certified = n_looks = 0
     for seed in range(N_REPETITIONS):
 
@@ -155,7 +154,8 @@ def test_false_statements_are_as_rare_as_promised(tmp_path, question, record_pro
             drawn = draw(np.random.default_rng([seed, design]), counts, MOST)
             return {goal: [value_of(goal, first(drawn, n))]}
 
-        judge = Judge((goal,), values, within, MOST, ERROR, lambda look: None)
+        within = 0.005 if goal.is_share else 0.02 * goal.bound
+        judge = Judge((goal,), values, lambda *_, w=within: w, MOST, ERROR, lambda look: None)
         answer = cheapest(designs, np.array(screen), judge, is_known=True)
         verdicts = [told[x.verdict] == is_right(x.design) for x in judge.looks.values()
                     if x.verdict in told]  # fmt: skip

@@ -135,6 +135,42 @@ def test_factors_are_of_the_level_where_they_vary(tmp_path):
     }
 
 
+def test_units_that_cross_stay_so(tmp_path):
+    """Eight subjects meet six items of two kinds; one of two versions per pair, or both."""
+    pair = pd.MultiIndex.from_product([range(8), range(6)], names=["subject", "item"])
+    frame = pair.to_frame(index=False)
+    subject, item = frame["subject"], frame["item"]
+    frame["kind"] = np.where(item < 3, "long", "short")
+    frame["version"] = np.where((subject + item) % 2, "a", "b")
+    frame["y"] = np.sin(subject * 7) + np.cos(item * 5) + np.sin(np.arange(len(frame)) ** 2)
+    formula = "y ~ kind + version + (1 | subject) + (1 | item)"
+    item = {"name": "item", "count": 3}
+    subject = {"name": "subject", "count": 8, "crossed": True}
+    version = {"levels": ["a", "b"], "of": ["item", "subject"]}
+    both = pd.concat([frame, frame.assign(version=frame["version"].map({"a": "b", "b": "a"}))])
+    both["y"] = np.sin(np.arange(len(both)) ** 2)
+    for rows, dealt, met in (
+        (frame, "latin", {}),
+        (both, "all", {}),
+        (frame.drop([0, 7, 14]), "latin", {"met": 0.9375}),
+    ):
+        rows.to_csv(tmp_path / "p.csv", index=False)
+        design = design_of(tmp_path / "p.csv", formula)
+        assert design["levels"] == [item, subject | met]
+        assert design["factors"] == {
+            "kind": ["long", "short"],
+            "version": version | {"dealt": dealt},
+        }
+        assert design["observations"] == {"count": 1}
+    kept = starter_from_data(tmp_path / "p.csv", formula, "s", keep_design=True)
+    assert tomllib.loads(kept.text)["design"]["levels"] == [
+        {"name": "item"},
+        {"name": "subject", "crossed": True},
+    ]
+    with pytest.raises(DataError, match="--keep-design"):
+        design_of(tmp_path / "p.csv", "y ~ kind + (1 | subject) + (1 | item) + (1 | version:kind)")
+
+
 def test_counts_that_differ_between_cells_alone_are_those_of_the_cells(tmp_path):
     n_images = {("fed", "a"): 3, ("fed", "b"): 1, ("fasted", "a"): 2, ("fasted", "b"): 2}
     rows = [

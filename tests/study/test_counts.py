@@ -136,3 +136,53 @@ def test_intervals_of_fixed_effects_with_200_animals_hold_what_they_promise(load
     fixed = summary[summary["component"] == "fixed"]
     assert len(fixed) == 4
     assert (abs(fixed["coverage"] - 0.95) < 3.0 * np.sqrt(0.95 * 0.05 / 800)).all()
+
+
+CROSSED = """
+replicates = 12
+seed = 5
+[[design.levels]]
+name = "subject"
+count = 12
+[[design.levels]]
+name = "item"
+count = 8
+crossed = true
+[design.observations]
+count = 2
+[design.factors]
+condition = { levels = ["a", "b"], of = ["subject", "item"], dealt = "latin" }
+[truth]
+family = "nbinom"
+dispersion = 4.0
+[truth.fixed]
+Intercept = 1.5
+"condition[T.b]" = 0.4
+[truth.random.subject]
+sd = { Intercept = 0.6 }
+[truth.random.item]
+sd = { Intercept = 0.4 }
+[[methods]]
+name = "laplace"
+formula = "y ~ condition + (1 | subject) + (1 | item)"
+[[methods]]
+name = "subjects-only"
+formula = "y ~ condition + (1 | subject)"
+"""
+
+
+def test_counts_of_subjects_and_items_are_simulated_and_fitted(tmp_path):
+    (tmp_path / "s.toml").write_text(CROSSED)
+    scenario = load_scenario(tmp_path / "s.toml")
+    assert [one.df for one in scenario.methods] == [("z",), ("containment",)]
+    study = mcsim.run_study(scenario, tmp_path / "out", progress=False)
+    summary = study.summary().set_index(["method", "parameter"]).loc["laplace"]
+    assert (summary["n"] == 12).all()
+    truth = {"condition[T.b]": 0.4, "subject.sd(Intercept)": 0.6, "item.sd(Intercept)": 0.4}
+    assert summary["truth"][list(truth)].to_dict() == truth
+    for name in truth:  # by chance in 1 of 1,000
+        assert abs(summary.loc[name, "bias"]) < 4 * summary.loc[name, "bias_mcse"] + 0.05
+    fits = study.fits()
+    assert set(fits["status"]) <= {"ok", "boundary"}
+    likelihoods = fits.set_index(["method", "replicate"])["loglik"].unstack("method")
+    assert (likelihoods["laplace"] > likelihoods["subjects-only"]).mean() > 0.9

@@ -271,7 +271,7 @@ def test_a_replicate_that_cannot_be_fitted_is_a_failed_row(prepared):
     n_parameters = len(one.methods["diagonal"].parameters())
     for wanted, message in (
         (lambda diets: len(diets) == 0, "no observation is left"),
-        (lambda diets: len(diets) == 1, "nothing that could tell animal.sd(Intercept)"),
+        (lambda diets: len(diets) == 1, "the rows that this replicate has: the fixed effects"),
         (
             lambda diets: sorted(diets) == ["fasted", "fed"],
             "nothing that could tell animal.sd(Intercept)",

@@ -10,7 +10,7 @@ from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary.cache import known_summary
 from mcsim.summary.printed import FORMATS
-from mcsim.summary.text import aligned, booktabs
+from mcsim.summary.text import aligned, booktabs, piped
 from tests.conftest import SMALL, call_mcsim
 
 SWEPT = '\n[sweep]\n"design.levels.image.count" = [2, 3]\n'
@@ -72,6 +72,25 @@ def test_what_cannot_be_exported_is_said_and_nothing_written(small, options, mes
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert not (small.parent / options[1]).exists()
+
+
+def test_a_column_called_as_a_label_is_another_one(tmp_path):
+    text = SMALL.replace("x = {", "replicate = { normal = [0, 1] }\nx = {", 1)
+    text += '[[methods]]\nname = "odd"\nformula = "y ~ replicate"\nestimator = "ols"\n'
+    (tmp_path / "any.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "any.toml", replicates=2)
+    study.run_study(scenario, study.RunOptions(tmp_path / "study", n_workers=1))
+    found = exported(tmp_path, "--wide", "--method", "odd")
+    assert [*found.columns] == [
+        "condition", "replicate", "method", "Intercept", "replicate.estimate", "sigma",
+    ]  # fmt: skip
+    assert found["replicate"].tolist() == [1, 2]
+
+
+def test_a_bar_in_a_name_is_no_column_of_markdown():
+    assert piped([["name", "n"], ["diet[T.a|b]", "3"]], n_left=1).split("\n")[2] == (
+        r"| diet[T.a\|b] | 3 |"
+    )
 
 
 def test_a_wide_table_goes_on_below_with_its_labels():

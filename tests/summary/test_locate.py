@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcsim.errors import DataError
+from mcsim.interface import read_estimates
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import locate as location
@@ -51,6 +52,33 @@ def test_ranks_percentiles_and_tails_of_known_numbers():
     (zero,) = located([np.repeat([0.0, 1.0], [60, 39])], [0.0]).parameters
     assert (zero.tail, zero.verdict) == (1.0, "possible")
     assert zero.percentile == pytest.approx(0.5 * 60 / 99)
+
+
+COUNTS = """
+replicates = 3
+seed = 1
+[design]
+levels = [{ name = "animal", count = 8 }]
+observations = { count = 3 }
+[truth]
+family = "nbinom"
+dispersion = 1000000
+fixed = { Intercept = 1.0 }
+[[methods]]
+name = "counts"
+formula = "y ~ 1 + (1 | animal)"
+"""
+
+
+def test_a_parameter_that_no_data_set_has_is_refused(tmp_path):
+    """The dispersion of counts that vary no more than Poisson's."""
+    (tmp_path / "s.toml").write_text(COUNTS)
+    scenario = load_scenario(tmp_path / "s.toml")
+    directory = study.run_study(scenario, study.RunOptions(tmp_path / "out", n_workers=1)).directory
+    estimates = read_estimates(directory, parameter="dispersion")["estimate"]
+    assert estimates.notna().sum() < 2
+    with pytest.raises(DataError, match="fewer than 2 have an estimate of 'dispersion'; leave it"):
+        location.locate(directory, location.Observed(None, {"dispersion": 3.0}))
 
 
 def test_undefined_estimates_are_left_out_of_their_parameter_alone():

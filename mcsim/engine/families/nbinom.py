@@ -28,15 +28,20 @@ def nbinom_row(y, eta, tau):
 
 
 @part
+def curved_log(x, log_x, one):
+    """Log(1 + x) - x / (1 + x) over x^2, given the logarithm and 1 / (1 + x)."""
+    series = S6 - x * (S7 - x * (S8 - x * (S9 - x * S10)))
+    series = S2 - x * (S3 - x * (S4 - x * (S5 - x * series)))
+    return series if x < SMALL else (log_x - x * one) / (x * x)
+
+
+@part
 def nbinom_slopes(y, eta, tau):
     """Derivatives in tau of the log-likelihood, of r and of w."""
     mu = exp(eta)
     x = tau * mu
-    one = 1.0 / (1.0 + x)  # log(1 + x) - x / (1 + x) over x^2
-    series = S6 - x * (S7 - x * (S8 - x * (S9 - x * S10)))
-    series = S2 - x * (S3 - x * (S4 - x * (S5 - x * series)))
-    curved = series if x < SMALL else (log1p(x) - x * one) / (x * x)
-    dl = mu * mu * curved - y * mu * one
+    one = 1.0 / (1.0 + x)
+    dl = mu * mu * curved_log(x, log1p(x), one) - y * mu * one
     dw = mu * one * one * (y - 2.0 * mu * (1.0 + tau * y) * one)
     return dl, -mu * (y - mu) * one * one, dw
 

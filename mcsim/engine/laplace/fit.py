@@ -9,6 +9,8 @@ from mcsim.engine.arithmetic.replicates import apply, inverse_positive, product,
 from mcsim.engine.compile import CompiledDesign
 from mcsim.engine.families.kinds import NBINOM
 from mcsim.engine.fit import factor_slopes, weighted
+from mcsim.engine.laplace.crossed_likelihood import CrossedLaplaceLikelihood
+from mcsim.engine.laplace.crossing import Cross
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
 from mcsim.engine.laplace.nest import Nest
 from mcsim.engine.laplace.quadrature import QuadratureLikelihood
@@ -61,7 +63,7 @@ class LaplaceFit:
 
 
 def fit_laplace(
-    design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int = 1
+    design: CompiledDesign, nest: Nest | Cross, kind: int, responses: Floats, n_points: int = 1
 ) -> LaplaceFit:
     """Fit every response.
 
@@ -109,9 +111,11 @@ def fit_laplace(
 
 
 def likelihood_of_counts(
-    design: CompiledDesign, nest: Nest, kind: int, responses: Floats, n_points: int
+    design: CompiledDesign, nest: Nest | Cross, kind: int, responses: Floats, n_points: int
 ) -> LaplaceLikelihood:
     """By Laplace's approximation or quadrature; rows of the responses are sorted."""
+    if isinstance(nest, Cross):
+        return CrossedLaplaceLikelihood(nest, design.blocks, kind, responses)
     if n_points > 1:
         return QuadratureLikelihood(nest, design.blocks, kind, responses, n_points)
     return LaplaceLikelihood(nest, design.blocks, kind, responses)

@@ -14,32 +14,29 @@ derivative in Lam says nothing.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.blocks import Blocks, n_parameters
 from mcsim.engine.families.kinds import NBINOM, POISSON, U, log_constants
-from mcsim.engine.families.nbinom import DIRECT, log_rising, nbinom_slopes
+from mcsim.engine.families.nbinom import DIRECT, log_rising
+from mcsim.engine.laplace.crossing import Cross, CrossRoom
+from mcsim.engine.laplace.derivatives import add_to_coefficients, differentiate, set_information
 from mcsim.engine.laplace.elimination import (
-    add_times,
     along_rows,
     copy,
     copy_all,
-    covariances,
-    divide,
     eliminate,
-    gather,
     log_determinant,
     solve,
     spread,
     sum_columns,
     sum_rows,
-    take_product,
 )
-from mcsim.engine.laplace.nest import Nest, room_for, with_dispersion
+from mcsim.engine.laplace.nest import Nest, Room, room_for, with_dispersion
 from mcsim.engine.likelihood import ROUNDING, Likelihood, Points, points_of
 from mcsim.engine.nested.steps import add_factor, set_gradient_of_block
 
@@ -57,7 +54,7 @@ class LaplaceLikelihood(Likelihood):
     block of its own), then the coefficients of X~.
     """
 
-    def __init__(self, nest: Nest, blocks: Blocks, kind: int, responses: Floats) -> None:
+    def __init__(self, nest: Nest | Cross, blocks: Blocks, kind: int, responses: Floats) -> None:
         n_levels, q = len(nest.level_start) - 1, blocks.Q.shape[1]
         self.nest, self.kind, self.n_lam = nest, kind, n_parameters(blocks)
         self.blocks = with_dispersion(blocks, n_levels) if kind == NBINOM else blocks
@@ -69,12 +66,17 @@ class LaplaceLikelihood(Likelihood):
         self._n_above = _numbers_above(responses if kind == NBINOM else responses[:, :0])
         self._constant = log_constants(kind, responses, nest.trials)
         self._size = self.nu + _size_of_terms(kind, responses, nest.trials)
-        self._modes = np.zeros((len(responses), len(nest.column), len(nest.first)))
-        self._room = room_for(nest, q)
+        self._make_room(nest, q)
         of_levels = (n_levels + 1, q)
         n_theta = self.n_covariances + p
-        self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (0, 0))
+        self._shapes = ((), (), (n_theta,), (*of_levels, q), of_levels, (0,), (p, p))
         self._order_room = np.zeros((len(self.blocks.size), q, 1), dtype=np.int64)
+
+    def _make_room(self, nest: Nest | Cross, q: int) -> None:
+        assert isinstance(nest, Nest)
+        self._modes = np.zeros((len(self.responses), len(nest.column), len(nest.first)))
+        self._room: Room | CrossRoom = room_for(nest, q)
+        self._evaluate: Callable[..., None] = _evaluate
 
     def at(
         self,
@@ -85,10 +87,12 @@ class LaplaceLikelihood(Likelihood):
         with_data: bool = True,
         inverse_sigma2: Floats | None = None,
     ) -> Points:
-        """Evaluate; without data, the derivative in Psi is that of the rows' weights alone."""
+        """Evaluate; without data, the derivative in Psi is that of the rows' weights alone, and
+        X'V^-1X, V = W^-1 + Z Psi Z', stands where its inverse does of normal responses.
+        """
         assert inverse_sigma2 is None  # there is no sigma
         results = np.empty((len(theta), sum(map(math.prod, self._shapes))))
-        _evaluate(
+        self._evaluate(
             self.kind, self.nest, self._room, self.blocks, self.responses, self._n_above,
             self._modes, self._order_room, replicates, theta, order, with_data,
             results,
@@ -120,8 +124,7 @@ def _evaluate(
     kind, nest, room, blocks, responses, n_above, modes, own_order, replicates, theta, order,
     with_data, results,
 ):  # fmt: skip
-    n_levels, p, q = len(nest.level_start) - 1, len(nest.X), blocks.Q.shape[1]
-    n_theta = theta.shape[1]
+    p, n_theta = U(len(nest.X)), U(theta.shape[1])
     for point in range(len(replicates)):
         replicate, found = replicates[point], results[point]
         y = responses[replicate]
@@ -132,22 +135,36 @@ def _evaluate(
         room.K[:] = 0.0
         is_there = total < math.inf
         if is_there:
-            _differentiate(kind, nest, room, y, tau)
-            add_to_coefficients(nest.X, room.moved, 1.0, found[2 + n_theta - p : 2 + n_theta])
-        if kind == NBINOM:
-            rising, slope = log_rising(n_above[replicate], y, tau)
-            total -= 2.0 * rising
-            room.D[n_levels, 0, 0, 0] -= 2.0 * slope
-        found[0] = total if is_there else math.nan
-        found[1] = 1.0 if is_there else math.nan
-        _set_gradient(room, blocks, own_order, theta[point], n_levels, found[2:])
-        at = 2 + n_theta
-        for level in range(n_levels + 1):
-            for i in range(q):
-                for j in range(q):
-                    D, K = room.D[level, i, j, 0], room.K[level, i, j, 0]
-                    found[at + (level * q + i) * q + j] = D if with_data else K
-                found[at + ((n_levels + 1) * q + level) * q + i] = room.K[level, i, i, 0]
+            differentiate(kind, nest, room, y, tau)
+            add_to_coefficients(nest.X, room.moved, 1.0, found[U(2) + n_theta - p : U(2) + n_theta])
+            if not with_data:
+                set_information(nest, room, found[U(len(found)) - p * p :])
+        finish(
+            kind, room, blocks, own_order, n_above[replicate], y, tau, theta[point],
+            total if is_there else math.nan, with_data, found,
+        )  # fmt: skip
+
+
+@step
+def finish(
+    kind, room, blocks, own_order, n_above, y, tau, theta, total, with_data, found
+):  # fmt: skip
+    """What is found of a point, from its derivatives in Psi and in the dispersion."""
+    n_levels, q, n_theta = len(room.Lam), blocks.Q.shape[1], len(theta)
+    if kind == NBINOM:
+        rising, slope = log_rising(n_above, y, tau)
+        total -= 2.0 * rising
+        room.D[n_levels, 0, 0, 0] -= 2.0 * slope
+    found[0] = total
+    found[1] = 1.0 if total < math.inf else math.nan
+    _set_gradient(room, blocks, own_order, theta, n_levels, found[2:])
+    at = 2 + n_theta
+    for level in range(n_levels + 1):
+        for i in range(q):
+            for j in range(q):
+                D, K = room.D[level, i, j, 0], room.K[level, i, j, 0]
+                found[at + (level * q + i) * q + j] = D if with_data else K
+            found[at + ((n_levels + 1) * q + level) * q + i] = room.K[level, i, i, 0]
 
 
 @step
@@ -266,121 +283,3 @@ def _half_squares(nest, u):
             for g in range(nest.level_start[level], nest.level_start[level + U(1)]):
                 total += 0.5 * u[i, g] * u[i, g]
     return total
-
-
-@step
-def _differentiate(kind, nest, room, y, tau):
-    """Add to the derivatives in Psi and in the dispersion; leave those of rows in room.moved."""
-    covariances(nest, room)
-    _variances(nest, room, room.nll)  # whose own numbers are counted
-    for row in range(U(len(y))):
-        room.moved[row] = room.w3[row] * room.nll[row]
-    sum_columns(nest, room.moved, room.of_basis, room.S)
-    copy_all(room.vector, room.S)
-    solve(nest, room, room.vector, 0.0, room.step)
-    moved = room.moved
-    moved[:] = 0.0
-    along_rows(nest, room.path, room.of_basis, moved)
-    if kind == NBINOM:
-        _add_to_dispersion(room, y, tau)
-    for row in range(U(len(y))):
-        moved[row] = room.w3[row] * room.nll[row] - 2.0 * room.r[row] - room.w[row] * moved[row]
-    n_leaves, k = nest.level_start[U(1)], U(len(nest.column))
-    for i in range(k):
-        for j in range(k):
-            take_product(room.S[i, :n_leaves], room.M[i, j, :n_leaves], room.path[j, :n_leaves])
-    for level in range(U(len(nest.level_start) - 1)):
-        if level > U(0):
-            gather(nest, level, room.R)
-            gather(nest, level, room.S)
-        _add_units(nest, level, room, room.K[level], room.D[level])
-
-
-@step
-def _variances(nest, room, out):
-    """Put the variance of every row's predictor, given the responses, into `out`."""
-    n_leaves, k, sums = nest.level_start[U(1)], U(len(nest.column)), room.of_basis
-    sums[:] = 0.0
-    for i in range(k):
-        for j in range(k):
-            c, d = nest.column[i], nest.column[j]
-            if c >= d:
-                add_times(sums[c, d], 1.0 if c == d else 2.0, room.C[i, j, :n_leaves])
-    out[:] = 0.0
-    for c in range(U(len(nest.B))):
-        for d in range(c + U(1)):
-            own = sums[c, d]
-            for row in range(U(len(out))):
-                out[row] += nest.B[c, row] * nest.B[d, row] * own[nest.leaf[row]]
-
-
-@step
-def _add_to_dispersion(room, y, tau):
-    """Add the rows to the derivative in the dispersion, but for what y and tau alone give.
-
-    room.nll : variances of their predictors; room.moved : what these change by through the modes
-    """
-    total, weight = 0.0, 0.0
-    for row in range(U(len(y))):
-        dl, dr, dw = nbinom_slopes(y[row], room.eta[row], tau)
-        room.fixed[row] = room.nll[row] * dw - 2.0 * dl + room.moved[row] * dr
-    for row in range(U(len(y))):
-        total += room.fixed[row]
-        weight += room.w[row]
-    room.D[len(room.Lam), 0, 0, 0] += total
-    room.K[len(room.Lam), 0, 0, 0] += weight
-
-
-@step
-def _add_units(nest, level, room, of_design, of_data):
-    """Add a level's units to the derivatives in its Psi."""
-    k, M, C, R, S = U(len(nest.column)), room.M, room.C, room.R, room.S
-    a, e = nest.column_start[level], nest.column_start[level + U(1)]
-    lo, hi = nest.level_start[level], nest.level_start[level + U(1)]
-    _explain_own(room.Lam[level, :, :, U(0)], room.F, M, C, (a, e, lo, hi))
-    for i in range(a, e):
-        for j in range(a, i + U(1)):
-            K, other = room.y[0, lo:hi], room.step[0, lo:hi]
-            copy(K, M[i, j, lo:hi])
-            for m in range(a, e):
-                take_product(K, C[m, i, lo:hi], C[m, j, lo:hi])
-            for m in range(e, k):
-                other[:] = 0.0
-                for n in range(e, k):
-                    take_product(other, C[m, n, lo:hi], M[n, j, lo:hi])
-                for g in range(hi - lo):
-                    K[g] += M[m, i, lo + g] * other[g]
-            total, change = 0.0, 0.0
-            for g in range(lo, hi):
-                total += K[g - lo]
-                change += 0.5 * (R[i, g] * S[j, g] + S[i, g] * R[j, g]) - R[i, g] * R[j, g]
-            of_design[i - a, j - a, U(0)] = of_design[j - a, i - a, U(0)] = total
-            of_data[i - a, j - a, U(0)] = of_data[j - a, i - a, U(0)] = total + change
-
-
-@step
-def _explain_own(Lam, F, M, C, places):
-    """Put L^-1 Lam'M of a level's own columns into C, and M less what they explain below M's own.
-
-    Of large weights a difference of M and what all effects of a path explain would be rounding.
-    """
-    a, e, lo, hi = places
-    for i in range(a, e):
-        for m in range(a, e):
-            own = C[m, i, lo:hi]
-            own[:] = 0.0
-            for n in range(a, e):
-                add_times(own, Lam[n - a, m - a], M[n, i, lo:hi])
-            for n in range(a, m):
-                take_product(own, F[m, n, lo:hi], C[n, i, lo:hi])
-            divide(own, F[m, m, lo:hi])
-        for outer in range(e, U(len(M))):
-            for m in range(a, e):
-                take_product(M[outer, i, lo:hi], C[m, i, lo:hi], F[m, outer, lo:hi])
-
-
-@step
-def add_to_coefficients(X, rows, factor, gradient):
-    """Add the rows' derivatives to those in the coefficients."""
-    for j in range(U(len(X))):
-        gradient[j] += factor * sum_of_products(X[j], rows)

@@ -28,6 +28,13 @@ class Nest(NamedTuple):
     offset: Floats  # (n_rows,)
     trials: Floats  # (n_rows,)
 
+    def unit_of_row(self, level: int) -> Ints:
+        """Any number of every row's unit."""
+        unit = self.leaf
+        for _ in range(level):
+            unit = self.parent[unit]
+        return unit.astype(np.int64)
+
 
 class Room(NamedTuple):
     """What an evaluation leaves on its way; k columns, units as in Nest.

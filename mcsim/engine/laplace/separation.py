@@ -10,6 +10,7 @@ import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
 from mcsim.engine.families.kinds import NBINOM, POISSON
+from mcsim.engine.laplace.crossing import Cross
 from mcsim.engine.laplace.nest import Nest
 
 NONE = 1e-7  # of the largest change of a predictor, which is 1
@@ -49,17 +50,12 @@ def _sign(kind: int, trials: Floats, y: Floats) -> Floats:
     return np.where(y == trials, 1.0, 0.0) - np.where(y == 0.0, 1.0, 0.0)
 
 
-def uniform_levels(kind: int, nest: Nest, y: Floats) -> Ints:
+def uniform_levels(kind: int, nest: Nest | Cross, y: Floats) -> Ints:
     """Levels, innermost first, whose units have rows of one kind each: all 0, or all successes."""
     sign, found = _sign(kind, nest.trials, y), []
-    first, end, starts = (one.astype(np.int64) for one in (nest.first, nest.end, nest.level_start))
-    for level in range(len(starts) - 1):
-        own = slice(starts[level], starts[level + 1])
-        if level > 0:  # from units within to rows
-            first[own], end[own] = first[first[own]], end[end[own] - 1]
-        low = np.minimum.reduceat(sign, first[own])
-        high = np.maximum.reduceat(sign, first[own])
-        has_several = np.any(end[own] - first[own] > 1)
-        if has_several and np.all((low == high) & (low != 0.0)):
+    for level in range(len(nest.level_start) - 1):
+        unit = nest.unit_of_row(level)
+        size = np.bincount(unit)
+        if np.any(size > 1) and np.all(np.abs(np.bincount(unit, sign)) == size):
             found.append(level)
     return np.array(found, dtype=np.int64)

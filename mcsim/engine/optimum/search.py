@@ -178,11 +178,8 @@ class Search:
     def _descend(self, rows: Ints) -> None:
         """BFGS; stops at a small predicted decrease or a failed search along a line."""
         inverse = self._first_inverse(rows)
-        step, slope, length = (
-            np.zeros_like(self.theta[rows]),
-            np.zeros(len(rows)),
-            np.ones(len(rows)),
-        )
+        step, slope = np.zeros_like(self.theta[rows]), np.zeros(len(rows))
+        length = np.ones(len(rows))
         is_new = np.ones(len(rows), dtype=bool)
         busy = np.arange(len(rows))
         while len(busy):
@@ -200,7 +197,8 @@ class Search:
             found = self._evaluate(here, trial, self.order[here])
             rise = found.f - self.found.f[here]
             predicted = length[busy] * slope[busy]
-            accepted = (found.r2 > 0.0) & (rise <= 1e-4 * predicted)
+            turned = dot(step[busy], found.gradient) / slope[busy]
+            accepted = (found.r2 > 0.0) & self._leads_down(here, rise, predicted, turned)
             is_new[busy] = accepted
             change = (length[busy, None] * step[busy])[accepted]
             bend = (found.gradient - self.found.gradient[here])[accepted]
@@ -210,6 +208,10 @@ class Search:
             with np.errstate(divide="ignore", invalid="ignore"):
                 shrink = np.where(curvature > 0.0, -0.5 * predicted / curvature, 0.25)
             length[busy] *= np.where(accepted, 1.0, np.clip(shrink, 0.1, 0.5))
+
+    def _leads_down(self, rows: Ints, rise: Floats, predicted: Floats, _turned: Floats) -> Flags:
+        """Whether steps are taken by BFGS, whose new slopes are so many of the old ones."""
+        return np.asarray(rise <= 1e-4 * predicted)
 
     def learned(self, inverse: Floats, change: Floats, bend: Floats) -> Floats:
         """The inverse curvature after a step `change` that changed the gradient by `bend`."""
@@ -309,7 +311,7 @@ class Search:
         centre, order = self.theta[rows[at]], self.order[rows[at]]
         step = np.zeros_like(centre)
         everyone = np.arange(len(at))
-        step[everyone, t] = HESSIAN_STEP * np.maximum(1.0, np.abs(centre[everyone, t]))
+        step[everyone, t] = self._difference(rows)[at, t]
         replicates, length = self._replicates[rows[at]], step[everyone, t, None]
         beyond = self._likelihood.at(replicates, centre + step, order).gradient
         self.evaluations[rows] += np.count_nonzero(~held, axis=1)
@@ -321,6 +323,10 @@ class Search:
             H[at[two], t[two]] = (beyond[two] - behind) / (2.0 * length[two])
         H = np.where(held[:, None, :], 0.0, H)
         self.hessian[rows] = 0.5 * (H + transpose(H))
+
+    def _difference(self, rows: Ints) -> Floats:
+        """How far apart gradients are whose difference gives second derivatives."""
+        return np.asarray(HESSIAN_STEP * np.maximum(1.0, np.abs(self.theta[rows])))
 
     def _escape(self, rows: Ints, certificate: Certificate) -> Ints:
         """Leave false zeros: add a multiple of the direction's square to Psi.

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.engine.arithmetic.arrays import Floats, Ints
+from mcsim.engine.blocks import Blocks
 from mcsim.engine.compile import CompiledDesign
 from mcsim.engine.families.kinds import NBINOM
+from mcsim.engine.laplace.crossing import Cross, turned_cross
 from mcsim.engine.laplace.fit import LaplaceFit, likelihood_of_counts
 from mcsim.engine.laplace.nest import Nest, turned_nest
 from mcsim.engine.likelihood import Points
@@ -37,7 +39,7 @@ class Counted(NamedTuple):
     """What is fitted: the model, and responses whose rows are sorted."""
 
     design: CompiledDesign
-    nest: Nest
+    nest: Nest | Cross
     kind: int
     n_points: int
     responses: Floats
@@ -90,6 +92,13 @@ class Linear(Coordinates):
         return x
 
 
+def turned_columns(nest: Nest | Cross, blocks: Blocks, b: int, A: Floats) -> Nest | Cross:
+    """Rows and units with the columns of a block times A."""
+    if isinstance(nest, Cross):
+        return turned_cross(nest, blocks, b, A)
+    return turned_nest(nest, blocks, b, A)
+
+
 class CountedSurface(Surface):
     """-2 logLik of counts as a function of u and x."""
 
@@ -98,7 +107,7 @@ class CountedSurface(Surface):
         of_psi = target if not isinstance(target, Effect | Dispersion) else Deviation(())
         self._rotation, self.coordinates = coordinates_of(design, of_psi)
         for b, A in self._rotation.A.items():
-            nest = turned_nest(nest, design.blocks, b, A)
+            nest = turned_columns(nest, design.blocks, b, A)
         own = self.likelihood = likelihood_of_counts(
             self._rotation.design, nest, counted.kind, counted.responses, counted.n_points
         )

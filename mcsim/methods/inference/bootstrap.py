@@ -19,6 +19,7 @@ from mcsim.engine.families.draws import draw_counts
 from mcsim.engine.families.kinds import KINDS
 from mcsim.engine.families.means import MEANS
 from mcsim.engine.fit import Fit, fit_moments, reduce_sorted
+from mcsim.engine.laplace.crossing import Cross
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
 from mcsim.engine.laplace.nest import Nest
 from mcsim.engine.optimum.search import Status
@@ -158,7 +159,7 @@ class CountsModel:
     """Counts and proportions, by Laplace's approximation or quadrature."""
 
     design: CompiledDesign
-    nest: Nest
+    nest: Nest | Cross
     family: FamilyModel
 
     def residuals(
