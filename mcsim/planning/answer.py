@@ -115,9 +115,10 @@ def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
     level = f" at the {100 * (1 - scenario.confidence):g}% level" * (goal.measure == "rejection")
     cost = f"{designs.cost[look.design]:,.10g}"
     method, what = _method_in_words(bench.scenario, chosen.method), WHAT[goal.measure]
+    one_draw = " (one draw; every simulated study has its own)" * condition.design.redraw
     return (
         f"We plan {design_in_words(design)}{''.join(f' ({one})' for one in factors)}, for a cost of"
-        f" {cost}. Analysed by {method}, {what.format(goal.parameter, size)}{level} is"
+        f" {cost}{one_draw}. Analysed by {method}, {what.format(goal.parameter, size)}{level} is"
         f" {shown(goal, value.estimate)} ({shown(goal, value.lower)} to {shown(goal, value.upper)},"
         f" {value.n:,} simulated studies).{_truths_in_words(goal, truths)}{_rest(chosen)}"
     )

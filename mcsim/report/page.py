@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from mcsim import __version__
 from mcsim.errors import DataError, ScenarioError
-from mcsim.names import shown_label
+from mcsim.names import shown_labels
 from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
 from mcsim.plots.plan import draw_plan
@@ -332,9 +332,10 @@ def _cells(record: Record) -> list[str]:
 def _fits(shown: Shown) -> Table:
     """How many fits there are of every condition and method, and how they ended."""
     rows: Table = [["condition", "method", *COUNT_WORDS]]
+    labels = shown_labels(record["condition"] for record in shown.records)
     for one in _by_fit(shown):
         counts = (f"{one[name]:,}" for name in COUNTS)
-        rows.append([Name(shown_label(one["condition"])), Name(one["method"]), *counts])
+        rows.append([Name(labels[one["condition"]]), Name(one["method"]), *counts])
     return rows
 
 
@@ -343,11 +344,12 @@ def _failures(study: Path, shown: Shown) -> Table:
     if not any(record["n_failed"] for record in shown.records):
         return []
     rows: Table = [["fits", "condition", "replicate", "method", "message"]]
+    labels = shown_labels(record["condition"] for record in shown.records)
     found = read_parts(study, lambda parts: first_failures(study, parts))
     for n, first in found[:MAX_MESSAGES]:
         message = first["message"] or first["status"]
         where = (
-            Name(shown_label(first["condition"])),
+            Name(labels[first["condition"]]),
             str(first["replicate"]),
             Name(first["method"]),
         )

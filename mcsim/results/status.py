@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcsim.names import shown_label
+from mcsim.names import shown_labels
 from mcsim.results.ranges import Range, format_ranges
 
 MANY = 20  # conditions: of more, only those have a line that are not as they should be
@@ -26,9 +26,6 @@ class ConditionStatus:
         """What is missing, as an option of `mcsim run`, or that nothing is."""
         ranges = format_ranges(self.missing)
         return f"missing: --replicates {ranges}" if ranges else "complete"
-
-    def __str__(self) -> str:
-        return f"{shown_label(self.condition)}: {_counts(self)}; {self.rest}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,9 @@ class StudyStatus:
         shown, n = list(self.conditions), len(self.conditions)
         if n > MANY:
             shown = [one for one in shown if one.missing or one.n_failed]
-        yield from map(str, shown[:MANY])
+        labels = shown_labels(one.condition for one in self.conditions)
+        for one in shown[:MANY]:
+            yield f"{labels[one.condition]}: {_counts(one)}; {one.rest}"
         if len(shown) > MANY:
             yield f"... and {len(shown) - MANY:,} more; --format json lists all"
         if n > 1:

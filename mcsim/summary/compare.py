@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mcsim.errors import DataError
-from mcsim.names import Parameter, shown_label
+from mcsim.names import Parameter, shown_labels
 from mcsim.results.folder import STATUSES, read_conditions, read_manifest
 from mcsim.summary.estimates import Results, read_results
 from mcsim.summary.records import (
@@ -158,10 +158,10 @@ def notes_on(table: pa.Table, first: str, second: str) -> list[str]:
 def to_rows(table: pa.Table) -> list[list[str]]:
     """Rows of text, the header first; variances left out, which say the same as their SDs."""
     records = without_variances(table.to_pylist())
-    several = len({row["condition"] for row in records}) > 1
+    labels = shown_labels(row["condition"] for row in records)
     rows = [HEADER]
     for row in records:
-        label = f"{shown_label(row['condition'])}: " * several + row["parameter"]
+        label = f"{labels[row['condition']]}: " * (len(labels) > 1) + row["parameter"]
         cells = [
             (percent if name in ("coverage", "rejection") else with_mcse)(
                 row[f"{name}_difference"], row[f"{name}_difference_mcse"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, Sample
-from mcsim.names import ROW, shown_label
+from mcsim.names import ROW, shown_labels
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
 from mcsim.summary.records import Record
@@ -60,10 +60,11 @@ def along_effects(directories: Sequence[Path], effects: Sequence[float]) -> pa.T
 def to_rows(table: pa.Table) -> list[list[str]]:
     """A table to be read, the header first."""
     rows = [["condition", "method", "parameter", "effect", "power", "type S", "type M"]]
+    labels = shown_labels(table.column("condition").to_pylist())
     for one in table.to_pylist():
         power, type_s = (percent(one[name], one[f"{name}_mcse"]) for name in ALONG[:2])
         shown = f"{one['effect']:.6g}", power, type_s, with_mcse(one["type_m"], one["type_m_mcse"])
-        rows.append([shown_label(one["condition"]), one["method"], one["parameter"], *shown])
+        rows.append([labels[one["condition"]], one["method"], one["parameter"], *shown])
     return rows
 
 

@@ -8,6 +8,7 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial, reduce
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -55,6 +56,18 @@ class _Fits(NamedTuple):
         return np.where(self.fit[place] == fit, self.status[place], -1)
 
 
+@contextmanager
+def _temporary_file() -> Iterator[None]:
+    """Say which file it is that cannot be written or read: it has no name."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            "a summary of many replicates needs a temporary file, which cannot be written:"
+            f" {error.strerror}. Free space there, or name another folder: TMPDIR=FOLDER"
+        ) from error
+
+
 class _Pieces:
     """Numbers of rows in a file, piece by piece as they were read."""
 
@@ -67,15 +80,17 @@ class _Pieces:
     def add(self, row: int, numbers: Floats) -> None:
         """Add the next piece of a row: replicates and their NUMBERS, (10, n)."""
         self._places.setdefault(row, []).append((self.n_bytes, numbers.shape[1]))
-        self.n_bytes += self._file.write(numbers.tobytes())
+        with _temporary_file():
+            self.n_bytes += self._file.write(numbers.tobytes())
 
     def of(self, row: int) -> Floats:
         """All that was added to a row, replicates in order: (10, n)."""
         found = np.empty((len(KEPT), sum(n for _, n in self._places.get(row, ()))))
         end = 0
         for place, n in self._places.get(row, ()):
-            self._file.seek(place)
-            piece = self._file.read(len(KEPT) * n * found.itemsize)
+            with _temporary_file():
+                self._file.seek(place)
+                piece = self._file.read(len(KEPT) * n * found.itemsize)
             found[:, end : end + n] = np.frombuffer(piece).reshape(len(KEPT), n)
             end += n
         if bool(np.all(found[0, 1:] > found[0, :-1])):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mcsim.names import shown_label
+from mcsim.names import shown_labels
 from mcsim.summary.printed import (
     COLUMNS,
     DRAWN,
@@ -91,8 +91,10 @@ def _rows(
     if not columns and not any(record["n_failed"] for record in records):
         names.remove("n_failed")
 
+    texts = {key: shown_labels(value_text(record[key]) for record in records) for key in swept}
+
     def cells(record: Record) -> list[str]:
-        values = (shown_label(value_text(record[key])) for key in swept)
+        values = (texts[key][value_text(record[key])] for key in swept)
         return [*values, *(cell_of(record, name) for name in names)]
 
     header = ["method", *swept.values(), *(COLUMNS.get(name, name) for name in names)]

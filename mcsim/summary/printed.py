@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mcsim.errors import DataError
 from mcsim.measures import MEASURES, SHARES
-from mcsim.names import MARGINAL, link_scale, shown_label
+from mcsim.names import MARGINAL, link_scale, shown_labels
 from mcsim.summary.records import (
     OF_INTERVALS,
     Record,
@@ -107,9 +107,10 @@ def _page(table: pa.Table, form: str, columns: Sequence[str], width: int | None)
     printed = without_variances(records)
     conditions = _group(printed, *LABELS)
     everything = {_labels(rows[0]): rows for rows in _group(records, *LABELS)}
+    labels = shown_labels(row["condition"] for row in printed)
     paragraphs = []
     for rows in conditions:
-        paragraphs += [say([_heading(rows[0])])] if len(conditions) > 1 else []
+        paragraphs += [say([_heading(rows[0], labels)])] if len(conditions) > 1 else []
         sentences = [bullet + sentence for sentence in _descriptions(rows, words)]
         paragraphs += [say(sentences), draw(_main(rows, columns))]
         if columns:
@@ -145,8 +146,8 @@ def _group(records: list[Record], *names: str) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _heading(record: Record) -> str:
-    return ": ".join(filter(None, [record.get("study"), shown_label(record["condition"])]))
+def _heading(record: Record, labels: Mapping[str, str]) -> str:
+    return ": ".join(filter(None, [record.get("study"), labels[record["condition"]]]))
 
 
 def lines_of(rows: list[Record], cells_of: Callable[[Record], list[str]]) -> list[list[str]]:

@@ -636,3 +636,20 @@ def test_a_truth_that_is_not_normal_is_counted(tmp_path):
     spread = [one.values[made.goals[0]] for one in made.chosen.looks]
     assert all(0 <= one.estimate <= 1 and one.n == 512 for one in spread)
     assert made.details == {}
+
+
+def test_the_answer_says_where_its_design_is_one_draw_of_many(tmp_path):
+    search = """
+[plan]
+cost = { animal = 30 }
+target = { rejection = "diet[T.fed]:x", at_least = 0.01 }
+method = "two-stage"
+[plan.search]
+"design.levels.animal.count" = [4, 5]
+"""
+    text = SCENARIO.replace("[design]", "[design]\nredraw = true")
+    text = text.replace("count = 3", "count = { uniform = [2, 4] }")
+    text = re.sub(r'(?s)\[\[methods\]\]\nname = "general".*?(?=\[\[)', "", text)
+    made = make_plan(scenario_of(tmp_path, search, text), PlanOptions(tmp_path / "plan", most=256))
+    words = as_json(made)["answer"]["in_words"]
+    assert "for a cost of 240 (one draw; every simulated study has its own). Analysed" in words
