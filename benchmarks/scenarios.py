@@ -80,3 +80,7 @@ LARGE = [  # 100,000 rows in 10,000 unbalanced images
 ]
 LOST = ["truth.missing.observations=0.1"]
 REDRAWN = ["design.redraw=true"]
+GENERAL = SEED.partition('[[methods]]\nname = "diagonal"')[0]  # one method
+PROFILE = ['methods.general.interval="profile"']
+BOOTSTRAP = ['methods.general.interval="bootstrap"', "methods.general.resamples=200"]
+CORRELATED = ['methods.general.residual="ar1"']

@@ -37,14 +37,17 @@ seconds = time.perf_counter() - started
 print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 N_NORMALS = 5000  # observations of the seed scenario
+NEEDED = (  # by a run
+    *("numba", "pandas", "pyarrow.parquet", "formulaic", "scipy.special", "pydantic", "click"),
+    "tqdm",
+)
 
 
-def normals_us(n_times: int = 400) -> float:
-    """Microseconds that numpy needs to draw 5,000 standard normals: the median of some runs."""
+def normals_us(n: int = N_NORMALS, n_times: int = 400) -> float:
+    """Microseconds that numpy needs to draw n standard normals: the median of some runs."""
     generator = np.random.default_rng(1)
-    return 1e6 * float(
-        np.median([_timed(lambda: generator.standard_normal(N_NORMALS)) for _ in range(n_times)])
-    )
+    times = [_timed(lambda: generator.standard_normal(n)) for _ in range(n_times)]
+    return 1e6 * float(np.median(times))
 
 
 def _timed(function: Callable[[], object]) -> float:
@@ -79,6 +82,12 @@ def help_seconds() -> float:
     return min(
         _timed(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5)
     )
+
+
+def import_seconds(*names: str) -> float:
+    """Seconds of a process that imports these, the smallest of five."""
+    command = [sys.executable, "-c", f"import {', '.join(names)}"]
+    return min(_timed(lambda: subprocess.run(command, check=True)) for _ in range(5))
 
 
 def fit_us(overrides: Sequence[str], n_replicates: int, n_times: int = 3) -> tuple[float, float]:
@@ -120,11 +129,11 @@ def df_ratio(n_replicates: int = 1000, n_times: int = 5) -> float:
     return both / plain
 
 
-def replicate_ms(overrides: Sequence[str], n_replicates: int = 256) -> float:
-    """Milliseconds of a replicate, simulated, fitted by both methods and as rows of files."""
+def replicate_ms(overrides: Sequence[str], n_replicates: int = 256, text: str = SEED) -> float:
+    """Milliseconds of a replicate, simulated, fitted by all methods and as rows of files."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.toml"
-        path.write_text(SEED)
+        path.write_text(text)
         study = PreparedStudy(load_scenario(path, overrides=overrides))
     (label,) = study.conditions
     analyser = ChunkAnalyser(study)
