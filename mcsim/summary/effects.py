@@ -3,9 +3,10 @@
 The intervals stay the same, whatever the effects; the estimates move along.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,13 @@ from mcsim.names import ROW, shown_labels
 from mcsim.results.folder import STATUSES, read_conditions
 from mcsim.summary.estimates import read_results
 from mcsim.summary.records import Record
-from mcsim.summary.summarize import OF_CONDITIONS, Described, all_studies, alpha_of
+from mcsim.summary.summarize import (
+    MEASURED_TOGETHER,
+    OF_CONDITIONS,
+    Described,
+    all_studies,
+    alpha_of,
+)
 from mcsim.summary.text import percent, with_mcse
 
 ALONG = ("expected_rejection", "type_s", "type_m")
@@ -47,7 +54,7 @@ def along_effects(directories: Sequence[Path], effects: Sequence[float]) -> pa.T
                 sample = described.sample([row], [results.numbers(row)])
                 if np.isnan(sample.tails.above).all():
                     continue
-                found[row] = [label | keys[row] | _at(sample, effect) for effect in effects]
+                found[row] = [label | keys[row] | one for one in _along(sample, effects)]
         records += [record for row in sorted(found) for record in found[row]]
     if not records:
         raise DataError(
@@ -68,10 +75,25 @@ def to_rows(table: pa.Table) -> list[list[str]]:
     return rows
 
 
-def _at(sample: Sample, effect: float) -> Record:
-    """The measures if the row's effect were of this size; None where undefined."""
-    there = replace(sample, truth=np.array([effect]))
-    values = [float(one[0]) for name in ALONG for one in MEASURES[name](there)]
-    numbers = dict(zip(MEASURED, values, strict=True))
-    known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
-    return {"effect": effect, "n": int((~np.isnan(sample.tails.above)).sum()), **known}
+def _along(sample: Sample, effects: Sequence[float]) -> Iterator[Record]:
+    """The measures if the row's effect were of each size; None where undefined."""
+    n = int((~np.isnan(sample.tails.above)).sum())
+    n_together = max(1, MEASURED_TOGETHER // sample.estimates.shape[1])
+    for first in range(0, len(effects), n_together):
+        some = effects[first : first + n_together]
+        there = replace(sample, **_repeated(sample, len(some)) | {"truth": np.array(some)})
+        measured = np.array([one for name in ALONG for one in MEASURES[name](there)])
+        for effect, values in zip(some, measured.T.tolist(), strict=True):
+            numbers = dict(zip(MEASURED, values, strict=True))
+            known = {name: None if np.isnan(one) else one for name, one in numbers.items()}
+            yield {"effect": effect, "n": n, **known}
+
+
+def _repeated(sample: Sample, n_times: int) -> dict[str, Any]:
+    """The arrays of the sample of one row, so often."""
+    found = {one.name: getattr(sample, one.name) for one in fields(sample)}
+    return {
+        name: np.broadcast_to(one, (n_times, *one.shape[1:]))
+        for name, one in found.items()
+        if isinstance(one, np.ndarray)
+    }
