@@ -22,7 +22,7 @@ from mcsim.planning.values import Bench, refuse_unknown
 from mcsim.scenario.plan import Goal, PlanSpec
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
-from mcsim.study.warm_up import compile_engine
+from mcsim.study.warm_up import compile_engine, parts_for
 from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import Record
 
@@ -129,7 +129,7 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     study = study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     study = refuse_another_plan(options.directory, study)
     with stop_on_signals():
-        compile_engine(options.report, has_counts=scenario.has_counts)
+        compile_engine(options.report, parts_for(scenario))
     write_plan(options.directory, {"study": study}, pilot_table(scenario))  # to claim the folder
     bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []

@@ -29,7 +29,7 @@ from mcsim.study.conditions_table import without_truth
 from mcsim.study.failures import FailureWatch
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.shards import Shard, n_replicates, of_shard
-from mcsim.study.warm_up import compile_engine
+from mcsim.study.warm_up import compile_engine, parts_for
 from mcsim.study.workers.dask import Cluster
 from mcsim.study.workers.executor import Executor
 from mcsim.study.workers.kinds import EXECUTORS, Place
@@ -79,14 +79,14 @@ class RunOptions:
 
 def run_study(scenario: Scenario, options: RunOptions) -> Store:
     """Run what is missing of a study into its folder; errors as of `run_prepared`."""
-    compile_before_all(options, has_counts=scenario.has_counts)
+    compile_before_all(options, scenario)
     return run_prepared(PreparedStudy(scenario), options)
 
 
-def compile_before_all(options: RunOptions, *, has_counts: bool) -> None:
+def compile_before_all(options: RunOptions, scenario: Scenario) -> None:
     """Compile the engine before there are workers, so that they find it done."""
     with stop_on_signals():
-        compile_engine(options.report, has_counts=has_counts)
+        compile_engine(options.report, parts_for(scenario))
 
 
 def run_prepared(study: PreparedStudy, options: RunOptions) -> Store:

@@ -60,7 +60,7 @@ def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
     if options.shard:
         raise McsimError(SHARD_WITH_TARGETS)
     targets = read_targets(scenario.target_mcse)
-    compile_before_all(options, has_counts=scenario.has_counts)
+    compile_before_all(options, scenario)
     study = PreparedStudy(scenario)
     named = [one.name for found in study.parameters.values() for one in found]
     refuse_unknown_parameters(targets, named)

@@ -1,6 +1,7 @@
 """Compile all that is compiled, before anything waits for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,29 +9,48 @@ from mcsim.engine.arithmetic import compiled
 from mcsim.engine.arithmetic.arrays import Floats
 from mcsim.engine.arithmetic.bfgs import updated_inverse
 from mcsim.engine.arithmetic.unit_sums import weighted_sums
-from mcsim.engine.compile import Level, collapse_design, compile_design
+from mcsim.engine.compile import (
+    CompiledDesign,
+    Level,
+    collapse_design,
+    compile_design,
+    crossed_design,
+)
 from mcsim.engine.draws import Cells, add_effects, set_responses
 from mcsim.engine.families.kinds import LOGIT
 from mcsim.engine.fit import reduce_responses
+from mcsim.engine.laplace.crossed_likelihood import CrossedLaplaceLikelihood
+from mcsim.engine.laplace.crossing import cross_of
 from mcsim.engine.laplace.likelihood import LaplaceLikelihood
-from mcsim.engine.laplace.nest import nest_of
+from mcsim.engine.laplace.nest import Nest, nest_of
+from mcsim.engine.laplace.quadrature import QuadratureLikelihood
 from mcsim.engine.laplace.search import laplace_optima
 from mcsim.engine.nested.forest import OwnRows, grow
+from mcsim.scenario.records import Scenario
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import usable_cpus
 
-COUNTS = "counts"  # the part that only they need
+COUNTS, QUADRATURE, CROSSED = "counts", "quadrature of counts", "counts of units that cross"
 ROWS = 12  # of a design that is large enough to be fitted
 
 
-def compile_engine(report: Callable[[str], None], *, has_counts: bool = False) -> None:
+def parts_for(scenario: Scenario) -> list[str]:
+    """What a scenario needs beside what all do."""
+    if not scenario.has_counts:
+        return []
+    has_points = any((spec.quadrature or 1) > 1 for spec in scenario.methods)
+    does_cross = bool(scenario.design.crossed_levels)
+    return [COUNTS, *[QUADRATURE] * has_points, *[CROSSED] * does_cross]
+
+
+def compile_engine(report: Callable[[str], None], parts: Collection[str] = ()) -> None:
     """Compile what this machine has not compiled yet, on two processors where there are two.
 
     Parameters
     ----------
-    has_counts : whether responses are counts or proportions, which need more
+    parts : beside what all need
     """
-    wanted = [*PARTS] if has_counts else [name for name in PARTS if name != COUNTS]
+    wanted = [name for name in PARTS if name in (*parts, *FOR_ALL)]
     cold = [name for name in wanted if compiled.is_cold(name)]
     if not cold:
         return
@@ -76,15 +96,33 @@ def _small_design() -> tuple[Floats, tuple[Level, ...]]:
 
 
 def _compile_counts() -> None:
+    design, nest = _small_nest()
+    laplace_optima(LaplaceLikelihood(nest, design.blocks, LOGIT, BINARY))
+
+
+def _compile_quadrature() -> None:
+    design, nest = _small_nest()
+    laplace_optima(QuadratureLikelihood(nest, design.blocks, LOGIT, BINARY, 2))
+
+
+def _compile_crossed() -> None:
+    X, (level,) = _small_design()
+    levels = level, replace(level, unit_of_row=np.arange(ROWS) % 3)
+    design = crossed_design(X, levels, ("Intercept",), is_reml=False)
+    design, cross = cross_of(design, X, levels, np.zeros(ROWS), np.ones(ROWS))
+    laplace_optima(CrossedLaplaceLikelihood(cross, design.blocks, LOGIT, BINARY))
+
+
+def _small_nest() -> tuple[CompiledDesign, Nest]:
     X, levels = _small_design()
     design = collapse_design(X, levels, names=("Intercept",))
-    nest = nest_of(design, X, levels, np.zeros(ROWS), np.ones(ROWS))
-    y = np.array([[0.0, 1.0] * (ROWS // 2)])
-    laplace_optima(LaplaceLikelihood(nest, design.blocks, LOGIT, y))
+    return design, nest_of(design, X, levels, np.zeros(ROWS), np.ones(ROWS))
 
 
-PARTS = {
+BINARY = np.array([[0.0, 1.0] * (ROWS // 2)])
+FOR_ALL = {"likelihood": _compile_likelihood, "the rest": _compile_the_rest}
+PARTS = {  # what takes longest first
+    QUADRATURE: _compile_quadrature,
+    CROSSED: _compile_crossed,
     COUNTS: _compile_counts,
-    "likelihood": _compile_likelihood,
-    "the rest": _compile_the_rest,
-}
+} | FOR_ALL

@@ -419,14 +419,12 @@ def test_status_counts_done_failed_and_missing(store):
     (status,) = store.status().conditions
     assert (status.n_planned, status.n_done, status.n_failed) == (100, 33, 6)
     assert status.missing == ((33, 79), (81, 100))
-    assert str(status) == (
+    assert str(store.status()) == (
         "all: 100 planned, 33 done, 6 fits failed; missing: --replicates 33-79,81-100"
     )
     for first, last in cut(status.missing):
         commit(store, first, last)
-    assert (
-        str(store.status().conditions[0]) == "all: 100 planned, 100 done, 6 fits failed; complete"
-    )
+    assert str(store.status()) == "all: 100 planned, 100 done, 6 fits failed; complete"
 
 
 def test_replicates_that_only_some_methods_have_are_missing(store):
