@@ -22,6 +22,7 @@ from mcsim.summary.summarize import summarize
 
 OF_TRUTH = 64  # replicates of each truth, to tell how values differ between them
 TAILS = 0.1, 0.9
+TOO_OFTEN = 1.5  # times the level: a type I error that is said to be no 5%
 WHAT = {
     "rejection": "the power to detect {0}{1}",
     "equivalence": "the probability to show that {0} lies within its limits",
@@ -49,7 +50,7 @@ def details_of(chosen: Chosen, bench: Bench, effects: Sequence[float]) -> Record
     found: Record = of_test(chosen, bench, tested[0], effects) if tested else {}
     if bench.truths.sweep:
         found["truths"] = _of_truths(chosen, bench)
-    return found | {"in_words": _in_words(chosen, bench, found.get("truths"))}
+    return found | {"in_words": _in_words(chosen, bench, found)}
 
 
 def of_test(chosen: Chosen, bench: Bench, goal: Goal, effects: Sequence[float]) -> Record:
@@ -102,7 +103,7 @@ def _without_noise(values: Sequence[Value]) -> np.ndarray:
     return np.asarray(found.mean() + kept * (found - found.mean()))
 
 
-def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
+def _in_words(chosen: Chosen, bench: Bench, found: Record) -> str:
     """The answer as a sentence that can stand in an application for money."""
     designs, look, (goal, *_) = chosen.designs, chosen.look, chosen.goals
     scenario = designs.scenario(bench.scenario, look.design)
@@ -120,7 +121,8 @@ def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
         f"We plan {design_in_words(design)}{''.join(f' ({one})' for one in factors)}, for a cost of"
         f" {cost}{one_draw}. Analysed by {method}, {what.format(goal.parameter, size)}{level} is"
         f" {shown(goal, value.estimate)} ({shown(goal, value.lower)} to {shown(goal, value.upper)},"
-        f" {value.n:,} simulated studies).{_truths_in_words(goal, truths)}{_rest(chosen)}"
+        f" {value.n:,} simulated studies).{_level_in_words(found, 1 - scenario.confidence)}"
+        f"{_truths_in_words(goal, found.get('truths'))}{_rest(chosen)}"
     )
 
 
@@ -128,6 +130,16 @@ def _method_in_words(scenario: Scenario, name: str) -> str:
     spec: MethodSpec = next(one for one in scenario.methods if name in one.result_names)
     df = name.rpartition("/")[2] if len(spec.result_names) > 1 else next(iter(spec.df), "")
     return f"{spec.formula} ({', '.join(filter(None, [spec.estimator, df]))})"
+
+
+def _level_in_words(found: Record, level: float) -> str:
+    """That a test rejects far too often where there is nothing, which makes power worth nothing."""
+    if found.get("type_1", 0.0) <= TOO_OFTEN * level:
+        return ""
+    return (
+        f" But where there is no effect, this test rejects in {100 * found['type_1']:.1f}%, not in"
+        f" {100 * level:g}%: its power cannot be held against that of other methods."
+    )
 
 
 def _truths_in_words(goal: Goal, truths: Record | None) -> str:
