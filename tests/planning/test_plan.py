@@ -666,6 +666,7 @@ method = "rows"
 "design.levels.animal.count" = [4, 5]
 """
     text = re.sub(r'(?s)\[\[methods\]\]\nname = "general".*?(?=\[\[)', "", SCENARIO)
+    text = text.replace("Intercept = 0.015", "Intercept = 0.15")
     text += f"""
 [[methods]]
 name = "rows"
