@@ -649,10 +649,14 @@ method = "two-stage"
 """
     text = SCENARIO.replace("[design]", "[design]\nredraw = true")
     text = text.replace("count = 3", "count = { uniform = [2, 4] }")
+    text = text.replace("[truth]", "[truth]\nmissing = { observations = 0.6 }", 1)
     text = re.sub(r'(?s)\[\[methods\]\]\nname = "general".*?(?=\[\[)', "", text)
     made = make_plan(scenario_of(tmp_path, search, text), PlanOptions(tmp_path / "plan", most=256))
     words = as_json(made)["answer"]["in_words"]
     assert "for a cost of 240 (one draw; every simulated study has its own). Analysed" in words
+    failed = 1.0 - made.chosen.looks[0].n / 256  # regressions of an animal that has too few rows
+    assert failed > 0.02
+    assert f"{100 * failed:.1f}% of all studies that were simulated this analysis was not" in words
 
 
 @pytest.mark.parametrize(("estimator", "is_said"), [("ols", True), ("two-stage", False)])
