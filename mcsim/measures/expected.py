@@ -64,13 +64,8 @@ def mde(sample: Sample) -> Measure:
 
     By the probabilities of `expected_rejection`, which know any effect; MCSE by the delta method.
     """
-    found = np.full((2, len(sample.truth)), math.nan)
-    numbers = np.stack([sample.half_width, sample.shift, sample.spread])
-    numbers[1] *= np.where(sample.theta < 0.0, -1.0, 1.0)  # in the direction of the truth
-    for row in np.flatnonzero(np.any(~np.isnan(numbers).any(axis=0), axis=1)):
-        own = numbers[:, row]
-        found[:, row] = _detectable(*own[:, ~np.isnan(own).any(axis=0)])
-    return Measure(*found)
+    towards = np.where(sample.theta < 0.0, -1.0, 1.0)  # in the direction of the truth
+    return Measure(*by_row(_detectable, sample.half_width, sample.shift * towards, sample.spread))
 
 
 def equivalence(sample: Sample) -> Measure:
@@ -118,20 +113,32 @@ def _quotient_of_means(numerators: Array, denominators: Array) -> Measure:
     return Measure(*by_row(of_row, numerators, denominators))
 
 
-def _detectable(h: Array, m: Array, s: Array) -> tuple[float, float]:
-    """The effect whose test has POWER, and its MCSE; NaN where no effect has it."""
-    lower, upper = 0.0, math.inf
-    effect = float(np.median(h) + special.ndtri(POWER) * np.median(s))
-    for _ in range(STEPS if np.isfinite(effect) else 0):
-        at = tails(h, m, s, effect)
-        rejected, slope = at.above + at.below, float(np.mean(at.slope))
-        excess = float(np.mean(rejected)) - POWER
-        lower, upper = (lower, effect) if excess > 0.0 else (effect, upper)
-        step = excess / slope if slope > 0.0 else math.inf
-        if abs(step) <= PRECISION * float(np.mean(s)):
-            spread = float(np.std(rejected, ddof=1)) if len(h) > 1 else math.nan
-            error = spread / slope / math.sqrt(len(h))
-            return effect, error if math.isfinite(error) else math.nan
-        inside = lower < effect - step < upper
-        effect = effect - step if inside else min(2.0 * effect, 0.5 * (lower + upper))
-    return math.nan, math.nan
+def _detectable(h: Array, m: Array, s: Array, n: int) -> tuple[Array, Array]:
+    """Per row the effect whose test has POWER, and its MCSE; NaN where no effect has it."""
+    found = np.full((2, len(h)), math.nan)
+    lower, upper = np.zeros(len(h)), np.full(len(h), math.inf)
+    effect = np.median(h, axis=1) + special.ndtri(POWER) * np.median(s, axis=1)
+    precision = PRECISION * np.mean(s, axis=1)
+    rows, left = np.arange(len(h)), np.isfinite(effect)
+    for _ in range(STEPS):
+        if not left.all():
+            h, m, s = h[left], m[left], s[left]
+            rows, lower, upper = rows[left], lower[left], upper[left]
+            effect, precision = effect[left], precision[left]
+        if not len(rows):
+            break
+        at = tails(h, m, s, effect[:, None])
+        rejected, slope = at.above + at.below, np.mean(at.slope, axis=1)
+        excess = np.mean(rejected, axis=1) - POWER
+        lower = np.where(excess > 0.0, lower, effect)
+        upper = np.where(excess > 0.0, effect, upper)
+        step = excess / np.where(slope > 0.0, slope, math.nan)
+        is_found = np.abs(step) <= precision
+        if is_found.any():
+            of_found, error = rows[is_found], np.sqrt(variance_of(rejected) / n) / slope
+            found[:, of_found] = effect[is_found], error[is_found]
+        left = ~is_found
+        inside = (lower < effect - step) & (effect - step < upper)
+        halved = np.minimum(2.0 * effect, 0.5 * (lower + upper))
+        effect = np.where(inside, effect - step, halved)
+    return found[0], found[1]

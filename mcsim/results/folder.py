@@ -93,7 +93,7 @@ class Part:
 class Listing:
     """The files of a study's folder, sorted.
 
-    redundant : finished parts that lie within another; unfinished : parts that lack a file;
+    redundant : finished parts that lie, or begin, within another; unfinished : parts that lack a file;
     foreign : paths of files that are no part of this study
     """
 
