@@ -96,12 +96,10 @@ def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
     rejected = np.where(is_known, above + below, counted)
     wrong = np.where(is_known, np.where(is_negative, above, below), counted * is_wrong)
     sizes = np.where(is_known, size, counted * np.abs(sample.effects))
-    has_sign = sample.true_effects != 0.0
-    return (
-        np.where(has_sign, rejected, math.nan),
-        np.where(has_sign, wrong, math.nan),
-        np.where(has_sign, sizes, math.nan),
-    )
+    has_no_sign = (sample.true_effects == 0.0)[:, 0]
+    for one in (rejected, wrong, sizes):
+        one[has_no_sign] = math.nan
+    return rejected, wrong, sizes
 
 
 def _quotient_of_means(numerators: Array, denominators: Array) -> Measure:
