@@ -19,7 +19,7 @@ from mcsim.measures.sample import (
     quotient,
     variance_of,
 )
-from mcsim.measures.tails import misses, tails, within
+from mcsim.measures.tails import misses, power, within
 
 POWER = 0.8  # that the minimal detectable effect has
 STEPS = 60  # of a search by Newton's method that halves its bracket where it must
@@ -46,7 +46,7 @@ def type_s(sample: Sample) -> Measure:
     Gelman & Carlin (2014); of ratios, that of their logarithms. By probabilities where they are
     known, else counted; MCSE by the delta method.
     """
-    rejected, wrong, _ = _rejections(sample)
+    rejected, wrong = _rejections(sample)[:2]
     return _quotient_of_means(wrong, rejected)
 
 
@@ -55,7 +55,7 @@ def type_m(sample: Sample) -> Measure:
 
     As `type_s`.
     """
-    rejected, _, size = _rejections(sample)
+    rejected, size = _rejections(sample)[::2]
     return _quotient_of_means(quotient(size, np.abs(sample.true_effects)), rejected)
 
 
@@ -88,7 +88,7 @@ def equivalence(sample: Sample) -> Measure:
 
 def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
     """Whether a test rejects, with the wrong sign, and |estimate| if so: expected, or counted."""
-    above, below, _, size = sample.tails
+    above, below, size = sample.tails
     is_known, is_negative = ~np.isnan(above), sample.true_effects < 0.0
     is_tested = ~np.isnan(sample.p_values) & ~np.isnan(sample.true_effects)
     counted = np.where(is_tested, sample.p_values < sample.alpha, math.nan)
@@ -125,7 +125,7 @@ def _detectable(h: Array, m: Array, s: Array, n: int) -> tuple[Array, Array]:
             effect, precision = effect[left], precision[left]
         if not len(rows):
             break
-        at = tails(h, m, s, effect[:, None])
+        at = power(h, m, s, effect[:, None])
         rejected, slope = at.above + at.below, np.mean(at.slope, axis=1)
         excess = np.mean(rejected, axis=1) - POWER
         lower = np.where(excess > 0.0, lower, effect)

@@ -5,8 +5,11 @@ Letters: `h` half the width of the interval, `m` shift and `s` SD of the estimat
 
 Responses whose deviations from their mean have all signs changed are as likely, and give the same h
 and s, and the shift -m: probabilities are means over both, which takes chance out for nothing.
+
+There may be millions: what is not needed any more is written over.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,35 +23,73 @@ FAR = 100.0  # SDs, from which on the density is 0
 
 
 class Tails(NamedTuple):
-    """Probabilities that the estimate is beyond h and significant, below -h, and their slopes in D.
+    """Probabilities that the estimate is beyond h and significant, and below -h.
 
     size : expected |estimate| where the test rejects, times the probability that it does
     """
 
     above: Array
     below: Array
-    slope: Array
     size: Array
+
+
+class Power(NamedTuple):
+    """The same probabilities, and the slope of their sum in D."""
+
+    above: Array
+    below: Array
+    slope: Array
 
 
 def tails(h: Array, m: Array, s: Array, D: Array | float) -> Tails:
     """By the normal distribution, NaN where a number is missing."""
-    found = _tails(h, s, D + m)
-    if not np.any(m):
-        return found
-    for one, other in zip(found, _tails(h, s, D - m), strict=True):
-        one += other  # in its place: there may be millions
-        one /= 2.0
+    return Tails(*_of_both(_tails, h, m, s, D))
+
+
+def power(h: Array, m: Array, s: Array, D: Array | float) -> Power:
+    """As `tails`."""
+    return Power(*_of_both(_power, h, m, s, D))
+
+
+def _of_both(
+    find: Callable[[Array, Array, Array], tuple[Array, ...]],
+    h: Array,
+    m: Array,
+    s: Array,
+    D: Array | float,
+) -> tuple[Array, ...]:
+    """Means over the replicates and their mirror images, in the place of the first."""
+    found = find(h, s, D + m)
+    if np.any(m):
+        for one, other in zip(found, find(h, s, D - m), strict=True):
+            one += other
+            one /= 2.0
     return found
 
 
-def _tails(h: Array, s: Array, centre: Array) -> Tails:
+def _tails(h: Array, s: Array, centre: Array) -> tuple[Array, Array, Array]:
+    above, below, at_above, at_below = _densities(h, s, centre)
+    size = above - below
+    size *= centre
+    at_above += at_below
+    at_above *= s
+    size += at_above
+    return above, below, size
+
+
+def _power(h: Array, s: Array, centre: Array) -> tuple[Array, Array, Array]:
+    above, below, at_above, at_below = _densities(h, s, centre)
+    at_above -= at_below
+    at_above /= s
+    return above, below, at_above
+
+
+def _densities(h: Array, s: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
+    """Probabilities of both tails, and densities at their ends."""
     z = (centre - h) / s
     above, at_above = special.ndtr(z), _density(z)
     z = (-h - centre) / s
-    below, at_below = special.ndtr(z), _density(z)
-    size = centre * (above - below) + s * (at_above + at_below)
-    return Tails(above, below, (at_above - at_below) / s, size)
+    return above, special.ndtr(z), at_above, _density(z)
 
 
 def misses(h: Array, m: Array, s: Array) -> Array:
