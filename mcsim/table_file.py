@@ -97,8 +97,8 @@ def ambiguous_numbers(columns: pd.DataFrame, decimal: str) -> dict[str, str]:
     if decimal == ".":
         return {}
     for sign, other in (".,", ",."):
-        of_sign = {name: _with(sign, columns[name]) for name in columns}
-        beside = next((one for name in columns for one in _with(other, columns[name])), None)
+        of_sign = {str(name): _with(sign, own) for name, own in columns.items()}
+        beside = next((one for _, own in columns.items() for one in _with(other, own)), None)
         shape = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(\{sign}[0-9]{{3}})+")
         all_marked = [one for marked in of_sign.values() for one in marked]
         if beside is not None and all(map(shape.fullmatch, all_marked)):
