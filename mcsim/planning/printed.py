@@ -91,16 +91,15 @@ def _why(plan: Plan) -> str:
     if not n_cheaper:
         return f"It is the cheapest of the {n:,} designs."
     cheaper = [look for look in chosen.looks if cost[look.design] < limit]
-    start = f"Of the {n_cheaper:,} cheaper ones of {n:,},"
+    start = f"Of the {n_cheaper:,} cheaper one{'s' * (n_cheaper > 1)} of {n:,},"
     if not_told := _not_told(plan, cheaper):
         return f"{start} {not_told}."
     if chosen.falls:
         return f"{start} {len(cheaper)} were tried, and none does."
     if plan.is_drawn_once and not chosen.is_certified:
         return f"{start} {len(cheaper)} were tried, and none does.{DRAWN}"
-    return (
-        f"{start} none does: none of {len(cheaper)} tried does, and values grow with every count."
-    )
+    tried = f"none of {len(cheaper)} tried does" if cheaper else "larger ones were tried"
+    return f"{start} none does: {tried}, and values grow with every count."
 
 
 def _not_told(plan: Plan, looks: Iterable[Look]) -> str:
