@@ -30,7 +30,7 @@ from mcsim.summary.plans import read_plan
 from mcsim.summary.records import Record, has_no_effect, in_fits, measure_named, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
-MOST_SENTENCES = 5
+MOST_SENTENCES, MOST_NAMED = 5, 3
 OF_EFFECTS = "relative_error_se"  # SDs and correlations near an edge have no telling ones
 MOST_SHOWN = {  # parameters of a figure, unless some are named
     "curves": 2, "estimates": 4, "nested-loop": 4, "power": 4, "heatmap": 4,
@@ -55,7 +55,7 @@ TOO_FEW = "Nothing can be said: no parameter has two usable estimates."
 
 
 class Answer(NamedTuple):
-    """Sentences, the parameters that they are about, and the first measure that is off, if any."""
+    """Sentences, the parameters that they are about, and the measure for a figure, if any."""
 
     sentences: list[Sentence]
     parameters: list[str]
@@ -68,13 +68,16 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
     limit = ERROR_RATE / max(1, n_judged)
     off = _off(shown, found, limit)
     tests = {"rejection": off.pop("rejection")} if "rejection" in off else {}
-    about = [*([] if tests else _level(shown)), *_power(shown), *_error(shown)]
-    entries = [*tests.items(), *(("", one) for one in about), *off.items()]
+    about = [*([] if tests else _level(shown)), *_power(shown)]
+    of_tests = [("" if one[0] == (ALL_POWER,) else "rejection", one) for one in about]
+    of_error = [("", one) for one in _error(shown)]
+    entries = [*tests.items(), *of_tests, *of_error, *off.items()]
     parameters = unique(parameter for _, (_, parameter) in entries)
     entries = entries[: MOST_SENTENCES - 1]
     sentences = [sentence for _, (sentence, _) in entries]
     if n_judged:
-        sentences.append(_how_sure(found, limit, {measure for measure, _ in entries} - {""}))
+        told = {measure for measure, _ in entries if measure in (*tests, *off)}
+        sentences.append(_how_sure(found, limit, told))
     if all(record["n"] < FEWEST for record in shown.records):
         sentences.append((TOO_FEW,))
     return Answer(sentences, parameters, next((name for name, _ in entries if name), ""))
@@ -194,17 +197,22 @@ def _worst(
     ]
     off = [verdict for verdict in own if verdict.sign == worst.sign]
     sentence = say_off(topic, off, len(own), levels_in_words(shown.confidence))
-    others = unique(
-        verdict.record["shown_as"]
-        for verdict in sure
-        if verdict.sign == worst.sign and verdict.record["parameter"] == name
-    )
-    others.remove(method)
+    same = [verdict.record for verdict in sure if verdict.sign == worst.sign]
+    methods = unique(record["shown_as"] for record in same if record["parameter"] == name)
+    names = unique(record["parameter"] for record in same if record["parameter"] != name)
+    *start, end = sentence
+    words = [*start, end.removesuffix(".")]
     if len(shown.methods) > 1:
-        *start, end = sentence
-        also = ("; also by ", *listed(others)) if others else ()
-        sentence = (*start, f"{end.removesuffix('.')}, by ", Name(method), *also, ".")
-    return sentence, name
+        words += [", by ", Name(method)]
+        others = [one for one in methods if one != method]
+        words += ["; also by ", *listed(others)] if others else []
+    if names and topic.measure == "rejection":
+        words += ["; those of ", *_few(names), " too"]
+    return (*words, "."), name
+
+
+def _few(names: Sequence[str]) -> Sentence:
+    return listed(names) if len(names) <= MOST_NAMED else (f"{len(names)} other effects",)
 
 
 def _is_of_a_scale(record: Record) -> bool:
@@ -218,6 +226,8 @@ def _error(shown: Shown) -> list[tuple[Sentence, str]]:
     for record in shown.records:
         if record["rmse_mcse"] is not None and record["truth"]:
             known.setdefault(record["parameter"], []).append(record)
+    if len(known) > 1:
+        known.pop("Intercept", None)  # whose size is that of an origin, which is arbitrary
     if not known:
         return []
     name = max(known, key=lambda one: _largest_of_the_best(known[one]))

@@ -207,7 +207,11 @@ def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_whic
         for one, share in (("a", 0.15), ("b", 0.2))
     ]
     sentences, _ = answered(*both, covering(0.05, measure="rejection", truth=0.0, method="c"))
-    assert sentences[0] == "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a`."
+    by_both = "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a`"
+    assert sentences[0] == f"{by_both}."
+    others = [covering(0.1, measure="rejection", truth=0.0, parameter=one) for one in "vwyz"]
+    assert answered(*both, *others[:2])[0][0] == f"{by_both}; those of `v` and `w` too."
+    assert answered(*both, *others)[0][0] == f"{by_both}; those of 4 other effects too."
 
 
 def test_the_answer_names_what_is_off_of_what_no_sentence_tells():
@@ -240,6 +244,7 @@ def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
 
 def test_a_method_that_is_far_off_does_not_make_a_parameter_the_one_that_is_known_least():
     of_each = [("a", "good", 0.1), ("a", "poor", 0.9), ("b", "good", 0.3), ("b", "poor", 0.3)]
+    of_each += [("Intercept", "good", 9.0)]
     rows = [
         record(parameter=name, method=method, rmse=0.5 * error, rmse_mcse=0.01)
         for name, method, error in of_each
@@ -247,12 +252,14 @@ def test_a_method_that_is_far_off_does_not_make_a_parameter_the_one_that_is_know
     assert answered(*rows)[1] == ["b"]
 
 
-def test_the_figure_of_one_condition_shows_the_tests_or_intervals_that_are_off():
+def test_the_figure_of_one_condition_shows_the_tests_or_intervals_of_the_answer():
     off = covering(0.3, measure="rejection", truth=0.0)
     intercept = covering(1.0, measure="rejection", truth=1.0, parameter="Intercept")
     for records, figure in (
         ([off, intercept], ("lollipop", "rejection", ["x"])),
         ([covering(0.7), biased(0.0, parameter="a")], ("lollipop", "coverage", ["x"])),
+        ([covering(0.8, measure="rejection")], ("lollipop", "rejection", ["x"])),
+        ([covering(1.0, measure="rejection")], ("estimates", None, ["x"])),
         ([biased(0.9)], ("estimates", None, ["x"])),
     ):
         study = shown(*records)
