@@ -33,6 +33,7 @@ from mcsim.plots.drawing import (
     render,
     style,
 )
+from mcsim.plots.power import _in_words as reach_in_words
 from mcsim.plots.power import crossing
 from mcsim.plots.replicate_panels import _broken
 from mcsim.report.answer import suited
@@ -358,6 +359,20 @@ def test_power_is_drawn_with_its_band_and_where_it_reaches_80(swept):
 def test_where_a_line_reaches_80(y, is_log, place):
     found = crossing(np.array([2.0, 4.0, 8.0]), np.array(y), is_log=is_log)
     assert found == (None if place is None else pytest.approx(place))
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ((12.1, 10.42, 14.0), "80% at 12.1 (10.4 to 14)"),
+        ((0.869, 1.49, 0.879), "80% at 0.869 (to 0.879)"),  # of a line that falls and rises
+        ((2.0, 1.5, None), "80% at 2 (from 1.5)"),
+        ((2.0, 3.0, 1.0), "80% at 2"),
+        ((None, 1.0, None), ""),
+    ],
+)
+def test_an_interval_of_where_a_line_reaches_80_holds_the_place(places, words):
+    assert reach_in_words(places) == words
 
 
 def test_a_heatmap_has_a_number_for_every_condition(swept):

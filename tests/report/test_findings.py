@@ -54,8 +54,8 @@ def test_the_bias_of_a_negative_truth_says_which_way_in_words():
         biased(-0.1, -0.008, truth=-0.5, parameter="z"),
     )
     assert lines["Bias", "general"] == [
-        "`x` is underestimated by 51.70% (MCSE 0.80%), too far from zero.",
-        "`z` is overestimated by 10.00% (MCSE 0.80%), too near to zero.",
+        "`x` is overestimated by 51.70% (MCSE 0.80%), too far from zero.",
+        "`z` is underestimated by 10.00% (MCSE 0.80%), too near to zero.",
     ]
 
 
