@@ -22,6 +22,7 @@ from mcsim.names import shown_labels
 from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
 from mcsim.plots.plan import draw_plan
+from mcsim.report.answer import MOST_SHOWN as MOST_OF_KIND
 from mcsim.report.answer import Answer, answer, figure_of, having
 from mcsim.report.findings import ERROR_RATE, Finding, findings
 from mcsim.report.plan import plan_parts
@@ -66,7 +67,7 @@ FIGURES: tuple[tuple[str, str | None], ...] = (  # kind, measure; some cannot be
     ("lollipop", "coverage"),
     ("lollipop", "rejection"),
 )
-MOST_SHOWN = 6  # parameters of a figure, first those of the answer
+MOST_SHOWN = 6  # parameters of another figure, first those of the answer
 SHOWN = ("truth", "mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
 UNREACHABLE = (
@@ -281,7 +282,8 @@ def _figures(shown: Shown, said: Answer, numbers: Iterator[int], room: int) -> F
     telling = unique([*said.parameters, *names, *shown.parameters])
     others = [one for one in FIGURES if one != (kind, first)]
     for place, (what, measure) in enumerate([(kind, first), *others[bool(shown.swept) :]]):
-        own = having(shown, telling, measure)[:MOST_SHOWN] if place else names
+        most = MOST_OF_KIND.get(what, MOST_SHOWN)
+        own = having(shown, telling, measure)[:most] if place else names
         with suppress(DataError):  # no estimates, no intervals, too many panels
             svg = draw(shown.of_parameters(own), what, measure, "svg").decode()
             if len(svg) > room:
