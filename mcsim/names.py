@@ -231,14 +231,15 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 def shown_label(label: str) -> str:
     """A condition's label, or a value in it, as it is shown: 2 for 2.0, 0.3 for 0.1 + 0.2."""
-    return _DECIMAL.sub(lambda match: _short(float(match[0])), label)
+    return _DECIMAL.sub(lambda match: short_number(float(match[0])), label)
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
+    """A number that was stated as it is, such as a truth; 0.5747 for one of more digits."""
     exact = f"{value:.12g}"  # without the rounding of arithmetic
     if len(re.sub(r"e.*|\D", "", exact).strip("0")) <= MOST_DIGITS:
         return exact
-    return f"{value:.{max(SHORT_DIGITS, len(str(int(abs(value)))) + 1)}g}"
+    return show_number(value, f".{max(SHORT_DIGITS, len(str(int(abs(value)))) + 1)}g")
 
 
 def shown_labels(labels: Iterable[str]) -> dict[str, str]:

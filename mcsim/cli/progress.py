@@ -19,6 +19,7 @@ Say = Callable[[str], None]
 
 ONLY_CONDITION = "all"  # label where nothing is swept
 METER = 70  # columns of a bar with its counts and times
+NARROW = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"  # where fewer are
 LOG_INTERVAL_S = 30.0  # between lines of progress where no one watches
 
 
@@ -56,7 +57,10 @@ class ProgressBar:
         gc.freeze()  # what the imports have made stays
         gc.enable()
         is_shown = n_replicates > 0 and self._is_shown
-        self._bar = tqdm(total=n_replicates, unit=" replicates", disable=not is_shown)
+        form = NARROW if shutil.get_terminal_size().columns < METER else None
+        self._bar = tqdm(
+            total=n_replicates, unit=" replicates", disable=not is_shown, bar_format=form
+        )
         self._n_replicates, self._n_done = n_replicates, 0
         self._started = time.monotonic()
 

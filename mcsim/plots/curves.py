@@ -29,6 +29,7 @@ from mcsim.plots.drawing import (
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     bars_of,
+    having,
     limit_upright,
     reference,
     reference_words,
@@ -47,7 +48,8 @@ TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
 ROOM = 0.6  # of an axis, on the right, for words at the ends of lines
 APART = 0.09  # of an upright axis, between such words
-MAX_TICKS, MAX_LONG_TICKS, LONG = 6, 4, 100  # of an axis; where units in all are so many
+MAX_TICKS, MAX_LONG_TICKS = 6, 4  # of an axis
+LONG, LONG_NUMBER = 100, 5  # units in all, characters of a swept number, that make ticks long
 MAX_WORDS = 22  # characters at the end of a line
 TICK_WIDTH = 9  # characters of a tick of a table
 STEP_ASIDE = 0.012  # of the axis, between methods, so that their bars do not hide each other
@@ -189,10 +191,7 @@ def _rows(
         title = "\n".join([record["parameter"], *[record["shown_as"]] * bool(several)])
         rows.setdefault(title, []).append(record)
     return [
-        [
-            Curves(title, measure, [r for r in own if r[measure] is not None], others)
-            for measure in measures
-        ]
+        [Curves(title, measure, having(own, measure), others) for measure in measures]
         for title, own in rows.items()
     ]
 
@@ -289,7 +288,9 @@ def draw_ticks(axis: Axes, swept: SweptAxis) -> None:
     axis.update_datalim(np.column_stack([x, x]), updatey=False)  # those without results too
     axis.autoscale_view(scaley=False)
     along = np.log(x) if swept.is_log else x
-    is_long = max(swept.totals.values(), default=0) >= LONG
+    is_long = max(swept.totals.values(), default=0) >= LONG or (
+        swept.is_number and max(map(len, swept.values.values())) > LONG_NUMBER
+    )
     most = MAX_LONG_TICKS if is_long else MAX_TICKS
     chosen = _apart(along, (along.max() - along.min()) / most)
     labels = [swept.tick(list(swept.places)[i]) for i in chosen]

@@ -1,6 +1,6 @@
 """A measure over two swept keys: a cell per condition, its number in it."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -29,7 +29,8 @@ from mcsim.summary.text import wrapped
 CELL = (0.52, 0.3)  # inches
 MOST_COLUMNS = 3
 MIN_WIDTH = 2.2  # inches of a panel
-TITLE_WIDTH, MIN_LABEL = 34, 10  # characters
+TITLE_WIDTH, MIN_LABEL, TICK_WIDTH = 34, 10, 9  # characters
+TICK_CHARACTER, GAP, BESIDE = 0.066, 0.06, 0.4  # inches: of a tick, between ticks, of a label
 COLOURS = "cividis"  # told apart by people who see red and green alike, and in print
 DARK = 0.55  # of the range: cells below have white numbers
 NOTE = "Numbers: the measure; its Monte Carlo errors: mcsim summarize."
@@ -59,7 +60,8 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
     axes_of = {key: shown.values_of(key) for key in (across, more[0])}
     labels = [shown.axis_label(key) for key in axes_of]
     ticks = [_ticks(values, shown.units_in_all(key)) for key, values in axes_of.items()]
-    figure, axes = _grid(panels, axes_of, name, shown)
+    height = _cell(ticks)[1]
+    figure, axes = _grid(panels, ticks, name, shown)
     values = [number(value_of(record, name)[0]) for record in records]
     limits = min(values), max(values)
     for axis in axes[len(panels) :]:
@@ -70,16 +72,26 @@ def draw_heatmap(shown: Shown, measure: str | None) -> Figure:
         axis.set_xticks(range(len(ticks[0])), ticks[0])
         axis.set_yticks(range(len(ticks[1])), ticks[1])
         axis.set_xlabel(wrapped(labels[0], TITLE_WIDTH))
-        axis.set_ylabel(wrapped(labels[1], max(MIN_LABEL, int(CELL[1] * len(cells) / CHARACTER))))
+        axis.set_ylabel(wrapped(labels[1], max(MIN_LABEL, int(height * len(cells) / CHARACTER))))
         axis.set_title("\n".join(wrapped(x, TITLE_WIDTH) for x in title.split("\n")), loc="left")
     return figure
 
 
 def _ticks(values: Mapping[str, str], totals: Mapping[str, int]) -> list[str]:
     """Words for values, of numbers of units with how many are in all."""
-    if not totals:
-        return list(values.values())
-    return [f"{words}\n({totals[value]:,})" for value, words in values.items()]
+    lines = {value: wrapped(words, TICK_WIDTH) for value, words in values.items()}
+    return [f"{words}\n({totals[value]:,})" if totals else words for value, words in lines.items()]
+
+
+def _cell(ticks: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Inches of a cell that has room for the ticks below and on the left."""
+    n_lines = 1 + max(tick.count("\n") for tick in ticks[1])
+    return max(CELL[0], _width(ticks[0]) + GAP), max(CELL[1], LINE * n_lines)
+
+
+def _width(ticks: Sequence[str]) -> float:
+    """Inches of the longest line."""
+    return TICK_CHARACTER * max(len(line) for tick in ticks for line in tick.split("\n"))
 
 
 def _panels(records: Sequence[Record], others: dict[str, str]) -> dict[str, list[Record]]:
@@ -93,15 +105,16 @@ def _panels(records: Sequence[Record], others: dict[str, str]) -> dict[str, list
 
 
 def _grid(
-    panels: dict[str, list[Record]], axes_of: Mapping[str, Sized], name: str, shown: Shown
+    panels: dict[str, list[Record]], ticks: Sequence[Sequence[str]], name: str, shown: Shown
 ) -> tuple[Figure, list[Axes]]:
     n_methods = len(unique(r["shown_as"] for own in panels.values() for r in own))
     n_columns = min(MOST_COLUMNS, len(panels) if n_methods in (1, len(panels)) else n_methods)
-    n_across, n_up = map(len, axes_of.values())
-    width = max(MIN_WIDTH, CELL[0] * n_across + 0.6)
+    (n_across, n_up), cell = map(len, ticks), _cell(ticks)
+    width = max(MIN_WIDTH, cell[0] * n_across + _width(ticks[1]) + BESIDE)
     n_columns = n_side_by_side(width, n_columns)
     n_lines = 1 + max(title.count("\n") for title in panels)
-    height = CELL[1] * n_up + 0.6 + LINE * n_lines
+    n_lines += max(tick.count("\n") for tick in ticks[0])
+    height = cell[1] * n_up + 0.6 + LINE * n_lines
     note = f"{replicates_in_words([r for own in panels.values() for r in own])} {NOTE}"
     frame = Frame(f"{heading_of(name)}{', %' * (name in SHARES)}", shown.title, note)
     n_rows = -(-len(panels) // n_columns)
@@ -130,6 +143,6 @@ def _draw_panel(axis: Axes, cells: Floats, limits: tuple[float, float]) -> None:
     axis.imshow(cells, cmap=cmap, vmin=low, vmax=high, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(cells):
         if not np.isnan(value):
-            ink = "white" if value < low + DARK * (high - low) else "black"
+            ink = "white" if value <= low + DARK * (high - low) else "black"
             axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=ink, fontsize=7)
     axis.tick_params(length=0)

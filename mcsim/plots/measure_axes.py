@@ -60,6 +60,7 @@ IN_UNITS = (  # of the estimate
     *("ci_width", "median_ci_width", "mde"),
     *OF_THE_TRUTH,
 )
+OF_A_TRUTH = ("bias", "rmse")  # in units of the estimate
 NOMINAL = ("coverage", "be_coverage", "expected_coverage")
 OF_TESTS = ("rejection", "expected_rejection")
 NO_REFERENCE = (
@@ -85,6 +86,19 @@ def bars_of(points: Sequence[Point], measure: str) -> Floats:
     if measure not in SHARES:
         return np.stack([half, half])
     return np.stack([np.minimum(half, values), np.minimum(half, 100.0 - values)])
+
+
+def having(records: Sequence[Record], measure: str) -> list[Record]:
+    """The rows that have a measure, on the scale of the link where some have one and others not.
+
+    An effect of 0 is 0 on any scale: a difference of counts has an error beside log odds.
+    """
+    linked = {r["parameter"] for r in records if measure in OF_A_TRUTH and r.get("scale")}
+    return [
+        r
+        for r in records
+        if r[measure] is not None and (r.get("scale") or r["parameter"] not in linked)
+    ]
 
 
 def reference(record: Record, measure: str, confidence: float) -> float | None:

@@ -26,6 +26,7 @@ from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     OF_ONE_SCALE,
     bars_of,
+    having,
     heading_of,
     limits_of_shares,
     reference,
@@ -68,7 +69,7 @@ class Block(NamedTuple):
 def draw_bias(shown: Shown, _measure: str | None) -> Figure:
     """Bias of every parameter, in percent of the truth where that is not 0."""
     refuse_nothing(shown.records, ["bias"], shown)
-    records = one_per_fit([r for r in shown.records if r["bias"] is not None], ["bias"])
+    records = one_per_fit(having(shown.records, "bias"), ["bias"])
     without = {record["parameter"] for record in records if record["relative_bias"] is None}
     relative = [record for record in records if record["parameter"] not in without]
     absolute = [record for record in records if record["parameter"] in without]
@@ -80,7 +81,7 @@ def draw_lollipop(shown: Shown, measure: str | None) -> Figure:
     """One measure of every parameter, condition and method."""
     name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
-    records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
+    records = one_per_fit(having(shown.records, name), [name])
     return _draw(shown, heading_of(name), _blocks(records, name, shown), has_stems=True)
 
 

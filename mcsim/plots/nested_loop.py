@@ -26,6 +26,7 @@ from mcsim.plots.drawing import (
 from mcsim.plots.measure_axes import (
     NO_REFERENCE,
     bars_of,
+    having,
     heading_of,
     limit_upright,
     reference,
@@ -58,7 +59,7 @@ def draw_nested_loop(shown: Shown, measure: str | None) -> Figure:
     refuse_no_sweep(shown)
     name = measure_named(measure or DEFAULT_MEASURE)
     refuse_nothing(shown.records, [name], shown)
-    records = one_per_fit([r for r in shown.records if r[name] is not None], [name])
+    records = one_per_fit(having(shown.records, name), [name])
     records = drawn_once(records, [name])
     parameters = unique(record["parameter"] for record in records)
     methods = shown.numbered_methods(records)

@@ -154,9 +154,11 @@ def crossing(x: Floats, y: Floats, *, is_log: bool) -> float | None:
 
 
 def _in_words(places: Sequence[float | None]) -> str:
-    """`80% at 12.1 (10.4 to 14)`; an end that is not known is left open."""
-    place, low, high = ("" if one is None else f"{one:.3g}" for one in places)
-    if not place:
+    """`80% at 12.1 (10.4 to 14)`; an end that is not known, or on the wrong side, is left open."""
+    place, first, last = places
+    if place is None:
         return ""
+    low = "" if first is None or first > place else f"{first:.3g}"
+    high = "" if last is None or last < place else f"{last:.3g}"
     ends = " ".join([*[low if high else f"from {low}"] * bool(low), *[f"to {high}"] * bool(high)])
-    return f"{LEVEL:g}% at {place}" + f" ({ends})" * bool(ends)
+    return f"{LEVEL:g}% at {place:.3g}" + f" ({ends})" * bool(ends)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from mcsim.measures import SHARES
 from mcsim.names import FIXED, MARGINAL, no_effect
 from mcsim.report.findings import (
     ERROR_RATE,
@@ -24,12 +25,12 @@ from mcsim.report.findings import (
     share_rejected,
     typical_error,
 )
-from mcsim.report.words import Sentence, listed, say
+from mcsim.report.words import Name, Sentence, listed, say
 from mcsim.summary.plans import read_plan
 from mcsim.summary.records import Record, has_no_effect, in_fits, measure_named, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows
 
-MOST_SENTENCES = 5
+MOST_SENTENCES, MOST_NAMED = 5, 3
 OF_EFFECTS = "relative_error_se"  # SDs and correlations near an edge have no telling ones
 MOST_SHOWN = {  # parameters of a figure, unless some are named
     "curves": 2, "estimates": 4, "nested-loop": 4, "power": 4, "heatmap": 4,
@@ -54,10 +55,11 @@ TOO_FEW = "Nothing can be said: no parameter has two usable estimates."
 
 
 class Answer(NamedTuple):
-    """Sentences, and the parameters that they are about, in their order."""
+    """Sentences, the parameters that they are about, and the measure for a figure, if any."""
 
     sentences: list[Sentence]
     parameters: list[str]
+    measure: str
 
 
 def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
@@ -66,16 +68,19 @@ def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
     limit = ERROR_RATE / max(1, n_judged)
     off = _off(shown, found, limit)
     tests = {"rejection": off.pop("rejection")} if "rejection" in off else {}
-    about = [*([] if tests else _level(shown)), *_power(shown), *_error(shown)]
-    entries = [*tests.items(), *(("", one) for one in about), *off.items()]
+    about = [*([] if tests else _level(shown)), *_power(shown)]
+    of_tests = [("" if one[0] == (ALL_POWER,) else "rejection", one) for one in about]
+    of_error = [("", one) for one in _error(shown)]
+    entries = [*tests.items(), *of_tests, *of_error, *off.items()]
     parameters = unique(parameter for _, (_, parameter) in entries)
     entries = entries[: MOST_SENTENCES - 1]
     sentences = [sentence for _, (sentence, _) in entries]
     if n_judged:
-        sentences.append(_how_sure(found, limit, {measure for measure, _ in entries} - {""}))
+        told = {measure for measure, _ in entries if measure in (*tests, *off)}
+        sentences.append(_how_sure(found, limit, told))
     if all(record["n"] < FEWEST for record in shown.records):
         sentences.append((TOO_FEW,))
-    return Answer(sentences, parameters)
+    return Answer(sentences, parameters, next((name for name, _ in entries if name), ""))
 
 
 def _how_sure(found: Sequence[Finding], limit: float, told: set[str]) -> Sentence:
@@ -95,11 +100,30 @@ def _how_sure(found: Sequence[Finding], limit: float, told: set[str]) -> Sentenc
     return say(HOW_SURE, n=f"{n_judged:,}", topics=topics, n_off=words)
 
 
-def figure_of(shown: Shown, parameters: Sequence[str]) -> tuple[str, list[str]]:
-    """The kind of figure that shows the answer, and the parameters it has room for."""
-    kind = "curves" if shown.swept else "estimates"
-    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
-    return kind, unique([*parameters, *others])[: MOST_SHOWN[kind]]
+def figure_of(shown: Shown, said: Answer) -> tuple[str, str | None, list[str]]:
+    """The kind of figure that shows the answer, its measure, the parameters it has room for."""
+    names = unique([*said.parameters, *_intercept_last(shown)])
+    if not shown.swept and said.measure in SHARES:  # which estimates do not show
+        kind, measure, names = "lollipop", said.measure, having(shown, names, said.measure)
+    else:
+        kind, measure = _kind_of(shown), None
+    return kind, measure, names[: MOST_SHOWN.get(kind, MOST_SHOWN["estimates"])]
+
+
+def _kind_of(shown: Shown) -> str:
+    return "curves" if shown.swept else "estimates"
+
+
+def _intercept_last(shown: Shown) -> list[str]:
+    return sorted(shown.parameters, key=lambda name: name == "Intercept")
+
+
+def having(shown: Shown, names: Sequence[str], measure: str | None) -> list[str]:
+    """Those of the parameters that have a measure, as figures of it show them."""
+    known = {r["parameter"] for r in shown.records if measure is None or r[measure] is not None}
+    if measure == "rejection":
+        known.discard("Intercept")  # nobody asks whether a mean is 0
+    return [name for name in names if name in known]
 
 
 def telling(shown: Shown) -> list[str]:
@@ -110,8 +134,9 @@ def telling(shown: Shown) -> list[str]:
     told = answer(shown, findings(shown)).parameters
     effects = {r["parameter"] for r in shown.records if r["component"] in EFFECTS} - {"Intercept"}
     own = [name for name in shown.parameters if name in effects]
-    others = sorted(shown.parameters, key=lambda name: name == "Intercept")
-    return unique([*(name for name in told if name in effects), *own, *told, *others])
+    return unique(
+        [*(name for name in told if name in effects), *own, *told, *_intercept_last(shown)]
+    )
 
 
 def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
@@ -119,7 +144,7 @@ def suited(results: Path, selection: Selection) -> tuple[str, Selection]:
     if read_plan(results) is not None:
         return "plan", selection
     shown = shown_rows(results, selection)
-    kind, _ = figure_of(shown, [])
+    kind = _kind_of(shown)
     return kind, _limited(kind, shown, selection)
 
 
@@ -133,14 +158,9 @@ def _limited(kind: str, shown: Shown, selection: Selection) -> Selection:
     if selection.parameters is not None:
         return selection
     measure = measure_named(selection.measure or NEEDED.get(kind, "mean"))
-    known = {
-        record["parameter"]
-        for record in shown.records
-        if record[measure] is not None and (kind != "power" or record["truth"])
-    }
-    if measure == "rejection" and len(known) > 1:
-        known.discard("Intercept")  # nobody asks whether a mean is 0
-    names = [name for name in telling(shown) if name in known][: MOST_SHOWN[kind]]
+    effects = {r["parameter"] for r in shown.records if kind != "power" or r["truth"]}
+    own = [name for name in telling(shown) if name in effects]
+    names = having(shown, own, measure)[: MOST_SHOWN[kind]]
     return replace(selection, parameters=names or "*")
 
 
@@ -177,16 +197,22 @@ def _worst(
     ]
     off = [verdict for verdict in own if verdict.sign == worst.sign]
     sentence = say_off(topic, off, len(own), levels_in_words(shown.confidence))
-    methods = unique(
-        verdict.record["shown_as"]
-        for verdict in sure
-        if verdict.sign == worst.sign and verdict.record["parameter"] == name
-    )
+    same = [verdict.record for verdict in sure if verdict.sign == worst.sign]
+    methods = unique(record["shown_as"] for record in same if record["parameter"] == name)
+    names = unique(record["parameter"] for record in same if record["parameter"] != name)
+    *start, end = sentence
+    words = [*start, end.removesuffix(".")]
     if len(shown.methods) > 1:
-        *start, end = sentence
-        words: Sentence = (f"{end.removesuffix('.')}, by ", *listed(methods), ".")
-        sentence = (*start, *words)
-    return sentence, name
+        words += [", by ", Name(method)]
+        others = [one for one in methods if one != method]
+        words += ["; also by ", *listed(others)] if others else []
+    if names and topic.measure == "rejection":
+        words += ["; those of ", *_few(names), " too"]
+    return (*words, "."), name
+
+
+def _few(names: Sequence[str]) -> Sentence:
+    return listed(names) if len(names) <= MOST_NAMED else (f"{len(names)} other effects",)
 
 
 def _is_of_a_scale(record: Record) -> bool:
@@ -195,18 +221,29 @@ def _is_of_a_scale(record: Record) -> bool:
 
 
 def _error(shown: Shown) -> list[tuple[Sentence, str]]:
-    """The parameter of which one data set tells the least, relative to its size."""
+    """The parameter of which the best method tells the least, relative to its size."""
     known: dict[str, list[Record]] = {}
     for record in shown.records:
         if record["rmse_mcse"] is not None and record["truth"]:
             known.setdefault(record["parameter"], []).append(record)
+    if len(known) > 1:
+        known.pop("Intercept", None)  # whose size is that of an origin, which is arbitrary
     if not known:
         return []
-    name = max(known, key=lambda one: max(r["rmse"] / abs(r["truth"]) for r in known[one]))
+    name = max(known, key=lambda one: _largest_of_the_best(known[one]))
     which = f", of which a data set tells the least among {len(known)} parameters,"
     amount = _over_conditions(known[name], typical_error)
     which *= len(known) > 1
     return [(say(ERROR, name=listed([name]), which=which, amount=amount), name)]
+
+
+def _largest_of_the_best(records: Sequence[Record]) -> float:
+    """The largest relative error in any condition, by the method with the smallest there."""
+    best: dict[str, float] = {}
+    for record in records:
+        error, place = record["rmse"] / abs(record["truth"]), record["place"]
+        best[place] = min(error, best.get(place, error))
+    return max(best.values())
 
 
 def _level(shown: Shown) -> list[tuple[Sentence, str]]:

@@ -176,11 +176,11 @@ def say_off(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, s
 
 
 def _side(worst: Verdict) -> str:
-    """Of a negative truth, what its relative bias, which has the other sign, says."""
+    """Of a negative truth, what over- and underestimated mean."""
     truth = worst.record["truth"]
     if truth is None or truth >= 0.0:
         return ""
-    return f", too {'near to' if worst.sign > 0 else 'far from'} zero"
+    return f", too {'far from' if worst.sign > 0 else 'near to'} zero"
 
 
 def _describe_all(
@@ -237,6 +237,7 @@ def _judge_bias(record: Record, _confidence: float) -> Verdict | None:
     factor, unit = (100 / abs(truth), "%") if truth else (1.0, _unit(record))
     if sign and truth and factor * abs(bias) < IMMATERIAL:
         return None
+    sign *= -1 if truth is not None and truth < 0.0 else 1  # that of the relative bias in figures
     amount = in_words(factor * abs(bias), factor * mcse, unit)
     return Verdict(sign, factor * abs(bias), p, amount, record)
 

@@ -22,7 +22,8 @@ from mcsim.names import shown_labels
 from mcsim.plots.drawing import render, style
 from mcsim.plots.kinds import draw
 from mcsim.plots.plan import draw_plan
-from mcsim.report.answer import answer, figure_of
+from mcsim.report.answer import MOST_SHOWN as MOST_OF_KIND
+from mcsim.report.answer import Answer, answer, figure_of, having
 from mcsim.report.findings import ERROR_RATE, Finding, findings
 from mcsim.report.plan import plan_parts
 from mcsim.report.protocol import Protocol, protocol
@@ -38,11 +39,12 @@ from mcsim.results.store import Store, failed_fits
 from mcsim.results.whole_files import refuse_place, write_beside
 from mcsim.scenario.load import load_scenario
 from mcsim.summary.plans import MadePlan, read_plan
+from mcsim.summary.printed import cell_of
 from mcsim.summary.records import (
     Record,
     fit_of,
+    in_fits,
     is_unreachable,
-    n_in_words,
     note_on_intervals,
     one_per_fit,
     raw_methods,
@@ -50,7 +52,6 @@ from mcsim.summary.records import (
 )
 from mcsim.summary.selection import Selection, Shown, shown_rows
 from mcsim.summary.summarize import studies_in
-from mcsim.summary.text import percent, shown_as, with_mcse
 
 Table = list[list[str | Sentence]]  # the header first
 
@@ -60,13 +61,14 @@ MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
 PIXELS_PER_POINT = 96 / 72
 NARROW = 640  # pixels: a figure as wide as this is not made narrower, it scrolls
-FIGURES = (  # kind, measure; a study that cannot give one goes without
+FIGURES: tuple[tuple[str, str | None], ...] = (  # kind, measure; some cannot be given
+    ("estimates", None),
     ("bias", None),
     ("lollipop", "coverage"),
     ("lollipop", "rejection"),
 )
-MOST_SHOWN = 6  # parameters of a figure, first those of the answer
-SHOWN = ("mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
+MOST_SHOWN = 6  # parameters of another figure, first those of the answer
+SHOWN = ("truth", "mean", "bias", "rmse", "coverage", "rejection", "n", "share_at_zero")
 HEADER = ("parameter", "truth", "mean", "bias", "RMSE", "coverage %", "power/type I %", "n", "at 0")
 UNREACHABLE = (
     "No coverage where intervals cannot hold the truth, which is the last possible value, such as"
@@ -167,7 +169,14 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.tests["name"] = lambda value: isinstance(value, Name)
+    environment.filters["whole_values"] = _whole_values
     return environment
+
+
+def _whole_values(words: str) -> Markup:
+    """Text of a page in which a short table, such as {gamma = 1}, is never broken."""
+    whole = r'<wbr><span class="whole">\g<0></span>'
+    return Markup(re.sub(r"\{[^{}]{1,30}\}", whole, str(escape(words))))  # noqa: S704
 
 
 def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, Any]:
@@ -193,7 +202,7 @@ def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, 
         "meanings": {one.topic.title: one.meaning for one in found},
         "n_judged": n_judged,
         "n_by_chance": f"{n_judged * ERROR_RATE:.0f}",
-        "figures": _figures(shown, said.parameters, numbers, MAX_FIGURES // n_studies),
+        "figures": _figures(shown, said, numbers, MAX_FIGURES // n_studies),
         "numbers": _numbers(shown, MAX_ROWS // n_studies),
         "fits": _fits(shown)[: MAX_ROWS // n_studies + 1],
         "failures": _failures(study, shown),
@@ -252,11 +261,6 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-def _by_fit(shown: Shown) -> list[Record]:
-    """A record of every condition and method."""
-    return list({(r["place"], r["method"]): r for r in shown.records}.values())
-
-
 def _protocol(study: Path, shown: Shown) -> tuple[Protocol | None, str]:
     """What was done, or why it cannot be said."""
     try:
@@ -271,16 +275,17 @@ def _designs(study: Path) -> dict[str, str | None]:
     return {row["condition"]: row["design_in_words"] for row in table.to_pylist()}
 
 
-def _figures(shown: Shown, telling: Sequence[str], numbers: Iterator[int], room: int) -> Figures:
+def _figures(shown: Shown, said: Answer, numbers: Iterator[int], room: int) -> Figures:
     """The figure of the answer, and others of the parameters that matter most."""
-    kind, names = figure_of(shown, telling)
-    first, figures = shown.of_parameters(names), Figures([], [], [])
-    own = shown.of_parameters(unique([*telling, *names, *shown.parameters])[:MOST_SHOWN])
-    for place, (which, what, measure) in enumerate(
-        [(first, kind, None), *((own, *one) for one in FIGURES)]
-    ):
+    kind, first, names = figure_of(shown, said)
+    figures = Figures([], [], [])
+    telling = unique([*said.parameters, *names, *shown.parameters])
+    others = [one for one in FIGURES if one != (kind, first)]
+    for place, (what, measure) in enumerate([(kind, first), *others[bool(shown.swept) :]]):
+        most = MOST_OF_KIND.get(what, MOST_SHOWN)
+        own = having(shown, telling, measure)[:most] if place else names
         with suppress(DataError):  # no estimates, no intervals, too many panels
-            svg = draw(which, what, measure, "svg").decode()
+            svg = draw(shown.of_parameters(own), what, measure, "svg").decode()
             if len(svg) > room:
                 figures.left_out.append(f"{what}{f' --measure {measure}' if measure else ''}")
                 continue
@@ -307,14 +312,19 @@ def inline_svg(svg: str, number: int, kind: str) -> Markup:
 
 
 def _numbers(shown: Shown, n_rows: int) -> Numbers:
-    records = [
-        record
-        for name in shown.parameters
-        for record in one_per_fit([r for r in shown.records if r["parameter"] == name], SHOWN)
-    ]
+    tested = [r | {"shown_as": r["method"]} for r in shown.records if in_fits(r) == r["method"]]
+    others = [r for r in shown.records if in_fits(r) != r["method"]]  # the same for all df methods
+    records = tested + one_per_fit(others, SHOWN)
     order = {place: i for i, place in enumerate(shown.places)}
     methods = unique(record["shown_as"] for record in records)
-    records.sort(key=lambda r: (order[r["place"]], methods.index(r["shown_as"])))
+    fits = unique(map(fit_of, methods))
+
+    def place_of(record: Record) -> tuple[int, ...]:
+        method = record["shown_as"]
+        within = methods.index(method), shown.parameters.index(record["parameter"])
+        return order[record["place"]], fits.index(fit_of(method)), *within
+
+    records.sort(key=place_of)
     labels = [("condition", "place")] * (len(order) > 1) + [("method", "shown_as")]
     rows: Table = [[*(name for name, _ in labels), *HEADER]]
     rows += [[*(Name(r[key]) for _, key in labels), *_cells(r)] for r in records[:n_rows]]
@@ -323,19 +333,17 @@ def _numbers(shown: Shown, n_rows: int) -> Numbers:
 
 
 def _cells(record: Record) -> list[str]:
-    errors = [with_mcse(record[name], record[f"{name}_mcse"]) for name in ("mean", "bias", "rmse")]
-    shares = [percent(record[n], record[f"{n}_mcse"]) for n in ("coverage", "rejection")]
-    truth, zeros = shown_as(record["truth"], ".6g"), shown_as(record["share_at_zero"], ".1%")
-    return [Name(record["parameter"]), truth, *errors, *shares, n_in_words(record), zeros]
+    return [Name(record["parameter"]), *(cell_of(record, name) for name in SHOWN)]
 
 
 def _fits(shown: Shown) -> Table:
-    """How many fits there are of every condition and method, and how they ended."""
+    """How many fits there are of every condition, and how they ended."""
     rows: Table = [["condition", "method", *COUNT_WORDS]]
     labels = shown_labels(record["condition"] for record in shown.records)
-    for one in _by_fit(shown):
+    fits = {(r["place"], fit_of(r["method"])): r for r in shown.records}
+    for (_, fit), one in fits.items():
         counts = (f"{one[name]:,}" for name in COUNTS)
-        rows.append([Name(labels[one["condition"]]), Name(one["method"]), *counts])
+        rows.append([Name(labels[one["condition"]]), Name(fit), *counts])
     return rows
 
 

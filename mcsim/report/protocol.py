@@ -16,7 +16,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.scenario.truth import RandomSpec, TruthSpec
 from mcsim.summary.records import Record, unique
 from mcsim.summary.selection import Shown
-from mcsim.summary.text import shown_as
+from mcsim.summary.text import truth_as
 
 FACTOR = "Factor {name} ({levels}) differs between {units}; {reference} is the reference."
 ROWS = "Units, factors and covariates are those of the table {file}."
@@ -24,7 +24,8 @@ MAX_DESIGNS = 24  # that are spelt out
 MAX_IN_PARAGRAPH = 3  # designs of a paragraph for a paper; of more, the first and the last
 UNKNOWN = "the numbers of units are known after the next mcsim run of this study"
 # keys of the scenario's tables that have sentences of their own
-DESIGN_KEYS = ("response", "table", "factors", "levels", "covariates", "observations")
+DESIGN_KEYS = ("response", "table", "factors", "levels", "covariates", "observations", "redraw")
+REDRAWN = "These numbers of units are one draw: every data set has its own."
 TRUTH_KEYS = (
     "family", "link", "trials", "dispersion", "zero_inflation",
     "sigma", "fixed", "random", "residual",
@@ -94,7 +95,9 @@ class Protocol(NamedTuple):
         header, *rows = self.methods
         for names, *cells in rows:
             said = "; ".join(
-                f"{word} {cell}" for word, cell in zip(header[1:], cells, strict=True) if cell
+                f"{word} {cell}".removeprefix("other ")  # which names its own keys
+                for word, cell in zip(header[1:], cells, strict=True)
+                if cell
             )
             pieces += [" Method ", *names, f": {said}."]
         measures = ", ".join(name for name, _ in self.measures)
@@ -135,7 +138,8 @@ def _aims(scenario: Scenario) -> Sentence:
 
 def _mechanism(scenario: Scenario) -> list[Sentence]:
     design, truth = scenario.design, scenario.truth.in_sds()
-    lines = [*_variables(design)]
+    lines: list[Sentence] = [(REDRAWN,)] if design.redraw else []
+    lines += _variables(design)
     lines += _of_response(design.response, truth)
     for level, effects in truth.random.items():
         lines.append(("Effects of ", Name(level), ": ", *_effects(effects), "."))
@@ -250,7 +254,7 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
     rows: list[list[str | Sentence]] = [["parameter", "kind", "truth"]]
     for name in shown.parameters:
         own = [record for record in shown.records if record["parameter"] == name]
-        truths = unique(shown_as(record["truth"], ".6g") for record in own)
+        truths = unique(truth_as(record["truth"]) for record in own)
         scale = f", {own[0]['scale']}" if own[0].get("scale") else ""
         rows.append([Name(name), _kind(own[0]) + scale, ", ".join(truths)])
     return rows

@@ -31,6 +31,7 @@ from mcsim.summary.text import (
     piped,
     shown_as,
     told,
+    truth_as,
     with_mcse,
     without_mcse,
 )
@@ -201,6 +202,8 @@ def cell_of(record: Record, name: str) -> str:
     value = record[name]
     if name == "n":
         return n_in_words(record)
+    if name == "truth":
+        return truth_as(value)
     if name == "share_at_zero":
         return shown_as(value, ".1%")
     if name == "mean" and record["bias"] is not None:  # its error is that of the bias

@@ -218,7 +218,8 @@ def note_on_intervals(records: Iterable[Record]) -> list[str]:
     if not found:
         return []
     worst = max(found, key=share_missing)
-    where = (worst.get(name) for name in ("condition", "parameter", "method"))
+    condition = shown_label(worst.get("condition", "all"))
+    where = (condition, *(worst.get(name) for name in ("parameter", "method")))
     names = ", ".join(name for name in where if name not in (None, "all"))
     return [
         f"{n_in_words(worst)}: so many of the estimates have an interval; coverage and widths are"

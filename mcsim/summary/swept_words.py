@@ -1,6 +1,7 @@
 """Words for swept columns and their values: units in what, how many in all, short numbers."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mcsim.names import shown_label
 COUNT = re.compile(r"design\.(?:levels\.(.+)|observations)\.count")
 ONE_KEY = re.compile(r"\{([\w.]+) = ([^={}]+)\}")
 LONG = 6  # characters of a number that is shortened if it has more
-FEWEST_DIGITS, MOST_DIGITS = 3, 17  # that it is left
+FEWEST_DIGITS, MOST_DIGITS = 3, 8  # that it is left
 
 
 def count_in_words(column: str, identity: Mapping[str, Any]) -> str:
@@ -50,14 +51,22 @@ def units_in_words(column: str, words: str) -> int | None:
 
 
 def short_words(values: Collection[str], column: str) -> dict[str, str]:
-    """0.333 for 0.3333333333333333, `gamma 1` for a table; values that differ have other words."""
+    """0.333 for 0.3333333333333333, `gamma 1` for a table; values that differ have other words.
+
+    Those that differ in late digits alone are numbered: `0.3 #1`, `0.3 #2`.
+    """
     if column == "study":
         return {value: Path(value).name for value in values}
     for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
         short = {value: _short(value, digits) for value in values}
         if len(set(short.values())) == len(short):
             return short
-    return {value: value for value in values}
+    n_alike, seen = Counter(short.values()), Counter[str]()
+    seen.update({words: -n for words, n in n_alike.items() if n == 1})
+    for value, words in short.items():
+        seen[words] += 1
+        short[value] = f"{words} #{seen[words]}" if seen[words] > 0 else words
+    return short
 
 
 def _short(value: str, digits: int) -> str:

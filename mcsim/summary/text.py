@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from mcsim.names import show_number
+from mcsim.names import short_number, show_number
 
 Rows = Sequence[Sequence[str]]  # the header first
 
@@ -157,6 +157,11 @@ def _in_latex(cell: str) -> str:
 def shown_as(value: float | None, form: str) -> str:
     """A number in a format, a dash where there is none."""
     return "-" if value is None else show_number(value, form)
+
+
+def truth_as(truth: float | None) -> str:
+    """A truth, a dash where there is none."""
+    return "-" if truth is None else short_number(truth)
 
 
 def percent(share: float | None, mcse: float | None) -> str:

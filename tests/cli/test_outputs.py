@@ -169,7 +169,9 @@ def test_a_bar_names_the_condition_where_it_has_room(monkeypatch, capsys, column
         bar.start(10)
         bar.advance(Progress(4, 0, "random.animal.sd.x=2.0"))
     drawn = capsys.readouterr().err.replace("\n", "\r").split("\r")
-    assert drawn[-1 if drawn[-1] else -2].endswith("random.animal.sd.x=2]") is is_named
+    last = drawn[-1 if drawn[-1] else -2]
+    assert last.endswith("0 failed, random.animal.sd.x=2]" if is_named else ", 0 failed]")
+    assert len(last) <= columns
 
 
 def test_a_report_is_opened_in_the_browser_or_said_where_it_is(folder, monkeypatch):

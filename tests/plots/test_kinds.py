@@ -33,6 +33,7 @@ from mcsim.plots.drawing import (
     render,
     style,
 )
+from mcsim.plots.power import _in_words as reach_in_words
 from mcsim.plots.power import crossing
 from mcsim.plots.replicate_panels import _broken
 from mcsim.report.answer import suited
@@ -360,6 +361,20 @@ def test_where_a_line_reaches_80(y, is_log, place):
     assert found == (None if place is None else pytest.approx(place))
 
 
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ((12.1, 10.42, 14.0), "80% at 12.1 (10.4 to 14)"),
+        ((0.869, 1.49, 0.879), "80% at 0.869 (to 0.879)"),  # of a line that falls and rises
+        ((2.0, 1.5, None), "80% at 2 (from 1.5)"),
+        ((2.0, 3.0, 1.0), "80% at 2"),
+        ((None, 1.0, None), ""),
+    ],
+)
+def test_an_interval_of_where_a_line_reaches_80_holds_the_place(places, words):
+    assert reach_in_words(places) == words
+
+
 def test_a_heatmap_has_a_number_for_every_condition(swept):
     figure = figure_of(swept, "heatmap", methods="diagonal", parameters="x", measure="rmse")
     (axis,) = figure.axes
@@ -374,6 +389,27 @@ def test_a_heatmap_has_a_number_for_every_condition(swept):
     assert figure.axes[0].get_ylabel() == "random.\nanimal.sd.\nIntercept"
     with pytest.raises(DataError, match=r"one key is swept, image.count, and a heatmap has two"):
         figure_of(swept, "heatmap", conditions="*sigma=0.5")
+
+
+def test_a_heatmap_has_room_for_long_values_and_its_numbers_can_be_read(swept):
+    shown = shown_rows(swept, Selection(parameters="x"))
+    records = [
+        record | {"words": {key: f"mixture [{record[key]}, 4]" for key in shown.swept}, "rmse": 2.0}
+        for record in shown.records
+    ]
+    with style():
+        figure = plots.KINDS["heatmap"](replace(shown, records=records), "rmse")
+        FigureCanvasAgg(figure).draw()
+    assert overlaps(figure) == []
+    assert {text.get_color() for text in figure.axes[0].texts} == {"white"}  # on the darkest
+
+
+def test_errors_on_another_scale_than_that_of_the_link_are_left_out():
+    rows = [
+        {"parameter": "x", "rmse": 1.0, "emp_se": 1.0, "scale": one} for one in ("log odds", "")
+    ]
+    assert words.having(rows, "rmse") == rows[:1]
+    assert words.having(rows, "emp_se") == rows
 
 
 def test_nested_loop_has_every_condition_and_the_swept_values(swept):
@@ -655,7 +691,7 @@ def test_a_table_as_a_tick_is_its_key_and_its_value():
     ("values", "words"),
     [
         (["0.30000000000000004", "0.3333333333333333"], ["0.3", "0.333"]),
-        (["0.30000000000000004", "0.3"], ["0.30000000000000004", "0.3"]),
+        (["0.30000000000000004", "0.3", "0.4"], ["0.3 #1", "0.3 #2", "0.4"]),
         (["1.00001234", "1.00002345"], ["1.00001", "1.00002"]),
         (["12345.6789", "100000", "2500000"], ["12346", "100000", "2.5e+06"]),
     ],

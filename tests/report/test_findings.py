@@ -5,7 +5,7 @@ import pytest
 
 from mcsim.measures import MEASURES
 from mcsim.report import findings as module
-from mcsim.report.answer import answer
+from mcsim.report.answer import answer, figure_of
 from mcsim.report.findings import ERROR_RATE, findings
 from mcsim.report.words import Name
 from mcsim.summary.selection import Shown
@@ -54,8 +54,8 @@ def test_the_bias_of_a_negative_truth_says_which_way_in_words():
         biased(-0.1, -0.008, truth=-0.5, parameter="z"),
     )
     assert lines["Bias", "general"] == [
-        "`x` is underestimated by 51.70% (MCSE 0.80%), too far from zero.",
-        "`z` is overestimated by 10.00% (MCSE 0.80%), too near to zero.",
+        "`x` is overestimated by 51.70% (MCSE 0.80%), too far from zero.",
+        "`z` is underestimated by 10.00% (MCSE 0.80%), too near to zero.",
     ]
 
 
@@ -202,9 +202,16 @@ def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_whic
     assert sentences[0] == "`x` is underestimated by 50.0% (MCSE 1.0%)."
     assert "(3, of bias), 2 are off" in sentences[1]
     assert parameters == ["x"]
-    both = [covering(0.15, measure="rejection", truth=0.0, method=one) for one in ("a", "b")]
+    both = [
+        covering(share, measure="rejection", truth=0.0, method=one)
+        for one, share in (("a", 0.15), ("b", 0.2))
+    ]
     sentences, _ = answered(*both, covering(0.05, measure="rejection", truth=0.0, method="c"))
-    assert sentences[0] == "Tests of `x` reject too often: 15.0% (MCSE 1.1%), by `a` and `b`."
+    by_both = "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a`"
+    assert sentences[0] == f"{by_both}."
+    others = [covering(0.1, measure="rejection", truth=0.0, parameter=one) for one in "vwyz"]
+    assert answered(*both, *others[:2])[0][0] == f"{by_both}; those of `v` and `w` too."
+    assert answered(*both, *others)[0][0] == f"{by_both}; those of 4 other effects too."
 
 
 def test_the_answer_names_what_is_off_of_what_no_sentence_tells():
@@ -233,6 +240,30 @@ def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
         ],
         ["b", "a"],
     )
+
+
+def test_a_method_that_is_far_off_does_not_make_a_parameter_the_one_that_is_known_least():
+    of_each = [("a", "good", 0.1), ("a", "poor", 0.9), ("b", "good", 0.3), ("b", "poor", 0.3)]
+    of_each += [("Intercept", "good", 9.0)]
+    rows = [
+        record(parameter=name, method=method, rmse=0.5 * error, rmse_mcse=0.01)
+        for name, method, error in of_each
+    ]
+    assert answered(*rows)[1] == ["b"]
+
+
+def test_the_figure_of_one_condition_shows_the_tests_or_intervals_of_the_answer():
+    off = covering(0.3, measure="rejection", truth=0.0)
+    intercept = covering(1.0, measure="rejection", truth=1.0, parameter="Intercept")
+    for records, figure in (
+        ([off, intercept], ("lollipop", "rejection", ["x"])),
+        ([covering(0.7), biased(0.0, parameter="a")], ("lollipop", "coverage", ["x"])),
+        ([covering(0.8, measure="rejection")], ("lollipop", "rejection", ["x"])),
+        ([covering(1.0, measure="rejection")], ("estimates", None, ["x"])),
+        ([biased(0.9)], ("estimates", None, ["x"])),
+    ):
+        study = shown(*records)
+        assert figure_of(study, answer(study, findings(study))) == figure
 
 
 def test_what_df_methods_share_is_told_once():

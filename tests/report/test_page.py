@@ -26,12 +26,13 @@ from mcsim.summary.records import n_in_words
 from mcsim.summary.summarize import summarize
 from mcsim.summary.text import with_mcse
 from tests.conftest import SMALL, call_mcsim, run_mcsim
+from tests.report import test_findings as told
 from tests.samples import write_part
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MAX_BYTES = 5_000_000
 HOSTILE = '<script>alert(1)</script> "$title" & ${version} \' <b>'
-VOID = {"meta", "br", "img"}
+VOID = {"meta", "br", "img", "wbr"}
 HEAD, FIRST, SECOND = SMALL.split("[[methods]]")
 FORMULA = "y ~ x + (1 | animal/image)"  # few parameters: figures take time
 ONE_METHOD = f"{HEAD}[[methods]]{SECOND}".replace("y ~ diet * x + (x || animal/image)", FORMULA)
@@ -167,6 +168,24 @@ def test_tables_hold_the_truth_the_formulas_and_the_summary(swept, parsed):
         assert row[9] == n_in_words(record)
     n_boundary = [str(record["n_boundary"]) for record in records[:: len(records) // 2]]
     assert [row[4] for row in failures[1:]] == n_boundary
+
+
+def test_effects_have_a_row_of_every_df_method_and_all_else_one_of_every_fit():
+    rows = [
+        told.record(method=f"m/{df}", parameter=name, component=component, truth=1 / 3)
+        for df in ("z", "residual")
+        for name, component in (("x", "fixed"), ("a.sd(x)", "a"))
+    ]
+    numbers = report._numbers(told.shown(*rows, told.record(method="ols")), 9).rows
+    assert [row[:3] for row in numbers[1:]] == [
+        ["m/z", "x", "0.3333"], ["m/residual", "x", "0.3333"], ["m", "a.sd(x)", "0.3333"],
+        ["ols", "x", "0.5"],
+    ]  # fmt: skip
+
+
+def test_a_short_table_in_a_name_is_not_broken():
+    words = report._whole_values("d={t = 5}, <b>")
+    assert words == 'd=<wbr><span class="whole">{t = 5}</span>, &lt;b&gt;'
 
 
 @pytest.mark.usefixtures("few_figures")

@@ -8,6 +8,7 @@ FACTORS = (
     'design.factors.region={ levels = ["portal", "central"], of = "image" }',
     'design.factors.stain={ levels = ["a", "b"], of = "observation" }',
     'design.factors.drug={ levels = ["A", "B"], of = ["animal", "stain"], dealt = "latin" }',
+    "design.redraw=true",
     'design.covariates.z={ starts = { level = "animal", along = "stain" } }',
 )
 
@@ -17,6 +18,7 @@ def test_factors_are_told_with_what_they_differ_between(small_scenario):
     told = protocol(scenario, Shown("", 0.95, [], {}), {"all": "9 units"}).mechanism
     lines = ["".join(sentence) for sentence in told]
     for line in (
+        "These numbers of units are one draw: every data set has its own.",
         "Factor diet (fasted and fed) differs between units of animal; fasted is the reference.",
         "Factor region (portal and central) differs between units of image; portal is the"
         " reference.",

@@ -7,7 +7,13 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.names import Parameter
-from mcsim.summary.records import chosen, matching, matching_conditions, the_one
+from mcsim.summary.records import (
+    chosen,
+    matching,
+    matching_conditions,
+    note_on_intervals,
+    the_one,
+)
 from tests.samples import measured, sample_of_one
 
 METHODS = ["general/z", "general/containment", "diagonal"]
@@ -108,3 +114,8 @@ def test_an_sd_of_zero_has_a_coverage_only_where_intervals_can_hold_it():
 )
 def test_edges_are_those_of_scales_shares_and_correlations(name, truth, is_at_edge):
     assert Parameter.read(name).is_at_edge(truth) == is_at_edge
+
+
+def test_the_note_on_missing_intervals_names_the_condition_as_tables_do():
+    row = {"condition": "truth.dispersion=1.0", "parameter": "x", "n": 4, "n_missing_interval": 1}
+    assert note_on_intervals([row])[0].endswith("At worst 25.0% lack one: truth.dispersion=1, x.")
