@@ -2,7 +2,8 @@
 
 They simulate and fit one design at a time, by the thousand. What they try is found with a test
 that costs nothing and finds the effect as often; twenty of those designs, evenly spaced by size,
-are then simulated and fitted, and all counted at their mean. So seconds are of a whole answer, in processor time.
+are then simulated and fitted, and all counted at their mean. So seconds are of a whole answer, in
+processor time.
 """
 
 from benchmarks.peers import rscript
