@@ -5,7 +5,6 @@ import sys
 import pytest
 from numba.core.registry import CPUDispatcher
 
-from mcsim.cli.main import main  # noqa: F401  loads the engine
 from mcsim.scenario.load import load_scenario
 from mcsim.study import warm_up
 from tests.conftest import call_mcsim
