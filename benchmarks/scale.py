@@ -73,7 +73,8 @@ def wide_rows(n_conditions: int = CONDITIONS) -> list[tuple[str, str, str]]:
 
         one = [run(1, n * OF_A_CONDITION, f"{folder}/one") for n in (50, 100)]
         fits = (one[1] - one[0]) / 50  # seconds of a condition's
-        half, whole = (run(n, OF_A_CONDITION, out) for n in (n_conditions // 2, n_conditions))
+        half = run(n_conditions // 2, OF_A_CONDITION, f"{folder}/half")
+        whole = run(n_conditions, OF_A_CONDITION, out)
         dry, _ = measured("run", scenario(n_conditions), "--dry-run")
         status, _ = measured("status", out)
         n_files = sum(path.is_file() for path in Path(out).rglob("*"))

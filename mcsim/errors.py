@@ -1,6 +1,5 @@
 """Every error a user can meet, each with its exit code, and the problems that a message lists."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -115,5 +114,7 @@ class KeyboardStoppedError(StoppedError):
 
 def nearest_name(name: str, allowed: Iterable[str]) -> str:
     """The sentence ` Did you mean 'x'?`, or an empty text where nothing is near."""
+    import difflib
+
     near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -65,14 +65,10 @@ class Parameter:
         """The parameter with a name; `component` as the results have it, None: as the name says."""
         return _read(name, component)
 
-    @classmethod
-    def of_level(cls, kind: str, level: str, *columns: str) -> "Parameter":
+    @staticmethod
+    def of_level(kind: str, level: str, *columns: str) -> "Parameter":
         """An sd, variance, correlation or icc of a level's effects, or of their `total`."""
-        written = written_name(level)
-        if kind == "icc":
-            return cls(f"{written}.icc", kind, level, level, ("Intercept",))
-        name = f"{written}.{_SHORT[kind]}({','.join(columns)})"
-        return cls(name, kind, level, level, columns)
+        return _of_level(kind, level, *columns)
 
     @classmethod
     def term(cls, name: str, numerator_df: int) -> "Parameter":
@@ -129,6 +125,10 @@ class Parameter:
         return Parameter.of_level(kind, self.level, *self.columns)
 
     @cached_property
+    def _hash(self) -> int:
+        return hash(self._meaning)
+
+    @cached_property
     def _meaning(self) -> Hashable:
         """One spelling for all names of a parameter: a formula may order columns another way."""
         if self.level is not None:
@@ -136,10 +136,12 @@ class Parameter:
         return self.kind == "term", same_column(self.name)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return isinstance(other, Parameter) and self._meaning == other._meaning
 
     def __hash__(self) -> int:
-        return hash(self._meaning)
+        return self._hash
 
     def __str__(self) -> str:
         return self.name
@@ -161,6 +163,14 @@ def link_scale(link: str) -> str:
     return f"on the scale of the link, {SCALES[link]}" + (
         f"; exp() of an effect is {article} {ratio}" if ratio else ""
     )
+
+
+@lru_cache(maxsize=4096)
+def _of_level(kind: str, level: str, *columns: str) -> Parameter:
+    written = written_name(level)
+    if kind == "icc":
+        return Parameter(f"{written}.icc", kind, level, level, ("Intercept",))
+    return Parameter(f"{written}.{_SHORT[kind]}({','.join(columns)})", kind, level, level, columns)
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,5 @@
 """Commands on the folders of studies: how far they are, whether they are sound, several joined."""
 
-import json
 from pathlib import Path
 from shlex import quote
 
@@ -67,6 +66,8 @@ def verify(results: Path, form: str, *, repair: bool, n_workers: int | None) -> 
         new_summary(results)
         faults = find_faults(results)
     if form == "json":
+        import json
+
         rows = [{"where": one.where, "what": one.what, "damage": one.is_damage} for one in faults]
         click.echo(json.dumps({"sound": not faults, "faults": rows}, indent=2))
     else:

@@ -2,13 +2,11 @@
 
 import gc
 import os
-import platform
 import re
 import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +89,9 @@ def _say(message: str) -> None:
 
 def _print_versions(context: click.Context, _option: object, is_asked: bool) -> None:
     if is_asked:
+        import platform
+        from importlib import metadata
+
         found = [f"Python {platform.python_version()}"]
         found += [f"{name} {metadata.version(name)}" for name in LIBRARIES]
         click.echo(f"mcsim {__version__} ({', '.join(found)})")

@@ -1,7 +1,6 @@
 """Commands that read results; main.py holds the others."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -161,6 +160,8 @@ def _refuse_pairs(form: str, **options: Any) -> None:
 
 def terminal_width() -> int | None:
     """Characters of a line of the terminal; None where the text goes elsewhere."""
+    import shutil
+
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

@@ -19,7 +19,7 @@ from mcsim.measures.sample import (
     quotient,
     variance_of,
 )
-from mcsim.measures.tails import misses, tails, within
+from mcsim.measures.tails import misses, power, within
 
 POWER = 0.8  # that the minimal detectable effect has
 STEPS = 60  # of a search by Newton's method that halves its bracket where it must
@@ -46,7 +46,7 @@ def type_s(sample: Sample) -> Measure:
     Gelman & Carlin (2014); of ratios, that of their logarithms. By probabilities where they are
     known, else counted; MCSE by the delta method.
     """
-    rejected, wrong, _ = _rejections(sample)
+    rejected, wrong = _rejections(sample)[:2]
     return _quotient_of_means(wrong, rejected)
 
 
@@ -55,7 +55,7 @@ def type_m(sample: Sample) -> Measure:
 
     As `type_s`.
     """
-    rejected, _, size = _rejections(sample)
+    rejected, size = _rejections(sample)[::2]
     return _quotient_of_means(quotient(size, np.abs(sample.true_effects)), rejected)
 
 
@@ -64,13 +64,8 @@ def mde(sample: Sample) -> Measure:
 
     By the probabilities of `expected_rejection`, which know any effect; MCSE by the delta method.
     """
-    found = np.full((2, len(sample.truth)), math.nan)
-    numbers = np.stack([sample.half_width, sample.shift, sample.spread])
-    numbers[1] *= np.where(sample.theta < 0.0, -1.0, 1.0)  # in the direction of the truth
-    for row in np.flatnonzero(np.any(~np.isnan(numbers).any(axis=0), axis=1)):
-        own = numbers[:, row]
-        found[:, row] = _detectable(*own[:, ~np.isnan(own).any(axis=0)])
-    return Measure(*found)
+    towards = np.where(sample.theta < 0.0, -1.0, 1.0)  # in the direction of the truth
+    return Measure(*by_row(_detectable, sample.half_width, sample.shift * towards, sample.spread))
 
 
 def equivalence(sample: Sample) -> Measure:
@@ -93,7 +88,7 @@ def equivalence(sample: Sample) -> Measure:
 
 def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
     """Whether a test rejects, with the wrong sign, and |estimate| if so: expected, or counted."""
-    above, below, _, size = sample.tails
+    above, below, size = sample.tails
     is_known, is_negative = ~np.isnan(above), sample.true_effects < 0.0
     is_tested = ~np.isnan(sample.p_values) & ~np.isnan(sample.true_effects)
     counted = np.where(is_tested, sample.p_values < sample.alpha, math.nan)
@@ -101,12 +96,10 @@ def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
     rejected = np.where(is_known, above + below, counted)
     wrong = np.where(is_known, np.where(is_negative, above, below), counted * is_wrong)
     sizes = np.where(is_known, size, counted * np.abs(sample.effects))
-    has_sign = sample.true_effects != 0.0
-    return (
-        np.where(has_sign, rejected, math.nan),
-        np.where(has_sign, wrong, math.nan),
-        np.where(has_sign, sizes, math.nan),
-    )
+    has_no_sign = (sample.true_effects == 0.0)[:, 0]
+    for one in (rejected, wrong, sizes):
+        one[has_no_sign] = math.nan
+    return rejected, wrong, sizes
 
 
 def _quotient_of_means(numerators: Array, denominators: Array) -> Measure:
@@ -118,20 +111,32 @@ def _quotient_of_means(numerators: Array, denominators: Array) -> Measure:
     return Measure(*by_row(of_row, numerators, denominators))
 
 
-def _detectable(h: Array, m: Array, s: Array) -> tuple[float, float]:
-    """The effect whose test has POWER, and its MCSE; NaN where no effect has it."""
-    lower, upper = 0.0, math.inf
-    effect = float(np.median(h) + special.ndtri(POWER) * np.median(s))
-    for _ in range(STEPS if np.isfinite(effect) else 0):
-        at = tails(h, m, s, effect)
-        rejected, slope = at.above + at.below, float(np.mean(at.slope))
-        excess = float(np.mean(rejected)) - POWER
-        lower, upper = (lower, effect) if excess > 0.0 else (effect, upper)
-        step = excess / slope if slope > 0.0 else math.inf
-        if abs(step) <= PRECISION * float(np.mean(s)):
-            spread = float(np.std(rejected, ddof=1)) if len(h) > 1 else math.nan
-            error = spread / slope / math.sqrt(len(h))
-            return effect, error if math.isfinite(error) else math.nan
-        inside = lower < effect - step < upper
-        effect = effect - step if inside else min(2.0 * effect, 0.5 * (lower + upper))
-    return math.nan, math.nan
+def _detectable(h: Array, m: Array, s: Array, n: int) -> tuple[Array, Array]:
+    """Per row the effect whose test has POWER, and its MCSE; NaN where no effect has it."""
+    found = np.full((2, len(h)), math.nan)
+    lower, upper = np.zeros(len(h)), np.full(len(h), math.inf)
+    effect = np.median(h, axis=1) + special.ndtri(POWER) * np.median(s, axis=1)
+    precision = PRECISION * np.mean(s, axis=1)
+    rows, left = np.arange(len(h)), np.isfinite(effect)
+    for _ in range(STEPS):
+        if not left.all():
+            h, m, s = h[left], m[left], s[left]
+            rows, lower, upper = rows[left], lower[left], upper[left]
+            effect, precision = effect[left], precision[left]
+        if not len(rows):
+            break
+        at = power(h, m, s, effect[:, None])
+        rejected, slope = at.above + at.below, np.mean(at.slope, axis=1)
+        excess = np.mean(rejected, axis=1) - POWER
+        lower = np.where(excess > 0.0, lower, effect)
+        upper = np.where(excess > 0.0, effect, upper)
+        step = excess / np.where(slope > 0.0, slope, math.nan)
+        is_found = np.abs(step) <= precision
+        if is_found.any():
+            of_found, error = rows[is_found], np.sqrt(variance_of(rejected) / n) / slope
+            found[:, of_found] = effect[is_found], error[is_found]
+        left = ~is_found
+        inside = (lower < effect - step) & (effect - step < upper)
+        halved = np.minimum(2.0 * effect, 0.5 * (lower + upper))
+        effect = np.where(inside, effect - step, halved)
+    return found[0], found[1]

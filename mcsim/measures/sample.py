@@ -67,6 +67,8 @@ class Sample:
 
     def _on_effects(self, values: Array) -> Array:
         is_ratio = self.no_effect[:, None] == 1.0
+        if not is_ratio.any():
+            return values
         return np.where(is_ratio, np.log(np.where(is_ratio, values, 1.0)), values)
 
     @cached_property
@@ -112,8 +114,10 @@ def by_row(measure: Callable[..., tuple[Array, Array]], *columns: Array) -> Arra
     found = np.full((2, len(counts)), math.nan)
     for n in np.unique(counts[counts > 0]).tolist():
         rows = counts == n
-        own = [values[rows][is_there[rows]].reshape(-1, n) for values in columns]
-        found[:, rows] = measure(*own, n)
+        own = columns  # no copy of many replicates
+        if n < is_there.shape[1] or not rows.all():
+            own = tuple(values[rows][is_there[rows]].reshape(-1, n) for values in columns)
+        found[:, rows] = measure(*map(np.ascontiguousarray, own), n)
     return np.where(np.isfinite(found), found, math.nan)
 
 

@@ -183,16 +183,24 @@ def _n_of_conditions(chunks: Sequence[Chunk]) -> int:
 
 def _designs_in_words(study: PreparedStudy) -> Iterator[str]:
     """Who is measured; said once for conditions that follow each other and are alike."""
-    described = (("\n".join(_design_in_words(study, one)), one) for one in study.all_conditions())
+    of_rows: dict[int, tuple[str, ...]] = {}  # by design, which many conditions may share
+    described = []
+    for one in study.all_conditions():
+        design = one.simulator.design
+        words = of_rows.get(id(design)) or (design_in_words(design), *_factors_in_words(study, one))
+        of_rows[id(design)] = words
+        described.append(("\n".join(_design_in_words(study, one, words)), one))
     for text, alike in groupby(described, key=itemgetter(0)):
         labels = [shown_label(one.label) for _, one in alike]
         name = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels):,})"
         yield f"{'Design' if len(labels) == len(study.conditions) else name}: {text}"
 
 
-def _design_in_words(study: PreparedStudy, ready: PreparedCondition) -> Iterator[str]:
-    yield f"{design_in_words(ready.simulator.design)}{_changes_in_words(ready.condition)}"
-    yield from (f"  {one}" for one in _factors_in_words(study, ready))
+def _design_in_words(
+    study: PreparedStudy, ready: PreparedCondition, of_rows: Sequence[str]
+) -> Iterator[str]:
+    yield f"{of_rows[0]}{_changes_in_words(ready.condition)}"
+    yield from (f"  {one}" for one in of_rows[1:])
     if not study.scenario.truth.is_in_sds:
         yield f"  in SDs: {_truth_in_words(ready.condition)}"
 

@@ -82,8 +82,7 @@ class Part:
 
     def path(self, folder: str) -> Path:
         """Its file in `estimates`, `fits` or `commits`, relative to the study."""
-        name = f"part-{self.key}-{self.first:07d}-{self.last:07d}{SUFFIXES[folder]}"
-        return Path(folder) / name
+        return Path(folder) / f"{self}{SUFFIXES[folder]}"
 
     def __str__(self) -> str:
         return f"part-{self.key}-{self.first:07d}-{self.last:07d}"
@@ -93,8 +92,8 @@ class Part:
 class Listing:
     """The files of a study's folder, sorted.
 
-    redundant : finished parts that lie within another; unfinished : parts that lack a file;
-    foreign : paths of files that are no part of this study
+    redundant : finished parts that lie, or begin, within another
+    unfinished : parts that lack a file; foreign : paths of files that are no part of this study
     """
 
     finished: list[Part]
@@ -206,11 +205,11 @@ def list_parts(directory: Path, keys: Collection[str]) -> Listing:
     """Tell parts with one of the keys apart from other files, by their names alone."""
     found: dict[Part, int] = {}
     foreign = []
-    for folder in SUFFIXES:  # commits first: whatever arrives in between has its files
-        for path in sorted((directory / folder).glob("[!.]*")):
-            part = _part(path)
-            if part is None or part.key not in keys or part.path(folder).name != path.name:
-                foreign.append(Path(folder) / path.name)
+    for folder, suffix in SUFFIXES.items():  # commits first: what comes in between has its files
+        for name in sorted(path.name for path in (directory / folder).glob("[!.]*")):
+            part = _part(name.removesuffix(suffix))
+            if part is None or part.key not in keys or name != f"{part}{suffix}":
+                foreign.append(Path(folder) / name)
             else:
                 found[part] = found.get(part, 0) + 1
     finished = [part for part, n_files in found.items() if n_files == len(SUFFIXES)]
@@ -385,8 +384,8 @@ def _damaged(path: Path, what: str) -> DataError:
     return DataError(f"{path} is damaged: {what}. {advice}")
 
 
-def _part(path: Path) -> Part | None:
-    match = NAME.fullmatch(path.stem)
+def _part(name: str) -> Part | None:
+    match = NAME.fullmatch(name)
     return Part(match[1], int(match[2]), int(match[3])) if match else None
 
 

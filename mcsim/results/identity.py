@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 KEY_LENGTH = 12  # digits; two of a thousand keys agree with probability 2e-9
@@ -73,23 +74,28 @@ def grow(before: Mapping[str, PartContents], identity: Identity) -> dict[str, Pa
     """The contents by key, with new keys for what of the identity they lack."""
     contents = dict(before)
     known: dict[str, set[str]] = {}
+    of_methods = cache(partial(_values_of, identity))
     for one in before.values():
         known.setdefault(one.condition, set()).update(one.methods)
     for label in identity.conditions:
         new = tuple(name for name in identity.methods if name not in known.get(label, ()))
         if new:
-            contents[_key(label, new, identity)] = PartContents(label, new)
+            of_condition = json.dumps([label, identity.conditions[label], new])
+            text = f"{of_condition[:-1]}, {of_methods(new)}]"
+            key = hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+            contents[key] = PartContents(label, new)
     return contents
 
 
-def _key(label: str, methods: Sequence[str], identity: Identity) -> str:
-    values = [
-        (key, value)
-        for key, value in sorted(identity.values.items())
-        if key.startswith(OF_ALL_METHODS) or _method_of(key, identity.methods) in methods
-    ]
-    text = json.dumps([label, identity.conditions[label], methods, values])
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+def _values_of(identity: Identity, methods: Sequence[str]) -> str:
+    """What determines the numbers of some methods beside the condition."""
+    return json.dumps(
+        [
+            (key, value)
+            for key, value in sorted(identity.values.items())
+            if key.startswith(OF_ALL_METHODS) or _method_of(key, identity.methods) in methods
+        ]
+    )
 
 
 def _method_of(key: str, names: Iterable[str]) -> str | None:

@@ -2,7 +2,8 @@
 
 Chunks are blocks: a power of two of replicates, after a multiple of it. So two blocks are apart,
 or one lies within the other, whatever ranges they were cut from: runs that know nothing of each
-other never leave two files that overlap in part.
+other never leave two files that overlap in part. The last block of a plan is cut off where the plan
+ends; only one of a larger plan could overlap it, and of two such files the later does not count.
 """
 
 import re
@@ -21,20 +22,30 @@ LARGEST_BLOCK = 2_048
 
 
 def cut(
-    ranges: Sequence[Range], at_most: int = LARGEST_BLOCK, grid: Grid = GRID
+    ranges: Sequence[Range],
+    at_most: int = LARGEST_BLOCK,
+    grid: Grid = GRID,
+    end: int | None = None,
 ) -> Iterator[Range]:
-    """Cut ranges into the largest blocks of the grid, and of `at_most` replicates."""
+    """Cut ranges into the largest blocks of the grid, and of `at_most` replicates.
+
+    Parameters
+    ----------
+    end : last replicate of the plan, where a block may be cut off
+    """
     for first, last in ranges:
         while first <= last:
-            size = _block_size(first, last, at_most, grid)
-            yield first, first + size - 1
+            size = _block_size(first, at_most, grid)
+            left = last - first + 1
+            while size > left and last != end:
+                size //= 2
+            yield first, first + min(size, left) - 1
             first += size
 
 
-def _block_size(first: int, last: int, at_most: int, grid: Grid) -> int:
+def _block_size(first: int, at_most: int, grid: Grid) -> int:
     of_grid = next((size for end, size in grid if first <= end), LARGEST_BLOCK)
-    limit = min(of_grid, at_most, last - first + 1)
-    size = 1 << (limit.bit_length() - 1)
+    size = 1 << (min(of_grid, at_most).bit_length() - 1)
     while (first - 1) % size:
         size //= 2
     return size
@@ -92,9 +103,9 @@ def subtract(wanted: Iterable[Range], done: Iterable[Range]) -> tuple[Range, ...
 
 
 def outermost(ranges: Iterable[Range]) -> list[Range]:
-    """Sorted, without those that lie within another."""
+    """Sorted, without those that lie within another, or begin there."""
     kept: list[Range] = []
     for first, last in sorted(set(ranges), key=lambda one: (one[0], -one[1])):
-        if not kept or last > kept[-1][1]:
+        if not kept or first > kept[-1][1]:
             kept.append((first, last))
     return kept

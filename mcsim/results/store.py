@@ -197,10 +197,7 @@ class Store:
 
     def committed(self) -> dict[str, tuple[Range, ...]]:
         """Finished replicates by key, from the names of the files alone."""
-        done: dict[str, list[Range]] = {}
-        for part in self._list().finished:
-            done.setdefault(part.key, []).append((part.first, part.last))
-        return {key: merge(ranges) for key, ranges in done.items()}
+        return _ranges_of(self._list().finished)
 
     def tidy(self) -> None:
         """Remove parts that double rows of others: of runs at the same time, and of killed ones."""
@@ -234,16 +231,19 @@ class Store:
     def status(self) -> StudyStatus:
         """How far every planned condition is."""
         n_planned = read_manifest(self.directory)["replicates"]
-        n_failed = read_parts(self.directory, self._count_failed)
+        n_failed, missing = read_parts(self.directory, self._count)
         found = []
-        for label, ranges in self.missing().items():
+        for label, ranges in missing.items():
             n_done = n_planned - sum(last - first + 1 for first, last in ranges)
             found.append(ConditionStatus(label, n_planned, n_done, n_failed[label], ranges))
         return StudyStatus(found)
 
     def missing(self) -> dict[str, tuple[Range, ...]]:
         """Planned replicates by condition that some method lacks."""
-        manifest, done = read_manifest(self.directory), self.committed()
+        return self._missing(self.committed())
+
+    def _missing(self, done: Mapping[str, Sequence[Range]]) -> dict[str, tuple[Range, ...]]:
+        manifest = read_manifest(self.directory)
         planned = [(1, manifest["replicates"])]
         ranges: dict[str, list[Range]] = {label: [] for label in manifest["conditions"]}
         for key, contents in self.contents.items():
@@ -253,14 +253,15 @@ class Store:
     def _list(self) -> Listing:
         return list_parts(self.directory, self.contents)
 
-    def _count_failed(self, parts: Iterable[Part]) -> Counter[str]:
+    def _count(self, parts: Sequence[Part]) -> tuple[Counter[str], dict[str, tuple[Range, ...]]]:
+        """Failed fits of finished parts by condition, and what is missing."""
         n_failed: Counter[str] = Counter()
         for part in parts:
             refuse_other_size(self.directory / part.path("estimates"))  # all of it is not read
             status = read_columns(self.directory / part.path("fits"), ["status"])["status"]
             label = self.contents[part.key].condition
             n_failed[label] += _n_failed(status)
-        return n_failed
+        return n_failed, self._missing(_ranges_of(parts))
 
     def _describe(self, description: StudyDescription, *, created: str | None) -> None:
         identity = description.identity
@@ -372,6 +373,14 @@ def _n_failed(status: pa.ChunkedArray) -> int:
     # pc.is_in would need an array of names, and the first that is made loads pandas: 0.2 s
     counts = {one["values"]: int(one["counts"]) for one in pc.value_counts(status).to_pylist()}
     return sum(counts.get(name, 0) for name in FAILED)
+
+
+def _ranges_of(parts: Iterable[Part]) -> dict[str, tuple[Range, ...]]:
+    """Replicates by key."""
+    found: dict[str, list[Range]] = {}
+    for part in parts:
+        found.setdefault(part.key, []).append((part.first, part.last))
+    return {key: merge(ranges) for key, ranges in found.items()}
 
 
 def _overlap(one: Part, other: Part) -> bool:

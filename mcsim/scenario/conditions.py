@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -50,10 +50,13 @@ class Condition:
 def conditions(scenario: Scenario) -> tuple[Condition, ...]:
     """Every combination of the swept values, in the order of the file; one without a sweep."""
     raw = scenario.model_dump(exclude_defaults=True)
-    names = short_names(list(scenario.sweep))
-    return tuple(
-        _condition(swept, values, names, scenario.tables) for values, swept in expand_sweep(raw)
-    )
+    names, found = short_names(list(scenario.sweep)), []
+    before, design = None, None
+    for values, swept in expand_sweep(raw):
+        if design is None or swept["design"] is not before:  # nothing in it may be swept
+            before, design = swept["design"], _read_design(swept["design"], scenario.tables)
+        found.append(_condition(design, swept["truth"], values, names))
+    return tuple(found)
 
 
 def study_identity(scenario: Scenario) -> dict[str, Any]:
@@ -90,26 +93,40 @@ def _plugin_identity(scenario: Scenario) -> dict[str, str]:
     return {f"methods.{name}.plugin": digest for name in own}
 
 
-def _condition(
-    raw: dict[str, Any],
-    values: dict[str, Any],
-    names: dict[str, str],
-    tables: Mapping[str, DesignTable],
-) -> Condition:
-    given = DESIGNS.validate_python(raw["design"])
+class _Read(NamedTuple):
+    """A design, its table, and the text that it is in the identity."""
+
+    design: DesignSpec | TableDesignSpec
+    table: DesignTable | None
+    text: str
+
+
+def _read_design(raw: dict[str, Any], tables: Mapping[str, DesignTable]) -> _Read:
+    given = DESIGNS.validate_python(raw)
     # a value that is written out and one left at its default are the same
     design = canonical(given.model_dump(exclude_defaults=True))
     design["factors"] = canonical(list(given.plain_factors.items()))
-    stated = StatedTruth.model_validate(raw["truth"]).in_sds()
-    truth = canonical(stated.model_dump(exclude_defaults=True))
     table = tables.get(design.get("table"))
     rows = design if table is None else design | {"table": table.digest}
-    text = json.dumps({"design": rows, "truth": truth}, separators=(",", ":"))
+    own = DESIGNS.validate_python(design | {"factors": given.factors})
+    return _Read(own, table, _compact(rows))
+
+
+def _condition(
+    read: _Read, raw_truth: dict[str, Any], values: dict[str, Any], names: dict[str, str]
+) -> Condition:
+    stated = StatedTruth.model_validate(raw_truth).in_sds()
+    truth = canonical(stated.model_dump(exclude_defaults=True))
+    text = f'{{"design":{read.text},"truth":{_compact(truth)}}}'
     return Condition(
         label=", ".join(f"{names[key]}={show_swept(v)}" for key, v in values.items()) or "all",
         values=values,
-        design=DESIGNS.validate_python(design | {"factors": given.factors}),
+        design=read.design,
         truth=TruthSpec.model_validate(truth),
         identity=hashlib.sha256(text.encode()).hexdigest(),
-        table=table,
+        table=read.table,
     )
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcsim.errors import DataError, nearest_name
-from mcsim.names import ODDS_RATIO, RATE_RATIO, RISK_DIFFERENCE
 
 if TYPE_CHECKING:
     from mcsim.scenario.records import MethodSpec
@@ -24,10 +23,10 @@ FAMILIES = tuple(LINKS)
 ALL_LINKS = tuple(dict.fromkeys(link for links in LINKS.values() for link in links))
 MOST_POINTS = 50  # of quadrature, per random effect: more change nothing
 COUNTS = ("poisson", "nbinom")
-FAMILIES_OF = {  # whose mean responses a comparison is of
-    RISK_DIFFERENCE: ("binomial",),
-    RATE_RATIO: COUNTS,
-    ODDS_RATIO: ("binomial",),
+FAMILIES_OF = {  # whose mean responses a comparison is of: one of MARGINAL in names
+    "risk_difference": ("binomial",),
+    "rate_ratio": COUNTS,
+    "odds_ratio": ("binomial",),
 }
 MODELS_OF = {  # families that a method may take responses of a family for
     GAUSSIAN: (GAUSSIAN,),

@@ -75,16 +75,20 @@ def _replicates(chunk: Chunk) -> range:
 
 def _fitted_together(ready: Mapping[Chunk, PreparedCondition]) -> list[list[Chunk]]:
     """Chunks of conditions that differ in the truth alone: the methods' fits cost less together."""
-    groups: dict[tuple[int, ...], list[Chunk]] = {}
+    groups: dict[tuple[int, ...], list[list[Chunk]]] = {}
     for chunk, condition in ready.items():
-        if not (chunk.is_lost or condition.condition.has_own_rows):
-            groups.setdefault(tuple(map(id, condition.ready.values())), []).append(chunk)
-    return [group for group in groups.values() if len(group) > 1 and _n_kept(group, ready)]
+        if chunk.is_lost or condition.condition.has_own_rows:
+            continue
+        of_methods = groups.setdefault(tuple(map(id, condition.ready.values())), [[]])
+        if not _is_kept([*of_methods[-1], chunk], condition):
+            of_methods.append([])
+        of_methods[-1].append(chunk)
+    return [group for found in groups.values() for group in found if len(group) > 1]
 
 
-def _n_kept(group: Sequence[Chunk], ready: Mapping[Chunk, PreparedCondition]) -> bool:
+def _is_kept(group: Sequence[Chunk], condition: PreparedCondition) -> bool:
     """Whether what methods keep of the responses fits in memory."""
-    of_one = sum(method.n_values for method in ready[group[0]].methods.values())
+    of_one = sum(method.n_values for method in condition.methods.values())
     return of_one * sum(len(_replicates(chunk)) for chunk in group) <= KEPT_VALUES
 
 

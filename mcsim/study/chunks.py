@@ -17,7 +17,7 @@ CHUNK_VALUES = 20_000_000  # of responses in a chunk, for the same reason
 BATCH_REPLICATES = 64  # in chunks that go together: what is lost if the run is stopped
 BATCH_VALUES = 200_000  # of responses in them: a fraction of a second
 BATCH_CHUNKS = 16  # at most, where each may be of a condition that is to be prepared
-LARGE_BATCH = 16  # times as much of quick fits goes together, where much is to be done
+LARGE_BATCH = 64  # times as much of quick fits goes together, where much is to be done
 N_BATCHES = 64  # that share the work well
 
 
@@ -36,8 +36,14 @@ def plan_chunks(
     parts: Mapping[str, PartContents],
     wanted: Sequence[Range],
     grid: Grid = GRID,
+    end: int | None = None,
 ) -> list[Chunk]:
-    """The chunks of every condition and method, done or not; `parts` say what goes together."""
+    """The chunks of every condition and method, done or not; `parts` say what goes together.
+
+    Parameters
+    ----------
+    end : last replicate of the plan, where a chunk may be cut off, so that files are few
+    """
 
     def at_most(label: str, methods: Sequence[str]) -> int:
         of_rows = max(SLOW_CHUNK_SIZE, CHUNK_VALUES // study.n_rows(label))
@@ -46,7 +52,7 @@ def plan_chunks(
     return [
         Chunk(contents.condition, key, first, last, contents.methods)
         for key, contents in parts.items()
-        for first, last in cut(wanted, at_most(contents.condition, contents.methods), grid)
+        for first, last in cut(wanted, at_most(contents.condition, contents.methods), grid, end)
     ]
 
 
@@ -57,7 +63,9 @@ def left_to_do(chunks: Iterable[Chunk], store: Store, grid: Grid = GRID) -> list
         replace(chunk, first=first, last=last)
         for chunk in chunks
         for first, last in cut(
-            subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())), grid=grid
+            subtract([(chunk.first, chunk.last)], done.get(chunk.key, ())),
+            grid=grid,
+            end=chunk.last,
         )
     ]
     # the largest first: the small ones at the end keep all workers busy to the last

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -48,6 +48,7 @@ from mcsim.study.tables import fallbacks, parameters_of
 T = TypeVar("T")
 
 OTHER_DRAWS = (1, 2, 3)  # replicates whose designs a refusal is tried with
+version_of = cache(version)  # which reads a file
 PACKAGES = ("numpy", "scipy", "numba", "pyarrow", "formulaic", "statsmodels")
 
 
@@ -224,7 +225,7 @@ def _manifest(scenario: Scenario, n_planned: int) -> dict[str, object]:
         "confidence": scenario.confidence,
         "replicates": n_planned,
         "fallbacks": fallbacks(scenario),
-        "versions": {"mcsim": __version__} | {name: version(name) for name in PACKAGES},
+        "versions": {"mcsim": __version__} | {name: version_of(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),

@@ -186,8 +186,10 @@ def own_chunks(
     study: PreparedStudy, parts: Mapping[str, PartContents], options: RunOptions
 ) -> list[Chunk]:
     """The chunks that a run is to see done, whether they are or not: all, or those of its shard."""
-    wanted = options.replicates or [(1, options.planned or study.scenario.replicates)]
-    chunks = plan_chunks(study, parts, wanted, grid_of(study, options))
+    end = options.planned or study.scenario.replicates
+    wanted, grid = options.replicates or [(1, end)], grid_of(study, options)
+    is_cut_off = grid == WIDE_GRID and options.replicates is None
+    chunks = plan_chunks(study, parts, wanted, grid, end if is_cut_off else None)
     if options.shard is None:
         return chunks
     own = of_shard(chunks, options.shard)

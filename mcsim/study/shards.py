@@ -74,8 +74,9 @@ def _dealt(chunks: Sequence[Chunk], totals: Sequence[int]) -> Iterator[tuple[int
 
 
 def halves(chunk: Chunk) -> tuple[Chunk, Chunk]:
-    """A chunk of several replicates in two: halves of a block are blocks."""
-    middle = (chunk.first + chunk.last) // 2
+    """A chunk of several replicates in two: halves of a block are blocks, cut off at its end."""
+    half = 1 << ((chunk.last - chunk.first).bit_length() - 1)
+    middle = chunk.first + half - 1
     return replace(chunk, last=middle), replace(chunk, first=middle + 1)
 
 

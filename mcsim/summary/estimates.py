@@ -183,7 +183,7 @@ class Results:
         replicate = _integers(estimates["replicate"])
         status = self._fits[-1].of(self._fit(condition, method, replicate))
         kept = np.flatnonzero(np.isin(status, self._usable))
-        order = kept[np.argsort(rows[kept], kind="stable")]
+        order = kept[_stable_order(rows[kept], self._row_of.size)]
         numbers = np.stack([_floats(estimates[name])[order] for name in KEPT])
         starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
         bounds = itertools.pairwise([*starts.tolist(), len(order)])
@@ -296,6 +296,12 @@ def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> Ints:
     names = [numbers.get(name, -1) for name in array.dictionary.to_pylist()]
     indices = np.asarray(array.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
     return np.array([*names, -1], dtype=np.int64).take(indices)
+
+
+def _stable_order(values: Ints, end: int) -> Ints:
+    """Order of whole numbers below `end`; numpy sorts those of 16 bits by counting."""
+    is_small = end <= np.iinfo(np.int16).max
+    return np.argsort(values.astype(np.int16) if is_small else values, kind="stable")
 
 
 def _integers(column: pa.ChunkedArray) -> Ints:

@@ -192,6 +192,7 @@ class _Measured:
             numbers = take(results, row)
             n = numbers.shape[1]
             rows_by_n.setdefault(n, []).append((row, numbers))
+            del numbers  # gone before those of the next row are read
             if n * len(rows_by_n[n]) >= MEASURED_TOGETHER:
                 self._measure(rows_by_n.pop(n))
         for found in rows_by_n.values():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mcsim.errors import McsimError
 from mcsim.results.ranges import (
     LARGEST_BLOCK,
+    WIDE_GRID,
     cut,
     format_ranges,
     merge,
@@ -56,12 +57,26 @@ def test_two_chunks_are_apart_or_one_holds_the_other(wanted, at_most):
         assert shared in (set(), numbers([one]), numbers([other]))
 
 
-@given(ranges=RANGES)
-def test_the_outermost_of_ranges_hold_all_and_none_holds_another(ranges):
+@given(ranges=RANGES, at_most=st.integers(1, 40))
+def test_the_outermost_of_ranges_are_apart_and_hold_all_blocks(ranges, at_most):
     kept = outermost(ranges)
-    assert numbers(kept) == numbers(ranges)
-    for one, other in itertools.permutations(kept, 2):
-        assert not numbers([one]) <= numbers([other])
+    assert set(kept) <= set(ranges)
+    assert sum(last - first + 1 for first, last in kept) == len(numbers(kept))
+    blocks = [*cut([(1, 80)]), *cut(ranges, at_most)]
+    assert numbers(outermost(blocks)) == numbers(blocks)
+
+
+@given(done=RANGES, end=st.integers(1, 600))
+def test_the_last_chunk_of_a_plan_is_cut_off_where_the_plan_ends(done, end):
+    wanted = subtract([(1, end)], done)
+    chunks = list(cut(wanted, grid=WIDE_GRID, end=end))
+    assert numbers(chunks) == numbers(wanted)
+    assert len(chunks) <= len(list(cut(wanted, grid=WIDE_GRID)))
+    for one, other in itertools.product(chunks, cut([(1, end)], grid=WIDE_GRID, end=end)):
+        shared = numbers([one]) & numbers([other])
+        assert shared in (set(), numbers([one]), numbers([other]))
+    if not done:
+        assert len(chunks) == -(-end // 256)
 
 
 @pytest.mark.parametrize("n", [1, 999, 1_000, 123_456])
