@@ -34,7 +34,6 @@ from mcsim.engine.nested.forest import OwnRows, grow
 from mcsim.engine.optimum.minque import start_of
 from mcsim.engine.residuals.kinds import KINDS
 from mcsim.engine.residuals.structure import ResidualRows
-from mcsim.scenario.conditions import conditions
 from mcsim.scenario.families import FamilyModel
 from mcsim.scenario.records import Scenario
 from mcsim.study.workers.kinds import EXECUTORS, Place
@@ -48,7 +47,8 @@ ROWS = 12  # of a design that is large enough to be fitted
 def parts_for(scenario: Scenario) -> list[str]:
     """What a scenario needs beside what all do."""
     return _parts(
-        does_cross=any(one.design.crossed_levels for one in conditions(scenario)),
+        does_cross=bool(scenario.design.crossed_levels)
+        or any(key.endswith(".crossed") for key in scenario.sweep),
         has_counts=scenario.has_counts,
         has_points=any((spec.quadrature or 1) > 1 for spec in scenario.methods),
         has_residuals=any(spec.residual is not None for spec in scenario.methods),
