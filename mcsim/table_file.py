@@ -92,6 +92,29 @@ def with_points(values: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
     return values.where(~is_number, values.str.replace(",", "."))
 
 
+def ambiguous_numbers(columns: pd.DataFrame, decimal: str) -> dict[str, str]:
+    """Columns whose 2.763 may be 2763, since others have decimal commas, and why; or 2,763."""
+    if decimal == ".":
+        return {}
+    for sign, other in (".,", ",."):
+        of_sign = {str(name): _with(sign, own) for name, own in columns.items()}
+        beside = next((one for _, own in columns.items() for one in _with(other, own)), None)
+        shape = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(\{sign}[0-9]{{3}})+")
+        all_marked = [one for marked in of_sign.values() for one in marked]
+        if beside is not None and all(map(shape.fullmatch, all_marked)):
+            why = (
+                f"has numbers such as {{}}, thousands or decimals, and others are such as {beside}"
+            )
+            return {name: why.format(marked[0]) for name, marked in of_sign.items() if marked}
+    return {}
+
+
+def _with(sign: str, values: "pd.Series[Any]") -> list[str]:
+    """The cells that are numbers with this sign, a comma or a point."""
+    is_number = re.compile(rf"[+-]?[0-9]*\{sign}[0-9]+(?:[eE][+-]?[0-9]+)?").fullmatch
+    return [one for one in values if isinstance(one, str) and is_number(one)]
+
+
 def as_numbers(values: "pd.Series[Any]") -> "pd.Series[Any] | None":
     """The column as floats; None where it holds text."""
     if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from mcsim.cli.complete import measures as measures_begun
 from mcsim.cli.complete import names_of
+from mcsim.cli.data import Share
 from mcsim.errors import McsimError
 from mcsim.scenario.limits import is_of_size
 
@@ -235,7 +236,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @click.option("--measure", "measures", multiple=True, shell_complete=measures_begun,
               help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
 @click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
-@click.option("--width", type=click.FloatRange(MIN_WIDTH, MAX_WIDTH), metavar="MM",
+@click.option("--width", type=Share(MIN_WIDTH, MAX_WIDTH), metavar="MM",
               help="Of the figure, such as 89 or 183: one and two columns of a page; default: as"
               " wide as it needs.")  # fmt: skip
 def plot(

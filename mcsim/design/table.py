@@ -16,6 +16,7 @@ from mcsim.formula import Formula, is_name, parse_formula, variable_names, writt
 from mcsim.table_file import (
     LARGEST,
     TableFile,
+    ambiguous_numbers,
     as_categories,
     as_numbers,
     by_row,
@@ -152,6 +153,9 @@ def _usable(file: TableFile, formula: Formula, path: str, others: Sequence[str])
         name: _converted(with_points(frame[name], file.decimal), formula, path) for name in names
     }
     converted = pd.DataFrame(found)
+    numbers = frame[[name for name in names if _is_numbers(converted[name])]]
+    for name, why in ambiguous_numbers(numbers, file.decimal).items():
+        raise DataError(f"{path}: {name!r} {why}; write both with one sign, thousands with none")
     for name in (name for name in others if not _is_numbers(converted[name])):
         raise DataError(f"{path}: {name!r} is text or a group; it must be numbers")
     _refuse_undefined(formula, converted, path)

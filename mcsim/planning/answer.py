@@ -22,6 +22,8 @@ from mcsim.summary.summarize import summarize
 
 OF_TRUTH = 64  # replicates of each truth, to tell how values differ between them
 TAILS = 0.1, 0.9
+MANY_FAILED = 0.01  # share of fits, from which on it is said
+TOO_OFTEN = 1.5  # times the level: a type I error that is said to be no 5%
 WHAT = {
     "rejection": "the power to detect {0}{1}",
     "equivalence": "the probability to show that {0} lies within its limits",
@@ -47,9 +49,19 @@ def details_of(chosen: Chosen, bench: Bench, effects: Sequence[float]) -> Record
     """Level and sensitivity of a test, how values differ between truths, the answer in words."""
     tested = [one for one in chosen.goals if one.measure == "rejection"]
     found: Record = of_test(chosen, bench, tested[0], effects) if tested else {}
+    if (failed := _share_failed(chosen, bench)) > MANY_FAILED:
+        found["failed"] = failed
     if bench.truths.sweep:
         found["truths"] = _of_truths(chosen, bench)
-    return found | {"in_words": _in_words(chosen, bench, found.get("truths"))}
+    return found | {"in_words": _in_words(chosen, bench, found)}
+
+
+def _share_failed(chosen: Chosen, bench: Bench) -> float:
+    """The share of the fits of the design by the method that are not usable."""
+    rows = summarize([bench.folder(chosen.look.design)]).to_pylist()
+    fits = {row["condition"]: row for row in rows if row["method"] == chosen.method}.values()
+    n_all = sum(row["n_replicates"] for row in fits)
+    return sum(row["n_failed"] for row in fits) / n_all if n_all else 0.0
 
 
 def of_test(chosen: Chosen, bench: Bench, goal: Goal, effects: Sequence[float]) -> Record:
@@ -102,7 +114,7 @@ def _without_noise(values: Sequence[Value]) -> np.ndarray:
     return np.asarray(found.mean() + kept * (found - found.mean()))
 
 
-def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
+def _in_words(chosen: Chosen, bench: Bench, found: Record) -> str:
     """The answer as a sentence that can stand in an application for money."""
     designs, look, (goal, *_) = chosen.designs, chosen.look, chosen.goals
     scenario = designs.scenario(bench.scenario, look.design)
@@ -120,7 +132,9 @@ def _in_words(chosen: Chosen, bench: Bench, truths: Record | None) -> str:
         f"We plan {design_in_words(design)}{''.join(f' ({one})' for one in factors)}, for a cost of"
         f" {cost}{one_draw}. Analysed by {method}, {what.format(goal.parameter, size)}{level} is"
         f" {shown(goal, value.estimate)} ({shown(goal, value.lower)} to {shown(goal, value.upper)},"
-        f" {value.n:,} simulated studies).{_truths_in_words(goal, truths)}{_rest(chosen)}"
+        f" {value.n:,} simulated studies).{_failed_in_words(found)}"
+        f"{_level_in_words(found, 1 - scenario.confidence)}"
+        f"{_truths_in_words(goal, found.get('truths'))}{_rest(chosen)}"
     )
 
 
@@ -128,6 +142,26 @@ def _method_in_words(scenario: Scenario, name: str) -> str:
     spec: MethodSpec = next(one for one in scenario.methods if name in one.result_names)
     df = name.rpartition("/")[2] if len(spec.result_names) > 1 else next(iter(spec.df), "")
     return f"{spec.formula} ({', '.join(filter(None, [spec.estimator, df]))})"
+
+
+def _failed_in_words(found: Record) -> str:
+    """That the analysis cannot be made in many studies, which no value counts."""
+    if "failed" not in found:
+        return ""
+    return (
+        f" In {100 * found['failed']:.1f}% of all studies that were simulated this analysis was not"
+        " possible; they do not count here."
+    )
+
+
+def _level_in_words(found: Record, level: float) -> str:
+    """That a test rejects far too often where there is nothing, which makes power worth nothing."""
+    if found.get("type_1", 0.0) <= TOO_OFTEN * level:
+        return ""
+    return (
+        f" But where there is no effect, this test rejects in {100 * found['type_1']:.1f}%, not in"
+        f" {100 * level:g}%: its power cannot be held against that of other methods."
+    )
 
 
 def _truths_in_words(goal: Goal, truths: Record | None) -> str:

@@ -4,10 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mcsim.design.columns import model_columns
+from mcsim.design.columns import ModelColumns, model_columns
 from mcsim.design.table import Table
+from mcsim.engine.crossed.partitions import is_within
+from mcsim.errors import DataError
 from mcsim.planning.seen_design import crossed_levels, labels_of, levels_of
 from mcsim.scenario.design_table import DesignTable, read_design_table
 
@@ -21,15 +24,32 @@ def kept_design(table: Table, name: str) -> dict[str, Any]:
         if isinstance(frame[one].dtype, pd.CategoricalDtype)
     }
     columns = model_columns(formula, frame)
-    crossed = crossed_levels(columns)
+    levels, crossed = levels_of(columns), crossed_levels(columns)
+    for level in crossed:
+        _check_labels(columns, level)
     return {
         "table": name,
         "levels": [
-            {"name": level} | ({"crossed": True} if level in crossed else {})
-            for level in levels_of(columns)
+            {"name": level} | ({"crossed": True} if level in crossed else {}) for level in levels
         ],
         "factors": factors,
     }
+
+
+def _check_labels(columns: ModelColumns, level: str) -> None:
+    """Refuse a level that crosses, where its label alone is not one unit: it would be there."""
+    labels = np.asarray(columns.frame.groupby(level, observed=True).ngroup(), dtype=np.int64)
+    for term in columns.formula.random:
+        if term.group[-1] != level or len(term.group) == 1:
+            continue
+        (own,) = (one for one in columns.levels if one.level == term.level)
+        if not is_within(labels, own.unit_of_row):
+            raise DataError(
+                f"the labels of {level!r} repeat in {':'.join(term.group[:-1])}, and its units"
+                " cross with those of another level: a scenario takes a label that crosses for the"
+                f" same unit everywhere. Give {level!r} labels that differ, such as"
+                f" {'.'.join(f'{name}1' for name in term.group)}, and write (... | {level})"
+            )
 
 
 def rows_of(table: Table) -> str:

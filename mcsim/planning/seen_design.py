@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mcsim.design.columns import ModelColumns, model_columns
+from mcsim.design.columns import ModelColumns, RandomColumns, model_columns
 from mcsim.design.table import Table
 from mcsim.engine.crossed.partitions import is_within
 from mcsim.errors import DataError
@@ -51,21 +51,41 @@ class _Places:
 
 
 def levels_of(columns: ModelColumns) -> tuple[str, ...]:
-    """Names of the grouping columns, outermost first."""
-    groups = {term.level: term.group for term in columns.formula.random}
-    return tuple(dict.fromkeys(name for one in columns.levels for name in groups[one.level]))
+    """Names of the grouping columns: the longest chain of nested units, then what crosses it."""
+    groups = _groups(columns)
+    return tuple(dict.fromkeys(name for one in _in_order(columns) for name in groups[one.level]))
 
 
 def crossed_levels(columns: ModelColumns) -> frozenset[str]:
     """Grouping columns whose units cross with those of columns before, as the formula has them."""
-    groups = {term.level: term.group for term in columns.formula.random}
+    groups, levels = _groups(columns), _in_order(columns)
     return frozenset(
         groups[one.level][-1]
-        for depth, one in enumerate(columns.levels)
-        if not all(
-            is_within(one.unit_of_row, other.unit_of_row) for other in columns.levels[:depth]
-        )
+        for depth, one in enumerate(levels)
+        if not all(is_within(one.unit_of_row, other.unit_of_row) for other in levels[:depth])
     )
+
+
+def _groups(columns: ModelColumns) -> dict[str, tuple[str, ...]]:
+    return {term.level: term.group for term in columns.formula.random}
+
+
+def _in_order(columns: ModelColumns) -> list[RandomColumns]:
+    """The levels as a scenario has them, where nested units stand before those that cross."""
+    groups = _groups(columns)
+
+    def n_names(chain: list[RandomColumns]) -> int:
+        return len({name for one in chain for name in groups[one.level]})
+
+    chains: list[list[RandomColumns]] = []
+    for one in columns.levels:
+        around = (chain for chain in chains if is_within(one.unit_of_row, chain[-1].unit_of_row))
+        chains.append([*max(around, key=n_names, default=[]), one])
+    longest = max(chains, key=n_names, default=[])
+    return [
+        *longest,
+        *(one for one in columns.levels if all(one is not other for other in longest)),
+    ]
 
 
 def seen_design(table: Table) -> SeenDesign:

@@ -86,6 +86,10 @@ def draw_data_of(results: Path, replicate: int, label: Globs | None) -> Figure:
     frame = data.design.frame.assign(**{response: data.y, MEAN: mean})
     if not levels:
         raise DataError("the design has no units to draw a line for")
+    if frame.empty:
+        raise DataError(
+            f"replicate {replicate:,} has lost all of its rows; --replicate names another"
+        )
     others = frame.drop(columns=[response, MEAN, *levels])
     factors = [str(one) for one in others.select_dtypes("category").columns][:2]
     asked = _covariates(condition.truth, of.methods)

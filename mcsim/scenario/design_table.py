@@ -157,6 +157,8 @@ def read_design_table(path: Path) -> DesignTable:
 
 @lru_cache(maxsize=16)
 def _columns(table: DesignTable, units: tuple[str, ...], factors: Factors) -> TableColumns:
+    from mcsim.table_file import ambiguous_numbers
+
     found = TableColumns({}, {}, {}, {})
     for name in dict.fromkeys(filter(is_name, table.names)):
         if (n := table.names.count(name)) > 1:
@@ -170,6 +172,10 @@ def _columns(table: DesignTable, units: tuple[str, ...], factors: Factors) -> Ta
             found.units[name] = values.astype(str)
         else:
             _add(found, table.file, name, dict(factors).get(name))
+    numbers = table.file.frame[[*found.covariates]]
+    for name, why in ambiguous_numbers(numbers, table.file.decimal).items():
+        del found.covariates[name]
+        found.unusable[name] = why
     outermost_first = {name: found.units[name] for name in units if name in found.units}
     return replace(found, units=outermost_first)
 

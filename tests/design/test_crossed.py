@@ -177,6 +177,9 @@ def test_a_crossed_table_repeats_subjects_and_keeps_items(load, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+NO_INNERMOST = "innermost units, which there are none of where units cross, as those of 'item'"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -189,6 +192,14 @@ def test_a_crossed_table_repeats_subjects_and_keeps_items(load, tmp_path):
         (("count = 36", "count = 36\ncrossed = true"), "the first level has nothing before it"),
         (("crossed = true ", "crossed = 1 "), "it must be true or false"),
         (('df = "satterthwaite"', 'estimator = "two-stage"'), "needs nested units"),
+        (
+            ("sigma = 1.0", "sigma = 1.0\nresidual = { correlation = 'ar1', phi = 0.5 }"),
+            NO_INNERMOST,
+        ),
+        (
+            ("sigma = 1.0", "sigma = 1.0\nresidual = { correlation = 'exchangeable', rho = 0.3 }"),
+            NO_INNERMOST,
+        ),
     ],
 )
 def test_what_cannot_cross_is_refused(tmp_path, change, message):

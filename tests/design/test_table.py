@@ -71,6 +71,26 @@ def test_what_cannot_be_read_is_refused_with_its_line(read, lines, message):
         read(*lines)
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("2.763;0,5;a", "763;0,7;a"), "'y' has numbers such as 2.763, thousands or decimals"),
+        (("2.763;0,5;a", "763,5;0,7;a"), "'y' has .* others are such as 763,5; write both with"),
+        (("2,763;0.5;a", "763;0.7;a"), "'y' has numbers such as 2,763, .* such as 0.5"),
+        (("2.763;0.5;a", "763;0.7;a"), None),  # one sign: decimals
+        (("2,763;0,5;a", "763;0,7;a"), None),
+        (("2.5;0,5;a", "2.763;0,7;a"), None),  # typed in both ways
+    ],
+)
+def test_a_point_that_may_part_thousands_is_refused(read, rows, message):
+    lines = ("y;x;animal", *rows)
+    if message is None:
+        assert read(*lines).frame["y"].iloc[0] < 3
+        return
+    with pytest.raises(DataError, match=message):
+        read(*lines)
+
+
 def test_rows_without_a_value_are_left_out_and_counted(read):
     # R: nrow(model.frame(y ~ x, d)); animal is a grouping factor, other columns do not count
     lines = ["y,other,x,animal", "1,NA,1,a", "NA,1,2,a", "3,1,,b", "4,1,,NA", "5,NA,5,b"]

@@ -649,7 +649,36 @@ method = "two-stage"
 """
     text = SCENARIO.replace("[design]", "[design]\nredraw = true")
     text = text.replace("count = 3", "count = { uniform = [2, 4] }")
+    text = text.replace("[truth]", "[truth]\nmissing = { observations = 0.6 }", 1)
     text = re.sub(r'(?s)\[\[methods\]\]\nname = "general".*?(?=\[\[)', "", text)
     made = make_plan(scenario_of(tmp_path, search, text), PlanOptions(tmp_path / "plan", most=256))
     words = as_json(made)["answer"]["in_words"]
     assert "for a cost of 240 (one draw; every simulated study has its own). Analysed" in words
+    failed = 1.0 - made.chosen.looks[0].n / 256  # regressions of an animal that has too few rows
+    assert failed > 0.02
+    assert f"{100 * failed:.1f}% of all studies that were simulated this analysis was not" in words
+
+
+@pytest.mark.parametrize(("estimator", "is_said"), [("ols", True), ("two-stage", False)])
+def test_the_answer_says_where_its_test_does_not_hold_its_level(tmp_path, estimator, is_said):
+    search = """
+[plan]
+cost = { animal = 30 }
+target = { rejection = "diet[T.fed]", at_least = 0.01 }
+method = "rows"
+[plan.search]
+"design.levels.animal.count" = [4, 5]
+"""
+    text = re.sub(r'(?s)\[\[methods\]\]\nname = "general".*?(?=\[\[)', "", SCENARIO)
+    text = text.replace("Intercept = 0.015", "Intercept = 0.15")
+    text += f"""
+[[methods]]
+name = "rows"
+formula = "y ~ diet * x{" + (1 | animal)" * (not is_said)}"
+estimator = "{estimator}"
+"""
+    options = PlanOptions(tmp_path / "plan", most=256)
+    answer = as_json(make_plan(scenario_of(tmp_path, search, text), options))["answer"]
+    assert (answer["type_1"] > 0.075) == is_said
+    said = f"this test rejects in {100 * answer['type_1']:.1f}%, not in 5%"
+    assert (said in answer["in_words"]) == is_said

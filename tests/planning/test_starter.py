@@ -171,6 +171,31 @@ def test_units_that_cross_stay_so(tmp_path):
         design_of(tmp_path / "p.csv", "y ~ kind + (1 | subject) + (1 | item) + (1 | version:kind)")
 
 
+@pytest.mark.parametrize("groups", ["(1 | school/class)", "(1 | school:class)"])
+def test_nested_units_that_others_cross_stay_nested_whatever_their_labels(tmp_path, groups):
+    names = ["school", "class", "year"]
+    frame = pd.MultiIndex.from_product([range(6), [*"abc"], range(4)], names=names).to_frame(False)
+    frame["y"] = np.sin(np.arange(len(frame)) ** 2)
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    formula = f"y ~ 1 + {groups} + (1 | year)"
+    kept = starter_from_data(tmp_path / "p.csv", formula, "s", keep_design=True)
+    levels = tomllib.loads(kept.text)["design"]["levels"]
+    assert levels == [{"name": "school"}, {"name": "class"}, {"name": "year", "crossed": True}]
+
+
+def test_nested_units_that_cross_longer_chains_need_labels_of_their_own(tmp_path):
+    names = ["school", "class", "era", "year", "part"]
+    sizes = [range(3), [*"ab"], range(2), range(2), range(2)]
+    frame = pd.MultiIndex.from_product(sizes, names=names).to_frame(False)
+    frame["year"] += 2 * frame["era"]
+    frame["month"] = 2 * frame["year"] + frame["part"]
+    frame["y"] = np.sin(np.arange(len(frame)) ** 2)
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    formula = "y ~ 1 + (1 | school/class) + (1 | era) + (1 | year) + (1 | month)"
+    with pytest.raises(DataError, match=r"labels of 'class' repeat in school.*school1\.class1"):
+        starter_from_data(tmp_path / "p.csv", formula, "s", keep_design=True)
+
+
 def test_counts_that_differ_between_cells_alone_are_those_of_the_cells(tmp_path):
     n_images = {("fed", "a"): 3, ("fed", "b"): 1, ("fasted", "a"): 2, ("fasted", "b"): 2}
     rows = [

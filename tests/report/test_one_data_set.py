@@ -57,3 +57,15 @@ def test_one_condition_is_to_be_named_and_the_option_is_of_this_kind(swept, tmp_
     done = call_mcsim("plot", swept, "--kind", "bias", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert "--replicate goes with --kind data, not bias" in done.stderr
+
+
+def test_a_data_set_without_rows_and_a_width_that_is_no_number_are_refused(tmp_path):
+    text = SMALL.replace("[truth]\n", "[truth]\nmissing = { observations = 0.999999 }\n", 1)
+    (tmp_path / "any.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "any.toml", replicates=1)
+    folder = study.run_study(scenario, study.RunOptions(tmp_path / "study", n_workers=1)).directory
+    with pytest.raises(DataError, match="replicate 1 has lost all of its rows; --replicate names"):
+        mcsim.plot(folder, "data")
+    done = call_mcsim("plot", folder, "-o", tmp_path / "a.svg", "--width", "nan", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'nan' is no number" in done.stderr

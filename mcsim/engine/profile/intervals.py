@@ -243,7 +243,7 @@ class _Search:
         """Where the root of D(x) - D(estimate) reaches its goal if it is a straight line."""
         heights, x = self.descent.heights, self.descent.places.x
         root = np.sqrt(np.maximum(heights.f[tasks] - self._best[tasks], 0.0))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step = (np.sqrt(self._cutoff) - root) * 2.0 * root / heights.slope[tasks]
         return np.asarray(x[tasks] + step)
 

@@ -22,6 +22,7 @@ from mcsim.engine.fit import Fit, fit_moments, reduce_sorted
 from mcsim.engine.laplace.crossing import Cross
 from mcsim.engine.laplace.fit import LaplaceFit, fit_laplace
 from mcsim.engine.laplace.nest import Nest
+from mcsim.engine.nested.moments import Moments, join
 from mcsim.engine.optimum.search import Status
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.scenario.families import FamilyModel
@@ -29,16 +30,24 @@ from mcsim.scenario.families import FamilyModel
 Floats = NDArray[np.float64]
 StreamOf = Callable[[int], np.random.Generator]  # of a replicate, by its position in the block
 FitT = TypeVar("FitT", Fit, LaplaceFit)
+KeptT = TypeVar("KeptT", Moments, Floats)
 
+FITTED_TOGETHER = 2_048  # resamples, of as many fits as that takes
+KEPT_VALUES = 4_000_000  # of what a model keeps of them: 32 MB
 LARGEST_MEAN = 1e9  # of a count that is drawn
 
 
-class Model(Protocol[FitT]):
+class Model(Protocol[FitT, KeptT]):
     """How the responses of a fit are drawn and fitted; rows sorted, (n_resamples, n_rows)."""
 
-    def residuals(
-        self, fit: FitT, r: int, shape: tuple[int, int], generator: np.random.Generator
-    ) -> Floats:
+    @property
+    def n_values(self) -> int:
+        """Numbers that it keeps of a response."""
+        ...
+
+    def put_residuals(
+        self, fit: FitT, r: int, room: Floats, generator: np.random.Generator
+    ) -> None:
         """What predictors have beside fixed and random effects."""
         ...
 
@@ -48,8 +57,12 @@ class Model(Protocol[FitT]):
         """Responses with these predictors."""
         ...
 
-    def fit(self, responses: Floats) -> FitT:
-        """Fit them."""
+    def take(self, responses: Floats) -> KeptT:
+        """What fits need of responses."""
+        ...
+
+    def fit(self, taken: list[KeptT]) -> FitT:
+        """Fit what was taken."""
         ...
 
 
@@ -66,16 +79,16 @@ class _Level:
     cells: Cells
 
 
-class Bootstrap(Generic[FitT]):
+class Bootstrap(Generic[FitT, KeptT]):
     """Fits to data sets simulated from fits of one model.
 
     order : (n_rows,) of the rows, in which the model draws and fits; n_resamples : sets per fit
     """
 
     def __init__(
-        self, columns: ModelColumns, order: Ints, n_resamples: int, model: "Model[FitT]"
+        self, columns: ModelColumns, order: Ints, n_resamples: int, model: Model[FitT, KeptT]
     ) -> None:
-        self._model: Model[FitT] = model
+        self._model: Model[FitT, KeptT] = model
         self._n = n_resamples
         self._X = columns.X[order]
         self._levels = []
@@ -102,22 +115,27 @@ class Bootstrap(Generic[FitT]):
         blocks = estimates_of(fit)
         spread = np.full((3, len(blocks), len(fit.status)), np.nan)
         levels: list[float] = [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence]
-        for r in np.flatnonzero(fit.status <= Status.BOUNDARY).tolist():
-            again = self._model.fit(self._draw(fit, r, stream_of(r)))
-            usable = again.status <= Status.BOUNDARY
+        fitted = np.flatnonzero(fit.status <= Status.BOUNDARY).tolist()
+        room = np.empty((self._n, len(self._X)))
+        most = min(FITTED_TOGETHER, KEPT_VALUES // self._model.n_values) // self._n
+        for first in range(0, len(fitted), max(1, most)):
+            own = fitted[first : first + max(1, most)]
+            taken = [self._model.take(self._draw(fit, r, room, stream_of(r))) for r in own]
+            again = self._model.fit(taken)
+            usable = (again.status <= Status.BOUNDARY).reshape(len(own), self._n)
             for position, one in enumerate(estimates_of(again)):
-                values: Floats = one.estimate[usable & np.isfinite(one.estimate)]
-                if len(values) > 1:
-                    spread[:, position, r] = values.std(ddof=1), *np.quantile(values, levels)
+                estimates = one.estimate.reshape(len(own), self._n)
+                is_there = usable & np.isfinite(estimates)
+                spread[:, position, own] = _spread(estimates, is_there, levels)
         return [
             replace(one, std_error=spread[0, k], ci_lower=spread[1, k], ci_upper=spread[2, k])
             for k, one in enumerate(blocks)
         ]
 
-    def _draw(self, fit: FitT, r: int, generator: np.random.Generator) -> Floats:
-        """Responses (n_resamples, n_rows) with the parameters of fit r."""
+    def _draw(self, fit: FitT, r: int, y: Floats, generator: np.random.Generator) -> Floats:
+        """Responses (n_resamples, n_rows) with the parameters of fit r; `y` is room for them."""
         n_rows = len(self._X)
-        y = self._model.residuals(fit, r, (self._n, n_rows), generator)
+        self._model.put_residuals(fit, r, y, generator)
         y += self._X @ fit.coefficients[r]
         for level, Sigma in zip(self._levels, fit.covariances, strict=True):
             factor = semidefinite_factor(Sigma[[r]])[0]
@@ -131,17 +149,32 @@ class Bootstrap(Generic[FitT]):
         return self._model.responses(fit, r, y, generator)
 
 
+def _spread(estimates: Floats, is_there: NDArray[np.bool_], levels: list[float]) -> Floats:
+    """SD and quantiles of every row, of what is there; NaN where that is less than two."""
+    found = np.full((3, len(estimates)), np.nan)
+    counts = is_there.sum(axis=1)
+    for n in np.unique(counts[counts > 1]).tolist():
+        rows = counts == n
+        values = estimates[rows][is_there[rows]].reshape(-1, n)
+        found[:, rows] = values.std(axis=1, ddof=1), *np.quantile(values, levels, axis=1)
+    return found
+
+
 @dataclass(frozen=True)
 class NormalModel:
     """Normal responses."""
 
     design: CompiledDesign
 
-    def residuals(
-        self, fit: Fit, r: int, shape: tuple[int, int], generator: np.random.Generator
-    ) -> Floats:
+    @property
+    def n_values(self) -> int:
+        """Of the moments of a response."""
+        return self.design.n_values
+
+    def put_residuals(self, fit: Fit, r: int, room: Floats, generator: np.random.Generator) -> None:
         """What rows have by themselves."""
-        return np.asarray(generator.standard_normal(shape) * np.sqrt(fit.scale[r]))
+        generator.standard_normal(out=room)
+        room *= np.sqrt(fit.scale[r])
 
     def responses(
         self, _fit: Fit, _r: int, predictor: Floats, _generator: np.random.Generator
@@ -149,9 +182,13 @@ class NormalModel:
         """The predictors, which hold all."""
         return predictor
 
-    def fit(self, responses: Floats) -> Fit:
-        """Fit sorted responses."""
-        return fit_moments(self.design, reduce_sorted(self.design, responses))
+    def take(self, responses: Floats) -> Moments:
+        """Moments of sorted responses."""
+        return reduce_sorted(self.design, responses)
+
+    def fit(self, taken: list[Moments]) -> Fit:
+        """Fit the moments."""
+        return fit_moments(self.design, join(taken))
 
 
 @dataclass(frozen=True)
@@ -162,11 +199,16 @@ class CountsModel:
     nest: Nest | Cross
     family: FamilyModel
 
-    def residuals(
-        self, _fit: LaplaceFit, _r: int, shape: tuple[int, int], _generator: np.random.Generator
-    ) -> Floats:
+    @property
+    def n_values(self) -> int:
+        """Of a response itself."""
+        return self.design.n_rows
+
+    def put_residuals(
+        self, _fit: LaplaceFit, _r: int, room: Floats, _generator: np.random.Generator
+    ) -> None:
         """The offset alone."""
-        return np.tile(self.nest.offset, (shape[0], 1))
+        room[:] = self.nest.offset
 
     def responses(
         self, fit: LaplaceFit, r: int, predictor: Floats, generator: np.random.Generator
@@ -177,9 +219,13 @@ class CountsModel:
         dispersion = 1.0 / fit.dispersion[r] if fit.dispersion[r] > 0.0 else None
         return np.array([draw_counts(generator, one, trials, dispersion) for one in mean])
 
-    def fit(self, responses: Floats) -> LaplaceFit:
-        """Fit sorted responses."""
+    def take(self, responses: Floats) -> Floats:
+        """Sorted responses as the design was given."""
         given = np.empty_like(responses)
         given[:, self.design.order] = responses
-        kind = KINDS[self.family.family, self.family.link]
+        return given
+
+    def fit(self, taken: list[Floats]) -> LaplaceFit:
+        """Fit the responses."""
+        kind, given = KINDS[self.family.family, self.family.link], np.concatenate(taken)
         return fit_laplace(self.design, self.nest, kind, given, self.family.quadrature)

@@ -119,6 +119,15 @@ def _residual_problems(spec: ResidualSpec | None, draft: Draft) -> Iterator[Find
             yield (*_RESIDUAL, "correlation"), message
         for key in given if name != spec.correlation else ():
             yield (*_RESIDUAL, key), f"{key!r} goes with correlation {name!r}, which is not given"
+    crossed = () if draft.names is None else draft.names.crossed_levels
+    if spec.correlation is not None and crossed:
+        yield (
+            (*_RESIDUAL, "correlation"),
+            (
+                "residuals are correlated within the innermost units, which there are none of where"
+                f" units cross, as those of {crossed[0]!r}; leave it out"
+            ),
+        )
     most = most_observations(draft)
     if spec.rho is not None and 1.0 + spec.rho * (most - 1) < 0.0:
         lowest = f"at least -1/{most - 1} = {-1.0 / (most - 1):.4g}"

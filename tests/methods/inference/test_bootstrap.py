@@ -38,9 +38,8 @@ def test_resamples_have_the_moments_of_the_fit(data):
     # 4,000 resamples: a mean of products is off by 5 standard errors with probability 6e-7
     columns, method, moments = fitted(data, 4000)
     fit = fit_moments(method.design, moments)
-    y = Bootstrap(columns, method.design.order, 4000, NormalModel(method.design))._draw(
-        fit, 0, np.random.default_rng(1)
-    )
+    bootstrap = Bootstrap(columns, method.design.order, 4000, NormalModel(method.design))
+    y = bootstrap._draw(fit, 0, np.empty((4000, len(data))), np.random.default_rng(1))
     order = method.design.order
     X, Z, unit = columns.X[order], columns.levels[0].Z[order], columns.levels[0].unit_of_row[order]
     same = unit[:, None] == unit[None, :]
