@@ -7,6 +7,7 @@ data frame, as in peers.py; mcsim's are per fit of a block of data sets.
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
+from benchmarks import count_peers
 from benchmarks.peers import PeerFit, fit_or_reason, run_r, timed
 from benchmarks.scenarios import COUNTS
 from mcsim.design.columns import model_columns
@@ -58,31 +60,40 @@ def counts_rows() -> list[Row]:
     """A row per case and program: milliseconds, times mcsim's, its log-likelihood less mcsim's."""
     rows: list[Row] = []
     for name, (family, more, formula, wanted) in CASES.items():
-        frame, responses = _data(family, more, formula)
-        ours, loglik = _own(frame, responses, family, formula, "laplace", "containment")
+        frame, responses = data_of(family, more, formula)
+        ours, loglik = own_fits(frame, responses, family, formula, "laplace", "containment")
         rows.append((f"mcsim, {name}", f"{ours:.2f}, wanted {wanted}", "1", ""))
-        for program in R_CALLS if shutil.which("Rscript") else ():
-            call = R_CALLS[program].get(family, R_CALLS[program][""]).format(formula, family)
-            found = fit_or_reason(partial(run_r, "lme4", call), frame)
+        peers = _programs_of_r(family, formula) | count_peers.installed_peers(family, formula)
+        for program, fit in peers.items():
+            found = fit_or_reason(fit, frame)
             gap = found.error or f"{(found.loglik or np.nan) - loglik:+.6f}"
             rows.append((f"{program}, {name}", *_times(found, ours), gap.replace("|", "/")))
         if formula == NESTED:  # which no other of these programs can
-            found_ms, _ = _own(frame, responses, family, formula, "laplace", "containment", 9)
+            found_ms, _ = own_fits(frame, responses, family, formula, "laplace", "containment", 9)
             cells = f"{found_ms:.2f}, wanted 10 times Laplace", f"{found_ms / ours:.1f}", ""
             rows.append((f"mcsim, {name}, 9 points of quadrature", *cells))
-    frame, responses = _data("poisson", "", NESTED)
-    ours, _ = _own(frame, responses, "poisson", NESTED, "gee", "robust")
+    frame, responses = data_of("poisson", "", NESTED)
+    ours, _ = own_fits(frame, responses, "poisson", NESTED, "gee", "robust")
     rows.append(("mcsim, estimating equations, Poisson", f"{ours:.2f}", "1", ""))
     found = fit_or_reason(_gee_of_statsmodels, frame)
     rows.append(("statsmodels, the same", *_times(found, ours), found.error or "not told"))
     return rows
 
 
+def _programs_of_r(family: str, formula: str) -> dict[str, Callable[[pd.DataFrame], PeerFit]]:
+    if not shutil.which("Rscript"):
+        return {}
+    calls = {
+        name: own.get(family, own[""]).format(formula, family) for name, own in R_CALLS.items()
+    }
+    return {name: partial(run_r, "lme4", call) for name, call in calls.items()}
+
+
 def _times(found: PeerFit, ours: float) -> tuple[str, str]:
     return f"{1e3 * found.seconds:,.0f}", f"{1e3 * found.seconds / ours:,.0f}"
 
 
-def _data(family: str, more: str, formula: str) -> tuple[pd.DataFrame, np.ndarray]:
+def data_of(family: str, more: str, formula: str) -> tuple[pd.DataFrame, np.ndarray]:
     """One data set, and the responses of many (n, n_rows)."""
     size = [*SIZE, "truth.random.animal.sd.x=0.4"] if formula == SLOPES else SIZE
     truth = f'family = "{family}"\n{more}'
@@ -95,7 +106,7 @@ def _data(family: str, more: str, formula: str) -> tuple[pd.DataFrame, np.ndarra
     return simulator.design.frame.assign(y=responses[0]), responses
 
 
-def _own(
+def own_fits(
     frame: pd.DataFrame,
     responses: np.ndarray,
     family: str,

@@ -1,8 +1,4 @@
-"""Whole plans, and what the same question costs elsewhere.
-
-mlpwr and simr are not installed. mlpwr takes 4,000 evaluations of a function that simulates a data
-set and tests it; in their place a plain loop in R does that, which both would call: lmerTest.
-"""
+"""Whole plans, and what the same question costs elsewhere."""
 
 import math
 import resource
@@ -15,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import rscript
+from benchmarks.plan_peers import answers
 from benchmarks.scenarios import SEED
 from mcsim.interface import load_scenario, run_study, summarize
 from mcsim.planning.control import CONTROL, Control, law_of, with_control
@@ -41,7 +37,6 @@ UNEVEN = [  # images of every animal drawn once for each design, points searched
     '"design.observations.count"={from=5,to=60}}',
 ]
 PILOT = [*BALANCED, "plan.truth.draws=64"]
-N_EVALUATIONS = 4_000  # of mlpwr, unless told
 EFFECT = "diet[T.fed]:x"
 UNEVEN_COUNTS = [
     "design.levels.image.count={uniform=[2,6]}",
@@ -82,21 +77,6 @@ formula = "y ~ diet * x{random}"
         ("gee", " + (1 | animal)", ""),
     ]
 )
-IN_R = """
-suppressMessages(library(lmerTest))
-d <- expand.grid(x = seq(0, 1, length.out = 20), image = factor(1:15), animal = factor(1:12))
-d$diet <- factor(as.integer(d$animal) > 6)
-one <- function() {
-  a <- as.integer(d$animal); i <- (a - 1) * 15 + as.integer(d$image)
-  slopes <- rnorm(12, 0, 0.02)[a] + rnorm(180, 0, 0.08)[i] + 0.06 * (d$diet == "TRUE")
-  heights <- 1 + rnorm(12, 0, 0.015)[a] + rnorm(180, 0, 0.06)[i]
-  d$y <- heights + slopes * d$x + rnorm(nrow(d), 0, 0.085)
-  m <- suppressMessages(lmer(y ~ diet * x + (x | animal/image), d))
-  coef(summary(m))["dietTRUE:x", "Pr(>|t|)"] < 0.05
-}
-one()
-cat(system.time(for (k in 1:5) one())[["elapsed"]] / 5)
-"""
 
 
 def plan_seconds(overrides: Sequence[str]) -> float:
@@ -168,15 +148,6 @@ def curve_ratio() -> float:
     return seconds[100] / seconds[1]
 
 
-def r_seconds() -> float | None:
-    """Seconds of one evaluation by lmerTest; None where it is not here."""
-    try:
-        done = rscript("-e", IN_R)
-    except FileNotFoundError:
-        return None
-    return None if done.returncode else float(done.stdout.split()[-1])
-
-
 def _least(ratios: Mapping[str, float]) -> str:
     name = min(ratios, key=lambda one: ratios[one])
     return f"{ratios[name]:.1f} ({name})"
@@ -184,17 +155,13 @@ def _least(ratios: Mapping[str, float]) -> str:
 
 def plan_rows() -> list[tuple[str, ...]]:
     """What is measured, and what is wanted of it."""
-    seed, one = plan_seconds(BALANCED), r_seconds()
-    elsewhere = "not here"
-    if one is not None:
-        elsewhere = f"{N_EVALUATIONS * one:,.0f} s, {N_EVALUATIONS * one / seed:,.0f} times"
-    loop = "... 4,000 evaluations as of mlpwr (not installed, as simr): a loop of lmerTest in R"
+    seed = plan_seconds(BALANCED)
     uneven, even = (variance_ratios(is_balanced=one) for one in (False, True))
     return [
         ("plan of 3,306 designs, processor time, start included", f"{seed:.1f} s", "3 s"),
         ("... with random numbers of images", f"{plan_seconds(UNEVEN):.1f} s", "60 s"),
         ("... averaged over 64 truths", f"{plan_seconds(PILOT):.1f} s", "60 s"),
-        (loop, elsewhere, "1,000 times"),
+        *((*elsewhere, "1,000 times") for elsewhere in answers(seed)),
         ("... its replicates, of a sweep as precise by counts", f"{share_of_sweep():.2g}", "0.001"),
         ("variance of counted power, over that by probabilities", _least(uneven), "5"),
         ("... in a balanced design of 8 animals", _least(even), "40"),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import peers, timing
+from benchmarks import count_peers, counts, peers, timing
 
 EIGHT_ANIMALS = ["design.levels.animal.count=4"]
 CLOSE = 1e-5  # of a log-likelihood: optimizers of others stop at about 1e-6
@@ -36,6 +36,18 @@ def test_no_other_program_finds_a_higher_likelihood(name, data_set):
     assert not found.error
     assert found.seconds > 0
     assert found.loglik is None or found.loglik < loglik + CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", counts.CASES)
+def test_no_other_program_finds_a_higher_likelihood_of_counts(case):
+    family, more, formula, _ = counts.CASES[case]
+    frame, responses = counts.data_of(family, more, formula)
+    _, loglik = counts.own_fits(frame, responses[:1], family, formula, "laplace", "containment")
+    for name, fit in count_peers.installed_peers(family, formula).items():
+        found = peers.fit_or_reason(fit, frame)
+        assert found.error or found.loglik, name
+        assert found.loglik is None or found.loglik < loglik + CLOSE, name
 
 
 def test_an_error_of_a_program_becomes_its_reason(monkeypatch, data_set):

@@ -129,15 +129,14 @@ def fit(data: Path, formula: str, form: str, references: tuple[str, ...], **opti
     """
     from mcsim.design.table import parse_references
     from mcsim.methods import one_file as datafile
-    from mcsim.study.warm_up import COUNTS, QUADRATURE, compile_engine
+    from mcsim.study.warm_up import compile_engine, parts_for_table
 
     choice = (options.pop(name) for name in ("family", "link", "trials", "quadrature"))
     model = options["model"] = family_model(*choice)
     table = datafile.table_for(data, formula, parse_references(references), model)
     for note in table.notes:
         _say(note)
-    parts = [] if model is None else [COUNTS, *[QUADRATURE] * (model.quadrature > 1)]
-    compile_engine(_say, parts)
+    compile_engine(_say, parts_for_table(table, model))
     result = datafile.fit_table(table, **options)
     click.echo(datafile.FORMATS[form](result))
     if result.message:

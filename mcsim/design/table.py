@@ -210,6 +210,7 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
     name = str(values.name)
     if name in formula.groups and name not in (formula.response, *formula.columns):
         return values  # labels tell units apart as they are; numbers would merge long ones
+    _refuse_complex(values, path)
     numbers = as_numbers(values)
     if numbers is None and name not in (*formula.groups, *formula.labels):
         _refuse_strays(values, name == formula.response, path)
@@ -224,6 +225,17 @@ def _converted(values: "pd.Series[Any]", formula: Formula, path: str) -> "pd.Ser
             " number; give the group a column of its own"
         )
     return numbers
+
+
+def _refuse_complex(values: "pd.Series[Any]", path: str) -> None:
+    if pd.api.types.is_complex_dtype(values) or values.dtype == object:
+        for place, cell in values.items():
+            if isinstance(cell, complex | np.complexfloating):
+                raise DataError(
+                    f"{path}: {values.name!r} holds complex numbers: {values.index.name} {place}"
+                    f" {cell!s}. Give it their real part, their size or their angle, numpy's real,"
+                    " abs or angle"
+                )
 
 
 def _refuse_strays(values: "pd.Series[Any]", is_response: bool, path: str) -> None:

@@ -18,13 +18,21 @@ class Cells(NamedTuple):
     n_units: Floats
 
 
-def set_responses(normals: Floats, sigma: float, mean: Floats, responses: Floats) -> None:
-    """Put mean (n_rows,) + sigma normals into responses; both are (n_replicates, n_rows)."""
-    _set_responses(normals, sigma, mean, responses)
+def set_responses(
+    normals: Floats, first: int, sigma: float, mean: Floats, responses: Floats
+) -> None:
+    """Put mean (n_rows,) + sigma normals into responses (n_replicates, n_rows).
+
+    Parameters
+    ----------
+    normals : (n_replicates, first + n_rows or more), contiguous; from column `first` on
+    """
+    _set_responses(normals, first, sigma, mean, responses)
 
 
 def add_effects(
     normals: Floats,
+    first: int,
     factor: Floats,
     Z: Floats,
     unit_start: Positions,
@@ -35,7 +43,8 @@ def add_effects(
 
     Parameters
     ----------
-    normals : (n_replicates, n_units x q or more) standard normals, unit by unit
+    normals : (n_replicates, first + n_units x q or more) standard normals, unit by unit,
+        contiguous; from column `first` on
     factor : (q, q), factor factor' is the covariance
     Z : (q, n_rows)
     unit_start : (n_units + 1,) the rows of a unit stand together
@@ -45,7 +54,7 @@ def add_effects(
     (n_replicates, q, q) sums of squares and products of the effects around their cells' means
     """
     products = np.zeros((len(responses), len(factor), len(factor)))
-    _add(normals, factor, Z, unit_start, cells, responses, products)
+    _add(normals, first, factor, Z, unit_start, cells, responses, products)
     return products
 
 
@@ -64,11 +73,12 @@ def add_effects_of_units(
     normals : (n_units x q,)
     """
     products = np.zeros((1, len(factor), len(factor)))
-    return _add(normals[None], factor, Z, unit_start, cells, responses[None], products)
+    return _add(normals[None], 0, factor, Z, unit_start, cells, responses[None], products)
 
 
 def _add(
     normals: Floats,
+    first: int,
     factor: Floats,
     Z: Floats,
     unit_start: Positions,
@@ -79,26 +89,26 @@ def _add(
     """The effects of the last response are left."""
     q = len(factor)
     u, means = np.empty((q, len(cells.of_unit))), np.empty((q, len(cells.n_units)))
-    _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, means)
+    _add_effects(normals, first, factor, Z, unit_start, cells, responses, products, u, means)
     return u
 
 
 @lean_kernel
-def _set_responses(normals, sigma, mean, responses):
+def _set_responses(normals, first, sigma, mean, responses):
     for r in range(U(len(responses))):
         for row in range(U(len(mean))):
-            responses[r, row] = mean[row] + sigma * normals[r, row]
+            responses[r, row] = mean[row] + sigma * normals[r, U(first) + row]
 
 
 @lean_kernel
-def _add_effects(normals, factor, Z, unit_start, cells, responses, products, u, means):
+def _add_effects(normals, first, factor, Z, unit_start, cells, responses, products, u, means):
     q, n_units = U(len(factor)), U(len(cells.of_unit))
     for r in range(U(len(responses))):
         for i in range(q):
             for unit in range(n_units):
                 s = 0.0
                 for m in range(q):
-                    s += factor[i, m] * normals[r, unit * q + m]
+                    s += factor[i, m] * normals[r, U(first) + unit * q + m]
                 u[i, unit] = s
         _add_to_rows(u, Z, unit_start, responses[r])
         for i in range(q):

@@ -118,7 +118,10 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     StudyMismatchError
         The folder holds the designs of another plan.
     """
-    spec, pilot = plan_of(scenario), pilot_of(scenario)
+    spec = plan_of(scenario)
+    with stop_on_signals():
+        compile_engine(options.report, parts_for(scenario))
+    pilot = pilot_of(scenario)
     scenario = scenario if pilot is None else with_estimates(scenario, pilot)
     designs, goals = designs_of(spec, scenario), tuple(one.goal for one in spec.all_targets)
     names = spec.all_methods or (scenario.methods[0].result_names[0],)
@@ -128,8 +131,6 @@ def make_plan(scenario: Scenario, options: PlanOptions) -> Plan:
     truths = truths_of(scenario, pilot)
     study = study_of(scenario.model_copy(update={"sweep": truths.sweep}), spec)
     study = refuse_another_plan(options.directory, study)
-    with stop_on_signals():
-        compile_engine(options.report, parts_for(scenario))
     write_plan(options.directory, {"study": study}, pilot_table(scenario))  # to claim the folder
     bench = Bench(scenario, designs, goals, names, options.directory, options.n_workers, truths)
     found = []

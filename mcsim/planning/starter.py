@@ -29,6 +29,7 @@ from mcsim.scenario.plan import OBSERVATIONS
 from mcsim.scenario.records import Scenario
 from mcsim.scenario.values import OBSERVATION
 from mcsim.scenario.write import dump_scenario, toml_key
+from mcsim.study.warm_up import compile_engine, parts_for_table
 
 FROM_DATA = """\
 # Made from {data} by mcsim init: the design of the data, and as the truth a fit of
@@ -166,6 +167,7 @@ def _fitted(
     """The fit whose estimates become the truth, and what is to be said of the data."""
     for note in (*table.notes, *(() if model else _suggested_family(table))):
         say(note)
+    compile_engine(say, parts_for_table(table, model))
     fit = fit_table(table, model=model)
     if fit.message:
         formula = table.formula.text

@@ -205,7 +205,7 @@ def draw_responses(
         for own, draw in parts:
             draw(generator, row[own])
     if simulator.residuals is None and simulator.counts is None:
-        set_responses(draws[:, parts[-1][0]], simulator.sigma, simulator.mean, y)
+        set_responses(draws, parts[-1][0].start, simulator.sigma, simulator.mean, y)
     else:
         y[:] = simulator.mean
     products = []
@@ -213,7 +213,13 @@ def draw_responses(
         rows = y if effects.order is None else np.zeros_like(y)
         products.append(
             add_effects(
-                draws[:, own], effects.factor, effects.Z, effects.unit_start, effects.cells, rows
+                draws,
+                own.start,
+                effects.factor,
+                effects.Z,
+                effects.unit_start,
+                effects.cells,
+                rows,
             )
         )
         if effects.order is not None:

@@ -116,6 +116,15 @@ def test_long_identifiers_stay_apart(read, tmp_path):
     assert [table.frame["animal"].nunique() for table in tables] == [12, 12, 12]
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128, object])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_complex_numbers_are_refused(name, dtype):
+    frame = pd.DataFrame({"y": range(3), "x": range(3), "animal": ["a", "b", "c"]})
+    frame[name] = pd.Series([1.0 + 2.0j, 2.0, 3.0], dtype=dtype)
+    with pytest.raises(DataError, match=rf"{name}' holds complex numbers: row 1 \(1\+2j\)\. Give"):
+        table_of(frame, "y ~ x + (1 | animal)")
+
+
 def test_labels_that_are_a_covariate_too_are_not_merged_as_numbers():
     frame = pd.DataFrame({"y": range(3), "x": [2**53, 2**53 + 1, 1]})
     with pytest.raises(DataError, match="'x' is a covariate and a group"):

@@ -12,6 +12,8 @@ from mcsim.engine.arithmetic.unit_sums import sum_of_products
 from mcsim.engine.families.kinds import U, rows_of
 from mcsim.engine.laplace.elimination import add_times, copy
 
+SPARSE = 4  # beside those that are touched: with more columns, all at a time take longer
+
 
 @step
 def along_rows(cross, b, out):
@@ -114,19 +116,42 @@ def eliminate(cross, room):
                 for m in range(q):
                     P[i, j] += C[i, m] * room.H[s, j, m]
         for j in range(q):
-            for i in range(U(len(touch))):
-                own, factor = A[touch[i]], P[i, j]
-                for m in range(U(len(touch))):
-                    own[touch[m]] -= factor * P[m, j]
+            _take_out(A, touch, P[: len(touch), j], room.y)
+    for i in range(U(len(A))):
+        for j in range(i):
+            A[j, i] = A[i, j]
     n_outer = U(len(cross.outer_level))
     for i in range(n_outer):
         for j in range(i + U(1)):
-            _multiply_block(cross, room.Lam, A, B, i, j, True)
+            multiply_block(cross, room.Lam, A, B, i, j, True)
     for i in range(U(len(B))):
         B[i, i] += 1.0
         for j in range(i):
             B[i, j] = (B[i, j] - sum_of_products(B[i, :j], B[j, :j])) / B[j, j]
         B[i, i] = math.sqrt(B[i, i] - sum_of_products(B[i, :i], B[i, :i]))
+
+
+@step
+def _take_out(A, touch, p, x):
+    """Take p p', of touched columns, from the lower triangle of A."""
+    if SPARSE * len(touch) < len(A):
+        for i in range(U(len(touch))):
+            own, factor = A[touch[i]], p[i]
+            for m in range(i + U(1)):
+                own[touch[m]] -= factor * p[m]
+        return
+    put_touched(touch, p, x[: len(A)])
+    for i in range(U(len(touch))):
+        end = touch[i] + U(1)
+        add_times(A[touch[i], :end], -p[i], x[:end])
+
+
+@step
+def put_touched(touch, p, x):
+    """Put p where columns are touched, and zeros elsewhere."""
+    x[:] = 0.0
+    for i in range(U(len(touch))):
+        x[touch[i]] = p[i]
 
 
 @step
@@ -154,7 +179,7 @@ def _factorise_inner(Lam, G, L, H, q):
 
 
 @step
-def _multiply_block(cross, Lam, source, out, i, j, is_turned):
+def multiply_block(cross, Lam, source, out, i, j, is_turned):
     """Put Lam' or Lam of an outer unit times a block of `source` times Lam or Lam' into `out`."""
     a, b = cross.outer[i], cross.outer[j]
     first, second = Lam[cross.outer_level[i]], Lam[cross.outer_level[j]]
@@ -252,145 +277,3 @@ def _solve_outer(B, u, y, minus_u, out):
         out[at] /= B[at, at]
         add_times(out[:at], -out[at], B[at, :at])
     return squared
-
-
-@step
-def covariances(cross, room):
-    """Put the covariance of the outer b given the responses into N."""
-    B, V, N = room.B, room.V, room.N
-    n = U(len(B))
-    for i in range(n):  # V = B^-1
-        V[i, : i + U(1)] = 0.0
-        V[i, i] = 1.0
-        for m in range(i):
-            add_times(V[i, : m + U(1)], -B[i, m], V[m, : m + U(1)])
-        for j in range(i + U(1)):
-            V[i, j] /= B[i, i]
-    N[:] = 0.0
-    for m in range(n):
-        for i in range(m + U(1)):
-            add_times(N[i, : m + U(1)], V[m, i], V[m, : m + U(1)])
-    for i in range(n):
-        copy(V[i], N[i])
-    n_outer = U(len(cross.outer_level))
-    for i in range(n_outer):
-        for j in range(n_outer):
-            _multiply_block(cross, room.Lam, V, N, i, j, False)
-
-
-@step
-def variances(cross, room, out):
-    """Put the variance of every row's predictor, given the responses, into `out`.
-
-    Adds derivatives in Psi of the inner level, as far as the weights give them, to room.K.
-    """
-    q, inner = U(room.G.shape[1]), U(cross.inner)
-    for s in range(U(len(room.G))):
-        lo, hi = cross.touch_start[s], cross.touch_start[s + U(1)]
-        touch, H, G = cross.touch[lo:hi], room.H[s], room.G[s]
-        C, P, E, F = room.C[lo:hi], room.P[lo:hi], room.E[lo:hi], room.F[lo:hi]
-        for i in range(U(len(touch))):
-            for j in range(q):  # E = C M, for now
-                E[i, j] = 0.0
-                for m in range(q):
-                    E[i, j] += P[i, m] * H[m, j]
-        _times_N(room.N, touch, E, F, q)
-        _variances_of_unit(cross, room, s, E, F, out)
-        for i in range(U(len(touch))):
-            for j in range(q):  # C - C M G
-                F[i, j] = C[i, j]
-                for m in range(q):
-                    F[i, j] -= E[i, m] * G[m, j]
-        _times_N(room.N, touch, F, E, q)
-        _add_inner(H, G, F, E, room.K[inner, :, :, 0], q)
-
-
-@step
-def _times_N(N, touch, X, out, q):
-    """Put N X, among touched columns, into `out`."""
-    for i in range(U(len(touch))):
-        own = N[touch[i]]
-        for j in range(q):
-            total = 0.0
-            for m in range(U(len(touch))):
-                total += own[touch[m]] * X[m, j]
-            out[i, j] = total
-
-
-@step
-def _variances_of_unit(cross, room, s, CM, NCM, out):
-    """Of the rows of an inner unit."""
-    q, inner, H, n_levels = U(room.G.shape[1]), U(cross.inner), room.H[s], U(len(cross.place))
-    n_inner, a, own = U(len(room.u)) - U(len(room.A)), cross.column_start[inner], room.own
-    for i in range(q):  # covariance of its b
-        for j in range(q):
-            own[i, j] = 0.0
-            for m in range(q):
-                own[i, j] += H[m, i] * H[m, j]
-            for m in range(U(len(CM))):
-                own[i, j] += CM[m, i] * NCM[m, j]
-    for row in range(cross.first[s], cross.first[s + U(1)]):
-        total = 0.0
-        for i in range(q):
-            z = cross.Z[a + i, row]
-            for j in range(q):
-                total += z * own[i, j] * cross.Z[a + j, row]
-            for level in range(n_levels):
-                if level != inner:
-                    first, at = cross.column_start[level], cross.at[level, row]
-                    for j in range(cross.column_start[level + U(1)] - first):
-                        total -= 2.0 * z * NCM[at + j, i] * cross.Z[first + j, row]
-        for level in range(n_levels):
-            for other in range(n_levels):
-                if level != inner and other != inner:
-                    total += _form(cross, room.N, level, other, row, n_inner)
-        out[row] = total
-
-
-@step
-def _form(cross, N, level, other, row, n_inner):
-    """A row's columns of two levels in the metric of N."""
-    first, start = cross.column_start[level], cross.column_start[other]
-    to, beside = cross.place[level, row] - n_inner, cross.place[other, row] - n_inner
-    total = 0.0
-    for i in range(cross.column_start[level + U(1)] - first):
-        for j in range(cross.column_start[other + U(1)] - start):
-            total += cross.Z[first + i, row] * N[to + i, beside + j] * cross.Z[start + j, row]
-    return total
-
-
-@step
-def _add_inner(H, G, E, NE, K, q):
-    """Add G - G M G - E'N E of an inner unit to K."""
-    for i in range(q):
-        for j in range(q):
-            total = G[i, j]
-            for m in range(q):
-                left, right = 0.0, 0.0
-                for n in range(q):
-                    left += H[m, n] * G[n, i]
-                    right += H[m, n] * G[n, j]
-                total -= left * right
-            for m in range(U(len(E))):
-                total -= E[m, i] * NE[m, j]
-            K[i, j] += total
-
-
-@step
-def add_outer(cross, room):
-    """Add A - A N A of outer units to the derivatives in their Psi by the weights."""
-    A, N, V = room.A, room.N, room.V
-    n = U(len(A))
-    for i in range(n):  # V = N A
-        V[i] = 0.0
-        for m in range(n):
-            add_times(V[i], N[i, m], A[m])
-    for unit in range(U(len(cross.outer_level))):
-        a, e = cross.outer[unit], cross.outer[unit + U(1)]
-        K = room.K[cross.outer_level[unit], :, :, 0]
-        for i in range(a, e):
-            for j in range(a, e):
-                total = A[i, j]
-                for m in range(n):
-                    total -= A[m, i] * V[m, j]
-                K[i - a, j - a] += total

@@ -5,21 +5,19 @@ import math
 import numpy as np
 
 from mcsim.engine.arithmetic.compiled import lean_kernel, step
-from mcsim.engine.families.kinds import NBINOM, U
+from mcsim.engine.families.kinds import U
+from mcsim.engine.laplace.crossed_derivatives import differentiate, set_information
 from mcsim.engine.laplace.crossed_elimination import (
-    add_outer,
     along_rows,
-    covariances,
     eliminate,
     log_determinant,
     solve,
     sum_columns,
     sum_rows,
-    variances,
 )
 from mcsim.engine.laplace.crossing import Cross, room_for_cross
-from mcsim.engine.laplace.derivatives import add_information, add_to_coefficients, add_to_dispersion
-from mcsim.engine.laplace.elimination import add_times, copy
+from mcsim.engine.laplace.derivatives import add_to_coefficients
+from mcsim.engine.laplace.elimination import copy
 from mcsim.engine.laplace.likelihood import (
     DECREMENT,
     LAST_DECREMENT,
@@ -56,29 +54,15 @@ def _evaluate(
         room.D[:] = 0.0
         room.K[:] = 0.0
         if total < math.inf:
-            _differentiate(kind, cross, room, y, tau)
+            differentiate(kind, cross, room, y, tau)
             own = found[U(2) + n_theta - p : U(2) + n_theta]
             add_to_coefficients(cross.X, room.moved, 1.0, own)
             if not with_data:
-                _set_information(cross, room, found[U(len(found)) - p * p :])
+                set_information(cross, room, found[U(len(found)) - p * p :])
         finish(
             kind, room, blocks, own_order, n_above[replicate], y, tau, theta[point],
             total if total < math.inf else math.nan, with_data, found,
         )  # fmt: skip
-
-
-@step
-def _set_information(cross, room, out):
-    """Put X'V^-1X into `out`."""
-    own, explained = room.fixed, room.eta
-    for j in range(U(len(cross.X))):
-        for row in range(U(len(own))):
-            own[row] = room.w[row] * cross.X[j, row]
-        sum_columns(cross, own, room.vector)
-        solve(cross, room, room.vector, 0.0, room.step)
-        explained[:] = 0.0
-        along_rows(cross, room.path, explained)
-        add_information(cross.X, room.w, own, explained, j, out)
 
 
 @step
@@ -152,45 +136,3 @@ def _go_last_step(cross, room):
     for row in range(U(len(room.r))):
         room.r[row] -= room.w[row] * room.moved[row]
     sum_columns(cross, room.r, room.R)
-
-
-@step
-def _differentiate(kind, cross, room, y, tau):
-    """Add to the derivatives in Psi and in the dispersion; leave those of rows in room.moved."""
-    covariances(cross, room)
-    variances(cross, room, room.nll)  # whose own numbers are counted
-    add_outer(cross, room)
-    moved, n = room.moved, U(len(y))
-    for row in range(n):
-        moved[row] = room.w3[row] * room.nll[row]
-    sum_columns(cross, moved, room.vector)
-    solve(cross, room, room.vector, 0.0, room.step)
-    moved[:] = 0.0
-    along_rows(cross, room.path, moved)
-    if kind == NBINOM:
-        add_to_dispersion(room, y, tau)
-    for row in range(n):
-        moved[row] = room.w3[row] * room.nll[row] - room.w[row] * moved[row]
-    sum_columns(cross, moved, room.S)
-    for row in range(n):
-        moved[row] -= 2.0 * room.r[row]
-    for level in range(U(len(room.Lam))):
-        for i in range(U(room.K.shape[1])):
-            add_times(room.D[level, i, :, 0], 1.0, room.K[level, i, :, 0])
-    q, n_inner = U(room.G.shape[1]), U(len(room.u)) - U(len(room.A))
-    for s in range(U(len(room.G))):
-        _add_unit(room, U(cross.inner), s * q, q)
-    for unit in range(U(len(cross.outer_level))):
-        a = cross.outer[unit]
-        _add_unit(room, cross.outer_level[unit], n_inner + a, cross.outer[unit + U(1)] - a)
-
-
-@step
-def _add_unit(room, level, first, n):
-    """Add what the responses say to the derivative in Psi of a unit's level."""
-    R, S, D = room.R[first:], room.S[first:], room.D[level, :, :, 0]
-    if n == U(1) and room.Lam[level, 0, 0, 0] != 0.0:  # without the rounding of large counts
-        R[0] = room.u[first] / room.Lam[level, 0, 0, 0]
-    for i in range(n):
-        for j in range(n):
-            D[i, j] += 0.5 * (R[i] * S[j] + S[i] * R[j]) - R[i] * R[j]

@@ -30,6 +30,8 @@ class LaplaceSearch(Search):
     inverse : (n, n_theta, n_theta) inverse curvature that is known, NaN where not
     """
 
+    late_cost = 1e-7  # of -2 logLik where SDs are so large that modes do not tell it better
+
     def __init__(
         self,
         likelihood: LaplaceLikelihood,

@@ -74,6 +74,8 @@ class Search:
     the first-order conditions
     """
 
+    late_cost = SNAP_COST  # of smaller gradients, where most rounds have passed
+
     def __init__(
         self, likelihood: Likelihood, replicates: Ints, theta: Floats, order: Ints
     ) -> None:
@@ -124,7 +126,7 @@ class Search:
                 is_inside[:] = True
             false_zeros = self._escape(*self._check(rows[~is_inside]))
             others = rows[~np.isin(rows, false_zeros)]
-            self._polish(others)
+            self._polish(others, SNAP_COST if number < HASTY_ROUNDS else self.late_cost)
             certificate = self._certify(others)
             done = certificate.violation <= CERTIFICATE_TOLERANCE
             self.status[others] = np.where(done, self._status(others), Status.NOT_CONVERGED)
@@ -276,8 +278,8 @@ class Search:
         self.violation[rows] = certificate.violation
         return certificate
 
-    def _polish(self, rows: Ints) -> None:
-        """Newton steps among the parameters that are not held; leaves the Hessian."""
+    def _polish(self, rows: Ints, cost: float) -> None:
+        """Newton steps among parameters that are not held, to smaller gradients at that cost."""
         self._differentiate(rows)
         for _ in range(MAX_NEWTON_STEPS):
             step, decrease, is_positive = self._newton(rows, self.found.gradient[rows])
@@ -290,7 +292,7 @@ class Search:
             rise = found.f - self.found.f[rows]
             _, left, _ = self._newton(rows, found.gradient)
             # where the change of -2 logLik is lost in its rounding, its gradient tells
-            is_nearer = (rise <= SNAP_COST) & (left < NEARER * decrease)
+            is_nearer = (rise <= cost) & (left < NEARER * decrease)
             accepted = (found.r2 > 0.0) & ((rise <= self.rounding(rows)) | is_nearer)
             self._accept(rows, trial, found, accepted)
             self._differentiate(rows[accepted & (decrease > PREDICTED_DECREASE)])

@@ -141,10 +141,10 @@ class Bootstrap(Generic[FitT, KeptT]):
             factor = semidefinite_factor(Sigma[[r]])[0]
             normals = generator.standard_normal((self._n, len(level.cells.of_unit) * len(factor)))
             if np.array_equal(level.order, np.arange(n_rows)):
-                add_effects(normals, factor, level.Z, level.unit_start, level.cells, y)
+                add_effects(normals, 0, factor, level.Z, level.unit_start, level.cells, y)
             else:
                 own = np.zeros_like(y)
-                add_effects(normals, factor, level.Z, level.unit_start, level.cells, own)
+                add_effects(normals, 0, factor, level.Z, level.unit_start, level.cells, own)
                 y[:, level.order] += own
         return self._model.responses(fit, r, y, generator)
 

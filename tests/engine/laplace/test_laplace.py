@@ -182,6 +182,16 @@ def test_of_ten_thousand_fits_each_is_certified_or_named(kind, levels):
     assert np.all((fit.status <= Status.BOUNDARY) | is_named)
 
 
+def test_an_optimum_whose_sds_are_a_hundred_is_certified():
+    # effects separate the responses of most units; -2 logLik is told to 1e-9 there, not better
+    responses = counts(LOGIT, trials=1, n=1250, seed=103)[994:995]
+    design, nest, _ = laplace_of(LOGIT, with_slopes(), responses)
+    fit = fit_laplace(design, nest, LOGIT, responses)
+    assert fit.status == Status.BOUNDARY
+    assert fit.certificate < CERTIFICATE_TOLERANCE
+    assert fit.theta.max() > 100.0
+
+
 @pytest.mark.parametrize("kind", [POISSON, NBINOM])
 def test_large_counts_are_fitted_as_exactly_as_small_ones(kind):
     # of ten million and more, whose rounding must not hide the optimum
