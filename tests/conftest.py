@@ -8,12 +8,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 
 from mcsim.cli.main import main
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run in two processes on two cores
+hypothesis.settings.register_profile("any speed", deadline=None)  # machines may be busy
+hypothesis.settings.load_profile("any speed")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands of hundreds of tests start sooner
 
 SMALL = """

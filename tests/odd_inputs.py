@@ -42,7 +42,6 @@ def cases(strategy, n=N_DEFAULT):
         def run_many(study, n_cases):
             limits = settings(
                 max_examples=n_cases,
-                deadline=None,
                 derandomize=n_cases == n,
                 database=None,
                 suppress_health_check=list(HealthCheck),

@@ -364,7 +364,7 @@ def test_a_missing_replicate_changes_nothing(name):
     assert measured(name, changed(sample, **gap)) == measured(name, sample)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), n=st.integers(0, 12), truth=st.none() | st.sampled_from([0.0, 1.0, -3.0]))
 def test_no_measure_is_ever_nan_nor_an_mcse_negative(data, n, truth):
     numbers = st.sampled_from([math.nan, 0.0, 1.0, 0.1]) | st.floats(-1e6, 1e6, width=32)
@@ -376,7 +376,7 @@ def test_no_measure_is_ever_nan_nor_an_mcse_negative(data, n, truth):
         assert mcse is None or (value is not None and 0 <= mcse < math.inf), name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 9), st.integers(0, 40), st.floats(0, 0.5))
 def test_rows_that_are_measured_together_have_the_bits_of_each_alone(seed, n, share_missing):
     rng = np.random.default_rng(seed)

@@ -226,7 +226,7 @@ def intervals(numbers):
 NUMBERS = st.floats(-100, 100, allow_nan=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(NUMBERS, st.floats(0.1, 50), st.floats(0.1, 50)), min_size=1))
 def test_intervals_that_miss_the_truth_lie_on_top(drawn):
     estimate, below, above = np.array(drawn).T

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsim.cli.slurm import MOST_RESTARTS
@@ -66,7 +66,6 @@ def test_what_is_no_shard_is_refused(text):
         parse_shard(text)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 20_000), min_size=1, max_size=4),
     st.integers(1, 40),

@@ -259,9 +259,7 @@ def test_a_study_without_any_part_has_all_its_rows(study, tmp_path):
     assert "general: 0 replicates, 0 failed, 0 on the boundary\n" in FORMATS["table"](summary)
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, 59), max_size=6), seed=st.integers(0, 1000))
 def test_the_cut_into_parts_and_the_order_of_rows_leave_no_trace(
     study, summary, tmp_path_factory, cuts, seed

@@ -118,7 +118,7 @@ def draw_typed(seed):
     return X[:, :p], tuple(levels), generator.normal(size=(1, len(s))) + types[0][s]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), is_reml=st.booleans())
 def test_units_of_a_few_types_give_the_likelihood_of_every_unit(seed, is_reml):
     X, levels, y = draw_typed(seed)

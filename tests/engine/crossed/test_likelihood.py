@@ -52,7 +52,7 @@ def deviance(X, levels, y, design, theta, order):
     return dense_deviance(X, given, y, Lams, is_reml=design.is_reml, is_crossed=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), is_reml=st.booleans())
 def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
     X, levels, y = draw_problem(seed)
@@ -77,7 +77,7 @@ def test_deviance_and_gradient_are_those_of_the_definition(seed, is_reml):
         assert found.gradient[0, t] == pytest.approx(wanted, rel=1e-5, abs=2e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6), is_reml=st.booleans(), with_data=st.booleans(),
     dense=st.sampled_from([0.0, 2.0]),

@@ -64,7 +64,7 @@ def factors_at(design, theta):
     return [weighted(slopes, theta[None])[0] for slopes in factor_slopes(design, order)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_levels=st.integers(1, 4),
@@ -87,7 +87,7 @@ def test_deviance_beta_and_sigma_equal_the_dense_definition(seed, n_levels, is_b
     assert sigma2 == pytest.approx(expected[2], rel=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_levels=st.integers(1, 4),

@@ -100,7 +100,7 @@ many_problems = given(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @many_problems
 def test_deviance_equals_the_dense_definition(seed, kind, n_levels, is_balanced, is_reml):
     problem = Problem(seed, kind, n_levels, is_balanced=is_balanced, is_reml=is_reml)
@@ -115,7 +115,7 @@ def test_deviance_equals_the_dense_definition(seed, kind, n_levels, is_balanced,
     assert own == pytest.approx(beta, rel=1e-7, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @many_problems
 def test_gradient_equals_central_differences(seed, kind, n_levels, is_balanced, is_reml):
     problem = Problem(seed, kind, n_levels, is_balanced=is_balanced, is_reml=is_reml)
