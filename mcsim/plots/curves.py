@@ -42,7 +42,7 @@ from mcsim.summary.selection import Shown, refuse_nothing
 from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
 
-MEASURES = ("rmse", "coverage", "rejection")  # unless one is chosen
+MEASURES = ("rmse", "rejection", "coverage")  # unless one is chosen; narrow screens show two
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel
 TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis

@@ -4,7 +4,7 @@ Named is only what chance does not explain among all numbers that the study comp
 limit, in place of that of one comparison, which holds for the findings further down.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -195,24 +195,36 @@ def _worst(
         for verdict in verdicts
         if (verdict.record["parameter"], verdict.record["shown_as"]) == (name, method)
     ]
-    off = [verdict for verdict in own if verdict.sign == worst.sign]
+    same = [verdict for verdict in sure if verdict.sign == worst.sign]
+    off = [verdict for verdict in same if verdict in own]
     sentence = say_off(topic, off, len(own), levels_in_words(shown.confidence))
-    same = [verdict.record for verdict in sure if verdict.sign == worst.sign]
-    methods = unique(record["shown_as"] for record in same if record["parameter"] == name)
-    names = unique(record["parameter"] for record in same if record["parameter"] != name)
+    methods: dict[str, list[str]] = {}  # of every parameter
+    for verdict in same:
+        methods.setdefault(verdict.record["parameter"], []).append(verdict.record["shown_as"])
     *start, end = sentence
     words = [*start, end.removesuffix(".")]
     if len(shown.methods) > 1:
         words += [", by ", Name(method)]
-        others = [one for one in methods if one != method]
+        others = [one for one in unique(methods[name]) if one != method]
         words += ["; also by ", *listed(others)] if others else []
-    if names and topic.measure == "rejection":
-        words += ["; those of ", *_few(names), " too"]
+    if topic.measure == "rejection":
+        words += _other_effects(name, methods)
     return (*words, "."), name
 
 
-def _few(names: Sequence[str]) -> Sentence:
-    return listed(names) if len(names) <= MOST_NAMED else (f"{len(names)} other effects",)
+def _other_effects(name: str, methods: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of which the same is true, with the methods unless they are those of the first."""
+    names = [one for one in methods if one != name]
+    if len(names) > MOST_NAMED:
+        return [f"; those of {len(names)} other effects too"]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in names:
+        groups.setdefault(tuple(unique(methods[one])), []).append(one)
+    words: list[str] = []
+    for by, own in groups.items():
+        words += ["; those of ", *listed(own), " too"]
+        words += [", by ", *listed(by)] if set(by) != set(methods[name]) else []
+    return words
 
 
 def _is_of_a_scale(record: Record) -> bool:

@@ -49,6 +49,7 @@ class Verdict(NamedTuple):
     """What one row says: -1 too small, 1 too large, 0 not known to be off; how far off.
 
     p : chance of being off so far, or farther, if nothing is
+    left_out : words on estimates that do not count
     """
 
     sign: int
@@ -56,6 +57,7 @@ class Verdict(NamedTuple):
     p: float
     amount: str
     record: Record
+    left_out: str = ""
 
 
 class Finding(NamedTuple):
@@ -167,9 +169,9 @@ def say_off(topic: Judged, off: Sequence[Verdict], n: int, words: Mapping[str, s
     """One parameter, off in the same direction in some of n conditions."""
     worst = max(off, key=lambda verdict: verdict.size)
     where = "" if n == 1 else f" in {len(off)} of {n} conditions{', at worst' * (len(off) > 1)}"
-    amount: Sentence = (worst.amount,)
+    amount: Sentence = (worst.amount, worst.left_out)
     if worst.record["place"]:
-        amount = (worst.amount, " in ", Name(worst.record["place"]))
+        amount = (worst.amount, " in ", Name(worst.record["place"]), worst.left_out)
     name = Name(worst.record["parameter"])
     side = _side(worst) if "{side}" in topic.says[worst.sign] else ""
     return say(topic.says[worst.sign], name=name, where=where, amount=amount, side=side, **words)
@@ -210,11 +212,13 @@ def _ever(own: Sequence[tuple[Amount, str]]) -> bool:
 
 
 def from_to(own: Sequence[tuple[Amount, str]]) -> Sentence:
-    """`12% (MCSE 1%)`, or the smallest and the largest and where they are."""
+    """`12% (MCSE 1%)` and where, if in some conditions only; or the smallest and the largest."""
     low, high = (choose(own, key=lambda entry: entry[0].value) for choose in (min, max))
     (smallest, where), (largest, there) = low, high
     if smallest.text == largest.text:
-        return (smallest.text + " throughout" * (len({one for _, one in own}) > 1),)
+        if len({one for _, one in own}) > 1:
+            return (smallest.text + " throughout",)
+        return (smallest.text, " in ", Name(where)) if where else (smallest.text,)
     return (smallest.text, " in ", Name(where), " to ", largest.text, " in ", Name(there))
 
 
@@ -267,10 +271,10 @@ def _judge_share(record: Record, measure: str, expected: float) -> Verdict | Non
     at_least = special.bdtrc(hits - 1, n, expected) if hits else 1.0
     p = 2 * float(min(at_most, at_least))
     sign = 0 if p >= ERROR_RATE else -1 if share < expected else 1
-    amount = _share_of(record, measure).text
+    amount, left_out = _share_of(record, measure).text, ""
     if measure in OF_INTERVALS and has_gaps(record):
-        amount += f", without the {share_missing(record):.1%} of the estimates that have none"
-    return Verdict(sign, abs(share - expected), p, amount, record)
+        left_out = f", without the {share_missing(record):.1%} of the estimates that have none"
+    return Verdict(sign, abs(share - expected), p, amount, record, left_out)
 
 
 def _judge_mean(value: float, mcse: float, n: int) -> tuple[int, float]:

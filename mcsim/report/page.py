@@ -60,7 +60,7 @@ MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones
 MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
 PIXELS_PER_POINT = 96 / 72
-NARROW = 640  # pixels: a figure as wide as this is not made narrower, it scrolls
+NARROW, SHRUNK = 640, 0.6  # pixels, share of its width: a figure narrower than both scrolls
 FIGURES: tuple[tuple[str, str | None], ...] = (  # kind, measure; some cannot be given
     ("estimates", None),
     ("bias", None),
@@ -306,7 +306,7 @@ def inline_svg(svg: str, number: int, kind: str) -> Markup:
     assert size is not None
     width = float(size[1]) * PIXELS_PER_POINT
     label = f'role="img" aria-label="Figure: {escape(kind)}"'
-    limits = f'style="max-width: {width:.0f}px; min-width: {min(width, NARROW):.0f}px"'
+    limits = f'style="max-width: {width:.0f}px; min-width: {min(SHRUNK * width, NARROW):.0f}px"'
     element = re.sub(r' (width|height)="[\d.]+pt"', "", element, count=2)
     return Markup(element.replace("<svg", f"<svg {label} {limits}", 1))  # noqa: S704 # ours
 

@@ -133,7 +133,8 @@ def _aims(scenario: Scenario) -> Sentence:
         joint = ", when " if len(pieces) == 1 else " and "
         values = shown_label(", ".join(map(show_value, swept)))
         pieces += [joint, Name(key), f" is {values}"]
-    return (*pieces, ", in all combinations." if len(scenario.sweep) > 1 else ".")
+    n_varied = sum(len(swept) > 1 for swept in scenario.sweep.values())
+    return (*pieces, ", in all combinations." if n_varied > 1 else ".")
 
 
 def _mechanism(scenario: Scenario) -> list[Sentence]:

@@ -305,7 +305,7 @@ def test_curves_stand_at_the_swept_values(swept):
 def test_curves_have_no_blank_panels_and_begin_with_effects(swept):
     figure = figure_of(swept, "curves", parameters=["x", "animal.sd(x)"], methods="diagonal")
     rows = [[a.get_ylabel() for a in figure.axes[i : i + 3] if a.axison] for i in (0, 3)]
-    assert rows == [["RMSE", "coverage, %", "power, %"], ["RMSE", "coverage, %"]]
+    assert rows == [["RMSE", "power, %", "coverage, %"], ["RMSE", "coverage, %"]]
     tests = figure_of(swept, "curves", parameters="animal.sd(x)", methods="diagonal")
     assert [axis.axison for axis in tests.axes] == [True, True]
     kind, chosen = suited(swept, Selection(parameters=None))

@@ -119,8 +119,8 @@ def test_the_error_of_an_estimate_of_what_is_zero_has_no_percent():
         record(parameter="animal.cor(Intercept,x)", place="b", **(rmse | {"truth": 0.5})),
     )
     assert lines["How far off a single estimate is", "general"] == [
-        "A single estimate of `animal.cor(Intercept,x)` is off by 0.7060 (MCSE 0.0094).",
-        "A single estimate of `animal.cor(Intercept,x)` is off by 141.2% (MCSE 1.9%).",
+        "A single estimate of `animal.cor(Intercept,x)` is off by 0.7060 (MCSE 0.0094) in `a`.",
+        "A single estimate of `animal.cor(Intercept,x)` is off by 141.2% (MCSE 1.9%) in `b`.",
     ]
 
 
@@ -210,8 +210,34 @@ def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_whic
     by_both = "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a`"
     assert sentences[0] == f"{by_both}."
     others = [covering(0.1, measure="rejection", truth=0.0, parameter=one) for one in "vwyz"]
-    assert answered(*both, *others[:2])[0][0] == f"{by_both}; those of `v` and `w` too."
+    assert (
+        answered(*both, *others[:2])[0][0] == f"{by_both}; those of `v` and `w` too, by `general`."
+    )
+    also_a = covering(0.1, measure="rejection", truth=0.0, parameter="v", method="a")
+    assert answered(*both, others[1], also_a)[0][0] == (
+        f"{by_both}; those of `v` too, by `a`; those of `w` too, by `general`."
+    )
     assert answered(*both, *others)[0][0] == f"{by_both}; those of 4 other effects too."
+
+
+def test_the_answer_counts_the_conditions_that_chance_does_not_explain():
+    # of 0.07 the p is 0.007: below the limit of one comparison, above 0.0455 / 8
+    shares = {"one": 0.2, "two": 0.15, "three": 0.07, "four": 0.05}
+    rows = [covering(1 - one, place=place) for place, one in shares.items()]
+    sentences, _ = answered(*rows, *[covering(0.95, parameter=one) for one in "vwyz"])
+    assert sentences[0] == (
+        "The 95% intervals of `x` hold the truth too rarely in 2 of 4 conditions, at worst: 80.0%"
+        " (MCSE 1.3%) in `one`."
+    )
+    assert "(8, of intervals), 2 are off" in sentences[1]
+
+
+def test_the_estimates_without_an_interval_are_named_after_the_condition():
+    lines = said(covering(0.8, n_missing_interval=336, place="one"), covering(0.95, place="two"))
+    assert lines["Intervals", "general"] == [
+        "The 95% intervals of `x` hold the truth too rarely in 1 of 2 conditions: 80.0% (MCSE 1.3%)"
+        " in `one`, without the 33.6% of the estimates that have none."
+    ]
 
 
 def test_the_answer_names_what_is_off_of_what_no_sentence_tells():
@@ -234,7 +260,8 @@ def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
         [
             "A test of `b`, an effect that is 0, rejects in 5.0% (MCSE 0.7%); its level is 5%.",
             "The power to find `a` is 80.0% (MCSE 1.3%) in `one` to 90.0% (MCSE 0.9%) in `two`.",
-            "A single estimate of `a` is off by 10.0% (MCSE 1.0%) (root mean squared error).",
+            "A single estimate of `a` is off by 10.0% (MCSE 1.0%) in `one` (root mean squared"
+            " error).",
             "Of the numbers that can be held against what they should be (1, of tests of effects"
             " that are zero), none is off by more than chance explains among so many.",
         ],

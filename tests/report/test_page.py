@@ -275,12 +275,14 @@ def test_the_first_screen_answers_and_the_rest_is_folded(page):
 def test_a_study_that_is_not_complete_says_so(swept, page, tmp_path):
     assert "60 of 60 data sets in 2 conditions, 1 method; 0 fits failed." in page
     assert "not complete" not in page
+    assert '<p class="lead">60 of 60' in page
     copy = tmp_path / "study"
     shutil.copytree(swept, copy)
     max((copy / "commits").glob("*.json")).unlink()
     text = report.page(copy)
     assert re.search(r"\d+ of 60 data sets", text)[0] != "60 of 60 data sets"
     assert "The study is not complete" in text
+    assert '<p class="lead early">' in text  # before the figure on narrow screens
 
 
 def test_figures_that_would_make_the_page_too_large_are_left_out_and_named(

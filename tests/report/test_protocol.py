@@ -29,3 +29,15 @@ def test_factors_are_told_with_what_they_differ_between(small_scenario):
         "z: 1 once the unit of animal has started, a step of stain after the other.",
     ):
         assert line in lines
+
+
+def test_swept_values_are_in_combination_where_two_keys_have_several(small_scenario):
+    keys = ("design.levels.image.count", "truth.sigma")
+    for values, end in ((("[2, 5]", "[0.1]"), "is 0.1."), (("[2]", "[0.1, 1]"), "is 0.1, 1.")):
+        sweep = [f'sweep."{key}"={value}' for key, value in zip(keys, values, strict=True)]
+        scenario = load_scenario(small_scenario, overrides=sweep)
+        aims = "".join(protocol(scenario, Shown("", 0.95, [], {}), {}).aims)
+        assert aims.endswith(end)
+    scenario = load_scenario(small_scenario, overrides=[f'sweep."{key}"=[1, 2]' for key in keys])
+    aims = "".join(protocol(scenario, Shown("", 0.95, [], {}), {}).aims)
+    assert aims.endswith("is 1, 2, in all combinations.")
