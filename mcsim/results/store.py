@@ -325,6 +325,7 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
     Of a study with the same scenario, the manifest can be made again.
     """
     refuse_links(directory)
+    names = {path.name for path in directory.glob("*")} - {".tmp"}  # before another run begins
     scenario, text = directory / "scenario.toml", description.scenario_text.encode()
     is_ours = scenario.is_file() and scenario.read_bytes() == text
     try:
@@ -336,7 +337,6 @@ def _manifest_or_refusal(directory: Path, description: StudyDescription) -> dict
     if is_ours:
         is_sound = is_as_written(manifest) or manifest["format"] not in READABLE
         return manifest if is_sound or manifest["identity"] == description.identity.values else {}
-    names = {path.name for path in directory.glob("*")} - {".tmp"}
     if names and not manifest:
         raise StudyMismatchError(
             f"{directory} holds files but no study ({', '.join(sorted(names)[:3])});"

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mcsim.errors import DataError, ExitCode, McsimError, StudyMismatchError
+from mcsim.results import store as store_file
 from mcsim.results.folder import FORMAT, KINDS, SUFFIXES
 from mcsim.results.identity import Identity, grow
 from mcsim.results.merge import merge_studies
@@ -339,6 +340,19 @@ def test_a_folder_with_files_but_no_study_is_left_alone(tmp_path, name, overwrit
     with pytest.raises(StudyMismatchError, match=f"holds files but no study \\({name}\\).* -o"):
         Store.open(tmp_path, describe(), overwrite=overwrite)
     assert files(tmp_path) == {name: b'{"theirs": 1}'}
+
+
+def test_a_run_that_begins_at_the_same_moment_is_no_stranger(tmp_path, monkeypatch):
+    read = store_file.find_manifest
+
+    def before_the_other(directory):
+        manifest = read(directory)
+        monkeypatch.setattr(store_file, "find_manifest", read)
+        Store.open(directory, describe())
+        return manifest
+
+    monkeypatch.setattr(store_file, "find_manifest", before_the_other)
+    assert Store.open(tmp_path / "out", describe()).committed() == {}
 
 
 def test_overwrite_replaces_the_study_and_nothing_else(store):
