@@ -202,11 +202,20 @@ def _error(shown: Shown) -> list[tuple[Sentence, str]]:
             known.setdefault(record["parameter"], []).append(record)
     if not known:
         return []
-    name = max(known, key=lambda one: max(r["rmse"] / abs(r["truth"]) for r in known[one]))
+    name = max(known, key=lambda one: _least_error(known[one]))
     which = f", of which a data set tells the least among {len(known)} parameters,"
     amount = _over_conditions(known[name], typical_error)
     which *= len(known) > 1
     return [(say(ERROR, name=listed([name]), which=which, amount=amount), name)]
+
+
+def _least_error(records: Sequence[Record]) -> float:
+    """Relative RMSE by the best method, which is what data tell, in the worst condition."""
+    best: dict[str, float] = {}
+    for r in records:
+        size = r["rmse"] / abs(r["truth"])
+        best[r["place"]] = min(size, best.get(r["place"], size))
+    return max(best.values())
 
 
 def _level(shown: Shown) -> list[tuple[Sentence, str]]:
