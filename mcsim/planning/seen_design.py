@@ -241,7 +241,7 @@ def _count_of_place(
         numbers = by_cell.min()
         cells = pd.DataFrame(index=numbers.index).reset_index().agg(":".join, axis="columns")
         return dict(zip(cells, map(int, numbers), strict=True))
-    return _drawn_count(name, n_each.to_numpy(), say)
+    return _drawn_count(name, np.asarray(n_each, dtype=np.int64), say)
 
 
 def _drawn_count(name: str, counts: Ints, say: Callable[[str], None]) -> Any:
