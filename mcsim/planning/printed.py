@@ -20,6 +20,10 @@ DRAWN = (
     " every replicate has."
 )
 BEST = " The best design that the budget buys: leave the bound of the target out."
+UNKNOWN_LEVEL = (
+    "Its type I error is not known, since rejections are counted here: run that design with an"
+    " effect of 0."
+)
 MOST_SHOWN = 12  # designs of the table: those around the answer
 NOTE = (
     "Intervals hold at every look with 95% for all designs together (confidence sequences). theory:"
@@ -137,6 +141,8 @@ def _beside(plan: Plan) -> list[str]:
             + f"; power {effects}" * bool(effects)
             + "."
         )
+    elif any(goal.measure == "rejection" for goal in plan.goals):
+        lines.append(UNKNOWN_LEVEL)
     if worst := plan.details.get("truths", {}).get("worst"):
         truth = ", ".join(f"{key} = {show_value(value)}" for key, value in worst.items())
         lines.append(f"The worst truth is {shown_label(truth)}.")

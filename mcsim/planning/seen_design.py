@@ -1,6 +1,6 @@
 """The design that a table of data has, as the tables of a scenario."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,20 @@ Ints = NDArray[np.int64]
 SAME_POINT = 1e-6  # of the range of a covariate: points closer than this are one
 MOST_LOST = 0.5  # share of the points of a grid that may be lost
 DIGITS = 4  # of a number that is not exact
+EVEN = 0.2  # by how much a mean or an SD may differ from that of an even draw between its limits
 KEEP = "keep the rows as they are, with --keep-design"
+UNEVEN_COUNT = (
+    "numbers of {!r} go from {} to {}, {:.3g} on average; the scenario draws {}, which comes to as"
+    f" many; or {KEEP}"
+)
+NARROWER = (
+    "{!r} has an SD of {:.3g}, less than if it were spread evenly between its limits; the scenario"
+    f" draws it from {{:.4g}} to {{:.4g}}, which has this SD; or {KEEP}"
+)
+WIDER = (
+    "{0!r} has an SD of {1:.3g}, and {2:.3g} in the scenario, which draws it evenly between its"
+    f" limits: less is seen of its effect there; write factor({{0}}) if it names groups, or {KEEP}"
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,10 @@ def _in_order(columns: ModelColumns) -> list[RandomColumns]:
     ]
 
 
-def seen_design(table: Table) -> SeenDesign:
+def seen_design(table: Table, say: Callable[[str], None]) -> SeenDesign:
     """Units, factors where they vary, and covariates, in equal or in drawn numbers.
+
+    say : takes where the scenario is not as the table
 
     Raises
     ------
@@ -111,12 +126,13 @@ def seen_design(table: Table) -> SeenDesign:
     places = _places(frame, model_columns(formula, frame), factors)
     covariates, n_points = {}, None
     for name in (name for name in formula.columns if is_number[name]):
-        covariates[name], n_seen = _covariate(frame, name, places)
+        covariates[name], n_seen = _covariate(frame, name, places, say)
         n_points = n_seen or n_points
-    counts = [_count_of_place(frame, places, depth) for depth in range(len(places.names))]
+    n_counted = len(places.names) - (n_points is not None)
+    counts = [_count_of_place(frame, places, depth, say) for depth in range(n_counted)]
     lost = 0.0
     if n_points is not None:
-        counts[-1] = n_points
+        counts.append(n_points)
         n_slots = n_points * len(np.unique(_slots(frame, places)))
         lost = float(f"{1.0 - len(frame) / n_slots:.{DIGITS}g}")
     return SeenDesign(
@@ -196,8 +212,10 @@ def labels_of(values: "pd.Series[Any]", name: str) -> list[str]:
     return levels
 
 
-def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
-    """Units per unit above and cell: a number, one per cell, or the smallest and the largest."""
+def _count_of_place(
+    frame: pd.DataFrame, places: _Places, depth: int, say: Callable[[str], None]
+) -> Any:
+    """Units per unit above and cell: a number, one per cell, or an even draw."""
     name = places.names[depth]
     own = [one for one in places.factors[name] if places.dealt.get(one) != "latin"]
     is_alone = depth == 0 or name in places.crossed  # below no other units
@@ -223,7 +241,19 @@ def _count_of_place(frame: pd.DataFrame, places: _Places, depth: int) -> Any:
         numbers = by_cell.min()
         cells = pd.DataFrame(index=numbers.index).reset_index().agg(":".join, axis="columns")
         return dict(zip(cells, map(int, numbers), strict=True))
-    return {"uniform": [low, high]}
+    return _drawn_count(name, np.asarray(n_each, dtype=np.int64), say)
+
+
+def _drawn_count(name: str, counts: Ints, say: Callable[[str], None]) -> Any:
+    """From the smallest to the largest, or where few are so large or so small with their mean."""
+    ends = low, high = int(counts.min()), int(counts.max())
+    mean, middle = float(counts.mean()), 0.5 * (low + high)
+    if abs(middle - mean) > EVEN * mean:
+        beyond = round(2.0 * mean) - (low if mean < middle else high)
+        low, high = (low, max(low, beyond)) if mean < middle else (min(high, beyond), high)
+        shown = f"{low} to {high}" if low < high else str(low)
+        say(UNEVEN_COUNT.format(name, *ends, mean, shown))
+    return {"uniform": [low, high]} if low < high else low
 
 
 def _slots(frame: pd.DataFrame, places: _Places) -> Ints:
@@ -234,17 +264,17 @@ def _slots(frame: pd.DataFrame, places: _Places) -> Ints:
 
 
 def _covariate(
-    frame: pd.DataFrame, name: str, places: _Places
+    frame: pd.DataFrame, name: str, places: _Places, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], int | None]:
     """Where its values come from, and how many points it has where some of them are lost."""
     values = frame[name].to_numpy()
     low, high = float(values.min()), float(values.max())
     if not low < high:
         raise DataError(f"the covariate {name!r} is {low:g} in every row; leave it out")
-    drawn = {"uniform": [_rounded(low), _rounded(high)]}
     depth = _depth(values, places.units)
     if depth < len(places.units) - 1:
-        return drawn | {"level": places.names[depth]}, None
+        of_units = values[np.unique(places.units[depth], return_index=True)[1]]
+        return _drawn_values(name, of_units, say) | {"level": places.names[depth]}, None
     groups = [np.sort(one.to_numpy()) for _, one in frame[name].groupby(_slots(frame, places))]
     if len({*map(len, groups)}) == 1 and _is_same(groups, high - low):
         return _points(groups[0]), None
@@ -253,7 +283,22 @@ def _covariate(
     n_lost = len(points) * len(groups) - len(values)
     if is_once and n_most > 1 and n_lost <= MOST_LOST * len(points) * len(groups):
         return _points(points), len(points)
-    return drawn, None
+    return _drawn_values(name, values, say), None
+
+
+def _drawn_values(
+    name: str, values: NDArray[np.float64], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Evenly from the smallest to the largest, or within these with the SD of the values."""
+    low, high, sd = float(values.min()), float(values.max()), float(values.std())
+    width = np.sqrt(12.0) * sd
+    if width < (1.0 - EVEN) * (high - low):
+        low = float(np.clip(values.mean() - 0.5 * width, low, high - width))
+        high = low + width
+        say(NARROWER.format(name, sd, low, high))
+    elif width > (1.0 + EVEN) * (high - low):
+        say(WIDER.format(name, sd, (high - low) / np.sqrt(12.0)))
+    return {"uniform": [_rounded(low), _rounded(high)]}
 
 
 def _is_same(groups: Sequence[NDArray[np.float64]], width: float) -> bool:

@@ -124,7 +124,8 @@ def starter_from_data(
         raise DataError(NO_UNITS.format(formula))
     table = _with_own_levels(read)
     fit = _fitted(path, table, model, say)
-    seen = SeenDesign(kept_design(table, f"{name}.csv")) if keep_design else seen_design(table)
+    kept = SeenDesign(kept_design(table, f"{name}.csv")) if keep_design else None
+    seen = kept or seen_design(table, say)
     if seen.lost:
         say(LOST.format(path, seen.lost))
     shown = "".join(one if one.isprintable() else "?" for one in path.name)

@@ -462,6 +462,7 @@ def test_a_plan_for_counts_goes_by_simulation_alone(tmp_path):
     (found,) = made.designs.values(made.chosen.design).values()
     assert abs(found - right) <= 1
     assert len(made.chosen.looks) < 12  # of 38
+    assert "Its type I error is not known, since rejections" in FORMATS["table"](made, "plan")
     assert all(one.lower >= 0.0 and one.upper <= 1.0
                for look in made.chosen.looks for one in look.values.values())  # fmt: skip
 

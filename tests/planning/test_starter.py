@@ -88,6 +88,28 @@ def test_unequal_units_and_covariates_are_drawn(tmp_path):
     assert (low, high) == pytest.approx((x.min(), x.max()), rel=1e-3)
 
 
+def test_skewed_numbers_and_spreads_are_drawn_with_the_mean_and_the_sd_of_the_data(tmp_path):
+    """37 animals of 3 rows, one of 30; a normal covariate, one of zeros and ones."""
+    animal = np.repeat(np.arange(38), [3] * 37 + [30])
+    generator = np.random.default_rng(5)
+    frame = pd.DataFrame({"animal": animal, "x": generator.normal(0, 1, len(animal))})
+    frame["z"] = (generator.random(len(animal)) < 0.4) * 1.0
+    frame["y"] = (
+        frame["x"] + generator.normal(0, 1, 38)[animal] + generator.normal(0, 1, len(frame))
+    )
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    said = []
+    made = starter_from_data(tmp_path / "p.csv", "y ~ x + z + (1 | animal)", "s", said.append)
+    design = tomllib.loads(made.text)["design"]
+    assert design["observations"]["count"] == {"uniform": [3, 4]}  # 3.7 on average
+    low, high = design["covariates"]["x"]["uniform"]
+    assert (high - low) / np.sqrt(12.0) == pytest.approx(frame["x"].std(ddof=0), rel=1e-3)
+    assert frame["x"].min() <= low < high <= frame["x"].max()
+    assert design["covariates"]["z"] == {"uniform": [0.0, 1.0]}
+    assert [one.split(" ")[0] for one in said] == ["'x'", "'z'", "numbers"]
+    assert "'observation' go from 3 to 30, 3.71 on average; the scenario draws 3 to 4" in said[2]
+
+
 def test_data_that_no_scenario_can_describe_are_refused_unless_their_rows_are_kept(tmp_path):
     frame = pd.DataFrame(
         {"animal": np.repeat([*"edcba"], 4), "arm": ["a", "b"] * 10, "y": np.arange(20.0) % 7}

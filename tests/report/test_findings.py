@@ -249,6 +249,18 @@ def test_the_answer_names_what_is_off_of_what_no_sentence_tells():
     assert "2, some of standard errors, are off" in last
 
 
+def test_what_a_data_set_tells_the_least_goes_by_the_best_method():
+    """Sigma is off by 45% by a method that is wrong; an SD by 37% by the only one that has it."""
+    sigma = {"parameter": "sigma", "component": "residual", "truth": 1.0, "rmse_mcse": 0.01}
+    sd = {"parameter": "a.sd(x)", "component": "a", "truth": 1.0, "rmse_mcse": 0.01}
+    sentences, _ = answered(
+        record(rmse=0.02, **sigma),
+        record(rmse=0.45, method="ols", **sigma),
+        record(rmse=0.37, **sd),
+    )
+    assert sentences[0].startswith("A single estimate of `a.sd(x)`, of which a data set tells")
+
+
 def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
     rmse = {"rmse": 0.05, "rmse_mcse": 0.005}
     tests = [
