@@ -59,13 +59,14 @@ def expected_values(
         return None
     if None in found:
         return None
-    size = np.array(found, dtype=np.float64)[place]
+    size, known_df = np.array(found, dtype=np.float64)[place].T
     n, n_cells = designs.n_outermost, designs.n_cells
     lost = n_cells if is_of_spread else 0
     base = n if inner.all() else per_cell * n[0] / designs.counts[0, ~inner].prod()
     scale = np.sqrt((base - lost) / np.maximum(n - lost, 0.5))
     (condition,) = conditions(designs.scenario(scenario, 0))
-    return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0))
+    share = np.nan_to_num(known_df / np.maximum(base - n_cells, 1.0), nan=1.0)  # within units, more
+    return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0) * share)
 
 
 def _has_order(scenario: Scenario) -> bool:
@@ -84,8 +85,13 @@ def _values(designs: Designs, design: int, outermost: str, per_cell: int) -> dic
     return values | ({outermost: per_cell} if outermost in values else {})
 
 
-def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpec) -> float | None:
-    """The SE of the goal's parameter in one design; of an SD by the delta method."""
+def _one(
+    scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpec
+) -> tuple[float, float] | None:
+    """The SE of the goal's parameter in one design, of an SD by the delta method, and df.
+
+    df : NaN where no closed form has them
+    """
     (condition,) = conditions(one_design(scenario, values))
     simulator = prepare_simulator(condition, scenario.seed)
     design, settings = simulator.design, settings_of(scenario, spec, condition)
@@ -100,10 +106,16 @@ def _one(scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpe
         se, value = known and known.emp_se, truth.of(parameter)
         if se is None or not value:
             return None
-        return se / (2 * value) if parameter.kind == "sd" else se
-    wanted = [one.L for one in fixed_contrasts(columns, settings) if one.parameter == parameter]
-    found = true_least_squares(simulator, columns.X, wanted[0]) if wanted else None
-    return None if found is None else float(found.std_error[0])
+        return se / (2 * value) if parameter.kind == "sd" else se, np.nan
+    wanted = [one for one in fixed_contrasts(columns, settings) if one.parameter == parameter]
+    found = true_least_squares(simulator, columns.X, wanted[0].L) if wanted else None
+    if found is None:
+        return None
+    is_nested = columns.levels and not scenario.design.crossed_levels
+    truth = truth_of(condition.truth, None, scenario.estimands)
+    exact = closed_forms(columns, wanted, truth, {"": None}, 0.05) if is_nested else {}
+    of_test = exact[""].get(parameter) if exact else None
+    return float(found.std_error[0]), (of_test and of_test.df) or np.nan
 
 
 def _of_goal(

@@ -139,3 +139,46 @@ target = { rejection = "treated", at_least = 0.8 }
     formula = np.array([hussey_and_hughes(0.3, 1.0, n, 5, 10) for n in designs.counts[:, 0]])
     df = designs.counts[:, 0] - 1
     assert found / (2 * stats.t.ppf(0.975, df)) == pytest.approx(np.sqrt(formula), rel=1e-6)
+
+
+def test_power_of_a_factor_within_units_is_expected_with_its_own_df(tmp_path):
+    """Three machines of every worker: (3 - 1) (n - 1) df, not those of the workers, n - 1."""
+    text = """
+replicates = 10
+seed = 1
+[design.factors]
+machine = { levels = ["a", "b", "c"], of = "place" }
+[[design.levels]]
+name = "worker"
+count = 4
+[[design.levels]]
+name = "place"
+count = 1
+[design.observations]
+count = 2
+[truth]
+sigma = 1.0
+[truth.fixed]
+Intercept = 50.0
+"machine[T.b]" = 14.0
+[truth.random.worker]
+sd = { Intercept = 5.0 }
+[truth.random.place]
+sd = { Intercept = 4.0 }
+[[methods]]
+name = "mixed"
+formula = "y ~ machine + (1 | worker/place)"
+[plan]
+cost = { worker = 1 }
+target = { rejection = "machine[T.b]", at_least = 0.8 }
+[plan.search]
+"design.levels.worker.count" = { from = 3, to = 8 }
+"""
+    (tmp_path / "s.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "s.toml")
+    designs = designs_of(scenario.plan, scenario)
+    found = expected_values(scenario, designs, scenario.plan.target.goal, scenario.methods[0])
+    n = designs.counts[:, 0]
+    df, shift = 2 * (n - 1), 14.0 / np.sqrt(2 * (4.0**2 + 1.0 / 2) / n)
+    t = stats.t.ppf(0.975, df)
+    assert found == pytest.approx(stats.nct.sf(t, df, shift) + stats.nct.cdf(-t, df, shift))
