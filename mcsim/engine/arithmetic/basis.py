@@ -13,7 +13,8 @@ def orthonormal_basis(W: Floats) -> tuple[Floats, Floats]:
     Q = np.zeros((min(W.shape), len(W)))
     coefficients = np.zeros((len(Q), W.shape[1]))
     rank = np.zeros(1, dtype=np.int64)
-    _orthonormalise(np.ascontiguousarray(W.T), Q, coefficients, rank, np.empty(len(W)))
+    columns = np.array(W.T, order="C")  # one signature, also of what is only to be read
+    _orthonormalise(columns, Q, coefficients, rank, np.empty(len(W)))
     return np.ascontiguousarray(Q[: rank[0]].T), coefficients[: rank[0]]
 
 
