@@ -1,5 +1,6 @@
 """Compile all that is compiled, before anything waits for it."""
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -89,10 +90,11 @@ def compile_engine(report: Callable[[str], None], parts: Collection[str] = ()) -
     cold = [name for name in wanted if compiled.is_cold(name)]
     if not cold:
         return
+    how_long = f"about {10 * math.ceil(sum(SECONDS[name] for name in cold) / 10)} seconds"
     if compiled.WHY_NOT_KEPT:
-        report(f"Compiling the engine, about 20 seconds, not to be kept: {compiled.WHY_NOT_KEPT}")
+        report(f"Compiling the engine, {how_long}, not to be kept: {compiled.WHY_NOT_KEPT}")
     else:
-        report("Compiling the engine: once per machine and version, about 20 seconds.")
+        report(f"Compiling the engine: once per machine and version, {how_long}.")
     n_workers = min(len(cold), usable_cpus())
     with EXECUTORS["processes" if n_workers > 1 else "serial"](Place(n_workers)) as executor:
         for own in ([name for name in cold if name != RESIDUALS], {RESIDUALS}.intersection(cold)):
@@ -179,6 +181,15 @@ def _small_nest() -> tuple[CompiledDesign, Nest]:
 
 BINARY = np.array([[0.0, 1.0] * (ROWS // 2)])
 FOR_ALL = {"likelihood": _compile_likelihood, "the rest": _compile_the_rest}
+SECONDS = {  # that each adds on two processors
+    QUADRATURE: 24,
+    CROSSED_COUNTS: 10,
+    COUNTS: 15,
+    CROSSED: 6,
+    RESIDUALS: 12,
+    "likelihood": 13,
+    "the rest": 1,
+}
 PARTS = {  # what takes longest first
     QUADRATURE: _compile_quadrature,
     CROSSED_COUNTS: _compile_crossed_counts,

@@ -171,6 +171,22 @@ def watched(watch, monkeypatch):
     return watch
 
 
+@pytest.mark.parametrize(
+    ("parts", "seconds"),
+    [((), 20), ((warm_up.CROSSED,), 20), ((warm_up.COUNTS, warm_up.QUADRATURE), 60)],
+)
+def test_the_announcement_says_how_long_it_takes(parts, seconds, monkeypatch):
+    said, done = [], []
+    monkeypatch.setattr(warm_up.compiled, "is_cold", lambda name: True)
+    monkeypatch.setattr(warm_up, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(warm_up, "_compile_part", done.append)
+    warm_up.compile_engine(said.append, parts)
+    assert sorted(done) == sorted([*parts, *warm_up.FOR_ALL])
+    (line,) = said
+    assert f"about {seconds} seconds" in line
+    assert warm_up.SECONDS.keys() == warm_up.PARTS.keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*kinds()], ids=lambda kind: f"{kind[1]}-{kind[2][0]}"[:70])
 def test_nothing_compiles_after_the_warm_up(kind, watched, tmp_path):
