@@ -156,6 +156,8 @@ CANNOT: dict[str, str] = {
     "estimates determinants by chance, log-likelihoods 0.04 to 0.14 off; timed is Cholesky.",
     "statsmodels 0.15.0, counts": "BinomialBayesMixedGLM and PoissonBayesMixedGLM have the mode of "
     "effects and SDs together, at which SDs fall to zero; that is not maximum likelihood.",
+    "glmer, negative binomial": "its Laplace approximation has the expected information where"
+    " glmmTMB's and mcsim's have the observed one, so its log-likelihood is another function.",
 }
 DISTRIBUTIONS = ("glmm", "mixedlm", "lme-python", "interlace-lme", "mcpower")
 
