@@ -158,6 +158,9 @@ CANNOT: dict[str, str] = {
     "effects and SDs together, at which SDs fall to zero; that is not maximum likelihood.",
     "glmer, negative binomial": "its Laplace approximation has the expected information where"
     " glmmTMB's and mcsim's have the observed one, so its log-likelihood is another function.",
+    "plans in R": "times are estimates, since whole answers take hours. The loop is 5 fits times"
+    " 800; mlpwr and SimSolve search with a test that costs nothing, and 20 of the designs that"
+    " they tried are then fitted; powerCurve has one data set per size, times 1,000.",
 }
 DISTRIBUTIONS = ("glmm", "mixedlm", "lme-python", "interlace-lme", "mcpower")
 

@@ -79,7 +79,10 @@ ANSWERS = {
 
 def answers(plan_seconds: float) -> list[tuple[str, str]]:
     """What is asked, and its seconds beside those of a plan; or why there are none."""
-    return [(f"... {name}, in R", _seconds(own, plan_seconds)) for name, own in ANSWERS.items()]
+    return [
+        (f"... {name}, in R, estimated", _seconds(own, plan_seconds))
+        for name, own in ANSWERS.items()
+    ]
 
 
 def _seconds(script: str, plan_seconds: float) -> str:
