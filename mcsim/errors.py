@@ -100,8 +100,11 @@ class TooManyFailuresError(McsimError):
     exit_code = ExitCode.TOO_MANY_FAILURES
 
 
-class StoppedError(McsimError):
-    """A signal stopped the run; what was finished is safe."""
+class StoppedError(BaseException):
+    """A signal stopped the run; what was finished is safe.
+
+    As KeyboardInterrupt, it is no Exception: libraries make errors of their own of those.
+    """
 
     exit_code = ExitCode.STOPPED
 

@@ -1,4 +1,7 @@
-"""Signals that stop a run: raised as errors, but not while something must be finished."""
+"""Signals that stop a run: raised as errors, but not while something must be finished.
+
+Nor within an import: libraries take an error there for a module that is not there, and go on.
+"""
 
 import contextlib
 import functools
@@ -12,6 +15,7 @@ from typing import Any
 
 from mcsim.errors import KeyboardStoppedError, StoppedError
 
+AGAIN_S = 0.05  # until a signal that came within an import comes again
 STOP_SIGNALS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1")]
 
 
@@ -20,17 +24,44 @@ class SignalGuard:
 
     If a library swallows the error, the next `held` raises it again: before the results of a task
     that was broken off are kept.
+
+    body : the frame that the guarded body is in
     """
 
-    def __init__(self) -> None:
+    def __init__(self, body: FrameType) -> None:
         self._is_held = False
         self._received: int | None = None
+        self._body: FrameType | None = body
+        self._again: threading.Timer | None = None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handler: raise now, or when the guard is let go."""
+        """Handler: raise now, after the import that is under way, or when the guard is let go."""
         self._received = number
-        if not self._is_held:
-            self._raise_received()
+        if self._is_held:
+            return
+        if self._is_importing(frame) and hasattr(signal, "pthread_kill"):  # not on Windows
+            if self._again is not None:
+                self._again.cancel()
+            main = threading.main_thread().ident
+            self._again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, number))
+            self._again.daemon = True
+            self._again.start()
+            return
+        self._raise_received()
+
+    def end(self) -> None:
+        """Nothing comes again."""
+        self._body = None
+        if self._again is not None:
+            self._again.cancel()
+
+    def _is_importing(self, frame: FrameType | None) -> bool:
+        """Whether an import is under way that began in the body."""
+        while frame is not None and frame is not self._body:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                return True
+            frame = frame.f_back
+        return False
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -63,7 +94,7 @@ def stop_on_signals() -> Iterator[SignalGuard]:
     if outer is not None:
         yield outer
         return
-    guard = SignalGuard()
+    guard = SignalGuard(sys._getframe(2))  # that of the `with`, beyond contextlib's
     token, before = _guard.set(guard), dict[int, Any]()
     if threading.current_thread() is threading.main_thread():  # no other thread gets signals
         before = {number: signal.signal(number, guard.receive) for number in _not_under_nohup()}
@@ -73,6 +104,7 @@ def stop_on_signals() -> Iterator[SignalGuard]:
         yield guard
     finally:
         sys.unraisablehook = hook
+        guard.end()
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         _guard.reset(token)

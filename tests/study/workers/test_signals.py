@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -124,3 +125,48 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
     thread.start()
     thread.join()
     assert isinstance(guards[0], SignalGuard)
+
+
+IMPORTED = """
+import os, signal, time
+swallowed = None
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+except BaseException as error:
+    swallowed = error
+"""
+
+
+def test_a_signal_within_an_import_is_raised_after_it(tmp_path, monkeypatch):
+    (tmp_path / "takes_a_signal.py").write_text(IMPORTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - as in a run
+        module = importlib.import_module("takes_a_signal")
+        time.sleep(30)
+    assert module.swallowed is None  # a library would take it for a module that is not there
+    assert time.monotonic() - started < 10
+
+
+def test_a_script_that_is_itself_imported_is_stopped_at_once(tmp_path, monkeypatch):
+    (tmp_path / "is_stopped.py").write_text(
+        "import os, signal, time\n"
+        "from mcsim.study.workers.signals import stop_on_signals\n"
+        "with stop_on_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(30)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        importlib.import_module("is_stopped")
+    assert time.monotonic() - started < 10
+
+
+def test_no_signal_comes_again_after_the_end(tmp_path, monkeypatch):
+    (tmp_path / "takes_one_late.py").write_text(IMPORTED.replace("time.sleep(0.2)", "pass"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with stop_on_signals():
+        importlib.import_module("takes_one_late")
+    time.sleep(0.2)  # the default of SIGTERM would end this process
