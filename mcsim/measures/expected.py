@@ -46,7 +46,7 @@ def type_s(sample: Sample) -> Measure:
     Gelman & Carlin (2014); of ratios, that of their logarithms. By probabilities where they are
     known, else counted; MCSE by the delta method.
     """
-    rejected, wrong = _rejections(sample)[:2]
+    rejected, wrong = sample.rejections[:2]
     return _quotient_of_means(wrong, rejected)
 
 
@@ -55,7 +55,7 @@ def type_m(sample: Sample) -> Measure:
 
     As `type_s`.
     """
-    rejected, size = _rejections(sample)[::2]
+    rejected, size = sample.rejections[::2]
     return _quotient_of_means(quotient(size, np.abs(sample.true_effects)), rejected)
 
 
@@ -86,26 +86,11 @@ def equivalence(sample: Sample) -> Measure:
     return average_of(np.where(np.isnan(known), counted, known))
 
 
-def _rejections(sample: Sample) -> tuple[Array, Array, Array]:
-    """Whether a test rejects, with the wrong sign, and |estimate| if so: expected, or counted."""
-    above, below, size = sample.tails
-    is_known, is_negative = ~np.isnan(above), sample.true_effects < 0.0
-    is_tested = ~np.isnan(sample.p_values) & ~np.isnan(sample.true_effects)
-    counted = np.where(is_tested, sample.p_values < sample.alpha, math.nan)
-    is_wrong = np.sign(sample.effects) == -np.sign(sample.true_effects)
-    rejected = np.where(is_known, above + below, counted)
-    wrong = np.where(is_known, np.where(is_negative, above, below), counted * is_wrong)
-    sizes = np.where(is_known, size, counted * np.abs(sample.effects))
-    has_no_sign = (sample.true_effects == 0.0)[:, 0]
-    for one in (rejected, wrong, sizes):
-        one[has_no_sign] = math.nan
-    return rejected, wrong, sizes
-
-
 def _quotient_of_means(numerators: Array, denominators: Array) -> Measure:
     def of_row(x: Array, y: Array, n: int) -> tuple[Array, Array]:
-        ratio = quotient(mean_of(x), mean_of(y))
-        error = quotient(variance_of(x - ratio[:, None] * y), n * mean_of(y) ** 2)
+        below = mean_of(y)
+        ratio = quotient(mean_of(x), below)
+        error = quotient(variance_of(x - ratio[:, None] * y), n * below**2)
         return ratio, np.sqrt(error)
 
     return Measure(*by_row(of_row, numerators, denominators))

@@ -103,6 +103,28 @@ class Sample:
         """Probabilities of the test at the truth, given its interval; NaN where not known."""
         return tails(self.half_width, self.shift, self.spread, self.theta)
 
+    @cached_property
+    def rejections(self) -> list[Array]:
+        """Whether a test rejects, with the wrong sign, and |estimate| if so: expected, or counted.
+
+        NaN where the truth is 0: it has no sign.
+        """
+        above, below, size = self.tails
+        found = [above + below, np.where(self.true_effects < 0.0, above, below), size]
+        is_known = ~np.isnan(above)
+        if not is_known.all():
+            pairs = zip(found, self._counted(), strict=True)
+            found = [np.where(is_known, *pair) for pair in pairs]
+        if not self.true_effects.all():
+            found = [np.where(self.true_effects == 0.0, math.nan, one) for one in found]
+        return found
+
+    def _counted(self) -> list[Array]:
+        is_tested = ~np.isnan(self.p_values) & ~np.isnan(self.true_effects)
+        rejected = np.where(is_tested, self.p_values < self.alpha, math.nan)
+        is_wrong = np.sign(self.effects) == -np.sign(self.true_effects)
+        return [rejected, rejected * is_wrong, rejected * np.abs(self.effects)]
+
 
 def by_row(measure: Callable[..., tuple[Array, Array]], *columns: Array) -> Array:
     """Two numbers per row, from the values that are there in all columns: (2, n_rows).
@@ -125,7 +147,8 @@ def average_of(values: Array) -> Measure:
     """Mean of every row; MCSE `SD / sqrt(n)`."""
 
     def of_row(x: Array, n: int) -> tuple[Array, Array]:
-        return mean_of(x), np.sqrt(variance_of(x) / n)
+        average = mean_of(x)
+        return average, np.sqrt(variance_of(x, average) / n)
 
     return Measure(*by_row(of_row, values))
 
@@ -150,9 +173,9 @@ def mean_of(values: Array) -> Array:
     return np.asarray(np.where(np.isfinite(average), held, average))
 
 
-def variance_of(values: Array) -> Array:
-    """Sample variance of every row, all of whose values are there."""
-    centre = mean_of(values)
+def variance_of(values: Array, average: Array | None = None) -> Array:
+    """Sample variance of every row, all of whose values are there; `average` where it is known."""
+    centre = mean_of(values) if average is None else average
     centre = np.where(np.isfinite(centre), centre, math.nan)
     with np.errstate(over="ignore"):  # as above
         return quotient(((values - centre[:, None]) ** 2).sum(axis=1), values.shape[1] - 1)

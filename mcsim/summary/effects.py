@@ -4,9 +4,8 @@ The intervals stay the same, whatever the effects; the estimates move along.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,19 +80,9 @@ def _along(sample: Sample, effects: Sequence[float]) -> Iterator[Record]:
     n_together = max(1, MEASURED_TOGETHER // sample.estimates.shape[1])
     for first in range(0, len(effects), n_together):
         some = effects[first : first + n_together]
-        there = replace(sample, **_repeated(sample, len(some)) | {"truth": np.array(some)})
+        there = replace(sample, truth=np.array(some))  # of one row, which numpy repeats
         measured = np.array([one for name in ALONG for one in MEASURES[name](there)])
         for effect, values in zip(some, measured.T.tolist(), strict=True):
             numbers = dict(zip(MEASURED, values, strict=True))
             known = {name: None if np.isnan(one) else one for name, one in numbers.items()}
             yield {"effect": effect, "n": n, **known}
-
-
-def _repeated(sample: Sample, n_times: int) -> dict[str, Any]:
-    """The arrays of the sample of one row, so often."""
-    found = {one.name: getattr(sample, one.name) for one in fields(sample)}
-    return {
-        name: np.broadcast_to(one, (n_times, *one.shape[1:]))
-        for name, one in found.items()
-        if isinstance(one, np.ndarray)
-    }
