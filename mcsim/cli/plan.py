@@ -1,5 +1,6 @@
 """The command that searches for a design."""
 
+import gc
 from pathlib import Path
 
 import click
@@ -40,10 +41,13 @@ def plan(
 
     Example: mcsim plan configs/how_many_animals.toml
     """
+    gc.disable()  # as in a run: imports make many objects and no garbage
     from mcsim.planning.plan import PlanOptions, expected_plan, make_plan
     from mcsim.planning.printed import FORMATS as PRINTED
     from mcsim.scenario.load import load_scenario
 
+    gc.freeze()
+    gc.enable()
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     if dry_run:
         click.echo(expected_plan(loaded))
