@@ -41,12 +41,11 @@ def plan(
 
     Example: mcsim plan configs/how_many_animals.toml
     """
-    gc.disable()  # as in a run: imports make many objects and no garbage
     from mcsim.planning.plan import PlanOptions, expected_plan, make_plan
     from mcsim.planning.printed import FORMATS as PRINTED
     from mcsim.scenario.load import load_scenario
 
-    gc.freeze()
+    gc.freeze()  # what the imports have made stays
     gc.enable()
     loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     if dry_run:
