@@ -5,11 +5,12 @@ What the truth of a scenario states, what follows from it, and what estimands ar
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from mcsim.names import DISPERSION, FIXED, RESIDUAL, SIGMA, TOTAL, Parameter
 from mcsim.scenario.estimand import Comparison, EstimandSpec
+from mcsim.scenario.residuals import ResidualModel
 from mcsim.scenario.truth import TruthSpec
 from mcsim.scenario.values import RESIDUAL_CORRELATIONS
 
@@ -111,6 +112,25 @@ def _residual_values(
             ratio = sds.get(level, 1.0) / sds.get(first, 1.0)
             values[Parameter.sd_ratio(factor, level)] = ratio
     return values
+
+
+def as_method_has_it(
+    truth: Truth,
+    stated: TruthSpec,
+    model: ResidualModel | None,
+    factors: Mapping[str, Sequence[str]],
+) -> Truth:
+    """The truth of a method: its sigma, and so shares, are those of the first level of `by:FACTOR`.
+
+    Parameters
+    ----------
+    factors : of the design, by name
+    """
+    by_level = {} if stated.residual is None else stated.residual.sd_by
+    if model is None or model.by not in by_level or model.by not in factors:
+        return truth
+    sigma = truth.sigma * by_level[model.by].get(factors[model.by][0], 1.0)
+    return replace(truth, residual={**truth.residual, SIGMA: sigma})
 
 
 def _weights(estimand: EstimandSpec) -> dict[Parameter, float] | None:

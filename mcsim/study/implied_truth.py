@@ -21,7 +21,8 @@ from mcsim.names import FIXED, Parameter
 from mcsim.scenario.conditions import Condition
 from mcsim.scenario.families import is_on_scale
 from mcsim.scenario.records import MethodSpec
-from mcsim.scenario.true_values import Truth, targets_of
+from mcsim.scenario.residuals import residual_model
+from mcsim.scenario.true_values import Truth, as_method_has_it, targets_of
 from mcsim.scenario.truth import RandomSpec, TruthSpec
 from mcsim.simulate.marginal import true_comparison
 
@@ -43,6 +44,8 @@ def true_value_of(
     On another scale than that of the truth's link, what is 0 on any, and means.
     """
     targets, implied = targets_of(spec.truth), implied_truth(columns, design, condition)
+    model = residual_model(spec.residual)
+    truth = as_method_has_it(truth, condition.truth, model, design.factors)
     has_truth = is_on_scale(spec, condition.truth)
     named = {*columns.names, *condition.truth.fixed, *truth.estimands}
 

@@ -16,6 +16,7 @@ from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method
 from mcsim.scenario.conditions import conditions
+from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.residuals import ResidualModel, residual_model
 from mcsim.scenario.write import dump_scenario
@@ -218,6 +219,46 @@ def test_standard_errors_are_those_of_the_observed_information(frame, kind, resi
     assert [found[name].ci_lower[0], found[name].ci_upper[0]] == pytest.approx(limits, rel=1e-4)
 
 
+def test_a_share_is_of_the_residual_variance_of_the_first_level(frame):
+    share = (EstimandSpec(name="animal.icc"), EstimandSpec(name="total.var(Intercept)"))
+    _, analysis = analyse(frame, "y ~ x + (1 | animal)", "by:diet", estimands=share)
+    found = by_name(analysis)
+    value, se = found["animal.icc"].estimate[0], found["animal.icc"].std_error[0]
+    # m <- lme(y ~ x, random = ~1 | animal, weights = varIdent(form = ~1 | diet)); VarCorr(m)
+    r = {"animal.sd(Intercept)": 1.2195736, "sigma": 0.8739453}
+    for name, expected in r.items():
+        assert found[name].estimate[0] == pytest.approx(expected, rel=1e-6)
+    assert value == pytest.approx(1.2195736**2 / (1.2195736**2 + 0.8739453**2), rel=1e-6)
+    assert found["total.var(Intercept)"].estimate[0] == pytest.approx(1.2195736**2, rel=1e-6)
+
+    y, x = frame["y"].to_numpy(), frame["x"].to_numpy()
+    X, is_fed = np.column_stack([np.ones(len(x)), x]), (frame["diet"] == "fed").to_numpy()
+    same = np.equal.outer(UNIT // N_IMAGES, UNIT // N_IMAGES)
+
+    def deviance(logs):
+        sd, sigma, ratio = np.exp(logs)
+        V = sd**2 * same + np.diag((sigma * np.where(is_fed, ratio, 1.0)) ** 2)
+        solved = np.linalg.solve(V, np.column_stack([X, y]))
+        A = X.T @ solved[:, :-1]
+        beta = np.linalg.solve(A, X.T @ solved[:, -1])
+        rest = (y - X @ beta) @ (solved[:, -1] - solved[:, :-1] @ beta)
+        return np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1] + rest
+
+    names, h = ("animal.sd(Intercept)", "sigma", "sd_ratio(diet[T.fed])"), 1e-3
+    at, steps = np.log([found[name].estimate[0] for name in names]), h * np.eye(3)
+    H = [
+        [
+            deviance(at + a + b) + deviance(at - a - b)
+            - deviance(at + a - b) - deviance(at - a + b)
+            for b in steps
+        ]
+        for a in steps
+    ]  # fmt: skip
+    slopes = np.array([2.0, -2.0, 0.0])  # of the logit in log SDs
+    logit_se = np.sqrt(slopes @ np.linalg.inv(np.array(H) / (8.0 * h * h)) @ slopes)
+    assert se == pytest.approx(value * (1.0 - value) * logit_se, rel=1e-4)
+
+
 RESIDUALS = """
 [[methods]]
 name = "serial"
@@ -258,19 +299,26 @@ def truths(scenario):
 
 
 @pytest.mark.parametrize(
-    ("residual", "phi", "rho", "ratio"),
+    ("residual", "phi", "rho", "ratio", "first"),
     [
-        ("{distribution='normal'}", 0.0, 0.0, 1.0),
-        ("{correlation='ar1', phi=0.4}", 0.4, None, 1.0),
-        ("{correlation='exchangeable', rho=0.3}", None, 0.3, 1.0),
-        ("{sd_by={diet={fasted=2.0, fed=3.0}}}", 0.0, 0.0, 1.5),
+        ("{distribution='normal'}", 0.0, 0.0, 1.0, 1.0),
+        ("{correlation='ar1', phi=0.4}", 0.4, None, 1.0, 1.0),
+        ("{correlation='exchangeable', rho=0.3}", None, 0.3, 1.0, 1.0),
+        ("{sd_by={diet={fasted=2.0, fed=3.0}}}", 0.0, 0.0, 1.5, 2.0),
+        ("{sd_by={diet={fed=3.0}}}", 0.0, 0.0, 3.0, 1.0),
     ],
 )
-def test_truth_of_the_residuals(scenario_with, residual, phi, rho, ratio):
-    found = truths(scenario_with(f"truth.residual={residual}"))
+def test_truth_of_the_residuals(scenario_with, residual, phi, rho, ratio, first):
+    found = truths(scenario_with(f"truth.residual={residual}", "estimands=[{name='animal.icc'}]"))
     assert found["serial", "phi"] == phi
     assert found["even", "rho"] == rho
     assert found["by", "sd_ratio(diet[T.fed])"] == ratio
+    scale = {"by": first, "serial": 1.0, "diagonal": 1.0}  # stated: before sd_by
+    for method, times in scale.items():
+        variances = [found[method, f"{level}.var(Intercept)"] for level in ("animal", "image")]
+        share = variances[0] / (sum(variances) + (0.5 * times) ** 2)
+        assert found[method, "sigma"] == 0.5 * times
+        assert found[method, "animal.icc"] == pytest.approx(share, rel=1e-12)
 
 
 def test_a_scenario_keeps_what_it_says_of_residuals(scenario_with, tmp_path):

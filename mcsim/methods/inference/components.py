@@ -74,7 +74,8 @@ def variance_components(
     levels = [_level(*one) for one in zip(names, at.factors, at.slopes, strict=True)]
     blocks = _components_of(levels, estimates, quantile)
     blocks += _residual_components(fit, residual, covariance, quantile)
-    return blocks + [_derived(one, levels, estimates, quantile) for one in derived]
+    reported = fit.curvature.residual.sd, fit.curvature.residual.sd_slopes
+    return blocks + [_derived(one, levels, estimates, quantile, reported) for one in derived]
 
 
 def components_without_residuals(
@@ -207,8 +208,14 @@ def _derived(
     levels: Sequence[_Level],
     estimates: tuple[Floats, Floats],
     quantile: float,
+    residual: tuple[Floats | float, Floats | float] = (1.0, 0.0),
 ) -> ParameterBlock:
-    """Sum of the variances of a column over all levels, or a level's share of all variance."""
+    """Sum of the variances of a column over all levels, or a level's share of all variance.
+
+    Parameters
+    ----------
+    residual : the SD that is reported as sigma, in units of it, and the slopes of its logarithm
+    """
     found = {
         level.names.level: (level.Psi[:, i, i], level.slopes[:, :, i, i])
         for level in levels
@@ -220,8 +227,11 @@ def _derived(
         sd = _sd(parameter, (psi, slope), estimates, quantile)
         return _squared(sd) if parameter.is_variance else sd
     own, own_slope = found[str(parameter.level)]
-    share = own / (psi + 1.0)
-    gradient = (own_slope - share[:, None] * slope) / (psi + 1.0)[:, None]
+    variance = np.asarray(residual[0]) ** 2
+    whole = psi + variance
+    of_whole = slope + 2.0 * variance[..., None] * residual[1]
+    share = own / whole
+    gradient = (own_slope - share[:, None] * of_whole) / whole[:, None]
     weights = np.hstack([gradient, np.zeros((len(share), 1))])
     return _logit_scale(parameter, share, _variance_of(weights, estimates[1]), quantile)
 
