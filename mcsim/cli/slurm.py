@@ -22,7 +22,7 @@ class Job:
 
 def slurm_script(job: Job) -> str:
     """The script for sbatch: an array of `n_shards` jobs that share one study."""
-    template = Template((Path(__file__).parent / "job.slurm").read_text())
+    template = Template((Path(__file__).parent / "job.slurm").read_text(encoding="utf-8"))
     return template.substitute(
         name=shlex.quote(job.name),
         command=shlex.join(job.command),

@@ -80,7 +80,7 @@ ON_BOUNDARY = (
 
 def starter(kind: str, name: str) -> str:
     """TOML text of the commented scenario of a kind."""
-    text = (files("mcsim.planning") / "starters" / f"{kind}.toml").read_text()
+    text = (files("mcsim.planning") / "starters" / f"{kind}.toml").read_text(encoding="utf-8")
     return text.replace("{name}.toml", shlex.quote(f"{name}.toml"))
 
 

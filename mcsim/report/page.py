@@ -380,7 +380,7 @@ def first_failures(study: Path, parts: Sequence[Part]) -> list[Failure]:
 
 def _reproduction(study: Path, manifest: Mapping[str, Any]) -> Mapping[str, str]:
     path = study / "scenario.toml"
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     plugin = " --plugin FILE" if '"plugin:' in text else ""
     versions = manifest.get("versions", {}) | {"Python": manifest.get("python", "?")}
     return {

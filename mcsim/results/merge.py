@@ -99,7 +99,7 @@ def _description(folder: Path, manifest: Mapping[str, Any]) -> StudyDescription:
         manifest={
             key: value for key, value in manifest.items() if key not in ("created", "format")
         },
-        scenario_text=(folder / "scenario.toml").read_text(),
+        scenario_text=(folder / "scenario.toml").read_text(encoding="utf-8"),
         conditions=read_conditions(folder),
         tables={name: _table(folder, name, manifest) for name in tables_of(manifest)},
     )

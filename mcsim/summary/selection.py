@@ -247,7 +247,7 @@ def _read_numbers(wanted: set[Key]) -> dict[Key, Numbers]:
 
 
 def _manifest(study: Path) -> Record:
-    return dict(json.loads((study / "manifest.json").read_text()))
+    return dict(json.loads((study / "manifest.json").read_text(encoding="utf-8")))
 
 
 def _condition(record: Record) -> tuple[str, str]:

@@ -79,9 +79,7 @@ def r_versions(packages: tuple[str, ...]) -> Mapping[str, str]:
             f"there is no Rscript on the path, which runs {packages[0]}. Install R: on Debian or"
             " Ubuntu `apt-get install r-base-core`, elsewhere from https://cran.r-project.org"
         )
-    done = subprocess.run(  # noqa: S603 - the program that the path names
-        [program, "-e", VERSIONS, *packages], capture_output=True, text=True, check=False
-    )
+    done = _said_by([program, "-e", VERSIONS, *packages])
     found = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
     missing = [name for name in packages if name not in found]
     if missing:
@@ -92,6 +90,13 @@ def r_versions(packages: tuple[str, ...]) -> Mapping[str, str]:
             + (f"; R said: {_last_lines(done.stderr)}" if done.returncode else "")
         )
     return found
+
+
+def _said_by(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A command of R at its end; signs that are no text do not stop us."""
+    return subprocess.run(  # noqa: S603 - the program that the path names, and files made here
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
 
 
 def run_r(model: RModel, responses: Floats) -> list[RFit]:
@@ -108,9 +113,7 @@ def _run(model: RModel, responses: Floats, folder: Path) -> list[RFit]:
     (folder / "setup.R").write_text(_setup(model, len(responses)), encoding="utf-8")
     (folder / "numbers.bin").write_bytes(_numbers(model, responses))
     command = [shutil.which("Rscript") or "Rscript", str(SCRIPT), str(folder), str(os.getpid())]
-    done = subprocess.run(  # noqa: S603 - R's own program, and files made here
-        command, capture_output=True, text=True, check=False
-    )
+    done = _said_by(command)
     failed = RFit(None, ENDED.format(code=done.returncode, message=_last_lines(done.stderr)))
     results = folder / "results.txt"
     if not results.exists():  # it ended before the first fit, and would again

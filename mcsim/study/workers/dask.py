@@ -227,7 +227,7 @@ def _address(cluster: Cluster) -> str:
     if cluster.scheduler is not None:
         return cluster.scheduler
     assert cluster.scheduler_file is not None
-    return str(json.loads(cluster.scheduler_file.read_text())["address"])
+    return str(json.loads(cluster.scheduler_file.read_text(encoding="utf-8"))["address"])
 
 
 async def _knock(address: str, security: Any) -> None:
