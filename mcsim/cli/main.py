@@ -18,6 +18,7 @@ from mcsim.cli import read as commands
 from mcsim.cli.complete import names_of
 from mcsim.cli.data import Share, fit, init
 from mcsim.cli.plan import plan
+from mcsim.cli.streams import ready_streams
 from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
 from mcsim.study.workers.signals import stop_on_signals
@@ -55,6 +56,7 @@ class _Commands(click.Group):
         library wait for each other where there is other work. Imports and tables make many objects
         and no garbage; where many replicates are fitted, it is collected again.
         """
+        ready_streams()
         gc.disable()  # a tenth of the time of what does not take long
         for name, number in ONE_THREAD.items():
             os.environ.setdefault(name, number)

@@ -121,9 +121,7 @@ def test_what_is_written_is_whole_or_nothing(folder, command, place):
     "arguments",
     [
         ["summarize", "done"],
-        ["status", "done"],
         ["simulate", "small.toml", "--replicate", "1"],
-        ["slurm", "small.toml", "--array", "2"],
         ["--version"],
     ],
 )
@@ -135,6 +133,32 @@ def test_a_full_disk_behind_what_is_printed_is_told(folder, arguments):
         )  # fmt: skip
     message = "what is printed: cannot be read or written: No space left on device\n"
     assert (done.returncode, done.stderr) == (2, message)
+
+
+@pytest.mark.parametrize(
+    ("streams", "is_printed", "is_said"),
+    [(">&-", False, True), ("2>&-", True, False), ("2>/dev/full", True, False)],
+)
+def test_a_run_ends_as_it_does_where_nobody_can_read_what_it_says(
+    folder, streams, is_printed, is_said
+):
+    run = f"{sys.executable} -m mcsim run small.toml -n 2 -j 1 -o new {streams}"
+    done = subprocess.run(
+        ["sh", "-c", run], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("coverage" in done.stdout, "Results are in new" in done.stderr) == (is_printed, is_said)
+    assert call_mcsim("status", "new", "--check", cwd=folder).returncode == 0
+
+
+def test_signs_that_a_terminal_cannot_show_are_replaced(tmp_path):
+    text = SMALL.replace("fed", "\u6570")
+    (tmp_path / "s.toml").write_text(text, encoding="utf-8")
+    done = run_mcsim(
+        "simulate", "s.toml", "--replicate", 1, cwd=tmp_path, env={"PYTHONIOENCODING": "latin-1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u6570" in done.stdout
 
 
 def test_a_folder_of_results_stands_for_no_package(folder):
