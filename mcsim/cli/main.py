@@ -18,6 +18,7 @@ from mcsim.cli import read as commands
 from mcsim.cli.complete import names_of
 from mcsim.cli.data import Share, fit, init
 from mcsim.cli.plan import plan
+from mcsim.cli.plugin import plugin_option, with_plugin
 from mcsim.cli.streams import ready_streams
 from mcsim.errors import ExitCode, McsimError, StoppedError
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES, MOST_SHARDS, is_of_size
@@ -148,10 +149,6 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-_plugin_option = click.option(
-    "--plugin", type=click.Path(path_type=Path),
-    help="Python file with your own estimators: plugin:NAME.",
-)  # fmt: skip
 _workers_option = click.option(
     "-j", "n_workers", type=click.IntRange(1, MOST_PROCESSES), help="Processes; default: all CPUs."
 )
@@ -178,7 +175,7 @@ _max_failures_option = click.option(
               help="With --dry-run: replicates needed for this precision, such as "
               "coverage=0.005 or 'bias(x)=0.001'.")  # fmt: skip
 @_max_failures_option
-@_plugin_option
+@plugin_option
 @_cluster_options
 def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Run a study and print its summary.
@@ -192,10 +189,7 @@ def run(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options:
     loaded = load_scenario(
         scenario, overrides=overrides, replicates=options.pop("n_replicates"), seed=seed
     )
-    if options["plugin"]:
-        from mcsim.scenario.plugin_file import read_plugin
-
-        loaded = loaded.with_plugin(read_plugin(options["plugin"]))
+    loaded = with_plugin(loaded, options["plugin"])
     directory = options["directory"] or Path("results") / scenario.stem
     if options["dry_run"] or options["targets"]:
         from mcsim.cli.run import run_options
@@ -234,7 +228,7 @@ def _read_target(text: str) -> tuple[str, float]:
 @click.option("-o", "directory", type=click.Path(path_type=Path), help="Results folder.")
 @click.option("-n", "n_replicates", type=int, help="Replicates in all.")
 @_max_failures_option
-@_plugin_option
+@plugin_option
 def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **options: Any) -> None:
     """Print a job script for SLURM: the study as an array of jobs.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from mcsim.cli.plugin import plugin_option, with_plugin
 from mcsim.scenario.limits import MOST_PROCESSES, MOST_REPLICATES
 
 FORMATS = (
@@ -28,11 +29,12 @@ FORMATS = (
 @click.option("--max-replicates", type=click.IntRange(2, MOST_REPLICATES), default=65_536,
               show_default=True, help="Most replicates of a design.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@plugin_option
 @click.option("--dry-run", is_flag=True,
               help="Say what would be searched, and what closed forms expect.")  # fmt: skip
 def plan(
     scenario: Path, overrides: tuple[str, ...], seed: int | None, *, directory: Path | None,
-    n_workers: int, max_replicates: int, form: str, dry_run: bool,
+    n_workers: int, max_replicates: int, form: str, plugin: Path | None, dry_run: bool,
 ) -> None:  # fmt: skip
     """Find the cheapest design that reaches a target, or the best for a budget.
 
@@ -47,7 +49,7 @@ def plan(
 
     gc.freeze()  # what the imports have made stays
     gc.enable()
-    loaded = load_scenario(scenario, overrides=overrides, seed=seed)
+    loaded = with_plugin(load_scenario(scenario, overrides=overrides, seed=seed), plugin)
     if dry_run:
         click.echo(expected_plan(loaded))
         return

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import shorten
 
 from mcsim.errors import DataError, StudyMismatchError
 from mcsim.planning.pilot import KEY, pilot_table
@@ -16,7 +15,7 @@ from mcsim.scenario.records import Scenario
 from mcsim.summary.records import Record, unique
 
 ADVICE = "Name another folder with -o."
-MOST_LETTERS = 60  # of a value in a message
+MOST_LETTERS, SHOWN_LETTERS = 60, 50  # of a value in a message
 
 
 def refuse_another_plan(directory: Path, study: Record) -> Record:
@@ -52,7 +51,7 @@ def _difference(there: Record, here: Record) -> Callable[[str], str]:
     def shown(key: str, values: Record) -> str:
         absent = "searched" if key.startswith("design.") else "not stated"
         text = json.dumps(values[key]) if key in values else absent
-        return shorten(text, MOST_LETTERS, placeholder=" ...")
+        return text if len(text) <= MOST_LETTERS else f"{text[:SHOWN_LETTERS]} ..."
 
     def line(key: str) -> str:
         if key.split(".")[0] == "sweep":

@@ -71,7 +71,9 @@ def _probabilities(goal: Goal, all_told: Sequence[Told]) -> list[Floats | None]:
         is_there = ~np.isnan(expected + (0.0 if known is None else known.sum(axis=1)))
         is_told = goal.measure == "rejection" and not np.isnan(expected).all()
         found.append(expected[is_there] if is_told else None)
-        if known is not None:  # whose mean is 0 over all replicates, also those that others lack
+        if (
+            known is not None and is_told
+        ):  # whose mean is 0 over all replicates, also those that others lack
             own = known[is_there]
             controls.append(own - own.mean(axis=0) + known.mean(axis=0))
     values = [one for one in found if one is not None]

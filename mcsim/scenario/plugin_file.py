@@ -1,4 +1,4 @@
-"""A user's own estimators: functions of a Python file that `mcsim run --plugin` names.
+"""A user's own estimators: functions of a Python file that the option --plugin names.
 
 The text of the file is read once and travels with the study to the workers, so that all of them run
 the same functions. A scenario alone loads nothing.
@@ -93,7 +93,7 @@ def function_of(plugin: Plugin | None, name: str) -> UserFunction:
     """
     if plugin is None:
         raise DataError(
-            f"estimator {name!r} needs the file that has it: mcsim run SCENARIO --plugin FILE"
+            f"estimator {name!r} needs the file that has it: repeat the command with --plugin FILE"
         )
     functions = load_functions(plugin)
     wanted = name.removeprefix(PREFIX)

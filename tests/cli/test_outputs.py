@@ -152,7 +152,7 @@ def test_a_run_ends_as_it_does_where_nobody_can_read_what_it_says(
 
 
 def test_signs_that_a_terminal_cannot_show_are_replaced(tmp_path):
-    text = SMALL.replace("fed", "\u6570")
+    text = SMALL.replace("fed =", '"fed" =').replace("fed", "\u6570")
     (tmp_path / "s.toml").write_text(text, encoding="utf-8")
     done = run_mcsim(
         "simulate", "s.toml", "--replicate", 1, cwd=tmp_path, env={"PYTHONIOENCODING": "latin-1"}

@@ -17,7 +17,7 @@ from mcsim.methods.registry import prepare_method
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plugin_file import Plugin, function_of, load_functions, read_plugin
 from mcsim.study.run import RunOptions, run_study
-from tests.conftest import SMALL, run_mcsim
+from tests.conftest import SMALL, call_mcsim, run_mcsim
 
 MEDIANS = """
 import numpy as np
@@ -73,7 +73,10 @@ def test_a_scenario_alone_loads_nothing(folder):
     (folder / "medians.py").write_text("open('was_run', 'w').close()\n")
     done = run_mcsim("run", "study.toml", cwd=folder)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "'plugin:medians' needs the file that has it: mcsim run SCENARIO --plugin" in done.stderr
+    assert (
+        "'plugin:medians' needs the file that has it: repeat the command with --plugin"
+        in done.stderr
+    )
     assert not (folder / "was_run").exists()
 
 
@@ -88,6 +91,60 @@ def test_another_text_is_another_study(folder):
         "methods.own.plugin": digest
     }
     assert re.findall(r"^  (\S+) is", done.stderr, re.MULTILINE) == ["methods.own.plugin"]
+
+
+PLAN = """
+import numpy as np
+from mcsim.plugins import estimator
+
+@estimator("x")
+def slope(data):
+    x = data["x"] - data["x"].mean()
+    b = (x * data["y"]).sum() / (x**2).sum()
+    rest = data["y"] - data["y"].mean() - b * x
+    se = np.sqrt((rest**2).sum() / (len(x) - 2) / (x**2).sum())
+    return {"x": {"estimate": b, "std_error": se, "df": len(x) - 2}}
+"""
+QUESTION = """
+[[methods]]
+name = "own"
+formula = "y ~ diet * x + (1 | animal)"
+estimator = "plugin:slope"
+[plan]
+cost = { animal = 1 }
+target = { rejection = "x", at_least = 0.5 }
+method = "own"
+[plan.search]
+"design.levels.animal.count" = [2, 3]
+"""
+
+
+def test_a_plan_tries_designs_with_functions_of_ones_own(tmp_path):
+    (tmp_path / "s.toml").write_text(SMALL + QUESTION)
+    (tmp_path / "own.py").write_text(PLAN)
+    command = ["plan", "s.toml", "--max-replicates", 256]
+    done = call_mcsim(*command, "-o", "one", cwd=tmp_path)
+    message = (
+        "estimator 'plugin:slope' needs the file that has it: repeat the command with --plugin FILE"
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, message)
+    assert not (tmp_path / "one").exists()
+    command += ["--plugin", "own.py", "-o"]
+    one = call_mcsim(*command, "one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    # the slope is -1, its SD in 4 animals of 2 images of 4 points below 0.3
+    assert "animal.count=2 reaches" in one.stdout
+    two = call_mcsim(*command, "two", "-j", 2, cwd=tmp_path)
+    plans = [(tmp_path / name / "plan.json").read_bytes() for name in ("one", "two")]
+    assert plans[0] == plans[1], two.stderr
+    made = parts(tmp_path / "one" / "animal.count=2")
+    again = call_mcsim(*command, "one", cwd=tmp_path)
+    assert (again.stdout, parts(tmp_path / "one" / "animal.count=2")) == (one.stdout, made)
+    (tmp_path / "own.py").write_text(PLAN + "# changed\n")
+    other = call_mcsim(*command, "one", cwd=tmp_path)
+    assert other.returncode == 4
+    digest = Plugin("own.py", PLAN).digest
+    assert f'methods.own.plugin is "{digest[:49]} ... there' in other.stderr
 
 
 def analyse(text, y, *, confidence=0.95):
