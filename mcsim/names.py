@@ -4,6 +4,7 @@ Names such as `animal.sd(x)` are written and read here alone: who wants to know 
 says reads it into a `Parameter` and asks that.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -94,6 +95,17 @@ class Parameter:
     def is_scale(self) -> bool:
         """Whether it is an SD or a variance, which cannot be negative."""
         return self.kind in ("sd", "variance", "sigma")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which its estimates are."""
+        is_ratio = self.kind in ("term", "dispersion", RATE_RATIO, ODDS_RATIO)
+        if self.is_scale or is_ratio or (self.component, self.name[:9]) == (RESIDUAL, "sd_ratio("):
+            return 0.0, math.inf
+        if self.kind == "icc":
+            return 0.0, 1.0
+        is_bound = self.kind in ("correlation", "residual", RISK_DIFFERENCE)
+        return (-1.0, 1.0) if is_bound else (-math.inf, math.inf)
 
     def is_at_edge(self, truth: float | None) -> bool:
         """Whether a true value is the last that it can have, where intervals may have no place."""

@@ -301,8 +301,8 @@ def _refuse_goals(
     scenario: Scenario, designs: Designs, goals: Sequence[Goal], methods: Sequence[str]
 ) -> None:
     """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
-    for own in (one.estimator for one in scenario.methods if one.estimator.startswith(PREFIX)):
-        function_of(scenario.plugin, own)  # what is wrong with it is so in every design
+    for name in (one.estimator for one in scenario.methods if one.estimator.startswith(PREFIX)):
+        function_of(scenario.plugin, name)  # what is wrong with it is so in every design
     study = PreparedStudy(designs.scenario(scenario, int(np.argmin(designs.cost))))
     try:
         rows, (condition,) = study.table.to_pylist(), study.all_conditions()

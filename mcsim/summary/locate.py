@@ -7,6 +7,7 @@ the number of parameters and for their correlation (Westfall & Young 1993, singl
 """
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ UNUSUAL = 0.05
 FAR = 6.0  # SDs from the mean, beyond all simulated estimates: the same with few replicates
 MONTE_CARLO_LEVEL = 0.95
 LARGEST = 1e150  # of an estimate
+KEYS = ("method", "estimates")  # of a file that is not what mcsim fit prints
 LONGEST = 60  # characters of a value in a message
 
 
@@ -105,8 +107,11 @@ def read_observed(path: Path) -> Observed:
         if not _is_number(value):
             found = repr(value)[:LONGEST]
             raise DataError(f"{path}: estimates: {name!r} is {found}; it must be a finite number")
-        if value < 0 and Parameter.read(name).kind in ("sd", "variance", "sigma", "icc"):
-            raise DataError(f"{path}: estimates: {name!r} is {value}; it must not be negative")
+        _refuse_beyond(Parameter.read(name), value, f"{path}: ")
+    for key in raw if not is_fit else ():
+        if key not in KEYS:
+            near = nearest_name(key, KEYS)
+            raise DataError(f"{path}: unknown key {key!r}.{near} Keys are: {', '.join(KEYS)}")
     method = raw.get("method")
     if not (method is None or isinstance(method, str)):
         raise DataError(f"{path}: method is {repr(method)[:LONGEST]}; it must be text in quotes")
@@ -121,6 +126,14 @@ def _of_fit(parameters: list[Any]) -> dict[str, Any]:
         for one in rows
         if one.get("estimate", "") is not None
     }
+
+
+def _refuse_beyond(parameter: Parameter, value: float, file: str = "") -> None:
+    """Raise a DataError for what no estimate of a parameter can be."""
+    low, high = parameter.limits
+    if not low <= value <= high:
+        rule = "not be negative" if math.isinf(high) else f"be from {low:g} to {high:g}"
+        raise DataError(f"{file}estimates: {parameter.name!r} is {value}; it must {rule}")
 
 
 def _is_number(value: object) -> bool:
@@ -138,7 +151,7 @@ def locate(
         There is no such study, method or condition, or no parameter of the observed ones.
     """
     table = read_conditions(study)
-    rows = table.select(["condition", "method", "parameter"]).to_pylist()
+    rows = table.select(["condition", "method", "parameter", "component"]).to_pylist()
     label = the_one("condition", condition, [row["condition"] for row in rows])
     name = _method(method or observed.method, [row["method"] for row in rows])
     wanted = {
@@ -147,6 +160,9 @@ def locate(
         if (row["condition"], row["method"]) == (label, name)
     }
     names = _shared(observed.estimates, list(wanted), name)
+    for one in observed.estimates:  # of which phi, and the name of a covariate, may be the same
+        own = Parameter.read(one, rows[wanted[one]]["component"])
+        _refuse_beyond(own, observed.estimates[one])
     replicates, values = _simulated(study, table, [wanted[one] for one in names])
     return _located(Located(name, label, len(replicates), (), 1.0, (0.0, 1.0)), names, values,
                     np.array([observed.estimates[one] for one in names]))  # fmt: skip

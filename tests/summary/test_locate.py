@@ -8,6 +8,7 @@ import pytest
 
 from mcsim.errors import DataError
 from mcsim.interface import read_estimates
+from mcsim.names import Parameter
 from mcsim.scenario.load import load_scenario
 from mcsim.study import run as study
 from mcsim.summary import locate as location
@@ -148,6 +149,14 @@ def test_a_fit_of_a_simulated_data_set_is_located_where_it_belongs(small, tmp_pa
         ("[estimates]\nsigma = 'a'", "estimates: 'sigma' is 'a'; it must be a finite number"),
         ("[estimates]\nsigma = -1", "'sigma' is -1; it must not be negative"),
         ("[estimates]\n'animal.sd(x)' = -0.5", "is -0.5; it must not be negative"),
+        ("[estimates]\n'animal.cor(x,Intercept)' = 1.5", "is 1.5; it must be from -1 to 1"),
+        ("[estimates]\n'animal.icc' = 1.01", "'animal.icc' is 1.01; it must be from 0 to 1"),
+        ("[estimates]\n'animal.icc' = -0.1", "'animal.icc' is -0.1; it must be from 0 to 1"),
+        (
+            "methods = 'right'\n[estimates]\nsigma = 1",
+            "unknown key 'methods'. Did you mean 'method'",
+        ),
+        ("[estimates]\nsigma = 1\n[estimate]\nx = 1", "unknown key 'estimate'. Did you mean 'est"),
         ("[estimates]\nsigma = nan", "'sigma' is nan; it must be a finite number"),
         ("[estimates]\nsigma = -inf", "'sigma' is -inf; it must be a finite number"),
         ("[estimates]\nsigma = true", "'sigma' is True; it must be a finite number"),
@@ -187,6 +196,41 @@ def test_json_that_is_no_fit_is_said_plainly(tmp_path, text, message):
     (tmp_path / "o.json").write_text(text)
     with pytest.raises(DataError, match=message):
         location.read_observed(tmp_path / "o.json")
+
+
+SERIAL = """
+[[methods]]
+name = "serial"
+formula = "y ~ x + (1 | animal/image)"
+residual = "ar1(x)"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "limits"),
+    [
+        ("phi", "residual", (-1.0, 1.0)),
+        ("phi", "fixed", (-np.inf, np.inf)),
+        ("sd_ratio(diet[T.fed])", "residual", (0.0, np.inf)),
+        ("dispersion", "residual", (0.0, np.inf)),
+        ("risk", "risk_difference", (-1.0, 1.0)),
+        ("odds", "odds_ratio", (0.0, np.inf)),
+        ("animal.var(x)", "animal", (0.0, np.inf)),
+        ("total.sd(x)", "total", (0.0, np.inf)),
+        ("x", "fixed", (-np.inf, np.inf)),
+    ],
+)
+def test_parameters_have_the_limits_of_their_kind(name, component, limits):
+    assert Parameter.read(name, component).limits == limits
+
+
+def test_limits_are_of_the_parameter_that_a_study_has(tmp_path):
+    text = SMALL.split("[[methods]]")[0] + SERIAL
+    (tmp_path / "s.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "s.toml", replicates=3)
+    directory = study.run_study(scenario, study.RunOptions(tmp_path / "out", n_workers=1)).directory
+    with pytest.raises(DataError, match=r"'phi' is 1.2; it must be from -1 to 1"):
+        location.locate(directory, location.Observed(None, {"phi": 1.2}))
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
