@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from mcsim.methods.one_file import FileFit, fit_file, fit_frame
 from mcsim.results.folder import read_conditions, read_manifest
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA, Store
 from mcsim.scenario.families import family_model
+from mcsim.scenario.limits import LARGEST, MOST_PROCESSES, MOST_REPLICATES, WIDTH, number_in
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.records import Scenario
 from mcsim.summary import compare as comparison
@@ -50,6 +52,9 @@ class Study:
     """A study in its folder; a notebook shows its progress and its summary."""
 
     directory: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", Path(self.directory))  # text is a path too
 
     def summary(self, **options: Any) -> pd.DataFrame:
         """Performance measures; options as of `summarize`."""
@@ -125,6 +130,7 @@ def run_study(
         scenario = load_scenario(scenario)
     if directory is None:
         raise DataError("run_study needs a directory for the results of a scenario that is no file")
+    n_workers = None if n_workers is None else _workers(n_workers)
     say = report or partial(click.echo, err=True)
     with ProgressBar(say, is_shown=progress) as bar:
         options = RunOptions(
@@ -162,8 +168,9 @@ def summarize(
     """
     folders = [results] if isinstance(results, Path | str) else results
     paths = list(map(Path, folders))
-    if effects:
-        table = along_effects(paths, effects)
+    if np.size(effects):
+        sizes = (number_in("an effect", one, -LARGEST, LARGEST) for one in np.atleast_1d(effects))
+        table = along_effects(paths, [*sizes])
     else:
         table = summary.summarize(paths, only_regular=only_regular, missing=missing)
     table = filter_summary(table, methods=method, parameters=parameter, conditions=condition)
@@ -218,7 +225,8 @@ def plan(
     if directory is None:
         raise DataError("plan needs a directory for the designs of a scenario that is no file")
     say = report or partial(click.echo, err=True)
-    made = make_plan(scenario, PlanOptions(Path(directory), n_workers, max_replicates, say))
+    most = int(number_in("max_replicates", max_replicates, 2, MOST_REPLICATES, is_whole=True))
+    made = make_plan(scenario, PlanOptions(Path(directory), _workers(n_workers), most, say))
     told = as_json(made)
     rows = [{**row["design"], **row} for row in told["designs"]]
     text = FORMATS["table"](made, str(directory))
@@ -336,8 +344,16 @@ def plot(
     from mcsim.report.figures import chosen_figure
 
     chosen = Selection(method, parameter, condition, measure)
+    if replicate is not None:
+        replicate = int(number_in("replicate", replicate, 1, MOST_REPLICATES, is_whole=True))
+    if width is not None:
+        width = number_in("width", width, *WIDTH)
     with style(width):
         return chosen_figure(Path(results), kind, chosen, replicate)[1]()
+
+
+def _workers(number: int) -> int:
+    return int(number_in("n_workers", number, 1, MOST_PROCESSES, is_whole=True))
 
 
 def _read(

@@ -4,6 +4,7 @@ import operator
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -168,12 +169,52 @@ COUNTED = pd.DataFrame({"y": [0, 1, 2, 1, 0, 2] * 4, "a": [*range(8)] * 3})
         (lambda study: study.plot("histogram"), "There are: estimates, .*, plan, data, design"),
         (lambda _: counted(trials=2.5), "trials is 2.5; it must be a whole number from 1 up"),
         (lambda _: counted(trials=0), "trials is 0; it must be a whole number from 1 up"),
-        (lambda _: counted(trials=2, quadrature=0), "quadrature is 0; it must be from 1 to 50"),
+        (
+            lambda _: counted(trials=2, quadrature=0),
+            "quadrature is 0; it must be a whole number from 1 to",
+        ),
+        (lambda _: counted(trials=True), "trials is True; it must be a whole number from 1 up"),
+        (lambda _: counted(trials=2, quadrature=True), "quadrature is True; it must be a whole"),
+        (lambda _: normal(confidence=95), "confidence is 95; it must be a number from 0.01 to 0.9"),
+        (lambda _: normal(confidence=1.0), "confidence is 1.0; it must be a number from 0.01 to"),
+        (lambda _: normal(confidence=float("nan")), "confidence is nan; it must be a number"),
+        (lambda _: normal(confidence="0.9"), "confidence is '0.9'; it must be a number from 0.01"),
+        (lambda _: normal(estimator="lme"), "there is no estimator 'lme'. There are: reml, ml, .*"),
+        (lambda _: normal(reference={"g": 3}), "'g' has no level '3'. It has: 1, 2"),
+        (lambda study: study.summary(effects=[0.1, float("nan")]), "an effect is nan; it must be"),
+        (lambda study: study.summary(effects=[float("inf")]), "an effect is inf; it must be a"),
+        (lambda study: study.summary(effects="a"), "an effect is .*'a'.*; it must be a number"),
+        (lambda study: study.summary(parameter=[]), "no parameter is named; leave the empty list"),
+        (lambda study: study.plot(width=float("nan")), "width is nan; it must be a number from 40"),
+        (
+            lambda study: study.plot("data", replicate=0),
+            "replicate is 0; it must be a whole number",
+        ),
+        (lambda study: again(study, n_workers=0), "n_workers is 0; it must be a whole number from"),
+        (lambda study: again(study, n_workers=-1), "n_workers is -1; it must be a whole number"),
+        (lambda study: again(study, n_workers=1.5), "n_workers is 1.5; it must be a whole number"),
     ],
 )
 def test_a_wrong_argument_is_answered_in_words(study, call, message):
     with pytest.raises(McsimError, match=message):
         call(study)
+
+
+def test_numbers_of_numpy_and_text_of_a_path_are_taken(study):
+    assert counted(trials=np.int64(2)).table.equals(counted(trials=2).table)
+    one = study.summary(effects=[0.1, 0.2])
+    pd.testing.assert_frame_equal(study.summary(effects=np.array([0.1, 0.2])), one)
+    pd.testing.assert_frame_equal(study.summary(effects=0.1), study.summary(effects=[0.1]))
+    assert str(mcsim.Study(str(study.directory))) == str(study)
+    assert normal(reference={"g": 2}).parameters[1].parameter == "C(g)[T.1]"
+
+
+def again(study, **options):
+    return mcsim.run_study(study.directory / "scenario.toml", study.directory, **options)
+
+
+def normal(**options):
+    return mcsim.fit(COUNTED.assign(g=[1, 2] * 12), "y ~ C(g) + (1 | a)", **options)
 
 
 def counted(**options):

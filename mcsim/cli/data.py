@@ -11,6 +11,7 @@ from mcsim.errors import McsimError, TooManyFailuresError
 from mcsim.planning import KINDS
 from mcsim.scenario.estimators import estimators_with, offered
 from mcsim.scenario.families import ALL_LINKS, FAMILIES, GAUSSIAN, MOST_POINTS, family_model
+from mcsim.scenario.limits import CONFIDENCE
 
 FITTED = estimators_with(lambda facts: facts.likelihood)
 DF_METHODS = offered(lambda facts: facts.df, FITTED)
@@ -116,7 +117,7 @@ def init(
               help="Default: containment, or satterthwaite where units cross.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default="wald", show_default=True,
               help="Intervals of the variance components.")  # fmt: skip
-@click.option("--confidence", default=0.95, show_default=True, type=Share(0.01, 0.999))
+@click.option("--confidence", default=0.95, show_default=True, type=Share(*CONFIDENCE))
 @_reference_option
 @click.option("--not-identifiable", "identifiable", flag_value=False, default=True,
               help="Go on where the data cannot tell SDs apart, and leave them out.")  # fmt: skip

@@ -13,7 +13,7 @@ from mcsim.cli.complete import measures as measures_begun
 from mcsim.cli.complete import names_of
 from mcsim.cli.data import Share
 from mcsim.errors import McsimError
-from mcsim.scenario.limits import is_of_size
+from mcsim.scenario.limits import WIDTH, is_of_size
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,6 @@ FORMATS = (
     "markdown",
     "latex",
 )  # of summary/printed.py, which is slow to import
-MIN_WIDTH, MAX_WIDTH = 40, 1_000  # mm of a figure
 DATA = ("csv", "json")  # formats to be worked with
 PLOTS = (  # of plots/
     "estimates", "bias", "zip", "lollipop", "nested-loop", "curves", "power", "heatmap", "methods",
@@ -236,7 +235,7 @@ def locate(results: Path, observed: Path, form: str, **options: Any) -> None:
 @click.option("--measure", "measures", multiple=True, shell_complete=measures_begun,
               help="Of lollipop, nested-loop, curves, power, heatmap: rmse...")  # fmt: skip
 @click.option("--replicate", type=click.IntRange(1), help="Of data; default: the first.")
-@click.option("--width", type=Share(MIN_WIDTH, MAX_WIDTH), metavar="MM",
+@click.option("--width", type=Share(*WIDTH), metavar="MM",
               help="Of the figure, such as 89 or 183: one and two columns of a page; default: as"
               " wide as it needs.")  # fmt: skip
 def plot(

@@ -170,7 +170,7 @@ def _usable(file: TableFile, formula: Formula, path: str, others: Sequence[str])
 def _referred(table: Table, references: References) -> Table:
     """The table with the reference level of every factor first."""
     frame = table.frame.copy()
-    for name, level in references.items():
+    for name, level in ((name, str(level)) for name, level in references.items()):
         _check_reference(name, level, frame)
         others = [one for one in frame[name].cat.categories if one != level]
         frame[name] = frame[name].cat.reorder_categories([level, *others])

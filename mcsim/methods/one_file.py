@@ -15,6 +15,7 @@ import pandas as pd
 from mcsim.design.columns import ModelColumns, model_columns, without_aliased
 from mcsim.design.table import References, Table, read_table, table_of
 from mcsim.engine.optimum.search import Status
+from mcsim.errors import DataError, nearest_name
 from mcsim.formula import variable_names, written_name
 from mcsim.methods.counts import counts_of
 from mcsim.methods.identifiability import without
@@ -23,8 +24,9 @@ from mcsim.methods.likelihood import LikelihoodMethod, Reducers
 from mcsim.methods.method import MethodSettings
 from mcsim.methods.registry import prepare_method, undetermined
 from mcsim.names import ESTIMATES, SCALES, Parameter, link_scale, show_number
-from mcsim.scenario.estimators import df_of_crossed, estimators_of, facts_of
+from mcsim.scenario.estimators import NAMED_ESTIMATORS, df_of_crossed, estimators_of, facts_of
 from mcsim.scenario.families import GAUSSIAN, LINKS, FamilyModel
+from mcsim.scenario.limits import CONFIDENCE, number_in
 
 FAR_FROM_ZERO = (
     "(powers of a covariate far from 0, such as a year, are so near to others that 10 digits do not"
@@ -154,7 +156,14 @@ def fit_table(
     df : unless given, containment, or satterthwaite where units cross
     """
     y = table.response if model is None else counts_of(table, model)
-    estimator = estimator or estimators_of(GAUSSIAN if model is None else model.family)[0]
+    confidence = number_in("confidence", confidence, *CONFIDENCE)
+    offered = estimators_of(GAUSSIAN if model is None else model.family)
+    estimator = estimator or offered[0]
+    if estimator not in NAMED_ESTIMATORS:
+        near = nearest_name(str(estimator), offered)
+        raise DataError(
+            f"there is no estimator {estimator!r}. There are: {', '.join(offered)}.{near}"
+        )
     found = model_columns(table.formula, table.frame)
     df = df or (df_of_crossed(estimator) if found.are_crossed else facts_of(estimator).df)[0]
     columns, aliased = without_aliased(_with_whole_codes(found, table.frame))

@@ -3,10 +3,12 @@
 Imports nothing heavy, so that `mcsim --help` can.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcsim.errors import DataError, nearest_name
+from mcsim.scenario.limits import number_in
 
 if TYPE_CHECKING:
     from mcsim.scenario.records import MethodSpec
@@ -69,10 +71,10 @@ def family_model(
         raise DataError(f"there is no family {family!r}. There are: {names}.{near}")
     if trials is not None and family != "binomial":
         raise DataError(f"trials go with family 'binomial', not {family!r}; leave them out")
-    if not isinstance(trials, str | None) and not (trials >= 1 and trials % 1 == 0):
-        raise DataError(f"trials is {trials}; it must be a whole number from 1 up, or a column")
-    if quadrature is not None and quadrature not in range(1, MOST_POINTS + 1):
-        raise DataError(f"quadrature is {quadrature}; it must be from 1 to {MOST_POINTS} points")
+    if not isinstance(trials, str | None):
+        trials = number_in("trials", trials, 1, math.inf, is_whole=True, others=", or a column")
+    if quadrature is not None:
+        quadrature = int(number_in("quadrature", quadrature, 1, MOST_POINTS, is_whole=True))
     link = link_of(family, link)
     if family == GAUSSIAN:
         if quadrature is not None:

@@ -166,6 +166,8 @@ def chosen(kind: str, wanted: Globs, names: Iterable[str]) -> list[str]:
     """
     known = unique(names)
     found: set[str] = set()
+    if not wanted and not isinstance(wanted, str):
+        raise DataError(f"no {kind} is named; leave the empty list out, for all of them")
     for glob in globs_of(wanted):
         own = MATCH.get(kind, matching)(known, glob)
         if not own:
