@@ -18,9 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
+from mcsim.errors import McsimError
 from mcsim.study.workers.executor import (
     Executor,
     OnLost,
@@ -38,6 +40,7 @@ HAS_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 OF_WORKERS = ONE_THREAD | {"PYTHONSAFEPATH": "1"}  # no folder stands for a package of its name
 PATIENCE_S = 2.0  # for the workers to end before they are killed
 TASKS_PER_WORKER = 2  # one in hand, one waiting while the parent is busy with results
+STARTS, START_AGAIN_S = 10, 0.2  # tries to start a worker
 DEATHS_PER_TASK = 2  # the first may be chance, such as another program that took the memory
 
 
@@ -70,7 +73,7 @@ class _Worker:
         self.tasks: deque[Any] = deque()
         self.deaths = 0  # before this worker, at the task in hand
         with _one_thread_each(), _without_main():
-            self.process.start()
+            _start(self.process)
         theirs.close()
 
     def give(self, tasks: Iterable[Any]) -> None:
@@ -86,6 +89,22 @@ class _Worker:
             if self.connection.poll():  # a child of a dead worker may hold the pipe open
                 return bytes(self.connection.recv_bytes())
         return None
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process; again where the fork server is dying and does not look so yet."""
+    for left in reversed(range(STARTS)):
+        try:
+            process.start()
+            return
+        except (EOFError, OSError) as error:
+            if not left:
+                why = getattr(error, "strerror", None) or "the process that starts them has ended"
+                raise McsimError(
+                    f"no worker process can be started: {why}. Was there no memory left?"
+                    " What was finished is safe; use fewer workers and repeat the command"
+                ) from error
+            time.sleep(START_AGAIN_S)
 
 
 class ProcessExecutor(Executor):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcsim.errors import McsimError, Problem, ScenarioError
+from mcsim.study.workers import processes
 from mcsim.study.workers.executor import SerialExecutor
 from mcsim.study.workers.kinds import EXECUTORS, Place
 from mcsim.study.workers.processes import (
@@ -154,6 +155,28 @@ def test_a_worker_that_dies_while_it_waits_is_replaced():
 
     with ProcessExecutor(1) as executor:
         assert sorted(executor.map_unordered(kill_self_later, late_tasks())) == [0, 1, 2]
+
+
+class Unstarted:
+    """A process whose start fails some times, as where the fork server has just been killed."""
+
+    def __init__(self, n_failing):
+        self.n_failing, self.n_tries = n_failing, 0
+
+    def start(self):
+        self.n_tries += 1
+        if self.n_tries <= self.n_failing:
+            raise EOFError
+
+
+def test_a_worker_is_started_again_where_the_fork_server_is_dying(monkeypatch):
+    monkeypatch.setattr(processes, "START_AGAIN_S", 0.0)
+    process = Unstarted(2)
+    processes._start(process)
+    assert process.n_tries == 3
+    message = "no worker process can be started: the process that starts them has ended.*is safe"
+    with pytest.raises(McsimError, match=message):
+        processes._start(Unstarted(processes.STARTS))
 
 
 def test_a_death_is_noticed_though_a_child_of_the_worker_holds_the_pipe():
