@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import special
 
+from mcsim.engine.optimum.status import Status
 from mcsim.errors import DataError
 from mcsim.methods.inference.fixed_effects import ParameterBlock
 from mcsim.methods.method import Analysis, Method
@@ -36,9 +37,9 @@ def with_likelihood_ratios(
     found = dict(analyses)
     for spec in specs:
         if spec.likelihood_ratio is not None:
-            logliks = (analyses[name].fits.loglik for name in (spec.name, spec.likelihood_ratio))
-            larger, smaller = logliks
-            ratio = np.maximum(2.0 * (larger - smaller), 0.0)  # rounding where both are the same
+            larger, smaller = (analyses[one].fits for one in (spec.name, spec.likelihood_ratio))
+            ratio = np.maximum(2.0 * (larger.loglik - smaller.loglik), 0.0)  # less is rounding
+            ratio[smaller.status >= Status.NOT_CONVERGED] = np.nan
             parameter = ratio_parameter(spec, methods)
             df = np.where(np.isnan(ratio), np.nan, float(parameter.numerator_df or 0))
             test = ParameterBlock(parameter, ratio, df=df, p_value=special.chdtrc(df, ratio))

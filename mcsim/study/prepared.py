@@ -42,6 +42,7 @@ from mcsim.simulate.responses import Simulator, prepare_replicate, prepare_simul
 from mcsim.simulate.streams import stream_key
 from mcsim.study.at_truth import AtTruth, KnownLeastSquares, methods_at_truth
 from mcsim.study.conditions_table import Planned, conditions_table
+from mcsim.study.nested_models import why_not_nested
 from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
 
@@ -276,6 +277,14 @@ def _ready_methods(
             where = f"method {spec.name!r} in condition {condition.label}"
             of_draw = _of_draw(scenario, condition, spec, str(error))
             raise DataError(f"{where}: {error}{of_draw}") from error
+    for spec in scenario.methods:
+        if (other := spec.likelihood_ratio) and (
+            why := why_not_nested(ready[spec.name], ready[other])
+        ):
+            raise DataError(
+                f"method {spec.name!r} in condition {condition.label}: likelihood_ratio ="
+                f" {other!r} names no smaller model: {why}"
+            )
     return ready
 
 
