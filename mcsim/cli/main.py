@@ -241,7 +241,8 @@ def slurm(scenario: Path, overrides: tuple[str, ...], seed: int | None, **option
         raise McsimError(f"--time {options['time_limit']!r}: write HH:MM:SS or D-HH:MM:SS")
     names = ("directory", "n_replicates", "max_failures", "plugin")
     directory, n_replicates, max_failures, plugin = (options.pop(name) for name in names)
-    load_scenario(scenario, overrides=overrides, replicates=n_replicates, seed=seed)
+    loaded = load_scenario(scenario, overrides=overrides, replicates=n_replicates, seed=seed)
+    with_plugin(loaded, plugin).refuse_lacking_functions()
     arguments = [("-o", directory), ("-n", n_replicates), ("--seed", seed), ("--plugin", plugin)]
     arguments += [("--max-failures", max_failures)] * (max_failures != MAX_FAILURES)
     arguments += [("--set", override) for override in overrides]

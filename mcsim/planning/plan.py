@@ -20,7 +20,6 @@ from mcsim.planning.search import ERROR, Judge, Look, best, cheapest, rank
 from mcsim.planning.truths import truths_of
 from mcsim.planning.values import Bench, refuse_unknown
 from mcsim.scenario.plan import Goal, PlanSpec
-from mcsim.scenario.plugin_file import PREFIX, function_of
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.study.prepared import PreparedStudy
 from mcsim.study.warm_up import compile_engine, parts_for
@@ -301,8 +300,7 @@ def _refuse_goals(
     scenario: Scenario, designs: Designs, goals: Sequence[Goal], methods: Sequence[str]
 ) -> None:
     """Raise a DataError for what no design can reach, or no method tells, by the cheapest one."""
-    for name in (one.estimator for one in scenario.methods if one.estimator.startswith(PREFIX)):
-        function_of(scenario.plugin, name)  # what is wrong with it is so in every design
+    scenario.refuse_lacking_functions()  # they lack in every design
     study = PreparedStudy(designs.scenario(scenario, int(np.argmin(designs.cost))))
     try:
         rows, (condition,) = study.table.to_pylist(), study.all_conditions()

@@ -18,7 +18,7 @@ from mcsim.scenario.estimand import EstimandSpec
 from mcsim.scenario.estimators import df_of_crossed, estimators_of
 from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plan import PlanSpec
-from mcsim.scenario.plugin_file import PREFIX, Plugin
+from mcsim.scenario.plugin_file import PREFIX, Plugin, function_of
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import (
@@ -205,6 +205,12 @@ class Scenario(Record):
     def has_plugin(self) -> bool:
         """Whether a method is a user's function."""
         return any(spec.estimator.startswith(PREFIX) for spec in self.methods)
+
+    def refuse_lacking_functions(self) -> None:
+        """Raise a DataError where a method is a function of a file that is not there."""
+        for spec in self.methods:
+            if spec.estimator.startswith(PREFIX):
+                function_of(self.plugin, spec.estimator)
 
     def with_plugin(self, plugin: Plugin) -> "Scenario":
         """The same scenario with a user's functions."""

@@ -55,8 +55,11 @@ def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
     McsimError
         A target is of no parameter, or the run is that of a shard.
     """
-    if not scenario.target_mcse or options.replicates:
+    if not scenario.target_mcse:
         return run_study(scenario, options)
+    if options.replicates:  # no more than these: where a run ends is not decided yet
+        end = max(last for _, last in options.replicates)
+        return run_study(scenario, replace(options, planned=min(end, scenario.replicates)))
     if options.shard:
         raise McsimError(SHARD_WITH_TARGETS)
     targets = read_targets(scenario.target_mcse)
@@ -74,7 +77,8 @@ def run_until_precise(scenario: Scenario, options: RunOptions) -> Store:
             break
     for line in in_words(table, targets):
         options.report(line)
-    options.report(f"Ended after {n_replicates:,} of at most {last:,} replicates.")
+    n_done = max(n_replicates, there)
+    options.report(f"Ended after {n_done:,} of at most {max(last, there):,} replicates.")
     return store
 
 

@@ -78,6 +78,9 @@ def test_a_scenario_alone_loads_nothing(folder):
         in done.stderr
     )
     assert not (folder / "was_run").exists()
+    script = call_mcsim("slurm", "study.toml", "--array", 2, cwd=folder)
+    assert (script.returncode, script.stdout) == (2, "")
+    assert "'plugin:medians' needs the file that has it" in script.stderr
 
 
 def test_another_text_is_another_study(folder):

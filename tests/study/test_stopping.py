@@ -1,6 +1,7 @@
 """Runs that end when their Monte Carlo errors are small enough."""
 
 import itertools
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -34,6 +35,9 @@ def scenario(small_scenario):
     return load
 
 
+TARGETS = '{ coverage = 0.013, "bias(x)" = 0.05 }'
+
+
 def estimates(folder):
     table = pq.read_table(folder / "estimates").to_pandas()
     keys = ["replicate", "method", "parameter"]
@@ -52,7 +56,7 @@ def test_blocks_grow_by_a_half_at_most_and_end_with_all():
 
 def test_a_run_ends_at_the_first_block_that_is_precise_enough(scenario, tmp_path):
     said = []
-    wanted = scenario('{ coverage = 0.013, "bias(x)" = 0.05 }')
+    wanted = scenario(TARGETS)
     options = RunOptions(tmp_path / "out", n_workers=1, report=said.append)
     run_until_precise(wanted, options)
     n = read_manifest(tmp_path / "out")["replicates"]
@@ -68,6 +72,13 @@ def test_a_run_ends_at_the_first_block_that_is_precise_enough(scenario, tmp_path
     assert f"Ended after {n:,} of at most 2,000 replicates." in said
     assert sum(": met, 0.0" in line for line in said) == 2
     assert not any(Store.read(tmp_path / "out").missing().values())
+    run_until_precise(scenario(TARGETS, 100), options)
+    assert said[-1] == f"Ended after {n:,} of at most {n:,} replicates."
+    begun = RunOptions(tmp_path / "begun", n_workers=1)
+    run_until_precise(wanted, replace(begun, replicates=[(1, 5)]))
+    assert read_manifest(tmp_path / "begun")["replicates"] == 5
+    run_until_precise(wanted, begun)
+    assert read_manifest(tmp_path / "begun")["replicates"] == n
 
 
 def test_interruptions_change_neither_the_end_nor_a_byte(scenario, tmp_path):
