@@ -4,7 +4,7 @@ Replicates that have the same rows are fitted together; where each has rows of i
 sample by itself, and what its rows can tell is asked anew (own_rows.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from mcsim.methods.identifiability import without
 from mcsim.methods.method import StreamOf
+from mcsim.names import Parameter
 from mcsim.results.store import Chunk, PartFiles, encode
-from mcsim.simulate.realized import realized_values
+from mcsim.scenario.true_values import targets_of
+from mcsim.simulate.realized import realized_value, realized_values
 from mcsim.simulate.responses import draw_responses, new_room
 from mcsim.simulate.streams import stream
 from mcsim.study.at_truth import AtTruth, EstimatesAtTruth, estimates_at_truth, with_shifts
 from mcsim.study.chunks import MANY_CONDITIONS, Batch
+from mcsim.study.implied_truth import Realized, realized_as_written
 from mcsim.study.likelihood_ratio import with_likelihood_ratios
 from mcsim.study.own_rows import Sample, as_tested, own_rows
 from mcsim.study.prepared import PreparedCondition, PreparedStudy
@@ -119,10 +122,29 @@ def _rows(condition: PreparedCondition, sample: Sample) -> tuple[pa.Table, pa.Ta
     specs, label = condition.specs, condition.label
     tested = with_likelihood_ratios(specs, condition.methods, sample.analyses)
     own = {spec.name: as_tested(spec, tested[spec.name], sample.lacking) for spec in specs}
+    realized_of = _realized_of(condition, sample.realized)
     return (
-        estimate_rows(label, sample.replicates, sample.realized, own, specs, condition.other_scale),
+        estimate_rows(label, sample.replicates, realized_of, own),
         fit_rows(label, sample.replicates, own),
     )
+
+
+def _realized_of(
+    condition: PreparedCondition, realized: Realized
+) -> Callable[[str, Parameter], Floats | None]:
+    """Realized values by method and parameter: of what it declares to estimate, or as it writes."""
+    targets = {spec.name: targets_of(spec.truth) for spec in condition.specs}
+    changes = condition.changes
+    written = {name: realized_as_written(realized, changes[name]) for name in targets}
+
+    def realized_of(method: str, parameter: Parameter) -> Floats | None:
+        if method in condition.other_scale:
+            return None
+        if target := targets[method].get(parameter):
+            return realized_value(realized, target)
+        return realized_value(written[method], parameter)
+
+    return realized_of
 
 
 def _shared_rows(condition: PreparedCondition, replicates: range) -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""True values of what a method writes in other columns than the truth.
+"""True and realized values of what a method writes in other columns than the truth.
 
 Where a method lacks columns of the truth, or has an offset, the mean T b (less that offset) is X a
 if its columns X make it. Effects of columns T with covariance S are effects A of columns Z where
@@ -7,6 +7,7 @@ T = Z A, as an intercept is the sum of a factor's columns: their covariance is A
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,21 @@ from mcsim.simulate.marginal import true_comparison
 Floats = NDArray[np.float64]
 Implied = dict[Parameter, float | None]
 
+Realized = Mapping[Parameter, Floats]
+
 ROUNDING = 1e-9  # of the largest entry of a column
+
+
+class Change(NamedTuple):
+    """How a method writes the effects of a level: those of the columns `stated`, times A.
+
+    A : None where its columns do not make those, or where they change with the rows (not has_one)
+    """
+
+    names: RandomNames
+    stated: tuple[str, ...]
+    A: Floats | None
+    has_one: bool = True
 
 
 def true_value_of(
@@ -72,9 +87,53 @@ def implied_truth(columns: ModelColumns, design: Design, condition: Condition) -
     truth = condition.truth
     has_one = not condition.has_own_rows
     found = _of_fixed(columns, design, truth.fixed, has_one=has_one)
-    for level in columns.levels:
-        if level.level in truth.random:
-            found |= _of_level(level, design, truth.random[level.level], has_one=has_one)
+    for level, change in changes_of(columns, design, condition).items():
+        found |= _of_level(change, truth.random[level])
+    return found
+
+
+def changes_of(columns: ModelColumns, design: Design, condition: Condition) -> dict[str, Change]:
+    """By level, how a method writes its effects; levels that it writes as the truth left out."""
+    truth, has_one = condition.truth, not condition.has_own_rows
+    changes = {
+        one.level: _change(one, design, truth.random[one.level], has_one=has_one)
+        for one in columns.levels
+        if one.level in truth.random
+    }
+    return {level: one for level, one in changes.items() if one is not None}
+
+
+def realized_as_written(realized: Realized, changes: Mapping[str, Change]) -> Realized:
+    """Realized values of effects as a method writes them; not a number where that is not known."""
+    found = dict(realized)
+    for level, change in changes.items() if realized else ():
+        if change.A is None and change.has_one:
+            continue
+        own = [one for one in found if one.level == level]
+        n = len(found[own[0]])
+        for one in own:
+            del found[one]
+        covariance = np.full((n, len(change.names.columns), len(change.names.columns)), np.nan)
+        if change.A is not None:
+            covariance = change.A @ _covariance(realized, level, change.stated) @ change.A.T
+        sds = np.sqrt(np.maximum(np.einsum("nii->ni", covariance), 0.0))
+        found |= dict(zip(change.names.sds(), sds.T, strict=True))
+        for i, j in change.names.correlated_pairs():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                value = covariance[:, i, j] / (sds[:, i] * sds[:, j])
+            found[change.names.correlation(i, j)] = value
+    return found
+
+
+def _covariance(realized: Realized, level: str, stated: tuple[str, ...]) -> Floats:
+    """Covariance (n, q, q) of effects by their SDs and correlations."""
+    sds = np.stack([realized[Parameter.of_level("sd", level, one)] for one in stated], axis=1)
+    found = sds[:, :, None] * sds[:, None, :]
+    for i, first in enumerate(stated):
+        for j, second in enumerate(stated[:i]):
+            correlation = realized[Parameter.of_level("correlation", level, first, second)]
+            found[:, i, j] *= correlation
+            found[:, j, i] *= correlation
     return found
 
 
@@ -106,6 +165,8 @@ def with_implied(truth: Truth, implied: Implied, parameter: Parameter) -> float 
     if parameter.is_derived:
         parts = [one for one in implied if one.kind == "sd"]
     values = {one: implied[one] for one in parts if one in implied}
+    if values and not parameter.is_derived and len(values) < len([*parts]):
+        return None  # a sum of effects in two codings
     known = {one: value for one, value in values.items() if value is not None}
     if len(known) < len(values):
         return None
@@ -143,20 +204,28 @@ def _is_made_of(column: str, stated: Iterable[str]) -> bool:
     return column == "Intercept" or all(piece in known for piece in read_column(column))
 
 
-def _of_level(level: RandomColumns, design: Design, spec: RandomSpec, *, has_one: bool) -> Implied:
+def _change(
+    level: RandomColumns, design: Design, spec: RandomSpec, *, has_one: bool
+) -> Change | None:
     sds = spec.standard_deviations
     stated = tuple(name for name in spec.columns if sds[name] > 0.0)
     names = RandomNames(level.level, level.names, level.structures)
-    named = [Parameter.of_level("sd", level.level, name) for name in spec.columns]
-    if {one for one in named if sds[one.columns[0]] > 0.0} <= set(names.sds()):
-        return {}
+    if {Parameter.of_level("sd", level.level, name) for name in stated} <= set(names.sds()):
+        return None
     if not (has_one or _is_same_in_all_rows((*level.names, *stated))):
+        return Change(names, stated, None, has_one=False)
+    return Change(names, stated, _in_columns(level.Z, design.columns(stated).T))
+
+
+def _of_level(change: Change, spec: RandomSpec) -> Implied:
+    names, stated, A, has_one = change
+    if not has_one:
         return dict.fromkeys(names.parameters())
-    A = _in_columns(level.Z, design.columns(stated).T)
     if A is None:
+        named = [Parameter.of_level("sd", names.level, name) for name in spec.columns]
         lost = [one for one in names.sds() if one not in named]
         return dict.fromkeys([*lost, *(one.as_variance for one in lost)])
-    sd = np.array([sds[name] for name in stated])
+    sd = np.array([spec.standard_deviations[name] for name in stated])
     correlation = np.array([[spec.correlation_of(a, b) for b in stated] for a in stated])
     return _values(names, A @ (sd[:, None] * correlation * sd) @ A.T)
 

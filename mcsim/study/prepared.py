@@ -42,6 +42,7 @@ from mcsim.simulate.responses import Simulator, prepare_replicate, prepare_simul
 from mcsim.simulate.streams import stream_key
 from mcsim.study.at_truth import AtTruth, KnownLeastSquares, methods_at_truth
 from mcsim.study.conditions_table import Planned, conditions_table
+from mcsim.study.implied_truth import Change, changes_of
 from mcsim.study.nested_models import why_not_nested
 from mcsim.study.ready import ReadyMethod
 from mcsim.study.tables import fallbacks, parameters_of
@@ -101,6 +102,11 @@ class PreparedCondition:
         """Methods whose parameters are not on the scale of the truth's link."""
         truth = self.condition.truth
         return {spec.name for spec in self.specs if not is_on_scale(spec, truth)}
+
+    @property
+    def changes(self) -> dict[str, dict[str, Change]]:
+        """By method and level, how it writes random effects that the truth has otherwise."""
+        return self.once("changes", _changes_of_methods)
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -261,6 +267,14 @@ def prepare_condition(
         if not is_drawn(condition.design):
             designs[key] = known
     return PreparedCondition(condition, simulator, scenario.methods, known.ready)
+
+
+def _changes_of_methods(condition: PreparedCondition) -> dict[str, dict[str, Change]]:
+    design = condition.simulator.design
+    return {
+        name: changes_of(one.columns, design, condition.condition)
+        for name, one in condition.ready.items()
+    }
 
 
 def _ready_methods(

@@ -38,9 +38,9 @@ from mcsim.study.workers.signals import stop_on_signals
 from mcsim.summary.records import Globs, the_one
 
 NO_TRUTH = (
-    "Its columns do not make those of the truth, change with the rows that a replicate has"
-    " (center, poly, scale), or it has another link; there is no bias or coverage."
-    " `truth` in the method names what it estimates"
+    "Its columns do not make those of the truth, lack some of a sum in another coding, change with"
+    " the rows that a replicate has (center, poly, scale), or it has another link; there is no bias"
+    " or coverage. `truth` in the method names what it estimates"
 )
 SERIAL_ROWS = 10_000_000  # simulated rows below which starting workers costs more than it saves
 SERIAL_ROWS_OF_COUNTS = 300_000  # the same of counts and proportions, whose fits take longer

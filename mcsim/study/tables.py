@@ -1,6 +1,6 @@
 """Tables of a study: analyses as rows of its files."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,6 @@ from mcsim.names import AT_TRUTH, ESTIMATES, Parameter
 from mcsim.results.folder import STATUSES
 from mcsim.results.store import ESTIMATES_SCHEMA, FITS_SCHEMA
 from mcsim.scenario.records import MethodSpec, Scenario
-from mcsim.scenario.true_values import targets_of
-from mcsim.simulate.realized import realized_value
 from mcsim.study.likelihood_ratio import ratio_parameter
 
 Floats = NDArray[np.float64]
@@ -45,18 +43,15 @@ def fallbacks(scenario: Scenario) -> dict[str, str]:
 def estimate_rows(
     label: str,
     replicates: Sequence[int],
-    realized: Mapping[Parameter, Floats],
+    realized_of: Callable[[str, Parameter], Floats | None],
     analyses: Mapping[str, Analysis],
-    specs: Sequence[MethodSpec] = (),
-    other_scale: Collection[str] = (),
 ) -> pa.Table:
-    """Rows of estimates/, replicate by replicate; `specs` may declare what parameters estimate.
+    """Rows of estimates/, replicate by replicate.
 
     Parameters
     ----------
-    other_scale : methods whose parameters are on another scale than the truth's
+    realized_of : realized values of what a method, by name, estimates by a parameter
     """
-    targets = {name: targets_of(spec.truth) for spec in specs for name in spec.result_names}
     named = [
         (name if len(analysis.estimates) == 1 else f"{name}/{df}", estimate)
         for name, analysis in analyses.items()
@@ -69,13 +64,7 @@ def estimate_rows(
     for measure in ESTIMATES:
         columns[measure] = _interleaved([getattr(one, measure) for _, one in named])
     none = np.full(len(replicates), np.nan)
-    values = [
-        realized_value(
-            {} if name.partition("/")[0] in other_scale else realized,
-            targets.get(name, {}).get(one.parameter, one.parameter),
-        )
-        for name, one in named
-    ]
+    values = [realized_of(name.partition("/")[0], one.parameter) for name, one in named]
     columns["realized"] = _interleaved([none if one is None else one for one in values])
     for name in AT_TRUTH:
         columns[name] = _interleaved([getattr(one, name) for _, one in named])

@@ -1,6 +1,7 @@
 """Two methods on the same data sets: paired differences with their Monte Carlo errors."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,9 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
     """One row per condition and parameter that both methods have: `second` less `first`.
 
     Over replicates in which both have what a measure needs; n have both estimates, of which
-    n_missing_interval lack an interval of either. Differences: the
-    mean and SD / sqrt(n) of the paired differences. Relative precision: (S_first / S_second)^2 - 1
-    (Morris, White & Crowther 2019, table 6).
+    n_missing_interval lack an interval of either. Differences: the mean and SD / sqrt(n) of the
+    paired differences, each method being held against its own true value. Relative precision:
+    (S_first / S_second)^2 - 1 (Morris, White & Crowther 2019, table 6).
 
     Raises
     ------
@@ -72,25 +73,32 @@ def compare(study: Path, first: str, second: str) -> pa.Table:
         for row in rows:
             other = results.row_of(row, second) if described[row]["method"] == first else None
             if other is not None and described[row]["component"] != "terms":
-                records[row] = _compared(results, (row, other), described[row], alpha)
+                records[row] = _compared(results, (row, other), described, alpha)
     return pa.Table.from_pylist([records[row] for row in sorted(records)], COLUMNS)
 
 
-def _compared(results: Results, rows: tuple[int, int], described: Record, alpha: float) -> Record:
+def _compared(
+    results: Results, rows: tuple[int, int], table: Sequence[Record], alpha: float
+) -> Record:
+    """Each method against its own true value: in another coding it is another one."""
+    described, truths = table[rows[0]], [table[row]["truth"] for row in rows]
     (replicates, first), (others, second) = (results.numbered(row) for row in rows)
     _, here, there = np.intersect1d(replicates, others, return_indices=True)
     A = first[:, here]
     B = without_rounding(A, second[:, there])
-    theta = math.nan if described["truth"] is None else described["truth"]
+    thetas = [math.nan if one is None else one for one in truths]
+    if math.isclose(*thetas, rel_tol=SAME):  # but for the rounding of what is implied
+        thetas[1] = thetas[0]
     parameter = Parameter.read(described["parameter"], described["component"])
-    is_at_edge = parameter.is_at_edge(described["truth"])
+    is_at_edge = any(map(parameter.is_at_edge, truths))
     record = {name: described[name] for name in ("condition", "parameter", "component")}
     has_both = ~np.isnan(A[0] + B[0])
     has_intervals = has_both & ~np.isnan(A[2] + A[3] + B[2] + B[3])
     record["n"] = int(has_both.sum())
     record["n_missing_interval"] = record["n"] - int(has_intervals.sum())
     for name in DIFFERENCES:
-        scores = [_score(name, numbers, theta, alpha) for numbers in (A, B)]
+        pairs = zip((A, B), thetas, strict=True)
+        scores = [_score(name, numbers, theta, alpha) for numbers, theta in pairs]
         if name == "coverage" and is_at_edge and not all(np.nansum(one) for one in scores):
             scores = [np.full(A.shape[1], np.nan)] * 2  # such as of an SD of 0 on the log scale
         value, mcse = _mean(scores[1] - scores[0])

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +16,7 @@ from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plugin_file import read_plugin
 from mcsim.study.conditions_table import SCHEMA
 from mcsim.study.run import RunOptions, run_study
+from mcsim.summary.compare import compare
 from tests.conftest import SMALL
 
 TEXT = (
@@ -154,6 +156,84 @@ def test_the_truth_of_other_columns_of_the_same_effects_is_derived(tmp_path):
     assert found["animal.sd(I(x + 1))"] == pytest.approx(v)
     correlation = (0.3 * u * v - v**2) / (sd * v)
     assert found["animal.cor(Intercept,I(x + 1))"] == pytest.approx(correlation)
+
+
+OTHER_CODINGS = """
+[[methods]]
+name = "shift"
+formula = "y ~ diet * I(x - 2) + (I(x - 2) | animal) + (1 | image)"
+[[methods]]
+name = "centred"
+formula = "y ~ diet * center(x) + (center(x) | animal) + (1 | image)"
+[[methods]]
+name = "fewer"
+formula = "y ~ diet * x + (1 | animal)"
+[[methods]]
+name = "sum"
+formula = "y ~ C(diet, Sum) * x + (x | animal)"
+[[estimands]]
+name = "total.sd(Intercept)"
+[[estimands]]
+name = "fed at 0"
+fixed = { Intercept = 1, "diet[T.fed]" = 1 }
+"""
+
+
+def realized(study):
+    rows = pq.read_table(study / "estimates").to_pandas()
+    rows = rows.assign(method=rows["method"].astype(str).str.partition("/")[0])
+    rows = rows.groupby(["method", "parameter", "replicate"], observed=True)["realized"].first()
+    return lambda method, name: rows[method, name].to_numpy()
+
+
+def test_realized_values_are_of_the_effects_as_a_method_writes_them(tmp_path):
+    of = realized(run(tmp_path / "study", SMALL + OTHER_CODINGS, replicates=3))
+    u, v, r = (
+        of("right", f"animal.{one}") for one in ("sd(Intercept)", "sd(x)", "cor(Intercept,x)")
+    )
+    image = of("right", "image.sd(Intercept)")
+    for name, column, at in (("shift", "I(x - 2)", 2.0), ("centred", "center(x)", 0.5)):
+        sd = np.sqrt(u**2 + 2 * at * r * u * v + at**2 * v**2)  # u + v x = (u + at v) + v (x - at)
+        assert of(name, "animal.sd(Intercept)") == pytest.approx(sd)
+        assert of(name, "animal.var(Intercept)") == pytest.approx(sd**2)
+        assert of(name, f"animal.sd({column})") == pytest.approx(v)
+        correlation = (r * u + at * v) / sd
+        assert of(name, f"animal.cor(Intercept,{column})") == pytest.approx(correlation)
+        assert of(name, "total.sd(Intercept)") == pytest.approx(np.hypot(sd, image))
+    assert np.array_equal(of("fewer", "animal.sd(Intercept)"), u)
+    assert np.array_equal(of("sum", "animal.cor(Intercept,x)"), r)
+
+
+def test_nothing_is_realized_of_columns_that_change_with_the_rows(tmp_path):
+    text = SMALL.replace("[[methods]]", "[truth.missing]\nobservations = 0.2\n[[methods]]", 1)
+    of = realized(run(tmp_path / "study", text + OTHER_CODINGS, replicates=3))
+    u, v, r = (
+        of("right", f"animal.{one}") for one in ("sd(Intercept)", "sd(x)", "cor(Intercept,x)")
+    )
+    assert np.isnan(of("centred", "animal.sd(Intercept)")).all()
+    assert np.isnan(of("centred", "total.sd(Intercept)")).all()
+    sd = np.sqrt(u**2 + 4.0 * r * u * v + 4.0 * v**2)
+    assert of("shift", "animal.sd(Intercept)") == pytest.approx(sd)
+
+
+def test_a_sum_of_effects_in_two_codings_has_no_truth(tmp_path):
+    said = []
+    study = run(tmp_path / "study", SMALL + OTHER_CODINGS, report=said.append)
+    rows = pq.read_table(study / "conditions.parquet").to_pylist()
+    found = {
+        row["method"].partition("/")[0]: row["truth"]
+        for row in rows
+        if row["parameter"] == "fed at 0"
+    }
+    # at x = 2 and at the mean of x, 0.5: 1 + 0.5 - 1 x
+    assert found["right"] == found["fewer"] == 1.5
+    assert (found["shift"], found["centred"]) == pytest.approx((-0.5, 1.0))
+    assert found["sum"] is None
+    table = compare(study, "right/z", "shift").to_pylist()
+    (row,) = [one for one in table if one["parameter"] == "fed at 0"]
+    rows = pq.read_table(study / "estimates").to_pandas().set_index(["method", "parameter"])
+    one, other = (rows.loc[(name, "fed at 0"), "estimate"].item() for name in ("right/z", "shift"))
+    assert row["bias_difference"] == pytest.approx((other + 0.5) - (one - 1.5))
 
 
 def test_there_is_no_truth_of_effects_that_cannot_stand_for_those_of_the_truth(tmp_path):
