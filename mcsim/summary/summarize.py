@@ -137,9 +137,19 @@ def link_of_study(study: Path, method: str | None = None) -> str | None:
     return None if family in (None, "gaussian") else link or DEFAULT_LINKS[family]
 
 
+def _fallbacks(study: Path) -> dict[str, str]:
+    """Methods and their fallbacks, whose parameters are on the same scale."""
+    named: Mapping[str, str] = read_manifest(study).get("fallbacks", {})
+
+    def link(method: str) -> str | None:
+        return link_of_study(study, method.partition("/")[0])
+
+    return {one: other for one, other in named.items() if link(one) == link(other)}
+
+
 def _summarize_study(study: Path, usable: Sequence[str], missing: str) -> pa.Table:
     conditions = read_conditions(study).drop_columns(OF_CONDITIONS)
-    take = HANDLINGS[missing](read_manifest(study).get("fallbacks", {}))
+    take = HANDLINGS[missing](_fallbacks(study), _numbers(conditions, "truth"))
     measured = _Measured(conditions, alpha_of(study))
     for rows, results in read_results(study, conditions, usable):
         measured.add(rows, results, take)
@@ -235,11 +245,11 @@ def _numbers(conditions: pa.Table, name: str) -> Floats:
     return np.asarray(conditions[name].to_numpy(), dtype=np.float64)
 
 
-def _take_usable(_fallbacks: Mapping[str, str]) -> Take:
+def _take_usable(_fallbacks: Mapping[str, str], _truth: Floats) -> Take:
     return Results.numbers
 
 
-def _take_common(_fallbacks: Mapping[str, str]) -> Take:
+def _take_common(_fallbacks: Mapping[str, str], _truth: Floats) -> Take:
     def take(results: Results, row: int) -> Floats:
         replicates, values = results.numbered(row)
         return values[:, np.isin(replicates, results.usable_by_all(row))]
@@ -247,11 +257,13 @@ def _take_common(_fallbacks: Mapping[str, str]) -> Take:
     return take
 
 
-def _take_with_fallback(fallbacks: Mapping[str, str]) -> Take:
+def _take_with_fallback(fallbacks: Mapping[str, str], truth: Floats) -> Take:
+    """Not of another quantity: with another true value it has another meaning."""
+
     def take(results: Results, row: int) -> Floats:
         replicates, values = results.numbered(row)
         other = results.row_of(row, fallbacks.get(results.method(row), ""))
-        if other is None:
+        if other is None or not np.isclose(truth[row], truth[other], ROUNDING, 0.0, equal_nan=True):
             return values
         all_replicates, all_values = results.numbered(other)
         is_missing = ~np.isin(all_replicates, replicates)
@@ -264,6 +276,7 @@ def _take_with_fallback(fallbacks: Mapping[str, str]) -> Take:
     return take
 
 
+ROUNDING = 1e-10  # of a true value that is implied
 HANDLINGS = {"usable": _take_usable, "common": _take_common, "fallback": _take_with_fallback}
 
 

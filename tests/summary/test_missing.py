@@ -85,8 +85,46 @@ def test_expected_measures_are_never_of_the_fallback_alone(own_given):
         def row_of(self, _row, name):
             return {"other": 1}.get(name)
 
-    take = summary.HANDLINGS["fallback"]({"own": "other"})
+    take = summary.HANDLINGS["fallback"]({"own": "other"}, np.array([1.0, 1.0]))
     assert take(Results(), 0)[-1] == pytest.approx([own_given] * 3, nan_ok=True)
+
+
+OTHER_QUANTITIES = """
+[[methods]]
+name = "own"
+formula = "y ~ diet * x + (1 | animal)"
+fallback = "centred"
+[[methods]]
+name = "centred"
+formula = "y ~ diet * center(x) + (1 | animal)"
+"""
+
+
+def test_no_fallback_stands_in_with_another_quantity(tmp_path):
+    text = SMALL[: SMALL.index("[[methods]]")].replace("Intercept = 0.6", "Intercept = 0.2")
+    (tmp_path / "s.toml").write_text(text + OTHER_QUANTITIES)
+    options = study.RunOptions(tmp_path / "out", n_workers=1)
+    directory = study.run_study(
+        load_scenario(tmp_path / "s.toml", replicates=60), options
+    ).directory
+    rows = {}
+    for missing in ("usable", "fallback"):
+        table = summary.summarize([directory], only_regular=True, missing=missing).to_pylist()
+        rows |= {(missing, r["parameter"]): r for r in table if r["method"] == "own"}
+    assert (
+        rows["usable", "Intercept"] == rows["fallback", "Intercept"]
+    )  # 1 at x = 0, 0.5 at x = 0.5
+    assert (
+        rows["usable", "sigma"]["n"] < rows["fallback", "sigma"]["n"]
+        or rows["usable", "sigma"]["n"] == 60
+    )
+    manifest = {"fallbacks": {"own": "centred"}, "identity": {"truth.family": "binomial"}}
+    other = {"methods.centred.family": "gaussian"}
+    with pytest.MonkeyPatch.context() as patch:
+        for identity, expected in ((other, {}), ({}, {"own": "centred"})):
+            told = manifest | {"identity": manifest["identity"] | identity}
+            patch.setattr(summary, "read_manifest", lambda _study, told=told: told)
+            assert summary._fallbacks(directory) == expected
 
 
 def test_the_page_says_what_was_done_and_the_data_do_not_change_with_a_fallback(results):
