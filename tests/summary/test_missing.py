@@ -92,7 +92,7 @@ def test_expected_measures_are_never_of_the_fallback_alone(own_given):
 OTHER_QUANTITIES = """
 [[methods]]
 name = "own"
-formula = "y ~ diet * x + (1 | animal)"
+formula = "y ~ diet * x + (x | animal)"
 fallback = "centred"
 [[methods]]
 name = "centred"
@@ -114,10 +114,7 @@ def test_no_fallback_stands_in_with_another_quantity(tmp_path):
     assert (
         rows["usable", "Intercept"] == rows["fallback", "Intercept"]
     )  # 1 at x = 0, 0.5 at x = 0.5
-    assert (
-        rows["usable", "sigma"]["n"] < rows["fallback", "sigma"]["n"]
-        or rows["usable", "sigma"]["n"] == 60
-    )
+    assert rows["usable", "sigma"]["n"] < rows["fallback", "sigma"]["n"]
     manifest = {"fallbacks": {"own": "centred"}, "identity": {"truth.family": "binomial"}}
     other = {"methods.centred.family": "gaussian"}
     with pytest.MonkeyPatch.context() as patch:
