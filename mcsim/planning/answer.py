@@ -9,6 +9,7 @@ from mcsim.design.words import design_in_words, factors_in_words
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs
 from mcsim.planning.measured import Value
+from mcsim.planning.screen import columns_in
 from mcsim.planning.search import Look
 from mcsim.planning.values import Bench
 from mcsim.scenario.conditions import conditions
@@ -16,6 +17,7 @@ from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.simulate.responses import prepare_simulator
+from mcsim.study.implied_truth import true_value_of
 from mcsim.summary.effects import along_effects
 from mcsim.summary.records import Record
 from mcsim.summary.summarize import summarize
@@ -122,7 +124,10 @@ def _in_words(chosen: Chosen, bench: Bench, found: Record) -> str:
     design = prepare_simulator(condition, scenario.seed).design
     factors = [one for one in factors_in_words(design, design.factors) if "units of" in one]
     value = look.values[goal]
-    truth = truth_of(condition.truth, None, scenario.estimands).of(Parameter.read(goal.parameter))
+    spec = next(one for one in scenario.methods if chosen.method in one.result_names)
+    stated = truth_of(condition.truth, design.factors, scenario.estimands)
+    true_value = true_value_of(columns_in(design, spec), design, condition, spec, stated)
+    truth = true_value(Parameter.read(goal.parameter))
     size = f" = {truth:g}" if truth else ""
     level = f" at the {100 * (1 - scenario.confidence):g}% level" * (goal.measure == "rejection")
     cost = f"{designs.cost[look.design]:,.10g}"

@@ -313,12 +313,28 @@ def _refuse_goals(
         for name in spec.result_names
         for parameter in at_truth.place
     }
+    for goal in goals:
+        _refuse_two_quantities(goal, [row for row in rows if row["method"] in methods])
     for method in methods:
         own = [row for row in rows if row["method"] == method]
         refuse_unknown(own, goals, method, 1.0 - scenario.confidence)
         for goal in goals:
             if goal.measure == "mde" and (method, goal.parameter) not in known:
                 raise DataError(_no_value(goal, method))
+
+
+def _refuse_two_quantities(goal: Goal, rows: Sequence[Record]) -> None:
+    """Raise a DataError where methods call two things by the name of a goal's parameter."""
+    own = {row["method"]: row["truth"] for row in rows if row["parameter"] == goal.parameter}
+    known = {method: truth for method, truth in own.items() if truth is not None}
+    first = next(iter(known.items()), None)
+    for other, truth in known.items():
+        if first and not math.isclose(truth, first[1], rel_tol=1e-9):
+            raise DataError(
+                f"plan.target: {goal.parameter!r} is {first[1]:g} by method {first[0]!r} and"
+                f" {truth:g} by {other!r}, so that no design is the better one for both; plan with"
+                " one of them, or write their columns alike"
+            )
 
 
 def expected_plan(scenario: Scenario) -> str:

@@ -10,20 +10,27 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from mcsim.design.columns import Floats, ModelFrame, model_columns, without_aliased
-from mcsim.design.units import is_drawn
+from mcsim.design.columns import (
+    Floats,
+    ModelColumns,
+    ModelFrame,
+    model_columns,
+    without_aliased,
+)
+from mcsim.design.units import Design, is_drawn
 from mcsim.errors import DataError
 from mcsim.methods.inference.theory import closed_forms
 from mcsim.methods.method import fixed_contrasts
 from mcsim.names import Parameter
 from mcsim.planning.designs import Designs, Ints, one_design
-from mcsim.scenario.conditions import Condition, conditions
+from mcsim.scenario.conditions import conditions
 from mcsim.scenario.design import DesignSpec
 from mcsim.scenario.plan import Goal
 from mcsim.scenario.records import MethodSpec, Scenario
 from mcsim.scenario.true_values import truth_of
 from mcsim.simulate.at_truth import true_least_squares
 from mcsim.simulate.responses import prepare_simulator
+from mcsim.study.implied_truth import true_value_of
 from mcsim.study.prepared import settings_of
 
 UNITS, UNITS_DRAWN = 2, 8  # per cell of what is evaluated; more where units differ
@@ -59,14 +66,14 @@ def expected_values(
         return None
     if None in found:
         return None
-    size, known_df = np.array(found, dtype=np.float64)[place].T
+    size, known_df, true = np.array(found, dtype=np.float64)[place].T
     n, n_cells = designs.n_outermost, designs.n_cells
     lost = n_cells if is_of_spread else 0
     base = n if inner.all() else per_cell * n[0] / designs.counts[0, ~inner].prod()
     scale = np.sqrt((base - lost) / np.maximum(n - lost, 0.5))
-    (condition,) = conditions(designs.scenario(scenario, 0))
     share = np.nan_to_num(known_df / np.maximum(base - n_cells, 1.0), nan=1.0)  # within units, more
-    return _of_goal(scenario, condition, goal, size * scale, np.maximum(n - n_cells, 1.0) * share)
+    alpha = 1.0 - scenario.confidence
+    return _of_goal(goal, true, alpha, size * scale, np.maximum(n - n_cells, 1.0) * share)
 
 
 def _has_order(scenario: Scenario) -> bool:
@@ -87,42 +94,44 @@ def _values(designs: Designs, design: int, outermost: str, per_cell: int) -> dic
 
 def _one(
     scenario: Scenario, values: dict[str, int], goal: Goal, spec: MethodSpec
-) -> tuple[float, float] | None:
-    """The SE of the goal's parameter in one design, of an SD by the delta method, and df.
+) -> tuple[float, float, float] | None:
+    """The SE of the goal's parameter in one design, of an SD by the delta method, df, the truth.
 
     df : NaN where no closed form has them
     """
     (condition,) = conditions(one_design(scenario, values))
     simulator = prepare_simulator(condition, scenario.seed)
     design, settings = simulator.design, settings_of(scenario, spec, condition)
-    formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
-    columns, _ = without_aliased(model_columns(formula, ModelFrame(design.frame), spec.structure))
+    columns = columns_in(design, spec)
     parameter = Parameter.read(goal.parameter)
+    truth = truth_of(condition.truth, design.factors, scenario.estimands)
+    value = true_value_of(columns, design, condition, spec, truth)(parameter)
     if parameter.kind in ("sd", "variance"):
-        truth = truth_of(condition.truth, None, scenario.estimands)
         theory = closed_forms(columns, [], truth, {"": None}, 0.05) if columns.levels else {}
         variance = parameter.as_variance if parameter.kind == "sd" else parameter
         known = theory.get("", {}).get(variance)
-        se, value = known and known.emp_se, truth.of(parameter)
+        se = known and known.emp_se
         if se is None or not value:
             return None
-        return se / (2 * value) if parameter.kind == "sd" else se, np.nan
+        return se / (2 * value) if parameter.kind == "sd" else se, np.nan, value
     wanted = [one for one in fixed_contrasts(columns, settings) if one.parameter == parameter]
     found = true_least_squares(simulator, columns.X, wanted[0].L) if wanted else None
     if found is None:
         return None
     is_nested = columns.levels and not scenario.design.crossed_levels
-    truth = truth_of(condition.truth, None, scenario.estimands)
     exact = closed_forms(columns, wanted, truth, {"": None}, 0.05) if is_nested else {}
     of_test = exact[""].get(parameter) if exact else None
-    return float(found.std_error[0]), (of_test and of_test.df) or np.nan
+    return float(found.std_error[0]), (of_test and of_test.df) or np.nan, value or 0.0
 
 
-def _of_goal(
-    scenario: Scenario, condition: Condition, goal: Goal, se: Floats, df: Floats
-) -> Floats:
-    truth = truth_of(condition.truth, None, scenario.estimands)
-    value, alpha = truth.of(Parameter.read(goal.parameter)) or 0.0, 1.0 - scenario.confidence
+def columns_in(design: Design, spec: MethodSpec) -> ModelColumns:
+    """The columns of a method in a design, none of which others determine."""
+    formula = spec.parsed.outermost_first(list(design.unit_of_row).index)
+    return without_aliased(model_columns(formula, ModelFrame(design.frame), spec.structure))[0]
+
+
+def _of_goal(goal: Goal, value: Floats, alpha: float, se: Floats, df: Floats) -> Floats:
+    """The goal's value, `value` being the true one of its parameter by the method."""
     t = special.stdtrit(df, 1.0 - alpha / 2.0)
     if goal.measure == "rejection":
         below, above = (special.nctdtr(df, abs(value) / se, one) for one in (-t, t))

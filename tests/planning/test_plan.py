@@ -683,3 +683,57 @@ estimator = "{estimator}"
     assert (answer["type_1"] > 0.075) == is_said
     said = f"this test rejects in {100 * answer['type_1']:.1f}%, not in 5%"
     assert (said in answer["in_words"]) == is_said
+
+
+CODINGS = """
+replicates = 100
+seed = 3
+[design]
+factors = { g = ["a", "b"] }
+[[design.levels]]
+name = "animal"
+count = 4
+[design.observations]
+count = 6
+[design.covariates]
+x = { grid = [0, 10] }
+[truth]
+sigma = 0.5
+fixed = { Intercept = 2, x = 0.3, "g[T.b]" = 0.5, "g[T.b]:x" = 0.1 }
+[truth.random.animal]
+sd = { Intercept = 0.5, x = 0.1 }
+[[methods]]
+name = "shifted"
+formula = "y ~ g * I(x - 5) + (x | animal)"
+[[methods]]
+name = "stated"
+formula = "y ~ g * x + (x | animal)"
+[plan]
+cost = { animal = 1 }
+target = { rejection = "g[T.b]", at_least = 0.5 }
+method = "shifted"
+[plan.search]
+"design.levels.animal.count" = [6, 8]
+"""
+ONE, BOTH = 'method = "shifted"', 'methods = ["stated", "shifted"]'
+SHIFTED = '{ Intercept = 3.5, "I(x - 5)" = 0.3, "g[T.b]" = 1.0, "g[T.b]:I(x - 5)" = 0.1 }'
+
+
+def test_an_effect_in_another_coding_is_as_large_as_it_is_there(tmp_path):
+    scenario = scenario_of(tmp_path, CODINGS, "")
+    designs = designs_of(scenario.plan, scenario)
+    goal, shifted = scenario.plan.target.goal, scenario.methods[0]
+    found = expected_values(scenario, designs, goal, shifted)
+    stated = re.sub(r"fixed = .*", f"fixed = {SHIFTED}", CODINGS)  # the same mean
+    stated = (
+        stated[: stated.index('[[methods]]\nname = "stated"')] + stated[stated.index("[plan]") :]
+    )
+    same = scenario_of(tmp_path, stated, "")
+    assert found == pytest.approx(expected_values(same, designs, goal, shifted), rel=1e-9)
+    made = make_plan(scenario, PlanOptions(tmp_path / "out", most=256))
+    assert "the power to detect g[T.b] = 1 at the 5% level" in FORMATS["table"](made, "out")
+    both = scenario_of(tmp_path, CODINGS.replace(ONE, BOTH), "")
+    message = r"'g\[T.b\]' is 1 by method 'shifted' and 0.5 by 'stated', so that no design is"
+    with pytest.raises(DataError, match=message):
+        make_plan(both, PlanOptions(tmp_path / "both"))
+    assert not (tmp_path / "both").exists()
