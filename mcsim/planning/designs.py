@@ -65,7 +65,7 @@ class Designs:
 def one_design(scenario: Scenario, counts: Mapping[str, int], n_replicates: int = 1) -> Scenario:
     """The study of one design: what is searched is swept over one value, beside truths."""
     sweep = {**scenario.sweep, **{key: (count,) for key, count in counts.items()}}
-    changes = {"sweep": sweep, "plan": None, "replicates": n_replicates}
+    changes = {"sweep": sweep, "plan": None, "report": None, "replicates": n_replicates}
     return scenario.model_copy(update=changes).with_tables({})  # that of a pilot is the plan's
 
 

@@ -12,6 +12,7 @@ from mcsim.names import short_names, show_value, shown_label
 from mcsim.planning.plan import MethodPlan, Plan, as_json
 from mcsim.planning.search import OPEN, Look, rank
 from mcsim.scenario.plan import Goal
+from mcsim.summary.plans import EXACT
 from mcsim.summary.records import Record
 from mcsim.summary.text import BEGIN, END, aligned, booktabs, commented, piped, shown_as
 
@@ -195,6 +196,8 @@ def _distance(value: float | None, bound: float | None) -> float:
 def _value(goal: Goal, row: Record) -> str:
     """`81.2% (81.1 to 81.4)`, or numbers as they are."""
     estimate, lower, upper = (_number(goal, row[name]) for name in ("estimate", "lower", "upper"))
+    if row["lower"] is not None and row["lower"] == row["upper"]:
+        return f"{estimate} ({EXACT})"
     return f"{estimate} ({lower.removesuffix('%')} to {upper.removesuffix('%')})"
 
 

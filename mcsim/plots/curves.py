@@ -25,8 +25,10 @@ from mcsim.plots.drawing import (
     number,
     panel_grid,
     reference_handles,
+    width_of_page,
 )
 from mcsim.plots.measure_axes import (
+    AXES,
     NO_REFERENCE,
     bars_of,
     having,
@@ -43,6 +45,7 @@ from mcsim.summary.summarize import value_text
 from mcsim.summary.text import wrapped
 
 MEASURES = ("rmse", "rejection", "coverage")  # unless one is chosen; narrow screens show two
+ACROSS = 4, 3  # panels of one measure in a row, of few and of more, where there is room
 WIDTH, HEIGHT = 2.6, 2.0  # inches of a panel
 TITLE_WIDTH = 38  # characters
 LOG_RANGE = 8.0  # swept values this far apart stand on a logarithmic axis
@@ -117,7 +120,7 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
         The conditions do not differ in any swept value.
     """
     refuse_no_sweep(shown)
-    wanted = [measure_named(measure)] if measure else list(MEASURES)
+    wanted = [measure_named(measure)] if measure else _measures(shown)
     refuse_nothing(shown.records, wanted, shown)
     measures = [name for name in wanted if any(r[name] is not None for r in shown.records)]
     records = drawn_once(one_per_fit(shown.records, measures), measures)
@@ -131,6 +134,8 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
         rows = [panel for row in rows for panel in _parted(row, others)]
     methods = shown.numbered_methods(records)
     rows = [drawn for row in rows if (drawn := [one for one in row if one.records])]
+    if len(measures) == 1:
+        rows = _side_by_side([*itertools.chain(*rows)])
     note, handles = error_note(records, measures, BAR_NOTE), _handles(measures, methods, shown)
     frame = Frame(f"Against {swept.name}", shown.title, note, handles)
     heights, widths = [HEIGHT] * len(rows), [WIDTH] * max(map(len, rows))
@@ -148,6 +153,25 @@ def draw_curves(shown: Shown, measure: str | None) -> Figure:
     for (_, axis), own in zip(panels, ends, strict=True):
         label_ends(axis, own, swept)
     return figure
+
+
+def _side_by_side(panels: Sequence[Curves]) -> list[list[Curves]]:
+    """Panels of one measure in rows."""
+    few, more = ACROSS
+    n = few if len(panels) <= few else more
+    n = max(1, min(n, int(width_of_page(n * WIDTH) / WIDTH)))
+    return [[*panels[first : first + n]] for first in range(0, len(panels), n)]
+
+
+def _measures(shown: Shown) -> list[str]:
+    """Those that the title asks for; beside several of them, the usual ones."""
+    own = [r for r in shown.records if r["parameter"] in shown.question.parameters]
+    is_relative = any(record["relative_bias"] is not None for record in own)
+    asked = [name for name in shown.question.measures if name in AXES]
+    if is_relative:
+        asked = ["relative_bias" if name == "bias" else name for name in asked]
+    n = 1 if len(asked) == 1 else max(len(MEASURES), len(asked))
+    return unique([*asked, *MEASURES])[:n]
 
 
 def _handles(measures: Sequence[str], methods: Mapping[str, int], shown: Shown) -> list[Artist]:

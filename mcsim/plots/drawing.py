@@ -27,7 +27,10 @@ from mcsim.summary.text import SLACK, wrapped
 Floats = NDArray[np.float64]
 
 FORMATS = ("png", "svg", "pdf")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (  # those of Okabe and Ito; of many methods, more of Tol's muted ones
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+    "#882255", "#999933", "#332288",
+)  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 BLUE, RED, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#E69F00", "#56B4E9", "#777777"
@@ -249,7 +252,7 @@ def colour(number: int) -> str:
 
 
 def marker(number: int) -> str:
-    """Marker of the nth method; no two of 49 have its colour too."""
+    """Marker of the nth method; no two of 70 have its colour too."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 

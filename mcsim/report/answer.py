@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mcsim.measures import SHARES
 from mcsim.names import FIXED, MARGINAL, no_effect
+from mcsim.report.asked import NO_EFFECT, asked
 from mcsim.report.findings import (
     ERROR_RATE,
     FEWEST,
@@ -25,7 +26,7 @@ from mcsim.report.findings import (
     share_rejected,
     typical_error,
 )
-from mcsim.report.words import Name, Sentence, listed, say
+from mcsim.report.words import Name, Sentence, joined, listed, say
 from mcsim.summary.plans import read_plan
 from mcsim.summary.records import Record, has_no_effect, in_fits, measure_named, unique
 from mcsim.summary.selection import Selection, Shown, shown_rows
@@ -44,13 +45,9 @@ ORDER = ("rejection", "coverage", "bias", "relative_error_se")  # of the sentenc
 POWER = "The power to find {name}{which} is {amount}."
 EFFECTS = (FIXED, *MARGINAL)  # components
 LEVEL = "A test of {name}, {what}, rejects in {amount}; its level is {level}."
-NO_EFFECT = {0.0: "an effect that is 0", 1.0: "a ratio that is 1"}
 ALL_POWER = "Every effect that is not 0 was found in every data set."
 ERROR = "A single estimate of {name}{which} is off by {amount} (root mean squared error)."
-HOW_SURE = (
-    "Of the numbers that can be held against what they should be ({n}, of {topics}), {n_off} off by"
-    " more than chance explains among so many."
-)
+HOW_SURE = "Of {n} should be, {n_off} off by more than chance explains among so many."
 TOO_FEW = "Nothing can be said: no parameter has two usable estimates."
 
 
@@ -63,9 +60,17 @@ class Answer(NamedTuple):
 
 
 def answer(shown: Shown, found: Sequence[Finding]) -> Answer:
-    """What was found, and how sure it is: tests first, then power and errors, then what is off."""
+    """What was found, and how sure it is: what the title asks, if the scenario says that.
+
+    Else tests first, then power and errors, then what is off.
+    """
     n_judged = sum(len(one.verdicts) for one in found)
     limit = ERROR_RATE / max(1, n_judged)
+    if first := asked(shown):
+        sentences = [sentence for *_, sentence in first][: MOST_SENTENCES - 1]
+        sentences += [_how_sure(found, limit, set())] * bool(n_judged)
+        known = [name for name in shown.question.parameters if name in shown.parameters]
+        return Answer(sentences, known, next(measure for measure, *_ in first))
     off = _off(shown, found, limit)
     tests = {"rejection": off.pop("rejection")} if "rejection" in off else {}
     about = [*([] if tests else _level(shown)), *_power(shown)]
@@ -95,9 +100,10 @@ def _how_sure(found: Sequence[Finding], limit: float, told: set[str]) -> Sentenc
     also = f", {'some of' if told else 'of'} {' and '.join(unsaid)}," if unsaid else ""
     n = sum(n_off)
     words = f"{n or 'none'}{also} {'is' if n < 2 else 'are'}"
-    topics = ", ".join(one.topic.title.lower() for one in known)
     n_judged = sum(len(one.verdicts) for one in known)
-    return say(HOW_SURE, n=f"{n_judged:,}", topics=topics, n_off=words)
+    numbers = f"the {n_judged:,} numbers that can be held against what they"
+    numbers = "the one number that can be held against what it" if n_judged == 1 else numbers
+    return say(HOW_SURE, n=numbers, n_off=words)
 
 
 def figure_of(shown: Shown, said: Answer) -> tuple[str, str | None, list[str]]:
@@ -107,7 +113,11 @@ def figure_of(shown: Shown, said: Answer) -> tuple[str, str | None, list[str]]:
         kind, measure, names = "lollipop", said.measure, having(shown, names, said.measure)
     else:
         kind, measure = _kind_of(shown), None
-    return kind, measure, names[: MOST_SHOWN.get(kind, MOST_SHOWN["estimates"])]
+    most = MOST_SHOWN.get(kind, MOST_SHOWN["estimates"])
+    if shown.question.parameters:
+        is_one = len(shown.question.measures) == 1  # whose panels stand side by side
+        names, most = said.parameters, MOST_SHOWN["estimates"] if is_one else most
+    return kind, measure, names[:most]
 
 
 def _kind_of(shown: Shown) -> str:
@@ -132,6 +142,8 @@ def telling(shown: Shown) -> list[str]:
     Effects lead, which have all measures: those of the answer, then others.
     """
     told = answer(shown, findings(shown)).parameters
+    if shown.question.parameters:
+        return unique([*told, *_intercept_last(shown)])
     effects = {r["parameter"] for r in shown.records if r["component"] in EFFECTS} - {"Intercept"}
     own = [name for name in shown.parameters if name in effects]
     return unique(
@@ -188,7 +200,8 @@ def _off(shown: Shown, found: Sequence[Finding], limit: float) -> dict[str, tupl
 def _worst(
     topic: Judged, verdicts: Sequence[Verdict], sure: Sequence[Verdict], shown: Shown
 ) -> tuple[Sentence, str]:
-    worst = max(sure, key=lambda one: (_is_of_a_scale(one.record), one.size))
+    compares = _is_of_a_scale if topic.measure == "bias" else bool
+    worst = max(sure, key=lambda one: (compares(one.record), one.size))
     name, method = worst.record["parameter"], worst.record["shown_as"]
     own = [
         verdict
@@ -205,8 +218,14 @@ def _worst(
     words = [*start, end.removesuffix(".")]
     if len(shown.methods) > 1:
         words += [", by ", Name(method)]
-        others = [one for one in unique(methods[name]) if one != method]
-        words += ["; also by ", *listed(others)] if others else []
+        of_others = {
+            verdict.record["shown_as"]: verdict.amount
+            for verdict in sorted(same, key=lambda one: one.size)  # the last is the largest
+            if verdict.record["parameter"] == name and verdict.record["shown_as"] != method
+        }
+        order = [one for one in unique(methods[name]) if one in of_others]
+        also = [(Name(one), f" ({of_others[one].partition(' (')[0]})") for one in order]
+        words += ["; also by ", *joined(also)] if also else []
     if topic.measure == "rejection":
         words += _other_effects(name, methods)
     return (*words, "."), name

@@ -45,6 +45,7 @@ from mcsim.summary.records import (
     fit_of,
     in_fits,
     is_unreachable,
+    note_on_estimates,
     note_on_intervals,
     one_per_fit,
     raw_methods,
@@ -189,6 +190,7 @@ def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, 
     described, refusal = _protocol(study, shown)
     missing = {label: ranges for label, ranges in store.missing().items() if ranges}
     progress = _progress(manifest, missing, shown)
+    has_failures = any(record["n_failed"] for record in shown.records)  # which end a run if many
     return {
         "anchor": f"study-{study.name}",
         "title": str(manifest.get("title") or study.name),
@@ -206,7 +208,7 @@ def _study(study: Path, numbers: Iterator[int], n_studies: int) -> Mapping[str, 
         "numbers": _numbers(shown, MAX_ROWS // n_studies),
         "fits": _fits(shown)[: MAX_ROWS // n_studies + 1],
         "failures": _failures(study, shown),
-        "reproduction": _reproduction(study, manifest),
+        "reproduction": _reproduction(study, manifest, has_failures=has_failures),
     }
 
 
@@ -328,7 +330,11 @@ def _numbers(shown: Shown, n_rows: int) -> Numbers:
     labels = [("condition", "place")] * (len(order) > 1) + [("method", "shown_as")]
     rows: Table = [[*(name for name, _ in labels), *HEADER]]
     rows += [[*(Name(r[key]) for _, key in labels), *_cells(r)] for r in records[:n_rows]]
-    notes = note_on_intervals(records) + [UNREACHABLE] * any(map(is_unreachable, records))
+    notes = (
+        note_on_intervals(records)
+        + note_on_estimates(records)
+        + [UNREACHABLE] * any(map(is_unreachable, records))
+    )
     return Numbers(rows, len(labels) + 1, len(records) - len(rows) + 1, notes)
 
 
@@ -378,13 +384,16 @@ def first_failures(study: Path, parts: Sequence[Part]) -> list[Failure]:
     return sorted(found.values(), key=lambda failure: -failure.n)
 
 
-def _reproduction(study: Path, manifest: Mapping[str, Any]) -> Mapping[str, str]:
+def _reproduction(
+    study: Path, manifest: Mapping[str, Any], *, has_failures: bool
+) -> Mapping[str, str]:
     path = study / "scenario.toml"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    plugin = " --plugin FILE" if '"plugin:' in text else ""
+    options = " --plugin FILE" * ('"plugin:' in text) + " --max-failures 1" * has_failures
     versions = manifest.get("versions", {}) | {"Python": manifest.get("python", "?")}
+    versions |= manifest.get("r", {}).get("versions", {})
     return {
-        "command": f"mcsim run scenario.toml{plugin} -o {shlex.quote(study.name + '-again')}",
+        "command": f"mcsim run scenario.toml{options} -o {shlex.quote(study.name + '-again')}",
         "scenario": text,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "machine": " ".join(str(manifest.get(key, "?")) for key in ("system", "machine")),

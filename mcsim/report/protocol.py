@@ -53,6 +53,7 @@ COVARIATES = {
     "uniform": "drawn uniformly between {0:g} and {1:g}",
     "normal": "drawn from a normal distribution with mean {0:g} and SD {1:g}",
 }
+OF_UNITS = "evenly spaced from {0:g} to {1:g}"
 MEASURES = (
     ("bias", "mean of the estimates less the truth"),
     ("RMSE", "root mean squared error: how far off a single estimate is"),
@@ -161,9 +162,11 @@ def _of_response(response: str, truth: TruthSpec) -> Iterator[Sentence]:
     link = link_of(truth.family, truth.link)
     pieces: list[str | Name] = [Name(response), f": {FAMILY_WORDS[truth.family]}"]
     if truth.family == "binomial":
-        pieces += [" with ", Name(str(truth.trials or 1)), " trials"]
+        is_one = truth.trials in (None, 1)
+        pieces += [", one trial"] if is_one else [" with ", Name(str(truth.trials)), " trials"]
     if truth.dispersion is not None:
-        pieces.append(f", the variance of mean mu is mu + mu^2 / {truth.dispersion:g}")
+        variance = f"mean + mean² / {truth.dispersion:g}"
+        pieces.append(f", with variance {variance}")
     if truth.zero_inflation is not None:
         pieces.append(f"; {100 * truth.zero_inflation:g}% are 0 whatever their mean")
     yield (*pieces, ".")
@@ -225,7 +228,8 @@ def _covariate(spec: CovariateSpec) -> Sentence:
     given = {key: value for key in COVARIATES if (value := getattr(spec, key)) is not None}
     level = (", one value per unit of ", Name(spec.level)) if spec.level else ()
     for key, ends in given.items():
-        return (COVARIATES[key].format(*ends), *level)
+        words = OF_UNITS if spec.level and key == "grid" else COVARIATES[key]
+        return (words.format(*ends), *level)
     if spec.starts is not None:
         of, along = Name(spec.starts.level), Name(spec.starts.along)
         return ("1 once the unit of ", of, " has started, a step of ", along, " after the other")

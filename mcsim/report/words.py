@@ -27,15 +27,20 @@ def say(template: str, **parts: str | Sentence) -> Sentence:
     return tuple(filter(None, pieces))
 
 
+def joined(pieces: Iterable[Sentence], last: str = " and ", between: str = ", ") -> Sentence:
+    """`a, b and c`."""
+    words: list[str] = []
+    *first, end = pieces
+    for piece in first:
+        words += [between] * bool(words) + [*piece]
+    return (*words, *[last] * bool(first), *end)
+
+
 def commas(names: Iterable[str]) -> Sentence:
-    """`a, b, c`."""
-    pieces: list[str] = []
-    for name in names:
-        pieces += [", "] * bool(pieces) + [Name(name)]
-    return tuple(pieces)
+    """`a, b, c`, of names."""
+    return joined(((Name(name),) for name in names), ", ")
 
 
 def listed(names: Iterable[str]) -> Sentence:
-    """`a, b and c`."""
-    *first, last = names
-    return (*commas(first), *[" and "] * bool(first), Name(last))
+    """`a, b and c`, of names."""
+    return joined((Name(name),) for name in names)

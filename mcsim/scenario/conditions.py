@@ -62,7 +62,7 @@ def conditions(scenario: Scenario) -> tuple[Condition, ...]:
 def study_identity(scenario: Scenario) -> dict[str, Any]:
     """Canonical value per dotted key of all that determines a study's numbers but `replicates`."""
     no_numbers: Any = {
-        **dict.fromkeys(("title", "replicates", "target_mcse", "plan"), True),
+        **dict.fromkeys(("title", "replicates", "target_mcse", "plan", "report"), True),
         "methods": {"__all__": {"fallback"}},
         "estimands": {"__all__": {"equivalence"}},
     }

@@ -19,6 +19,7 @@ from mcsim.scenario.estimators import df_of_crossed, estimators_of
 from mcsim.scenario.families import FAMILIES, GAUSSIAN
 from mcsim.scenario.plan import PlanSpec
 from mcsim.scenario.plugin_file import PREFIX, Plugin, function_of
+from mcsim.scenario.question import QuestionSpec
 from mcsim.scenario.residuals import ResidualChoice
 from mcsim.scenario.stated_truth import StatedTruth
 from mcsim.scenario.values import (
@@ -173,6 +174,9 @@ class Scenario(Record):
     )
     plan: PlanSpec | None = Field(
         None, description="which design to take, for `mcsim plan`; a run takes no notice of it"
+    )
+    report: QuestionSpec | None = Field(
+        None, description="what the title asks: the report answers that first, and figures show it"
     )
 
     @model_validator(mode="before")

@@ -67,7 +67,9 @@ def _at_most(most: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _one_of(allowed: tuple[str, ...]) -> BeforeValidator:
+def one_of(allowed: tuple[str, ...]) -> BeforeValidator:
+    """Refuse what is none of these texts, with all of them."""
+
     def check(value: Any) -> Any:
         if value not in allowed:
             names = ", ".join(sorted(allowed))
@@ -221,7 +223,7 @@ FactorPlace = Annotated[
     str | tuple[str, str],
     must_be(f'the name of a level, "{OBSERVATION}", or a list of two different names', _is_place),
 ]
-Dealt = Annotated[str, _one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
+Dealt = Annotated[str, one_of(DEALT), WithJsonSchema({"enum": [*DEALT]})]
 Int = Annotated[int, BeforeValidator(int)]  # pydantic refuses 1e20, though it is a whole number
 Whole = Annotated[
     Int,
@@ -319,9 +321,9 @@ Estimator = Annotated[
     BeforeValidator(_check_estimator),
     WithJsonSchema({"anyOf": [{"enum": [*NAMED_ESTIMATORS]}, {"pattern": f"^{PREFIX}"}]}),
 ]
-IntervalMethod = Annotated[str, _one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
+IntervalMethod = Annotated[str, one_of(INTERVALS), WithJsonSchema({"enum": [*INTERVALS]})]
 ResidualCorrelation = Annotated[
-    str, _one_of(tuple(RESIDUAL_CORRELATIONS)), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
+    str, one_of(tuple(RESIDUAL_CORRELATIONS)), WithJsonSchema({"enum": [*RESIDUAL_CORRELATIONS]})
 ]
 ResidualText = Annotated[
     str,
@@ -331,8 +333,8 @@ ResidualText = Annotated[
     ),
     WithJsonSchema({"type": "string", "pattern": f"^({_RESIDUAL})$"}),
 ]
-FamilyName = Annotated[str, _one_of(FAMILIES), WithJsonSchema({"enum": [*FAMILIES]})]
-LinkName = Annotated[str, _one_of(ALL_LINKS), WithJsonSchema({"enum": [*ALL_LINKS]})]
+FamilyName = Annotated[str, one_of(FAMILIES), WithJsonSchema({"enum": [*FAMILIES]})]
+LinkName = Annotated[str, one_of(ALL_LINKS), WithJsonSchema({"enum": [*ALL_LINKS]})]
 Trials = Annotated[
     Int | str,
     must_be(
@@ -348,8 +350,8 @@ QuadraturePoints = Annotated[
         lambda v: _is_whole(v, 1) and v <= MOST_POINTS,
     ),
 ]
-TermTest = Annotated[str, _one_of(TERM_TESTS), WithJsonSchema({"enum": [*TERM_TESTS]})]
-Structure = Annotated[str, _one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
+TermTest = Annotated[str, one_of(TERM_TESTS), WithJsonSchema({"enum": [*TERM_TESTS]})]
+Structure = Annotated[str, one_of(STRUCTURES), WithJsonSchema({"enum": [*STRUCTURES]})]
 DfMethods = Annotated[
     tuple[Annotated[str, BeforeValidator(_given_by_estimator)], ...],
     must_be("one name or a list of different names", _is_distinct),

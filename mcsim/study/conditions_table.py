@@ -117,7 +117,14 @@ def without_truth(table: pa.Table) -> set[tuple[str, str]]:
 
 
 def _check_reported(scenario: Scenario, parameters: Collection[str]) -> None:
-    """Raise a DataError for a test of a term or a comparison that no method reports."""
+    """Raise a DataError for a test, a comparison, or a parameter of [report] that no method has."""
+    for name in scenario.report.parameters if scenario.report else ():
+        if name not in parameters:
+            known = ", ".join(sorted(parameters))
+            near = nearest_name(name, parameters)
+            raise DataError(
+                f"report.parameters: no method reports {name!r}. There are: {known}.{near}"
+            )
     for one in scenario.estimands:
         if one.name in parameters:
             continue

@@ -227,8 +227,10 @@ class PreparedStudy:
 
 def _manifest(scenario: Scenario, n_planned: int) -> dict[str, object]:
     """What a reader of the folder wants to know and the numbers do not depend on."""
+    asked = {"report": scenario.report.model_dump()} if scenario.report else {}
     return {
         "title": scenario.title,
+        **asked,
         "confidence": scenario.confidence,
         "replicates": n_planned,
         "fallbacks": fallbacks(scenario),

@@ -12,6 +12,8 @@ from mcsim.summary.records import Record
 from mcsim.summary.swept_words import count_in_words
 from mcsim.summary.text import shown_as
 
+EXACT = "exact"  # of a value without an interval
+
 
 class MadePlan(NamedTuple):
     """A plan: `told` is what the file says; title of its scenario, and the study of the answer.
@@ -43,6 +45,8 @@ class MadePlan(NamedTuple):
         estimate, *ends = (row[name] for name in ("estimate", "lower", "upper"))
         factor, form, unit = (100.0, ".2f", "%") if self.is_share else (1.0, ".4g", "")
         shown = [shown_as(None if x is None else factor * x, form) for x in (estimate, *ends)]
+        if row["lower"] is not None and row["lower"] == row["upper"]:
+            return f"{shown[0]}{unit} ({EXACT})"
         return f"{shown[0]}{unit} ({shown[1]} to {shown[2]})"
 
 

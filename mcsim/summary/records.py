@@ -214,16 +214,38 @@ def share_missing(record: Record) -> float:
     return float(record["n_missing_interval"] / record["n"])
 
 
-def note_on_intervals(records: Iterable[Record]) -> list[str]:
+def note_on_intervals(records: Sequence[Record]) -> list[str]:
     """What `2,316/3,000` means, and where most are missing; empty where no interval is."""
     found = [record for record in records if has_gaps(record)]
     if not found:
         return []
     worst = max(found, key=share_missing)
-    condition = shown_label(worst.get("condition", "all"))
-    where = (condition, *(worst.get(name) for name in ("parameter", "method")))
-    names = ", ".join(name for name in where if name not in (None, "all"))
+    names = _where(worst)
     return [
         f"{n_in_words(worst)}: so many of the estimates have an interval; coverage and widths are"
-        f" of those.\nAt worst {share_missing(worst):.1%} lack one: {names}."
+        f" of those.\nAt worst {share_missing(worst):.1%} lack one: {names}.",
     ]
+
+
+def _share_open(record: Record) -> float:
+    """Share of the fits that leave a parameter open, though they did not fail."""
+    n_fits = record["n_replicates"] - record["n_failed"]
+    return (n_fits - record["n"]) / n_fits if n_fits else 0.0
+
+
+def note_on_estimates(records: Sequence[Record]) -> list[str]:
+    """Where fits that did not fail have no estimate; empty where all have."""
+    worst = max(records, key=_share_open, default=None)
+    if worst is None or not _share_open(worst):
+        return []
+    return [
+        f"Numbers are of the fits that have an estimate: correlations have none where an SD is 0, a"
+        f" dispersion\nwhere it has no end. At worst {_share_open(worst):.1%} have none:"
+        f" {_where(worst)}."
+    ]
+
+
+def _where(record: Record) -> str:
+    condition = shown_label(record.get("condition", "all"))
+    where = (condition, *(record.get(name) for name in ("parameter", "method")))
+    return ", ".join(name for name in where if name not in (None, "all"))

@@ -36,6 +36,14 @@ class Numbers(NamedTuple):
     realized: Floats
 
 
+class Question(NamedTuple):
+    """What the title asks: by which measures, of which parameters; empty where none says."""
+
+    parameters: Sequence[str] = ()
+    measures: Sequence[str] = ()
+
+
+NO_QUESTION = Question()
 DRAWN = tuple(map(NUMBERS.index, Numbers._fields[1:]))
 
 
@@ -61,6 +69,7 @@ class Shown:
     link has one; swept : short names of what differs between the conditions, by column of the
     records;
     all_methods : of the studies, also those that are not selected
+    question : what the scenarios say of it, if they agree
     """
 
     title: str
@@ -68,6 +77,7 @@ class Shown:
     records: Sequence[Record]
     swept: dict[str, str]
     all_methods: Sequence[str] = ()
+    question: Question = NO_QUESTION
 
     @property
     def places(self) -> list[str]:
@@ -188,12 +198,14 @@ def shown_rows(results: Path, selection: Selection) -> Shown:
         record["words"] = {key: own[value_text(record[key])] for key, own in words.items()}
         record["scale"] = _scale(record, links[record["study"], record["method"]])
     titles = unique(_manifest(study).get("title", "") for study in studies)
+    first, *others = (_manifest(study).get("report") or {} for study in studies)
     return Shown(
         title=titles[0] if len(titles) == 1 else str(results),
         confidence=float(_manifest(studies[0])["confidence"]),
         records=without_variances(records),
         swept=swept,
         all_methods=whole["method"].unique().to_pylist(),
+        question=Question(**first) if all(one == first for one in others) else NO_QUESTION,
     )
 
 

@@ -30,6 +30,8 @@ from mcsim.plots.curves import End, SweptAxis, label_ends
 from mcsim.plots.drawing import (
     COLOURS,
     FORMATS,
+    colour,
+    marker,
     render,
     style,
 )
@@ -731,9 +733,10 @@ def test_ticks_say_how_many_units_there_are_in_all(swept):
 
 def test_colours_are_those_of_okabe_and_ito():
     # Okabe & Ito (2008), without the yellow, which is faint on white
-    assert set(COLOURS) == {
+    assert set(COLOURS[:7]) == {
         "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
     }  # fmt: skip
+    assert len({(colour(n), marker(n)) for n in range(70)}) == 70
 
 
 @given(st.text(st.sampled_from("abc_.,:( \n"), max_size=80), st.integers(5, 30))

@@ -16,7 +16,8 @@ PLAIN = dict.fromkeys(name + end for name in MEASURES for end in ("", "_mcse"))
 
 def record(**known):
     named = {"method": "general", "parameter": "x", "component": "fixed", "truth": 0.5, "place": ""}
-    return PLAIN | named | {"n": 1000, "n_missing_interval": 0} | known
+    counts = {"n": 1000, "n_replicates": 1000, "n_failed": 0, "n_missing_interval": 0}
+    return PLAIN | named | counts | known
 
 
 def shown(*records):
@@ -200,14 +201,14 @@ def test_the_answer_says_the_largest_of_what_chance_does_not_explain_and_by_whic
     small = biased(0.02, 0.0009, parameter="a")
     sentences, parameters = answered(small, biased(-0.5, 0.01), biased(0.9, 0.4, parameter="c"))
     assert sentences[0] == "`x` is underestimated by 50.0% (MCSE 1.0%)."
-    assert "(3, of bias), 2 are off" in sentences[1]
+    assert "the 3 numbers that can be held against what they should be, 2 are off" in sentences[1]
     assert parameters == ["x"]
     both = [
         covering(share, measure="rejection", truth=0.0, method=one)
         for one, share in (("a", 0.15), ("b", 0.2))
     ]
     sentences, _ = answered(*both, covering(0.05, measure="rejection", truth=0.0, method="c"))
-    by_both = "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a`"
+    by_both = "Tests of `x` reject too often: 20.0% (MCSE 1.3%), by `b`; also by `a` (15.0%)"
     assert sentences[0] == f"{by_both}."
     others = [covering(0.1, measure="rejection", truth=0.0, parameter=one) for one in "vwyz"]
     assert (
@@ -229,7 +230,7 @@ def test_the_answer_counts_the_conditions_that_chance_does_not_explain():
         "The 95% intervals of `x` hold the truth too rarely in 2 of 4 conditions, at worst: 80.0%"
         " (MCSE 1.3%) in `one`."
     )
-    assert "(8, of intervals), 2 are off" in sentences[1]
+    assert "the 8 numbers that can be held against what they should be, 2 are off" in sentences[1]
 
 
 def test_the_estimates_without_an_interval_are_named_after_the_condition():
@@ -274,8 +275,8 @@ def test_the_answer_tells_power_errors_and_level_where_nothing_is_off():
             "The power to find `a` is 80.0% (MCSE 1.3%) in `one` to 90.0% (MCSE 0.9%) in `two`.",
             "A single estimate of `a` is off by 10.0% (MCSE 1.0%) in `one` (root mean squared"
             " error).",
-            "Of the numbers that can be held against what they should be (1, of tests of effects"
-            " that are zero), none is off by more than chance explains among so many.",
+            "Of the one number that can be held against what it should be, none is off by more"
+            " than chance explains among so many.",
         ],
         ["b", "a"],
     )

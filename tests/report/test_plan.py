@@ -47,7 +47,7 @@ def test_the_page_of_a_plan_says_its_answer_and_why(tmp_path):
     answer = page.partition('<div class="answer">')[2].partition("</div>")[0]
     for sentence in (
         "<code>animal.count=6, image.count=15</code> reaches 80.53% (80.13 to 80.93) for 6,120:"
-        " rejection of diet[T.fed]:x at least 0.8, by <code>general</code>.",
+        ' rejection of diet[T.fed]:x at least 0.8, by <code class="whole">general</code>.',
         "Of 3,306 designs, 2 were simulated with 22,016 replicates; no cheaper one reaches the",
         "Its type I error is 4.2%; it has 80% power for an effect of 0.05955.",
     ):

@@ -1,10 +1,12 @@
 """Signals that stop a run: raised as errors, but not while something must be finished.
 
-Nor within an import: libraries take an error there for a module that is not there, and go on.
+Nor within an import: libraries take an error there for a module that is not there, and go on. Nor
+within what binds LLVM, which may then free memory twice when the process ends.
 """
 
 import contextlib
 import functools
+import os
 import signal
 import sys
 import threading
@@ -15,7 +17,8 @@ from typing import Any
 
 from mcsim.errors import KeyboardStoppedError, StoppedError
 
-AGAIN_S = 0.05  # until a signal that came within an import comes again
+AGAIN_S = 0.05  # until a signal that came where none is raised comes again
+LLVM = f"{os.sep}llvmlite{os.sep}"  # in the names of its files
 STOP_SIGNALS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1")]
 
 
@@ -35,11 +38,11 @@ class SignalGuard:
         self._again: threading.Timer | None = None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handler: raise now, after the import that is under way, or when the guard is let go."""
+        """Handler: raise now, after what must not be broken off, or when the guard is let go."""
         self._received = number
         if self._is_held:
             return
-        if self._is_importing(frame) and hasattr(signal, "pthread_kill"):  # not on Windows
+        if self._is_delicate(frame) and hasattr(signal, "pthread_kill"):  # not on Windows
             if self._again is not None:
                 self._again.cancel()
             main = threading.main_thread().ident
@@ -55,10 +58,11 @@ class SignalGuard:
         if self._again is not None:
             self._again.cancel()
 
-    def _is_importing(self, frame: FrameType | None) -> bool:
-        """Whether an import is under way that began in the body."""
+    def _is_delicate(self, frame: FrameType | None) -> bool:
+        """Whether an import, or a call of LLVM, is under way that began in the body."""
         while frame is not None and frame is not self._body:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
+            name = frame.f_code.co_filename
+            if name.startswith("<frozen importlib") or LLVM in name:
                 return True
             frame = frame.f_back
         return False

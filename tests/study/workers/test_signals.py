@@ -170,3 +170,15 @@ def test_no_signal_comes_again_after_the_end(tmp_path, monkeypatch):
     with stop_on_signals():
         importlib.import_module("takes_one_late")
     time.sleep(0.2)  # the default of SIGTERM would end this process
+
+
+def test_a_signal_within_the_bindings_of_llvm_is_raised_after_them():
+    source = "def call():\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(0.2)\n"
+    names = {"os": os, "signal": signal, "time": time}
+    exec(compile(source, os.sep + "llvmlite" + os.sep + "ffi.py", "exec"), names)
+    finished = []
+    with pytest.raises(StoppedError), stop_on_signals():  # noqa: PT012 - as in a run
+        names["call"]()
+        finished.append(True)
+        time.sleep(30)
+    assert finished  # not broken off
