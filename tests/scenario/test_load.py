@@ -127,7 +127,7 @@ def test_the_last_option_counts_and_numbers_have_their_own(write):
          "total_variance, trials, zero_inflation. Did you mean 'sigma'?"),
         ("desing.response=w", "--set desing.response: unknown key 'desing'. Allowed here: "
          "confidence, design, estimands, methods, plan, replicates, report, seed, sweep, "
-         "title, truth. Did you mean 'design'?"),
+         "target_mcse, title, truth. Did you mean 'design'?"),
         ("design.levels.imgae.count=3", "--set design.levels.imgae.count: the key leads nowhere "
          "at 'imgae'. There are: animal, image. Did you mean 'image'?"),
         ("seed.x=1", "--set seed.x: the key leads nowhere at 'x'. Nothing lies below it."),
