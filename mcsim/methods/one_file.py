@@ -299,7 +299,9 @@ def _why_none(parameter: Parameter, one: ParameterEstimate) -> str:
     if parameter.kind == "fixed":
         return "the data do not tell its standard error" if one.std_error is None else NO_DF
     if parameter.is_at_edge(one.estimate):
-        return "an estimate at the edge of what can be has no standard error; --interval {} has one"
+        return (
+            "an estimate at the edge of what can be has no standard error; --interval {} may tell"
+        )
     return "it could be almost anything, by its standard error; --interval {} may tell more"
 
 

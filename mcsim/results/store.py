@@ -65,6 +65,9 @@ FITS_SCHEMA = pa.schema(
         *[("certificate", pa.float64()), ("message", pa.string())],
     ]
 )
+RESPELT = (
+    "The conditions are the same, written otherwise: write swept values as {}/scenario.toml has."
+)
 OVERWRITE = "Name another folder with -o, or replace the study with --overwrite."
 STALE_S = 3600.0  # a temporary file this old belongs to a run that is gone
 FAILED = tuple(STATUSES[one] for one in (Status.FAILED, Status.NOT_CONVERGED))
@@ -358,10 +361,18 @@ def refuse_another_study(
         )
         found.append(f"{key} is {old} there and {new} here")
     if found:
+        if _are_respelt(there.conditions, here.conditions):
+            advice = f"{RESPELT.format(directory)} {advice}"
         lines = "".join(f"  {one}\n" for one in first_of(found))
         raise StudyMismatchError(
             f"{directory} holds another study; these keys differ:\n{lines}{advice}"
         )
+
+
+def _are_respelt(there: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Whether conditions that are there are here too, under other labels."""
+    kept = {label for label, identity in there.items() if here.get(label) == identity}
+    return len(kept) < len(there) and {*there.values()} <= {*here.values()}
 
 
 def failed_fits(fits: pa.Table) -> pa.Table:

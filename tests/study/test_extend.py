@@ -140,8 +140,12 @@ def test_a_changed_scenario_is_refused_with_its_keys_and_nothing_is_touched(
 
 def test_a_value_written_in_another_way_labels_another_condition(run):
     run(SMALL + SWEEP, n=10)
-    with pytest.raises(StudyMismatchError, match=r'conditions is .*"sigma=1.0".*"sigma=1"'):
+    with pytest.raises(StudyMismatchError, match=r'conditions is .*"sigma=1.0".*"sigma=1"') as told:
         run(SMALL + SWEEP.replace("1.0", "1"), n=10)
+    assert "the same, written otherwise: write swept values as" in str(told.value)
+    with pytest.raises(StudyMismatchError) as other:
+        run(SMALL + SWEEP.replace("1.0", "1.5"), n=10)
+    assert "written otherwise" not in str(other.value)
 
 
 @pytest.mark.parametrize(
