@@ -330,11 +330,8 @@ def _numbers(shown: Shown, n_rows: int) -> Numbers:
     labels = [("condition", "place")] * (len(order) > 1) + [("method", "shown_as")]
     rows: Table = [[*(name for name, _ in labels), *HEADER]]
     rows += [[*(Name(r[key]) for _, key in labels), *_cells(r)] for r in records[:n_rows]]
-    notes = (
-        note_on_intervals(records)
-        + note_on_estimates(records)
-        + [UNREACHABLE] * any(map(is_unreachable, records))
-    )
+    notes = [*note_on_intervals(records), *note_on_estimates(records)]
+    notes += [UNREACHABLE] if any(map(is_unreachable, records)) else []
     return Numbers(rows, len(labels) + 1, len(records) - len(rows) + 1, notes)
 
 

@@ -255,5 +255,6 @@ def _values(names: RandomNames, Psi: Floats) -> Implied:
         found |= {one: variance**0.5, one.as_variance: variance}
     for i, j in names.correlated_pairs():
         scale = float(np.sqrt(variances[i] * variances[j]))
-        found[names.correlation(i, j)] = float(Psi[i, j]) / scale if scale > 0.0 else None
+        shared = float(Psi[i, j]) if abs(Psi[i, j]) > ROUNDING * scale else 0.0
+        found[names.correlation(i, j)] = shared / scale if scale > 0.0 else None
     return found

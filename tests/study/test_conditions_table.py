@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mcsim.errors import DataError
+from mcsim.methods.inference.components import RandomNames
 from mcsim.names import Parameter
 from mcsim.results.folder import read_conditions
 from mcsim.results.merge import merge_studies
 from mcsim.scenario.load import load_scenario
 from mcsim.scenario.plugin_file import read_plugin
 from mcsim.study.conditions_table import SCHEMA
+from mcsim.study.implied_truth import _values
 from mcsim.study.run import RunOptions, run_study
 from mcsim.summary.compare import compare
 from tests.conftest import SMALL
@@ -156,6 +158,14 @@ def test_the_truth_of_other_columns_of_the_same_effects_is_derived(tmp_path):
     assert found["animal.sd(I(x + 1))"] == pytest.approx(v)
     correlation = (0.3 * u * v - v**2) / (sd * v)
     assert found["animal.cor(Intercept,I(x + 1))"] == pytest.approx(correlation)
+
+
+def test_an_implied_correlation_of_0_is_exactly_0():
+    """Rounding of the columns is no correlation: its relative bias was 1e13."""
+    names = RandomNames("animal", ("Intercept", "x"), (("general", 2),))
+    found = _values(names, np.array([[0.16, -4e-17], [-4e-17, 0.04]]))
+    assert found[names.correlation(0, 1)] == 0.0
+    assert _values(names, np.array([[0.16, 0.04], [0.04, 0.04]]))[names.correlation(0, 1)] == 0.5
 
 
 OTHER_CODINGS = """
