@@ -10,6 +10,7 @@ import numpy as np
 
 from mcsim.design.units import is_drawn
 from mcsim.errors import DataError
+from mcsim.names import short_names
 from mcsim.planning.answer import Chosen, details_of
 from mcsim.planning.designs import Designs, Floats, designs_of
 from mcsim.planning.folder import refuse_another_plan, study_of, write_plan
@@ -157,12 +158,26 @@ def plan_of(scenario: Scenario) -> PlanSpec:
     return scenario.plan
 
 
+def at_the_end(plan: Plan) -> list[str]:
+    """Counts of the answer that are the largest of the search: `animal.count=60`."""
+    if plan.chosen.design is None:
+        return []
+    designs = plan.designs
+    values = designs.values(plan.chosen.design)
+    return [
+        f"{short_names([key])[key]}={count}"
+        for (key, count), end in zip(values.items(), designs.ends, strict=True)
+        if designs.counts[:, designs.keys.index(key)].min() < count == end
+    ]
+
+
 def as_json(plan: Plan) -> Record:
     """The plan as plain tables, for programs."""
     chosen = plan.chosen
     return {
         "answer": _answer(plan, chosen) and (_answer(plan, chosen) or {}) | plan.details,
         "certified": chosen.is_certified,
+        "at_the_end": at_the_end(plan),
         "target": [goal._asdict() for goal in plan.goals],
         "budget": plan.budget,
         "method": chosen.method,

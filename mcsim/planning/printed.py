@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from mcsim.names import short_names, show_value, shown_label
-from mcsim.planning.plan import MethodPlan, Plan, as_json
+from mcsim.planning.plan import MethodPlan, Plan, as_json, at_the_end
 from mcsim.planning.search import OPEN, Look, rank
 from mcsim.scenario.plan import Goal
 from mcsim.summary.plans import EXACT
@@ -124,13 +124,7 @@ def _beside(plan: Plan) -> list[str]:
     ]
     if chosen.design is None:
         return lines
-    values = plan.designs.values(chosen.design)
-    for (key, count), end in zip(values.items(), plan.designs.ends, strict=True):
-        known = plan.designs.counts[:, plan.designs.keys.index(key)]
-        if known.min() < count == end:
-            lines.append(
-                f"{short_names([key])[key]}={count} is the end of the search: look further."
-            )
+    lines += [f"{one} is the end of the search: look further." for one in at_the_end(plan)]
     if plan.details.get("type_1") is not None:
         effects = "; ".join(
             f"{100 * one['rejection']:.1f}% at {one['effect']:g}" for one in plan.details["effects"]
@@ -196,7 +190,7 @@ def _distance(value: float | None, bound: float | None) -> float:
 def _value(goal: Goal, row: Record) -> str:
     """`81.2% (81.1 to 81.4)`, or numbers as they are."""
     estimate, lower, upper = (_number(goal, row[name]) for name in ("estimate", "lower", "upper"))
-    if row["lower"] is not None and row["lower"] == row["upper"]:
+    if row["lower"] is not None and lower == upper:
         return f"{estimate} ({EXACT})"
     return f"{estimate} ({lower.removesuffix('%')} to {upper.removesuffix('%')})"
 

@@ -10,7 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mcsim.plots.drawing import BLUE, RED, SKY, half_width, number, robust_range, share_in_words
+from mcsim.plots.drawing import (
+    BLUE,
+    GREY,
+    RED,
+    SKY,
+    half_width,
+    number,
+    robust_range,
+    share_in_words,
+)
 from mcsim.plots.measure_axes import bars_of, value_of
 from mcsim.plots.replicate_panels import SAME_ESTIMATES, Look, draw_panels, panel_rows, there
 from mcsim.summary.records import Record
@@ -71,7 +80,7 @@ def _draw_zeros(axis: Axes, record: Record, width: float) -> None:
     point = value_of(record, "share_at_zero")
     share, error = number(point[0]), bars_of([point], "share_at_zero")
     axis.bar(-width / 2, share, width, color=RED, hatch="////", edgecolor="white", linewidth=0)
-    axis.errorbar(-width / 2, share, error, color="black", elinewidth=0.8)
+    axis.errorbar(-width / 2, share, error, color=GREY, elinewidth=0.8)  # black is the truth
 
 
 def _draw_centre(axis: Axes, record: Record) -> None:

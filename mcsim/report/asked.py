@@ -13,7 +13,7 @@ from mcsim.summary.swept_words import COUNT
 from mcsim.summary.text import percent, with_mcse
 
 FAILED = "failed"  # beside measures
-MOST_METHODS, MOST_NAMED = 4, 6  # that a sentence tells apart, that it names of the others
+MOST_METHODS, MOST_NAMED = 8, 6  # that a sentence tells apart, that it names of the others
 NO_EFFECT = {0.0: "an effect that is 0", 1.0: "a ratio that is 1"}
 FEW = 0.95  # of the data sets: a method that has fewer is not compared on the same
 LARGEST, SMALLEST = "the largest", "the smallest"
@@ -32,7 +32,7 @@ class Number(NamedTuple):
 class Told(NamedTuple):
     """How a measure is told: which number stands out, and what it is held against.
 
-    held : what is said of that where no number stands out
+    held : what is said of that where no number stands out; base : what percents are of
     """
 
     says: str
@@ -40,6 +40,7 @@ class Told(NamedTuple):
     which: str = LARGEST
     expected: float | None = None
     held: str = ""
+    base: str = ""
 
 
 def asked(shown: Shown) -> list[tuple[str, str, Sentence]]:
@@ -49,7 +50,7 @@ def asked(shown: Shown) -> list[tuple[str, str, Sentence]]:
         if measure == FAILED:
             found += [(measure, "", one) for one in _of_failures(shown)]
             continue
-        for name in shown.question.parameters:
+        for name in _worth(measure, shown):
             own = [r for r in shown.records if r["parameter"] == name and r["n"] >= FEWEST]
             known = [r for r in own if r[measure] is not None]
             for told, records in _ways(measure, known, shown.confidence):
@@ -58,12 +59,21 @@ def asked(shown: Shown) -> list[tuple[str, str, Sentence]]:
     return found
 
 
+def _worth(measure: str, shown: Shown) -> Sequence[str]:
+    """The parameters that are asked for; of errors, those whose truth is not 0, if any."""
+    names = shown.question.parameters
+    if measure not in ("bias", "rmse"):
+        return names
+    sized = {r["parameter"] for r in shown.records if r["truth"]}
+    return [name for name in names if name in sized] or names
+
+
 def _ways(
     measure: str, records: Sequence[Record], confidence: float
 ) -> list[tuple[Told, list[Record]]]:
     """How a measure is told of which records; of tests, apart where there is an effect."""
     if measure != "rejection":
-        return [(_told(measure, confidence), list(records))] if records else []
+        return [(_told(measure, records, confidence), list(records))] if records else []
     null = [record for record in records if has_no_effect(record)]
     others = [record for record in records if not has_no_effect(record)]
     found = []
@@ -80,16 +90,20 @@ def _ways(
     return found
 
 
-def _told(measure: str, confidence: float) -> Told:
+def _told(measure: str, records: Sequence[Record], confidence: float) -> Told:
     if measure == "coverage":
         nominal = levels_in_words(confidence)["nominal"]
         says = f"The {nominal} intervals of {{name}} hold the truth in {{amounts}}."
         return Told(says, _share(measure), "farthest off", 100.0 * confidence)
     if measure == "share_at_zero":
         return Told("{name} is estimated as exactly 0 in {amounts}.", _share(measure))
-    if measure == "bias":
-        return Told("The bias of {name} is {amounts}.", _of_the_truth(measure))
-    return Told("A single estimate of {name} is off by {amounts}.", _of_the_truth(measure))
+    truths = {record["truth"] for record in records}
+    in_units = measure == "rmse" and len(truths) > 1  # as figures show it
+    says = "The bias of {name} is {amounts}."
+    if measure == "rmse":
+        says = "A single estimate of {name} is off by {amounts}."
+    base = "of the truth; " if all(truths) and not in_units else ""
+    return Told(says, _of_the_truth(measure, in_units=in_units), base=base)
 
 
 def _share(measure: str) -> Callable[[Record], Number]:
@@ -101,11 +115,11 @@ def _share(measure: str) -> Callable[[Record], Number]:
     return number
 
 
-def _of_the_truth(measure: str) -> Callable[[Record], Number]:
-    """In percent of the truth, and with its sign, where that is not 0."""
+def _of_the_truth(measure: str, *, in_units: bool = False) -> Callable[[Record], Number]:
+    """In percent of the truth, and with its sign, where that is not 0; or in its units."""
 
     def number(record: Record) -> Number:
-        truth, mcse = record["truth"], record[f"{measure}_mcse"]
+        truth, mcse = 0.0 if in_units else record["truth"], record[f"{measure}_mcse"]
         factor = 100.0 / abs(truth) if truth else 1.0
         sign = -1.0 if measure == "bias" and truth < 0.0 else 1.0  # that of figures
         value, error = sign * factor * record[measure], mcse and factor * mcse
@@ -148,13 +162,15 @@ def _sentence(told: Told, records: Sequence[Record], shown: Shown, name: str) ->
     elif min(len({one.record["place"] for one in numbers}), len(set(ranged.values()))) > 1 or any(
         " to " in text for text in ranged.values()
     ):
-        words += [f"{between}{told.which} with ", *_place(_most(told, numbers).record, shown)]
+        most = _most(told, numbers).record
+        by = (" by ", *listed(most["shown_as"].split(" and "))) if len(groups) > 1 else ()
+        words += [f"{between}{told.which}", *by, " with ", *_place(most, shown)]
     else:
         words += [told.held] * bool(told.held)
     errors = [one.mcse for one in numbers if one.mcse]
     if errors:
         unit = numbers[0].unit
-        words += [f" (MCSE at most {max(errors):.2g}{unit})"]
+        words += [f" ({told.base}MCSE at most {max(errors):.2g}{unit})"]
     return say(told.says, name=(Name(name),), amounts=tuple(words))
 
 

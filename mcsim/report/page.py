@@ -61,7 +61,7 @@ MAX_FIGURES = 4_000_000  # bytes of all figures of a page, the most telling ones
 MAX_ROWS = 2_000  # of the tables of numbers of a page
 MAX_MESSAGES = 10  # of failed fits
 PIXELS_PER_POINT = 96 / 72
-NARROW, SHRUNK = 640, 0.6  # pixels, share of its width: a figure narrower than both scrolls
+NARROW, SHRUNK = 640, 0.8  # pixels, share of its width: a figure narrower than both scrolls
 FIGURES: tuple[tuple[str, str | None], ...] = (  # kind, measure; some cannot be given
     ("estimates", None),
     ("bias", None),

@@ -19,6 +19,7 @@ CERTAIN = "Of {n} designs, {tried} were simulated with {replicates} replicates; 
 CHEAPER = "no cheaper one reaches the target."
 BETTER = "none does better for the budget."
 UNSURE = "others cannot be told from it."
+END = "{names} is the end of the search: look further."
 LEVEL = "Its type I error is {level}; it has 80% power for an effect of {mde}."
 
 
@@ -60,6 +61,8 @@ def _answer(plan: MadePlan) -> list[Sentence]:
     counts = {"tried": f"{tried:,}", "replicates": f"{told['n_replicates']:,}", "n": n}
     reached = say(REACHES, design=design, value=value, cost=cost, target=target, method=method)
     sentences = [reached, say(CERTAIN, rest=rest, **counts)]
+    if ends := told.get("at_the_end"):
+        sentences.append(say(END, names=listed(ends)))
     if answer.get("mde") is not None:
         level, mde = f"{100 * answer['type_1']:.1f}%", shown_as(answer["mde"], ".4g")
         sentences.append(say(LEVEL, level=level, mde=mde))

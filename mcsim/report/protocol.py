@@ -259,7 +259,8 @@ def _estimands(shown: Shown) -> list[list[str | Sentence]]:
     rows: list[list[str | Sentence]] = [["parameter", "kind", "truth"]]
     for name in shown.parameters:
         own = [record for record in shown.records if record["parameter"] == name]
-        truths = unique(truth_as(record["truth"]) for record in own)
+        known = [record for record in own if record["truth"] is not None]
+        truths = unique(truth_as(record["truth"]) for record in known or own)
         scale = f", {own[0]['scale']}" if own[0].get("scale") else ""
         rows.append([Name(name), _kind(own[0]) + scale, ", ".join(truths)])
     return rows

@@ -45,7 +45,7 @@ class MadePlan(NamedTuple):
         estimate, *ends = (row[name] for name in ("estimate", "lower", "upper"))
         factor, form, unit = (100.0, ".2f", "%") if self.is_share else (1.0, ".4g", "")
         shown = [shown_as(None if x is None else factor * x, form) for x in (estimate, *ends)]
-        if row["lower"] is not None and row["lower"] == row["upper"]:
+        if row["lower"] is not None and shown[1] == shown[2]:
             return f"{shown[0]}{unit} ({EXACT})"
         return f"{shown[0]}{unit} ({shown[1]} to {shown[2]})"
 

@@ -247,5 +247,6 @@ def note_on_estimates(records: Sequence[Record]) -> list[str]:
 
 def _where(record: Record) -> str:
     condition = shown_label(record.get("condition", "all"))
-    where = (condition, *(record.get(name) for name in ("parameter", "method")))
+    method = record.get("shown_as") or record.get("method")
+    where = (condition, record.get("parameter"), method)
     return ", ".join(name for name in where if name not in (None, "all"))

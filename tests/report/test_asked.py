@@ -64,12 +64,12 @@ def test_a_sweep_is_told_from_end_to_end_where_its_ends_have_the_extremes():
     records = with_sigma(one, of("a")) + with_sigma(other, of("b"))
     assert told(["rmse"], *records, swept=[KEY]) == [
         "A single estimate of `x` is off by 80.0 to 20.0% by `a`; 100.0 to 20.0% by `b`; from"
-        " sigma=1 to 4 (MCSE at most 1%)."
+        " sigma=1 to 4 (of the truth; MCSE at most 1%)."
     ]
     records = with_sigma(one | {2: 0.45}, of("a"))
     assert told(["rmse"], *records, swept=[KEY]) == [
-        "A single estimate of `x` is off by 20.0 to 90.0%, the largest with `sigma=2` (MCSE at most"
-        " 1%)."
+        "A single estimate of `x` is off by 20.0 to 90.0%, the largest with `sigma=2` (of the"
+        " truth; MCSE at most 1%)."
     ]
 
 
@@ -86,12 +86,30 @@ def test_the_condition_is_named_that_is_the_farthest_from_the_level():
     ]
 
 
+def test_what_stands_out_is_said_of_the_method_that_it_is_true_of():
+    one = with_sigma({1: 0.05, 2: 0.2, 4: 0.04}, lambda share: null(share, "a"))
+    other = with_sigma({1: 0.1, 2: 0.06, 4: 0.05}, lambda share: null(share, "b"))
+    assert told(["rejection"], *one, *other, swept=[KEY]) == [
+        "A test of `x`, an effect that is 0, rejects in 4.0 to 20.0% by `a`; 5.0 to 10.0% by `b`;"
+        " farthest from its level, 5%, by `a` with `sigma=2` (MCSE at most 1.3%)."
+    ]
+
+
+def test_an_error_whose_truth_is_swept_is_in_its_units_as_figures_have_it():
+    records = with_sigma({1: 0.1, 2: 0.2}, lambda rmse: record(rmse=rmse, rmse_mcse=0.01))
+    records = [one | {"truth": one[KEY]} for one in records]
+    assert told(["rmse"], *records, swept=[KEY]) == [
+        "A single estimate of `x` is off by 0.100 to 0.200, from sigma=1 to 2 (MCSE at most 0.01)."
+    ]
+
+
 def test_of_many_methods_those_that_stand_out_are_told_apart():
-    shares = {"a": 0.05, "b": 0.5, "c": 0.06, "d": 0.4, "e": 0.04, "f": 0.3}
+    shares = dict(zip("abcdefghi", (0.05, 0.5, 0.06, 0.4, 0.04, 0.3, 0.2, 0.15, 0.25), strict=True))
     (sentence,) = told(["rejection"], *(null(share, name) for name, share in shares.items()))
     assert sentence == (
-        "A test of `x`, an effect that is 0, rejects in 50.0% by `b`; 40.0% by `d`; 30.0% by `f`;"
-        " 4.0 to 6.0% by `a`, `c` and `e`; its level is 5% (MCSE at most 1.6%)."
+        "A test of `x`, an effect that is 0, rejects in 50.0% by `b`; 40.0% by `d`; 4.0% by `e`;"
+        " 30.0% by `f`; 20.0% by `g`; 15.0% by `h`; 25.0% by `i`; 5.0 to 6.0% by `a` and `c`; its"
+        " level is 5% (MCSE at most 1.6%)."
     )
 
 
@@ -99,7 +117,9 @@ def test_the_bias_has_the_sign_that_figures_give_it():
     known = {"bias": -0.25, "bias_mcse": 0.01}
     records = [record(truth=-0.5, **known), record(truth=0.0, parameter="z", **known)]
     assert told(["bias"], *records, parameters=("x", "z")) == [
-        "The bias of `x` is 50.0% (MCSE at most 2%).",  # too far from zero
+        "The bias of `x` is 50.0% (of the truth; MCSE at most 2%).",  # too far from zero
+    ]
+    assert told(["bias"], records[1], parameters=("z",)) == [
         "The bias of `z` is -0.250 (MCSE at most 0.01).",
     ]
 
@@ -112,7 +132,7 @@ def test_failures_are_told_by_fit_and_numbers_of_fewer_data_sets_say_so():
     assert told(["failed", "rmse"], *records) == [
         "Fits that failed: 0.0% by `a`; 50.0% by `nlme`.",
         "A single estimate of `x` is off by 20.0% by `a`; 40.0% by `nlme` (`nlme`: of as"
-        " few as 500 of 1,000 data sets) (MCSE at most 1%).",
+        " few as 500 of 1,000 data sets) (of the truth; MCSE at most 1%).",
     ]
     assert told(["failed"], record(**rmse)) == []
 

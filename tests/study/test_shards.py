@@ -279,8 +279,8 @@ def job_script(tmp_path, *arguments):
 
 
 def test_a_job_script_hands_on_what_a_run_is_told(small_scenario, tmp_path):
-    text = 'from mcsim.plugins import estimator\n@estimator("x")\ndef own(data):\n    return {"x": 1.0}\n'
-    (tmp_path / "my own.py").write_text(text)
+    lines = "from mcsim.plugins import estimator", '@estimator("x")', "def own(data): return {}"
+    (tmp_path / "my own.py").write_text("\n".join(lines))
     options = ["--plugin", "my own.py", "--max-failures", 0.5, "--seed", 3]
     script = job_script(tmp_path, "--array", 2, *options).read_text()
     assert "mcsim run small.toml --seed 3 --plugin 'my own.py' --max-failures 0.5 -j 1" in script
